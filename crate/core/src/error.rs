@@ -1,0 +1,278 @@
+//! Everything that can be refused, each with a stable code and a message that says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Timescale;
+use crate::snapshot::{ClockStatus, TimeType};
+
+/// Why a page could not be opened, read, converted or published.
+///
+/// [`Error::code`] is stable; messages may be reworded in any release.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no file at the path, or no page in any of the usual places.
+    #[error("{}: there is no vmclock page here; on a machine without one, `vmclock publish` makes one (`vmclock status` lists what was found)", show(.path))]
+    NotFound {
+        /// The path as it was asked for.
+        path: PathBuf,
+    },
+    /// The file may not be opened.
+    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as KERNEL==\"vmclock*\", MODE=\"0444\" in /etc/udev/rules.d/60-vmclock.rules and run `udevadm trigger`, or start this process as a user who may read it", show(.path))]
+    Access {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// The system's error number, EACCES or EPERM.
+        errno: i32,
+    },
+    /// Somebody who is not trusted could write the page, or it is no file that a page may be.
+    #[error("{}: {reason}", show(.path))]
+    Untrusted {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        reason: String,
+    },
+    /// The file does not begin with `VCLK`.
+    #[error("{}: this is not a vmclock page: it begins with 0x{found:08x} instead of 0x4b4c4356 (\"VCLK\"); check the path", show(.path))]
+    BadMagic {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// The first four bytes, little-endian.
+        found: u32,
+    },
+    /// The page's `version` is not 1.
+    #[error("{}: the page has version {found}, and this release of vmclock reads version 1; update vmclock, or check what wrote the page", show(.path))]
+    BadVersion {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// The page's `version`.
+        found: u16,
+    },
+    /// The file or the page's `size` is too small, or `size` promises more than the file holds.
+    #[error("{}: the page says that it has {declared_bytes} bytes and the file has {available_bytes}; a page has at least 32 and its file holds all of them: check what wrote it", show(.path))]
+    TooSmall {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// The page's `size`; 0 where the file is too short to hold that field.
+        declared_bytes: u64,
+        /// Bytes that the file has.
+        available_bytes: u64,
+    },
+    /// The page carries no time: its provider fills in the disruption marker only.
+    #[error(
+        "the page carries no time ({reason}); continuity and watching work on it, and `vmclock publish` makes a page with time"
+    )]
+    NoTime {
+        /// Which part is missing.
+        reason: NoTime,
+    },
+    /// The page's clock is not in a state that its time may be used in.
+    #[error(
+        "the page's clock is {status}, so its time is not to be used; wait until its provider has synchronized it, or ask who runs this machine"
+    )]
+    Unsynchronized {
+        /// The page's `clock_status`.
+        status: ClockStatus,
+    },
+    /// The page describes a counter that this CPU does not have.
+    #[error(
+        "the page describes counter {found}, and this machine's is {expected}; it was written for another architecture"
+    )]
+    WrongCounter {
+        /// The page's `counter_id`.
+        found: u8,
+        /// This machine's counter.
+        expected: u8,
+    },
+    /// The counter is more than a second behind the page's reference: they do not belong together.
+    #[error(
+        "the counter is {behind_ticks} ticks behind the page's reference, which is more than a second: the counter was reset or the page was written for another machine; restart what publishes it"
+    )]
+    CounterMismatch {
+        /// Ticks from the counter to the reference.
+        behind_ticks: u64,
+    },
+    /// The page's counter period cannot be used.
+    #[error(
+        "the page's counter period is {period} / 2^(64+{shift}) s, which no counter has; check what wrote the page"
+    )]
+    BadPeriod {
+        /// `counter_period_frac_sec`.
+        period: u64,
+        /// `counter_period_shift`.
+        shift: u8,
+    },
+    /// The time does not fit into signed 64-bit nanoseconds since 1970 (years 1677 to 2262).
+    #[error(
+        "the time lies outside the years 1677 to 2262, which signed 64-bit nanoseconds hold; check the page's reference time and the counter"
+    )]
+    OutOfRange,
+    /// The page does not say how far TAI is ahead of UTC, or says something impossible.
+    #[error("the page gives no usable offset between TAI and UTC (raw value {raw}, {}); use the timescale that the page itself has, or have its provider set the offset", if *.flagged { "marked valid" } else { "not marked valid" })]
+    NoTaiOffset {
+        /// `tai_offset_sec` as it stands in the page.
+        raw: i16,
+        /// Whether the page marks it valid.
+        flagged: bool,
+    },
+    /// The page was being updated for as long as the reader was willing to wait.
+    #[error(
+        "the page was not still within 100 ms (sequence number {seq}): its writer died in the middle of an update or never pauses; restart what publishes it"
+    )]
+    Timeout {
+        /// The sequence number that was seen last. Odd: an update was begun and never ended.
+        seq: u32,
+    },
+    /// The machine was disrupted (migrated, restored, cloned) since the token was taken.
+    #[error(
+        "the machine was migrated, restored or cloned since the token was taken, so its counter may not be the same; take a new token and read the counter again"
+    )]
+    Disrupted,
+    /// The timescale that was asked for cannot be had from this page.
+    #[error(
+        "the page's time is {page}, from which {wanted} cannot be computed; open it with another timescale"
+    )]
+    Timescale {
+        /// The page's `time_type`.
+        page: TimeType,
+        /// The timescale that was asked for.
+        wanted: Timescale,
+    },
+    /// The call is for timescales that follow UTC, and this clock's is another.
+    #[error(
+        "this needs a timescale that follows UTC, and this clock's is {timescale}; open the page with 'utc' as well"
+    )]
+    NotUtc {
+        /// The clock's timescale.
+        timescale: Timescale,
+    },
+    /// Another live publisher holds the page.
+    #[error("{}: another publisher holds this page; stop it first, or publish to another path", show(.path))]
+    Busy {
+        /// The page's path.
+        path: PathBuf,
+    },
+    /// The counter is not one that time may be published from.
+    #[error("{reason}")]
+    UntrustedCounter {
+        /// What is wrong with it, and the remedy.
+        reason: String,
+    },
+    /// An argument is outside its range.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// A system call failed in a way that has no code of its own.
+    #[error("{}{syscall}: {source}", .path.as_deref().map(|path| format!("{}: ", show(path))).unwrap_or_default())]
+    System {
+        /// The system call.
+        syscall: &'static str,
+        /// The file that it was about, if any.
+        path: Option<PathBuf>,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// Which part of a time a page lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoTime {
+    /// `counter_id` is 0xff: it describes no counter.
+    NoCounter,
+    /// `size` ends before the time fields.
+    Size(u32),
+}
+
+impl std::fmt::Display for NoTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoCounter => f.write_str("it describes no counter"),
+            Self::Size(bytes) => write!(f, "its {bytes} bytes end before the time"),
+        }
+    }
+}
+
+impl Error {
+    /// The stable code, the same in every language: `ERR_VMCLOCK_…`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "ERR_VMCLOCK_NOT_FOUND",
+            Self::Access { .. } => "ERR_VMCLOCK_ACCESS",
+            Self::Untrusted { .. } => "ERR_VMCLOCK_UNTRUSTED",
+            Self::BadMagic { .. } => "ERR_VMCLOCK_BAD_MAGIC",
+            Self::BadVersion { .. } => "ERR_VMCLOCK_BAD_VERSION",
+            Self::TooSmall { .. } => "ERR_VMCLOCK_TOO_SMALL",
+            Self::NoTime { .. } => "ERR_VMCLOCK_NO_TIME",
+            Self::Unsynchronized { .. } => "ERR_VMCLOCK_UNSYNCHRONIZED",
+            Self::WrongCounter { .. } => "ERR_VMCLOCK_WRONG_COUNTER",
+            Self::CounterMismatch { .. } => "ERR_VMCLOCK_COUNTER_MISMATCH",
+            Self::BadPeriod { .. } => "ERR_VMCLOCK_BAD_PERIOD",
+            Self::OutOfRange => "ERR_VMCLOCK_OUT_OF_RANGE",
+            Self::NoTaiOffset { .. } => "ERR_VMCLOCK_NO_TAI_OFFSET",
+            Self::Timeout { .. } => "ERR_VMCLOCK_TIMEOUT",
+            Self::Disrupted => "ERR_VMCLOCK_DISRUPTED",
+            Self::Timescale { .. } | Self::NotUtc { .. } => "ERR_VMCLOCK_TIMESCALE",
+            Self::Busy { .. } => "ERR_VMCLOCK_BUSY",
+            Self::UntrustedCounter { .. } => "ERR_VMCLOCK_UNTRUSTED_COUNTER",
+            Self::InvalidArgument(_) => "ERR_VMCLOCK_INVALID_ARGUMENT",
+            Self::System { .. } => "ERR_VMCLOCK_SYSTEM",
+        }
+    }
+
+    /// The file that the error is about, where there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::NotFound { path }
+            | Self::Access { path, .. }
+            | Self::Untrusted { path, .. }
+            | Self::BadMagic { path, .. }
+            | Self::BadVersion { path, .. }
+            | Self::TooSmall { path, .. }
+            | Self::Busy { path } => Some(path),
+            Self::System { path, .. } => path.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The system's error number, where a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Access { errno, .. } => Some(*errno),
+            Self::System { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// The system call that failed, where one did.
+    #[must_use]
+    pub fn syscall(&self) -> Option<&'static str> {
+        match self {
+            Self::Access { .. } => Some("open"),
+            Self::System { syscall, .. } => Some(syscall),
+            _ => None,
+        }
+    }
+
+    /// A failed system call.
+    pub(crate) fn system(
+        syscall: &'static str,
+        path: Option<&Path>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::System {
+            syscall,
+            path: path.map(Path::to_path_buf),
+            source: source.into(),
+        }
+    }
+}
+
+/// A path as it may stand in a message: whatever could move a terminal's cursor is escaped.
+fn show(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}

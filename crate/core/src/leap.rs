@@ -1,0 +1,468 @@
+//! UTC, TAI, leap seconds and smears: from the page's own time to the timescale asked for.
+//!
+//! Near a leap second UTC's count of seconds is not continuous, so all of it is computed from `c`,
+//! the count that runs on evenly through the leap and equals UTC before it. With `L` = +1 for an
+//! inserted second and -1 for a deleted one, and `edge` the first second of the UTC month after the
+//! leap:
+//!
+//! | asked for | from `c` |
+//! |---|---|
+//! | UTC, inserted | `c` before `edge`, `c - 1` from `edge` on; `edge <= c < edge + 1` is 23:59:60 |
+//! | UTC, deleted | `c` before `edge - 1`, `c + 1` from there on |
+//! | UTC, smeared noon to noon | from `edge - 43200` on, `86400 + L` seconds of `c` become 86400 |
+//! | UTC-SLS | `c - L * (c - u0) / 1000` over the 1000 s before the leap ends, `u0 = edge + L - 1000` |
+//! | TAI | no leap at all |
+//!
+//! One rule serves before and after the leap, so a counter that was captured before it converts
+//! rightly from a page published after it. Smears are made here, never by the page
+//! (`leap_second_smearing_hint` only recommends one).
+//!
+//! A bound is mapped as the interval that it is: a fixed ± around the label would miss the truth
+//! near a leap, where an interval of a microsecond can have an image of a second.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+use crate::snapshot::{LeapIndicator, TimeType};
+
+const NS_PER_SEC: i128 = 1_000_000_000;
+const SEC_PER_DAY: i128 = 86_400;
+
+/// The timescale that a clock is asked for. All but [`Timescale::Monotonic`] count nanoseconds
+/// since 1970-01-01.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Timescale {
+    /// UTC as POSIX counts it: an inserted leap second repeats the second before it.
+    #[default]
+    Utc,
+    /// TAI, which has no leap seconds and is 37 s ahead of UTC since 2017.
+    Tai,
+    /// The page's own monotonic time, of no stated epoch (`time_type` 2 only).
+    Monotonic,
+    /// UTC with a leap second spread evenly from noon before to noon after it.
+    UtcNoonLinear,
+    /// UTC with a leap second spread over the 1000 s before its end (UTC-SLS).
+    UtcSls,
+}
+
+impl Timescale {
+    /// All of them, in the order of their numbers in the Node API.
+    pub const ALL: [Self; 5] = [
+        Self::Utc,
+        Self::Tai,
+        Self::Monotonic,
+        Self::UtcNoonLinear,
+        Self::UtcSls,
+    ];
+
+    /// The name that options and messages use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Utc => "utc",
+            Self::Tai => "tai",
+            Self::Monotonic => "monotonic",
+            Self::UtcNoonLinear => "utc-noon-linear",
+            Self::UtcSls => "utc-sls",
+        }
+    }
+
+    /// Whether it follows UTC, to which a calendar date belongs.
+    #[must_use]
+    pub fn is_utc(self) -> bool {
+        matches!(self, Self::Utc | Self::UtcNoonLinear | Self::UtcSls)
+    }
+}
+
+impl fmt::Display for Timescale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Timescale {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|scale| scale.name() == name)
+            .ok_or_else(|| {
+                Error::InvalidArgument(format!(
+                    "timescale \"{}\" is none; use utc, tai, monotonic, utc-noon-linear or utc-sls",
+                    name.escape_debug()
+                ))
+            })
+    }
+}
+
+/// How far TAI is ahead of UTC by a page's raw `tai_offset_sec`.
+///
+/// The released ABI writes UTC - TAI (-37 today), other providers +37, and RFC PATCH v4 computed
+/// with the other sign again. TAI has been ahead since 1961, so the magnitude says it all; below 10
+/// (its value when leap seconds began, in 1972) or above 255 it is no offset at all.
+#[must_use]
+pub fn tai_minus_utc_sec(raw: i16, flagged_valid: bool) -> Option<i16> {
+    (flagged_valid && (10..=255).contains(&raw.unsigned_abs())).then(|| raw.abs())
+}
+
+/// What of a page decides how its time becomes another timescale's.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    /// The page's `time_type`.
+    pub time_type: TimeType,
+    /// The page's `time_sec`.
+    pub time_sec: u64,
+    /// The page's `leap_indicator`, in the meaning of the page's ABI.
+    pub leap_indicator: LeapIndicator,
+    /// `tai_offset_sec` as it stands.
+    pub tai_offset_sec: i16,
+    /// Whether the page marks that valid.
+    pub tai_offset_flagged: bool,
+}
+
+/// A time in the timescale asked for, with the interval that holds the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The time itself, in nanoseconds.
+    pub epoch_ns: i128,
+    /// The start of the interval.
+    pub earliest_ns: i128,
+    /// The end of the interval.
+    pub latest_ns: i128,
+}
+
+/// How a page's own time becomes the time asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping {
+    form: Form,
+    leap: Option<Leap>,
+    /// TAI - UTC at the page's reference.
+    tai_minus_utc_sec: Option<i16>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// The page's time plus so many seconds.
+    Shift(i16),
+    /// By way of `c`.
+    Leaping(Smear),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Smear {
+    Strict,
+    NoonLinear,
+    Sls,
+}
+
+/// A leap second near the page's reference.
+#[derive(Clone, Copy, Debug)]
+struct Leap {
+    /// Seconds from the page's own time to `c`.
+    count_shift_sec: i16,
+    /// Seconds from the reference's UTC to `c`.
+    reference_shift_sec: i16,
+    edge_ns: i128,
+    inserted: bool,
+}
+
+impl Mapping {
+    /// Decides how `reference`'s page gives `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timescale`] where it cannot, and [`Error::NoTaiOffset`] where only the offset
+    /// between TAI and UTC is missing or impossible.
+    pub fn new(reference: &Reference, wanted: Timescale) -> Result<Self, Error> {
+        let tai_minus_utc_sec =
+            tai_minus_utc_sec(reference.tai_offset_sec, reference.tai_offset_flagged);
+        let no_offset = || Error::NoTaiOffset {
+            raw: reference.tai_offset_sec,
+            flagged: reference.tai_offset_flagged,
+        };
+        // Seconds from the page's time to UTC, where that is known.
+        let utc_shift_sec = match (reference.time_type, wanted) {
+            (TimeType::Monotonic, Timescale::Monotonic) => {
+                return Ok(Self {
+                    form: Form::Shift(0),
+                    leap: None,
+                    tai_minus_utc_sec: None,
+                });
+            }
+            (TimeType::Utc, scale) if scale != Timescale::Monotonic => Some(0),
+            (TimeType::Tai, scale) if scale != Timescale::Monotonic => {
+                // A provider that was never told the offset writes UTC and calls it TAI, valid,
+                // with an offset of 0: then neither timescale can be trusted.
+                if reference.tai_offset_flagged && tai_minus_utc_sec.is_none() {
+                    return Err(no_offset());
+                }
+                tai_minus_utc_sec.map(|offset| -offset)
+            }
+            (page, wanted) => return Err(Error::Timescale { page, wanted }),
+        };
+        let leap = utc_shift_sec.and_then(|shift| Leap::near(reference, shift));
+        let form = if wanted == Timescale::Tai {
+            match reference.time_type {
+                TimeType::Tai => Form::Shift(0),
+                _ => Form::Shift(tai_minus_utc_sec.ok_or_else(no_offset)?),
+            }
+        } else {
+            let shift = utc_shift_sec.ok_or_else(no_offset)?;
+            match (leap, wanted) {
+                (None, _) => Form::Shift(shift),
+                (Some(_), Timescale::UtcNoonLinear) => Form::Leaping(Smear::NoonLinear),
+                (Some(_), Timescale::UtcSls) => Form::Leaping(Smear::Sls),
+                (Some(_), _) => Form::Leaping(Smear::Strict),
+            }
+        };
+        Ok(Self {
+            form,
+            leap,
+            tai_minus_utc_sec,
+        })
+    }
+
+    /// The seconds to add to the page's time, where that is all there is to do.
+    #[must_use]
+    pub fn shift_sec(&self) -> Option<i16> {
+        match self.form {
+            Form::Shift(seconds) => Some(seconds),
+            Form::Leaping(_) => None,
+        }
+    }
+
+    /// The label of `page_ns` (the page's own time) and the hull of the image of
+    /// `[page_ns - bound_ns, page_ns + bound_ns]`.
+    #[must_use]
+    pub fn label(&self, page_ns: i128, bound_ns: u64) -> Label {
+        let bound_ns = i128::from(bound_ns);
+        match (self.form, self.leap) {
+            (Form::Leaping(smear), Some(leap)) => {
+                let c = page_ns + i128::from(leap.count_shift_sec) * NS_PER_SEC;
+                leap.hull(smear, c, bound_ns)
+            }
+            (Form::Shift(seconds), _) => shifted(page_ns, seconds, bound_ns),
+            // `new` makes `Leaping` only where there is a leap.
+            (Form::Leaping(_), None) => shifted(page_ns, 0, bound_ns),
+        }
+    }
+
+    /// Whether UTC is in an inserted second, 23:59:60, at `page_ns`.
+    #[must_use]
+    pub fn is_leap_second(&self, page_ns: i128) -> bool {
+        self.leap.is_some_and(|leap| {
+            let since_edge = leap.count(page_ns) - leap.edge_ns;
+            leap.inserted && (0..NS_PER_SEC).contains(&since_edge)
+        })
+    }
+
+    /// TAI - UTC in seconds at `page_ns`, where the page tells it. In an inserted second it is
+    /// already the new value, as in the kernel, so that UTC's repeated label plus this is TAI.
+    #[must_use]
+    pub fn tai_minus_utc_sec(&self, page_ns: i128) -> Option<i16> {
+        let at_reference = self.tai_minus_utc_sec?;
+        let Some(leap) = self.leap else {
+            return Some(at_reference);
+        };
+        // `c` shares UTC's label before the leap, so TAI - c is the offset that held before it.
+        let before = at_reference - leap.reference_shift_sec;
+        Some(if leap.count(page_ns) < leap.joint_ns() {
+            before
+        } else {
+            before + leap.sign()
+        })
+    }
+}
+
+fn shifted(page_ns: i128, seconds: i16, bound_ns: i128) -> Label {
+    let epoch_ns = page_ns + i128::from(seconds) * NS_PER_SEC;
+    Label {
+        epoch_ns,
+        earliest_ns: epoch_ns - bound_ns,
+        latest_ns: epoch_ns + bound_ns,
+    }
+}
+
+impl Leap {
+    fn near(reference: &Reference, utc_shift_sec: i16) -> Option<Self> {
+        let utc_sec = i128::from(reference.time_sec) + i128::from(utc_shift_sec);
+        let (month_start, month_end) = utc_month(utc_sec);
+        let last_second = utc_sec.rem_euclid(SEC_PER_DAY) == SEC_PER_DAY - 1;
+        let last_day = month_end - utc_sec <= SEC_PER_DAY;
+        let (inserted, edge_sec, reference_shift_sec) = match reference.leap_indicator {
+            LeapIndicator::PrePositive => (true, month_end, 0),
+            LeapIndicator::PreNegative => (false, month_end, 0),
+            // The kernel repeats the last second of the month, others the first of the next.
+            LeapIndicator::Positive if last_second => (true, month_end, 1),
+            LeapIndicator::Positive => (true, month_start, 0),
+            // RFC PATCH v4 only. The deleted second has no length, so the reference is just before
+            // or just after it.
+            LeapIndicator::Negative if last_day => (false, month_end, 0),
+            LeapIndicator::Negative => (false, month_start, -1),
+            LeapIndicator::PostPositive => (true, month_start, 1),
+            LeapIndicator::PostNegative => (false, month_start, -1),
+            LeapIndicator::None | LeapIndicator::Unknown(_) => return None,
+        };
+        Some(Self {
+            count_shift_sec: utc_shift_sec + reference_shift_sec,
+            reference_shift_sec,
+            edge_ns: edge_sec * NS_PER_SEC,
+            inserted,
+        })
+    }
+
+    fn sign(&self) -> i16 {
+        if self.inserted { 1 } else { -1 }
+    }
+
+    /// `c` at the page's time.
+    fn count(&self, page_ns: i128) -> i128 {
+        page_ns + i128::from(self.count_shift_sec) * NS_PER_SEC
+    }
+
+    /// The value of `c` at which strict UTC jumps: back where a second is inserted, ahead where one
+    /// is deleted.
+    fn joint_ns(&self) -> i128 {
+        if self.inserted {
+            self.edge_ns
+        } else {
+            self.edge_ns - NS_PER_SEC
+        }
+    }
+
+    fn hull(&self, smear: Smear, c: i128, bound_ns: i128) -> Label {
+        let (first, last) = (c - bound_ns, c + bound_ns);
+        let epoch_ns = self.utc(smear, c).0;
+        let mut earliest_ns = self.utc(smear, first).0;
+        let mut latest_ns = self.utc(smear, last).1;
+        let joint_ns = self.joint_ns();
+        if matches!(smear, Smear::Strict) && self.inserted && first < joint_ns && joint_ns <= last {
+            // UTC rises to `joint` and falls back by a second there: the limit from the left and
+            // the value at the joint are the two ends that the interval's own ends do not show.
+            earliest_ns = earliest_ns.min(joint_ns - NS_PER_SEC);
+            latest_ns = latest_ns.max(joint_ns);
+        }
+        Label {
+            epoch_ns,
+            earliest_ns,
+            latest_ns,
+        }
+    }
+
+    /// UTC at `c`, rounded down and up.
+    fn utc(&self, smear: Smear, c: i128) -> (i128, i128) {
+        let sign = i128::from(self.sign());
+        let (start_ns, span_ns) = match smear {
+            Smear::Strict => (self.joint_ns(), 0),
+            Smear::NoonLinear => (
+                self.edge_ns - 43_200 * NS_PER_SEC,
+                (SEC_PER_DAY + sign) * NS_PER_SEC,
+            ),
+            Smear::Sls => (self.edge_ns + (sign - 1000) * NS_PER_SEC, 1000 * NS_PER_SEC),
+        };
+        let since_start = c - start_ns;
+        if since_start < 0 {
+            (c, c)
+        } else if since_start >= span_ns {
+            let after = c - sign * NS_PER_SEC;
+            (after, after)
+        } else {
+            // `span` of c becomes `span - sign` seconds, evenly.
+            let smeared = since_start * (span_ns - sign * NS_PER_SEC);
+            let floor = smeared.div_euclid(span_ns);
+            let ceil = floor + i128::from(smeared.rem_euclid(span_ns) != 0);
+            (start_ns + floor, start_ns + ceil)
+        }
+    }
+}
+
+/// The first second of the UTC month that holds `utc_sec`, and of the month after it.
+fn utc_month(utc_sec: i128) -> (i128, i128) {
+    let (year, month) = civil_month(utc_sec.div_euclid(SEC_PER_DAY));
+    let (next_year, next_month) = if month == 12 {
+        (year + 1, 1)
+    } else {
+        (year, month + 1)
+    };
+    (
+        days_before(year, month) * SEC_PER_DAY,
+        days_before(next_year, next_month) * SEC_PER_DAY,
+    )
+}
+
+// The proleptic Gregorian calendar in years that begin in March, so that the leap day comes last:
+// the 146,097 days of 400 years repeat exactly.
+const DAYS_PER_ERA: i128 = 146_097;
+const EPOCH_FROM_ERA_DAYS: i128 = 719_468;
+
+fn civil_month(days_since_1970: i128) -> (i128, i128) {
+    let days = days_since_1970 + EPOCH_FROM_ERA_DAYS;
+    let era = days.div_euclid(DAYS_PER_ERA);
+    let day = days.rem_euclid(DAYS_PER_ERA);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    (era * 400 + year + i128::from(month <= 2), month)
+}
+
+fn days_before(year: i128, month: i128) -> i128 {
+    let march_year = year - i128::from(month <= 2);
+    let era = march_year.div_euclid(400);
+    let year_of_era = march_year.rem_euclid(400);
+    let march_month = (month + 9) % 12;
+    let day_of_year = (153 * march_month + 2) / 5;
+    era * DAYS_PER_ERA + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year
+        - EPOCH_FROM_ERA_DAYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_month_of_a_gregorian_cycle_starts_where_the_one_before_it_ends() {
+        let mut expected_start = 0;
+        for year in 1970..2370_i128 {
+            for month in 1..=12_i128 {
+                let leap_year = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+                let days = match month {
+                    2 if leap_year => 29,
+                    2 => 28,
+                    4 | 6 | 9 | 11 => 30,
+                    _ => 31,
+                };
+                let end = expected_start + days * SEC_PER_DAY;
+                for second in [expected_start, expected_start + 1, end - 1] {
+                    assert_eq!(utc_month(second), (expected_start, end), "{year}-{month}");
+                }
+                expected_start = end;
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_plausible_magnitude_marked_valid_is_an_offset() {
+        for (raw, expected) in [
+            (-37, Some(37)),
+            (37, Some(37)),
+            (10, Some(10)),
+            (-255, Some(255)),
+            (9, None),
+            (0, None),
+            (256, None),
+            (i16::MIN, None),
+            (i16::MAX, None),
+        ] {
+            assert_eq!(tai_minus_utc_sec(raw, true), expected, "{raw}");
+            assert_eq!(tai_minus_utc_sec(raw, false), None, "{raw}");
+        }
+    }
+}

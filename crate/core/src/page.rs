@@ -1,0 +1,330 @@
+//! Opening, checking, mapping and unmapping a page: the only mapping code.
+//!
+//! # The rules of this room
+//!
+//! - Others write to a mapped page at any time, so no reference into it ever exists: it is read and
+//!   written through atomics made from raw pointers, one word at a time.
+//! - The mapping is shared, read-only (for readers) and closed on exec.
+//! - Only offsets below [`SIZE_FULL`] from the start of the page are touched, which lie within one
+//!   memory page, and a mapping is always at least that long: what lies behind the end of a short
+//!   file in its last page reads as zero. Only a file that shrinks to nothing *after* it was mapped
+//!   makes an access fault (SIGBUS), which is why a file that others may write is refused.
+
+#![allow(
+    unsafe_code,
+    reason = "maps memory that others write, and loads from it"
+)]
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::abi::{SIZE_FULL, SIZE_MIN, VMCLOCK_MAGIC, VMCLOCK_VERSION, offset};
+use crate::error::Error;
+use crate::seqlock::{FIRST_WORD_OFFSET, SharedWords, WORDS};
+
+/// The environment variable that names a page.
+pub const PATH_VARIABLE: &str = "VMCLOCK_PATH";
+/// The first device that the kernel's driver registers.
+pub const DEVICE_PATH: &str = "/dev/vmclock0";
+/// Where this package's publisher puts its page unless told otherwise.
+pub const PUBLISHED_PATH: &str = "/run/vmclock/page";
+
+/// A mapped stretch of memory that holds a page. Words are addressed from the page's start.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    map: MmapRaw,
+}
+
+impl Mapping {
+    fn read_only(file: &File, bytes: usize) -> std::io::Result<Self> {
+        let map = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
+        Ok(Self { map })
+    }
+
+    /// Maps the page at `page_offset` bytes into `file` for writing. The file must hold all of the
+    /// structure there.
+    pub(crate) fn writable(file: &File, page_offset: u64) -> std::io::Result<Self> {
+        if !page_offset.is_multiple_of(8) {
+            return Err(Errno::INVAL.into());
+        }
+        let map = MmapOptions::new()
+            .offset(page_offset)
+            .len(SIZE_FULL as usize)
+            .map_raw(file)?;
+        Ok(Self { map })
+    }
+
+    /// The address `at` bytes into the page. `at` is always a field's offset from `abi`, so the word
+    /// of up to 8 bytes there lies within the structure, and so within the mapping.
+    #[inline(always)]
+    fn address(&self, at: usize) -> *mut u8 {
+        self.map.as_mut_ptr().wrapping_add(at)
+    }
+
+    /// The 32-bit word at `at`. Through a read-only mapping it may only be loaded, relaxed.
+    #[inline(always)]
+    pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
+        // SAFETY: the address is mapped for as long as `self` lives and aligned (a mapping starts
+        // at a page boundary, `at` is a field's own alignment). All accesses in this process are
+        // atomic; on a read-only mapping they are relaxed loads of at most 8 bytes, which
+        // `std::sync::atomic`, "Atomic accesses to read-only memory", allows.
+        unsafe { AtomicU32::from_ptr(self.address(at).cast()) }
+    }
+
+    /// The 64-bit word at `at`. Through a read-only mapping it may only be loaded, relaxed.
+    #[inline(always)]
+    pub(crate) fn word64(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: as in `word32`; every 64-bit word of the structure is 8-byte aligned.
+        unsafe { AtomicU64::from_ptr(self.address(at).cast()) }
+    }
+}
+
+impl SharedWords for Mapping {
+    #[inline(always)]
+    fn load_seq(&self) -> u32 {
+        self.word32(offset::SEQ_COUNT).load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn load_head(&self) -> u32 {
+        self.word32(offset::VERSION).load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn load_words(&self) -> [u64; WORDS] {
+        std::array::from_fn(|word| {
+            self.word64(FIRST_WORD_OFFSET + 8 * word)
+                .load(Ordering::Relaxed)
+        })
+    }
+
+    #[inline(always)]
+    fn fence_acquire(&self) {
+        // Pairs with the writer's release fences; `seqlock` says which with which.
+        fence(Ordering::Acquire);
+    }
+}
+
+/// A page that was opened, checked and mapped for reading.
+#[derive(Debug)]
+pub struct Page {
+    mapping: Mapping,
+    size_bytes: u32,
+    path: PathBuf,
+}
+
+impl Page {
+    /// Opens the page at `path`: the driver's character device, or a regular file that nobody but
+    /// its owner can write and whose owner is root, the caller, or one of `trusted_uids`.
+    ///
+    /// The file is closed again once it is mapped; dropping the page unmaps it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Access`], [`Error::Untrusted`], [`Error::TooSmall`],
+    /// [`Error::BadMagic`], [`Error::BadVersion`], [`Error::System`]. Nothing here waits: a page
+    /// that is being updated opens.
+    pub fn open(path: impl AsRef<Path>, trusted_uids: &[u32]) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let file = open_file(path)?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| system("fstat", path, errno))?;
+        let (file_bytes, map_bytes) = match FileType::from_raw_mode(stat.st_mode) {
+            // A device has no size of its own: the driver maps exactly one page of memory.
+            FileType::CharacterDevice => (None, rustix::param::page_size()),
+            FileType::RegularFile => {
+                check_trust(path, &stat, trusted_uids)?;
+                (
+                    Some(stat.st_size.max(0).cast_unsigned()),
+                    SIZE_FULL as usize,
+                )
+            }
+            other => {
+                let kind = if other == FileType::Directory {
+                    "a directory"
+                } else {
+                    "no file"
+                };
+                return Err(Error::Untrusted {
+                    path: path.to_path_buf(),
+                    reason: format!(
+                        "this is {kind}; a page is the driver's character device or a regular \
+                         file: give the page's own path"
+                    ),
+                });
+            }
+        };
+        if let Some(available_bytes) = file_bytes.filter(|bytes| *bytes < u64::from(SIZE_MIN)) {
+            let path = path.to_path_buf();
+            return Err(Error::TooSmall {
+                path,
+                declared_bytes: 0,
+                available_bytes,
+            });
+        }
+        let mapping = Mapping::read_only(&File::from(file), map_bytes)
+            .map_err(|error| Error::system("mmap", Some(path), error))?;
+        Self::check(mapping, path, file_bytes)
+    }
+
+    fn check(mapping: Mapping, path: &Path, file_bytes: Option<u64>) -> Result<Self, Error> {
+        let magic = mapping.word32(offset::MAGIC).load(Ordering::Relaxed);
+        let size_bytes = mapping.word32(offset::SIZE).load(Ordering::Relaxed);
+        let [v0, v1, ..] = mapping.load_head().to_le_bytes();
+        let version = u16::from_le_bytes([v0, v1]);
+        let path = path.to_path_buf();
+        if magic != VMCLOCK_MAGIC {
+            return Err(Error::BadMagic { path, found: magic });
+        }
+        if version != VMCLOCK_VERSION {
+            return Err(Error::BadVersion {
+                path,
+                found: version,
+            });
+        }
+        let declared_bytes = u64::from(size_bytes);
+        // A device's region may be larger than the one page of it that the driver maps; the
+        // structure itself never is.
+        let available_bytes = file_bytes.unwrap_or(declared_bytes);
+        if size_bytes < SIZE_MIN || declared_bytes > available_bytes {
+            return Err(Error::TooSmall {
+                path,
+                declared_bytes,
+                available_bytes,
+            });
+        }
+        Ok(Self {
+            mapping,
+            size_bytes,
+            path,
+        })
+    }
+
+    /// The page's `size`, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u32 {
+        self.size_bytes
+    }
+
+    /// The path as it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl SharedWords for Page {
+    #[inline(always)]
+    fn load_seq(&self) -> u32 {
+        self.mapping.load_seq()
+    }
+
+    #[inline(always)]
+    fn load_head(&self) -> u32 {
+        self.mapping.load_head()
+    }
+
+    #[inline(always)]
+    fn load_words(&self) -> [u64; WORDS] {
+        self.mapping.load_words()
+    }
+
+    #[inline(always)]
+    fn fence_acquire(&self) {
+        self.mapping.fence_acquire();
+    }
+}
+
+/// The path of the page that a caller who names none means: `$VMCLOCK_PATH`, else `/dev/vmclock0`,
+/// else `/run/vmclock/page`.
+#[must_use]
+pub fn default_path() -> PathBuf {
+    if let Some(path) = std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let device = Path::new(DEVICE_PATH);
+    let published = Path::new(PUBLISHED_PATH);
+    if device.exists() || !published.exists() {
+        device.into()
+    } else {
+        published.into()
+    }
+}
+
+/// The pages that this machine has: `$VMCLOCK_PATH`, the driver's devices in order, and the
+/// publisher's page; those of them that exist.
+#[must_use]
+pub fn list() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    found.extend(std::env::var_os(PATH_VARIABLE).map(PathBuf::from));
+    let mut devices: Vec<(u32, PathBuf)> = std::fs::read_dir("/dev")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("vmclock")?
+                .parse()
+                .ok()?;
+            Some((number, entry.path()))
+        })
+        .collect();
+    devices.sort();
+    found.extend(devices.into_iter().map(|(_, path)| path));
+    found.push(PUBLISHED_PATH.into());
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|path| path.exists() && seen.insert(path.clone()));
+    found
+}
+
+fn open_file(path: &Path) -> Result<OwnedFd, Error> {
+    // Without O_NONBLOCK a FIFO would hang here; the device and regular files do not care.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NOTDIR => Error::NotFound {
+            path: path.to_path_buf(),
+        },
+        Errno::ACCESS | Errno::PERM => Error::Access {
+            path: path.to_path_buf(),
+            errno: errno.raw_os_error(),
+        },
+        other => system("open", path, other),
+    })
+}
+
+fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Error> {
+    let untrusted = |reason: String| {
+        Err(Error::Untrusted {
+            path: path.to_path_buf(),
+            reason,
+        })
+    };
+    // An access control list shows in the group bits, which then are its mask.
+    let mode = stat.st_mode & 0o7777;
+    if mode & 0o022 != 0 {
+        return untrusted(format!(
+            "others than its owner may write this file (mode {mode:04o}), so they could lie about \
+             the time; take that right away: chmod go-w"
+        ));
+    }
+    let caller = rustix::process::geteuid().as_raw();
+    if stat.st_uid != 0 && stat.st_uid != caller && !trusted_uids.contains(&stat.st_uid) {
+        return untrusted(format!(
+            "this file belongs to user {owner}, who is neither root nor the caller; if that user \
+             may tell you the time, open it with trustedUids: [{owner}]",
+            owner = stat.st_uid
+        ));
+    }
+    Ok(())
+}
+
+fn system(syscall: &'static str, path: &Path, errno: Errno) -> Error {
+    Error::system(syscall, Some(path), errno)
+}
