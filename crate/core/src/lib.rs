@@ -15,9 +15,14 @@ mod error;
 pub mod fixed;
 pub mod leap;
 pub mod page;
+pub mod publish;
 pub mod seqlock;
 pub mod snapshot;
+pub mod system_clock;
+pub mod writer;
 
 pub use clock::{Continuity, Options, Reading, SystemOffset, VmClock};
 pub use error::{Error, NoTime};
 pub use leap::Timescale;
+pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
+pub use writer::{PageHeader, PageLayout, PageWriter};
