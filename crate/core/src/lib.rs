@@ -113,3 +113,5 @@ pub mod writer;
 pub use clock::{Continuity, Converter, Options, Reading, SystemOffset, VmClock};
 pub use error::{Error, NoTime};
 pub use leap::Timescale;
+pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
+pub use writer::{PageHeader, PageLayout, PageWriter};
