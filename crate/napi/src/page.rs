@@ -71,11 +71,30 @@ impl NativePageFields {
                 })*
             };
         }
-        small!(version, counter_id, time_type, clock_status, leap_second_smearing_hint);
+        small!(
+            version,
+            counter_id,
+            time_type,
+            clock_status,
+            leap_second_smearing_hint
+        );
         small!(tai_offset_sec, leap_indicator, counter_period_shift);
-        wide!(disruption_marker, flags, counter_value, counter_period_frac_sec);
-        wide!(counter_period_esterror_rate_frac_sec, counter_period_maxerror_rate_frac_sec);
-        wide!(time_sec, time_frac_sec, time_esterror_nanosec, time_maxerror_nanosec);
+        wide!(
+            disruption_marker,
+            flags,
+            counter_value,
+            counter_period_frac_sec
+        );
+        wide!(
+            counter_period_esterror_rate_frac_sec,
+            counter_period_maxerror_rate_frac_sec
+        );
+        wide!(
+            time_sec,
+            time_frac_sec,
+            time_esterror_nanosec,
+            time_maxerror_nanosec
+        );
         wide!(vm_generation_counter);
         if let Some(magic) = self.magic {
             header.magic = magic;
@@ -100,8 +119,12 @@ impl From<NativePageLayout> for PageLayout {
         let default = Self::default();
         // The facade let only whole numbers from 0 to 2^53 through, which the cast keeps.
         Self {
-            file_bytes: layout.file_bytes.map_or(default.file_bytes, |bytes| bytes as u64),
-            page_offset: layout.page_offset.map_or(default.page_offset, |bytes| bytes as u64),
+            file_bytes: layout
+                .file_bytes
+                .map_or(default.file_bytes, |bytes| bytes as u64),
+            page_offset: layout
+                .page_offset
+                .map_or(default.page_offset, |bytes| bytes as u64),
             mode: layout.mode.unwrap_or(default.mode),
         }
     }
@@ -131,7 +154,10 @@ pub fn open_page(path: String, page_offset: f64) -> Outcome<NativePage> {
 impl NativePage {
     fn new(writer: PageWriter) -> Self {
         let path = writer.path().to_string_lossy().into_owned();
-        Self { writer: RefCell::new(Some(writer)), path }
+        Self {
+            writer: RefCell::new(Some(writer)),
+            path,
+        }
     }
 
     fn create(
@@ -141,7 +167,10 @@ impl NativePage {
     ) -> std::result::Result<Self, Failure> {
         let seq_count = given.seq_count;
         let mut header = PageHeader::default();
-        let mut fields = RawFields { version: VMCLOCK_VERSION, ..RawFields::default() };
+        let mut fields = RawFields {
+            version: VMCLOCK_VERSION,
+            ..RawFields::default()
+        };
         given.apply(&mut header, &mut fields)?;
         let mut writer = PageWriter::create(Path::new(path), &layout.into(), header, &fields)?;
         if let Some(seq_count) = seq_count {

@@ -85,7 +85,10 @@ impl NativePublisher {
         let path = Path::new(path.unwrap_or(vmclock::page::PUBLISHED_PATH));
         let publisher = Publisher::create(path, options.try_into()?)?;
         let path = publisher.path().to_string_lossy().into_owned();
-        Ok(Self { publisher: RefCell::new(Some(publisher)), path })
+        Ok(Self {
+            publisher: RefCell::new(Some(publisher)),
+            path,
+        })
     }
 
     fn with(&self, call: impl FnOnce(&Publisher) -> Result<(), Error>) -> Option<Failure> {
@@ -102,17 +105,28 @@ impl NativePublisher {
 
     #[napi]
     pub fn updates(&self) -> BigInt {
-        self.publisher.borrow().as_ref().map_or(0, Publisher::updates).into()
+        self.publisher
+            .borrow()
+            .as_ref()
+            .map_or(0, Publisher::updates)
+            .into()
     }
 
     #[napi]
     pub fn cpu_time_ns(&self) -> BigInt {
-        self.publisher.borrow().as_ref().map_or(0, Publisher::cpu_time_ns).into()
+        self.publisher
+            .borrow()
+            .as_ref()
+            .map_or(0, Publisher::cpu_time_ns)
+            .into()
     }
 
     #[napi]
     pub fn failure(&self) -> Option<String> {
-        self.publisher.borrow().as_ref().and_then(Publisher::failure)
+        self.publisher
+            .borrow()
+            .as_ref()
+            .and_then(Publisher::failure)
     }
 
     #[napi]
