@@ -10,7 +10,7 @@ use vmclock::abi::VMCLOCK_VERSION;
 use vmclock::snapshot::RawFields;
 use vmclock::writer::{PageHeader, PageLayout, PageWriter};
 
-use crate::failure::{Failure, Outcome, failure_of, outcome};
+use crate::failure::{Failure, Outcome, outcome};
 
 /// Any subset of the page's fields, by the header's names.
 #[napi(object)]
@@ -200,8 +200,8 @@ impl NativePage {
     }
 
     #[napi]
-    pub fn write(&self, fields: NativePageFields) -> Option<Failure> {
-        failure_of(self.with(|writer| {
+    pub fn write(&self, fields: NativePageFields) -> Outcome<()> {
+        outcome(self.with(|writer| {
             let given_header = fields.magic.is_some() || fields.size.is_some();
             if given_header || fields.seq_count.is_some() {
                 return Err(Error::InvalidArgument(
@@ -219,8 +219,8 @@ impl NativePage {
     }
 
     #[napi]
-    pub fn write_unguarded(&self, fields: NativePageFields) -> Option<Failure> {
-        failure_of(self.with(|writer| {
+    pub fn write_unguarded(&self, fields: NativePageFields) -> Outcome<()> {
+        outcome(self.with(|writer| {
             let seq_count = fields.seq_count.unwrap_or_else(|| writer.seq_count());
             let (mut header, mut changed) = (writer.header(), writer.fields());
             fields.apply(&mut header, &mut changed)?;
@@ -230,16 +230,16 @@ impl NativePage {
     }
 
     #[napi]
-    pub fn begin(&self) -> Option<Failure> {
-        failure_of(self.with(|writer| {
+    pub fn begin(&self) -> Outcome<()> {
+        outcome(self.with(|writer| {
             writer.begin();
             Ok(())
         }))
     }
 
     #[napi]
-    pub fn end(&self) -> Option<Failure> {
-        failure_of(self.with(|writer| {
+    pub fn end(&self) -> Outcome<()> {
+        outcome(self.with(|writer| {
             writer.end();
             Ok(())
         }))

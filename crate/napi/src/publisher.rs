@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
-use napi::bindgen_prelude::BigInt;
+use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
 use vmclock::Error;
 use vmclock::publish::{Maintenance, PublishOptions, Publisher, Shape};
 
-use crate::failure::{Failure, Outcome, failure_of, outcome};
+use crate::failure::{Failure, Outcome, outcome};
 
 #[napi(object)]
 pub struct NativePublisherOptions {
@@ -91,8 +91,8 @@ impl NativePublisher {
         })
     }
 
-    fn with(&self, call: impl FnOnce(&Publisher) -> Result<(), Error>) -> Option<Failure> {
-        failure_of(match self.publisher.borrow().as_ref() {
+    fn with(&self, call: impl FnOnce(&Publisher) -> Result<(), Error>) -> Outcome<()> {
+        outcome(match self.publisher.borrow().as_ref() {
             Some(publisher) => call(publisher).map_err(Failure::from),
             None => Err(Failure::closed("publisher")),
         })
@@ -122,25 +122,25 @@ impl NativePublisher {
     }
 
     #[napi]
-    pub fn failure(&self) -> Option<String> {
-        self.publisher
-            .borrow()
-            .as_ref()
-            .and_then(Publisher::failure)
+    pub fn failure(&self) -> Either<String, ()> {
+        let publisher = self.publisher.borrow();
+        let reason = publisher.as_ref().and_then(Publisher::failure);
+        // An absent Option would reach JavaScript as null.
+        reason.map_or(Either::B(()), Either::A)
     }
 
     #[napi]
-    pub fn disrupt(&self) -> Option<Failure> {
+    pub fn disrupt(&self) -> Outcome<()> {
         self.with(Publisher::disrupt)
     }
 
     #[napi]
-    pub fn bump_generation(&self) -> Option<Failure> {
+    pub fn bump_generation(&self) -> Outcome<()> {
         self.with(Publisher::bump_generation)
     }
 
     #[napi]
-    pub fn set_maintenance(&self, announced: String) -> Option<Failure> {
+    pub fn set_maintenance(&self, announced: String) -> Outcome<()> {
         self.with(|publisher| {
             publisher.set_maintenance(match announced.as_str() {
                 "none" => Maintenance::None,
@@ -152,8 +152,8 @@ impl NativePublisher {
     }
 
     #[napi]
-    pub fn close(&self) -> Option<Failure> {
-        failure_of(match self.publisher.take() {
+    pub fn close(&self) -> Outcome<()> {
+        outcome(match self.publisher.take() {
             Some(publisher) => publisher.close(),
             None => Ok(()),
         })
