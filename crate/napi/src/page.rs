@@ -1,0 +1,1 @@
+//! Writing a page field by field.
