@@ -180,25 +180,9 @@ export function conversion(counters: unknown, out: unknown): void {
   if (!types.isBigInt64Array(out)) {
     throw invalidArgument(`out must be a BigInt64Array, and this is ${describe(out)}`)
   }
-  requireOwnMemory('counters', counters)
-  requireOwnMemory('out', out)
+  if (isDetached(counters)) throw detached('counters')
+  if (isDetached(out)) throw detached('out')
   if (lengthOf(out) < lengthOf(counters)) throw tooShort('out', out, lengthOf(counters))
-  const apart =
-    counters.buffer !== out.buffer ||
-    counters.byteOffset + counters.byteLength <= out.byteOffset ||
-    out.byteOffset + out.byteLength <= counters.byteOffset
-  if (!apart) {
-    throw invalidArgument('counters and out overlap in one buffer; give out memory of its own')
-  }
-}
-
-function requireOwnMemory(name: string, array: BigUint64Array | BigInt64Array): void {
-  if (types.isSharedArrayBuffer(array.buffer)) {
-    throw invalidArgument(
-      `${name} lies in a SharedArrayBuffer, which another thread may write meanwhile; copy it first: ${name}.slice()`,
-    )
-  }
-  if (isDetached(array)) throw detached(name)
 }
 
 function tooShort(name: string, array: BigInt64Array, needed: number): Error {

@@ -2,7 +2,7 @@
 
 import * as argument from './arguments'
 import { type ContinuityToken, continuityToken } from './continuity'
-import { dispose } from './disposable'
+import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
 import {
@@ -125,6 +125,9 @@ export class VmClock {
   readonly #continuity: HotCalls['continuity']
   readonly #isContinuous: HotCalls['isContinuous']
   #closed = false
+
+  /** As `close`, for `using`. */
+  declare readonly [Symbol.dispose]: () => void
 
   private constructor(key: symbol, clock: NativeClock, timescale: Timescale) {
     if (key !== KEY) throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
@@ -331,7 +334,7 @@ export class VmClock {
    * nothing was written.
    *
    * @param counters - captured after `token`, unsigned 64-bit
-   * @param out - takes nanoseconds since the timescale's epoch; at least as long, in other memory
+   * @param out - takes nanoseconds since the timescale's epoch; at least as long; may be the same memory
    * @param token - from `continuity()`, taken before the first of them
    * @throws VmClockError as {@link VmClock.convert}
    */
@@ -403,11 +406,6 @@ export class VmClock {
     this.#native.close()
   }
 
-  /** As `close`, for `using`. */
-  [dispose](): void {
-    this.close()
-  }
-
   #open(): NativeClock {
     if (this.#closed) throw closedError('clock')
     return this.#native
@@ -428,6 +426,8 @@ export class VmClock {
     )
   }
 }
+
+makeDisposable(VmClock)
 
 function clockOptions(value: unknown): NativeClockOptions & { timescale: Timescale } {
   const given = argument.record(value, 'options', OPTIONS)

@@ -1,8 +1,15 @@
 /** `using` where the runtime has it. */
 
-/**
- * `Symbol.dispose`; on a runtime without it, the symbol that its polyfills and compilers' helpers
- * agree on.
- */
-export const dispose: typeof Symbol.dispose =
-  Symbol.dispose ?? (Symbol.for('Symbol.dispose') as typeof Symbol.dispose)
+// Where it has not, the symbol that polyfills and compilers' helpers agree on.
+const DISPOSE: symbol = Symbol.dispose ?? Symbol.for('Symbol.dispose')
+
+/** Makes the objects of a class disposable by way of their `close`. */
+export function makeDisposable(type: { readonly prototype: { close(): void } }): void {
+  Object.defineProperty(type.prototype, DISPOSE, {
+    value: function dispose(this: { close(): void }): void {
+      this.close()
+    },
+    configurable: true,
+    writable: true,
+  })
+}

@@ -1,7 +1,7 @@
 /** Writes a page field by field: for tests, and for those who write hypervisors. */
 
 import * as argument from './arguments'
-import { dispose } from './disposable'
+import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
 import { type NativePage, type NativePageFields, native } from './native'
 
@@ -110,6 +110,9 @@ export class VmClockPage {
   readonly #native: NativePage
   readonly #path: string
   #closed = false
+
+  /** As `close`, for `using`. */
+  declare readonly [Symbol.dispose]: () => void
 
   private constructor(key: symbol, page: NativePage) {
     if (key !== KEY) {
@@ -222,16 +225,13 @@ export class VmClockPage {
     this.#native.close()
   }
 
-  /** As `close`, for `using`. */
-  [dispose](): void {
-    this.close()
-  }
-
   #open(): NativePage {
     if (this.#closed) throw closedError('page')
     return this.#native
   }
 }
+
+makeDisposable(VmClockPage)
 
 function pageFields(fields: unknown): NativePageFields {
   const given = argument.record(fields, 'fields', FIELDS)

@@ -1,7 +1,7 @@
 /** Publishes a page from this machine's own clock, for machines without one and for tests. */
 
 import * as argument from './arguments'
-import { dispose } from './disposable'
+import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
 import { type NativePublisher, type NativePublisherOptions, native } from './native'
 
@@ -62,6 +62,9 @@ export class VmClockPublisher {
   readonly #native: NativePublisher
   readonly #path: string
   #closed = false
+
+  /** As `close`, for `using`. */
+  declare readonly [Symbol.dispose]: () => void
 
   private constructor(key: symbol, publisher: NativePublisher) {
     if (key !== KEY) {
@@ -180,16 +183,13 @@ export class VmClockPublisher {
     checked(this.#native.close())
   }
 
-  /** As `close`, for `using`. */
-  [dispose](): void {
-    this.close()
-  }
-
   #open(): NativePublisher {
     if (this.#closed) throw closedError('publisher')
     return this.#native
   }
 }
+
+makeDisposable(VmClockPublisher)
 
 function publisherOptions(value: unknown): NativePublisherOptions {
   const given = argument.record(value, 'options', OPTIONS)
