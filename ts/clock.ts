@@ -73,8 +73,10 @@ const OPTIONS = [
   'trustedUids',
 ] as const satisfies ReadonlyArray<keyof VmClockOptions>
 
-// Only this module makes clocks, whatever a caller does with the class.
-const KEY = Symbol('VmClock.open')
+// Only this module makes clocks, whatever a caller does with the class. By way of the static block,
+// because a class that names itself in its own body would lose its name to the bundler.
+const KEY: unique symbol = Symbol('VmClock.open')
+let make: (clock: NativeClock, timescale: Timescale) => VmClock
 
 /**
  * A clock that reads one vmclock page, without a system call.
@@ -129,6 +131,10 @@ export class VmClock {
   /** As `close`, for `using`. */
   declare readonly [Symbol.dispose]: () => void
 
+  static {
+    make = (clock, timescale) => new this(KEY, clock, timescale)
+  }
+
   private constructor(key: symbol, clock: NativeClock, timescale: Timescale) {
     if (key !== KEY) throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
     const { hot } = clock
@@ -171,7 +177,7 @@ export class VmClock {
     const checkedOptions = clockOptions(options)
     const { timescale } = checkedOptions
     const clock = checked(native().openClock(path, checkedOptions))
-    return new VmClock(KEY, clock, timescale)
+    return make(clock, timescale)
   }
 
   /**
@@ -341,8 +347,7 @@ export class VmClock {
   convertInto(counters: BigUint64Array, out: BigInt64Array, token: ContinuityToken): void {
     argument.conversion(counters, out)
     const { disruptionMarker, vmGeneration } = continuityToken(token)
-    const failure = this.#open().convertInto(counters, out, disruptionMarker, vmGeneration)
-    if (failure !== undefined) throw errorFrom(failure)
+    checked(this.#open().convertInto(counters, out, disruptionMarker, vmGeneration))
   }
 
   /**

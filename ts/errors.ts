@@ -109,13 +109,18 @@ export class VmClockError extends Error {
    * @param value - anything
    */
   static isVmClockError(value: unknown): value is VmClockError {
-    return value instanceof Error && Object.hasOwn(value, BRAND)
+    return isBranded(value)
   }
 
   /** Lets `instanceof` recognize the errors of other copies of the package. */
   static override [Symbol.hasInstance](value: unknown): boolean {
-    return VmClockError.isVmClockError(value)
+    return isBranded(value)
   }
+}
+
+// Not `instanceof Error`: a realm has an Error of its own.
+function isBranded(value: unknown): value is VmClockError {
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, BRAND)
 }
 
 /** Whether a native call failed. */
@@ -136,10 +141,7 @@ export function checked<Result>(result: Result | Failure): Result {
 
 /** The error for a call on a closed object. */
 export function closedError(what: string): VmClockError {
-  return new VmClockError(
-    'ERR_VMCLOCK_CLOSED',
-    `this ${what} was closed; make another one, or close it later`,
-  )
+  return new VmClockError('ERR_VMCLOCK_CLOSED', `this ${what} is closed; open a new one`)
 }
 
 /** The error for an argument of the wrong type or out of its range. */

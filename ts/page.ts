@@ -99,7 +99,10 @@ const LAYOUT = ['fileBytes', 'pageOffset', 'mode'] as const satisfies ReadonlyAr
   keyof PageLayout
 >
 
-const KEY = Symbol('VmClockPage.create')
+// Only this module makes pages, whatever a caller does with the class. By way of the static block,
+// because a class that names itself in its own body would lose its name to the bundler.
+const KEY: unique symbol = Symbol('VmClockPage.create')
+let make: (page: NativePage) => VmClockPage
 
 /**
  * A page that is written by hand. It knows nothing of clocks: what it is told is what stands there.
@@ -113,6 +116,10 @@ export class VmClockPage {
 
   /** As `close`, for `using`. */
   declare readonly [Symbol.dispose]: () => void
+
+  static {
+    make = (page) => new this(KEY, page)
+  }
 
   private constructor(key: symbol, page: NativePage) {
     if (key !== KEY) {
@@ -128,8 +135,8 @@ export class VmClockPage {
    * Makes a file that holds a page. It appears under its name whole, and replaces a file that has it.
    *
    * @param path - the file
-   * @param fields - what the page says; magic, version and size are filled in where they are left
-   * out, all else is 0
+   * @param fields - what the page says; where they are left out, magic, version 1, size 4096 and counterId
+   * 255 (none) are filled in, and 0 for all else
    * @param layout - how it lies in the file
    * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_SYSTEM`,
    * `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_UNSUPPORTED`, `ERR_VMCLOCK_NATIVE`
@@ -145,7 +152,7 @@ export class VmClockPage {
       ...(pageOffset !== undefined && { pageOffset }),
       ...(mode !== undefined && { mode }),
     })
-    return new VmClockPage(KEY, checked(page))
+    return make(checked(page))
   }
 
   /**
@@ -157,7 +164,7 @@ export class VmClockPage {
    */
   static open(path: string, pageOffset = 0): VmClockPage {
     const offset = argument.integer(pageOffset, 'pageOffset', 0, Number.MAX_SAFE_INTEGER) ?? 0
-    return new VmClockPage(KEY, checked(native().openPage(argument.path(path), offset)))
+    return make(checked(native().openPage(argument.path(path), offset)))
   }
 
   /** The file's path. */

@@ -47,7 +47,10 @@ const OPTIONS = [
   'mode',
 ] as const satisfies ReadonlyArray<keyof VmClockPublisherOptions>
 
-const KEY = Symbol('VmClockPublisher.create')
+// Only this module makes publishers, whatever a caller does with the class. By way of the static block,
+// because a class that names itself in its own body would lose its name to the bundler.
+const KEY: unique symbol = Symbol('VmClockPublisher.create')
+let make: (publisher: NativePublisher) => VmClockPublisher
 
 /**
  * Keeps a page up to date from this machine's counter and clock, with honest bounds, until closed.
@@ -65,6 +68,10 @@ export class VmClockPublisher {
 
   /** As `close`, for `using`. */
   declare readonly [Symbol.dispose]: () => void
+
+  static {
+    make = (publisher) => new this(KEY, publisher)
+  }
 
   private constructor(key: symbol, publisher: NativePublisher) {
     if (key !== KEY) {
@@ -101,7 +108,7 @@ export class VmClockPublisher {
   ): VmClockPublisher {
     const [path, options] = argument.pathAndOptions(pathOrOptions, maybeOptions)
     const checkedOptions = publisherOptions(options)
-    return new VmClockPublisher(KEY, checked(native().createPublisher(path, checkedOptions)))
+    return make(checked(native().createPublisher(path, checkedOptions)))
   }
 
   /** The page's path. */
