@@ -6,6 +6,8 @@
  * by way of the two arrays beside them.
  */
 
+import { VmClockError } from './errors'
+
 /** What a native call returns instead of its result. */
 export interface Failure {
   readonly failed: true
@@ -246,10 +248,65 @@ export interface Binding {
     path: string | undefined,
     options: NativePublisherOptions,
   ): NativePublisher | Failure
-  createPage(
-    path: string,
-    fields: NativePageFields,
-    layout: NativePageLayout,
-  ): NativePage | Failure
+  createPage(path: string, fields: NativePageFields, layout: NativePageLayout): NativePage | Failure
   openPage(path: string, pageOffset: number): NativePage | Failure
+}
+
+/** What keeps the native part from being used: what to throw, and why. */
+interface Obstacle {
+  readonly code: 'ERR_VMCLOCK_UNSUPPORTED' | 'ERR_VMCLOCK_NATIVE'
+  readonly message: string
+  readonly cause?: unknown
+}
+
+const CALLS: ReadonlyArray<keyof Binding> = [
+  'openClock',
+  'defaultPath',
+  'listPages',
+  'counterFacts',
+  'createPublisher',
+  'createPage',
+  'openPage',
+]
+
+// Importing must not throw, so what goes wrong is kept until somebody needs the native part.
+const loaded: { readonly binding: Binding } | { readonly obstacle: Obstacle } = load()
+
+function load(): typeof loaded {
+  const machine = `${process.platform}-${process.arch}`
+  if (machine !== 'linux-x64' && machine !== 'linux-arm64') {
+    return {
+      obstacle: {
+        code: 'ERR_VMCLOCK_UNSUPPORTED',
+        message: `vmclock works on Linux on x86-64 and 64-bit Arm, and this is ${machine}; ask VmClock.isSupported() before opening, and use another clock here`,
+      },
+    }
+  }
+  try {
+    const binding = require('../native/binding.cjs') as Partial<Binding>
+    const missing = CALLS.filter((name) => typeof binding[name] !== 'function')
+    if (missing.length === 0) return { binding: binding as Binding }
+    throw new Error(`it is of another release: it has no ${missing.join(', ')}`)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n', 1)[0] : String(cause)
+    return {
+      obstacle: {
+        code: 'ERR_VMCLOCK_NATIVE',
+        message: `the native part of vmclock for ${machine} does not load (${reason}); install the package again on this machine with its optional dependencies (npm install --include=optional vmclock), or build it with \`npm run build\``,
+        cause,
+      },
+    }
+  }
+}
+
+/** The native part; throws what kept it from loading. */
+export function native(): Binding {
+  if ('binding' in loaded) return loaded.binding
+  const { code, message, cause } = loaded.obstacle
+  throw new VmClockError(code, message, { cause })
+}
+
+/** Why the native part cannot be used here, if it cannot. */
+export function obstacle(): Obstacle | undefined {
+  return 'obstacle' in loaded ? loaded.obstacle : undefined
 }
