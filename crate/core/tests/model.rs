@@ -421,7 +421,7 @@ fn a_read_during_an_update_is_never_torn() {
 fn a_read_during_several_updates_is_never_torn() {
     let preemptions = Preemptions {
         short: 2,
-        long: None,
+        long: Some(4),
     };
     explore(
         "a read during two updates",
