@@ -2,6 +2,13 @@
 //! whole input space, with the places where 64 and 128 bits end weighted in. `PROPTEST_CASES` sets
 //! how many cases each property tries.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
+)]
+
 mod exact;
 mod virtual_page;
 
@@ -530,7 +537,7 @@ proptest! {
                 prop_assert_eq!(reading.max_error_ns.is_some(), truth.max_error_ns.is_some());
                 let by = big(now_ns) - big(truth.epoch_ns);
                 prop_assert_eq!(
-                    reading.est_error_ns.map(|ns| big(ns)),
+                    reading.est_error_ns.map(big),
                     truth.est_error_ns.map(|ns| exact::saturated(big(ns) + &by))
                 );
                 let (Some(bound), Some(earliest), Some(latest)) =

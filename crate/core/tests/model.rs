@@ -10,6 +10,13 @@
 //! lifts the bound and adds updates and threads. `tools/model.mjs` demands that these models reject
 //! a seqlock with any one of its parts missing.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
+)]
+
 use std::cell::Cell;
 use std::sync::Arc as Uncounted;
 use std::sync::atomic::{AtomicU64 as Tally, Ordering::Relaxed};
@@ -285,31 +292,26 @@ fn long() -> bool {
     std::env::var_os("VMCLOCK_MODEL").is_some_and(|form| form == "long")
 }
 
-/// How often a thread may be preempted: `short` times, and in the long form `long` times, where
-/// `None` is without limit.
-#[derive(Clone, Copy)]
-struct Preemptions {
-    short: usize,
-    long: Option<usize>,
+/// How often a thread may be preempted in this form of the model; `None` is without limit.
+fn preemptions(short: usize, long_form: Option<usize>) -> Option<usize> {
+    if long() { long_form } else { Some(short) }
 }
+
+/// All that a writer does, until it ends or dies.
+type Life = fn(Writer);
 
 /// Runs `reader` on a thread of its own against `writer`, through all of their executions.
 fn explore(
     name: &str,
-    preemptions: Preemptions,
+    preemptions: Option<usize>,
     readers: usize,
     reader: fn(&Arc<Page>, &Seen),
-    writer: fn(Writer),
+    writer: Life,
 ) -> Seen {
     let started = Instant::now();
     let seen = Seen::default();
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = if long() {
-        preemptions.long
-    } else {
-        Some(preemptions.short)
-    };
-    let bound = builder.preemption_bound;
+    builder.preemption_bound = preemptions;
     let within = seen.clone();
     builder.check(move || {
         within.executions.fetch_add(1, Relaxed);
@@ -328,7 +330,7 @@ fn explore(
     println!(
         "model: {name}: {} executions explored ({} preemptions), {:.1} s",
         seen.executions.load(Relaxed),
-        bound.map_or_else(
+        preemptions.map_or_else(
             || "any number of".to_owned(),
             |most| format!("up to {most}")
         ),
@@ -391,25 +393,12 @@ fn use_a_token(page: &Arc<Page>, seen: &Seen) {
 
 #[test]
 fn a_read_during_an_update_is_never_torn() {
-    let preemptions = Preemptions {
-        short: 4,
-        long: None,
-    };
-    explore(
-        "a read during one update",
-        preemptions,
-        1,
-        look_once,
-        one_update,
-    )
-    .require_reads(0..=1);
-    let preemptions = Preemptions {
-        short: 2,
-        long: None,
-    };
+    let most = preemptions(4, None);
+    explore("a read during one update", most, 1, look_once, one_update).require_reads(0..=1);
+    let most = preemptions(2, None);
     explore(
         "a read with a retry during one update",
-        preemptions,
+        most,
         1,
         look_twice,
         one_update,
@@ -419,26 +408,13 @@ fn a_read_during_an_update_is_never_torn() {
 
 #[test]
 fn a_read_during_several_updates_is_never_torn() {
-    let preemptions = Preemptions {
-        short: 2,
-        long: Some(4),
-    };
-    explore(
-        "a read during two updates",
-        preemptions,
-        1,
-        look_once,
-        two_updates,
-    )
-    .require_reads(0..=2);
+    let most = preemptions(2, Some(4));
+    explore("a read during two updates", most, 1, look_once, two_updates).require_reads(0..=2);
     if long() {
-        let preemptions = Preemptions {
-            short: 2,
-            long: Some(3),
-        };
+        let most = preemptions(2, Some(3));
         explore(
             "a read with a retry during two updates",
-            preemptions,
+            most,
             1,
             look_twice,
             two_updates,
@@ -446,19 +422,16 @@ fn a_read_during_several_updates_is_never_torn() {
         .require_reads(0..=2);
         explore(
             "a read during three updates",
-            preemptions,
+            most,
             1,
             look_once,
             three_updates,
         )
         .require_reads(0..=3);
-        let preemptions = Preemptions {
-            short: 2,
-            long: Some(2),
-        };
+        let most = preemptions(2, Some(2));
         explore(
             "two readers during one update",
-            preemptions,
+            most,
             2,
             look_once,
             one_update,
@@ -469,13 +442,10 @@ fn a_read_during_several_updates_is_never_torn() {
 
 #[test]
 fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
-    let preemptions = Preemptions {
-        short: 3,
-        long: Some(4),
-    };
+    let most = preemptions(3, Some(4));
     let seen = explore(
         "a cache from before one update",
-        preemptions,
+        most,
         1,
         use_a_cache_from_before,
         one_update,
@@ -483,20 +453,17 @@ fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
     seen.require_cache_hits(0..=1);
     let seen = explore(
         "a cache from the middle of one update",
-        preemptions,
+        most,
         1,
         use_a_cache_from_meanwhile,
         one_update,
     );
     seen.require_cache_hits(0..=1);
     if long() {
-        let preemptions = Preemptions {
-            short: 2,
-            long: Some(3),
-        };
+        let most = preemptions(2, Some(3));
         let seen = explore(
             "a cache from before two updates",
-            preemptions,
+            most,
             1,
             use_a_cache_from_before,
             two_updates,
@@ -504,7 +471,7 @@ fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
         seen.require_cache_hits(0..=2);
         let seen = explore(
             "a cache from the middle of two updates",
-            preemptions,
+            most,
             1,
             use_a_cache_from_meanwhile,
             two_updates,
@@ -515,26 +482,20 @@ fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
 
 #[test]
 fn a_token_that_still_stands_vouches_for_what_was_loaded_before_the_check() {
-    let preemptions = Preemptions {
-        short: 2,
-        long: Some(4),
-    };
+    let most = preemptions(2, Some(4));
     let seen = explore(
         "a token during one update",
-        preemptions,
+        most,
         1,
         use_a_token,
         one_update,
     );
     seen.require_cache_hits(0..=1);
     if long() {
-        let preemptions = Preemptions {
-            short: 2,
-            long: Some(3),
-        };
+        let most = preemptions(2, Some(3));
         let seen = explore(
             "a token during two updates",
-            preemptions,
+            most,
             1,
             use_a_token,
             two_updates,
@@ -553,22 +514,19 @@ fn die_and_be_succeeded<const STORES: u32>(writer: Writer) {
 
 #[test]
 fn a_page_whose_writer_died_is_never_seen_half_written() {
-    let preemptions = Preemptions {
-        short: 2,
-        long: Some(3),
-    };
-    let deaths: [(&str, fn(Writer)); 5] = [
+    let most = preemptions(2, Some(3));
+    let deaths: [(&str, Life); 5] = [
         ("at the first words", die_and_be_succeeded::<3>),
         ("at the sequence number", die_and_be_succeeded::<1>),
         ("at the head", die_and_be_succeeded::<2>),
         ("at the counter", die_and_be_succeeded::<4>),
         ("at the last words", die_and_be_succeeded::<5>),
     ];
-    let most = if long() { deaths.len() } else { 1 };
-    for (place, death) in deaths.into_iter().take(most) {
+    let deaths_tried = if long() { deaths.len() } else { 1 };
+    for (place, death) in deaths.into_iter().take(deaths_tried) {
         let name = format!("a takeover from a writer that died {place}");
-        explore(&name, preemptions, 1, look_once, death).require_reads(0..=1);
+        explore(&name, most, 1, look_once, death).require_reads(0..=1);
         let name = format!("a cache during a takeover from one that died {place}");
-        explore(&name, preemptions, 1, use_a_cache_from_before, death).require_cache_hits(0..=1);
+        explore(&name, most, 1, use_a_cache_from_before, death).require_cache_hits(0..=1);
     }
 }
