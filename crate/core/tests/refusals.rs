@@ -358,6 +358,8 @@ fn a_field_that_size_does_not_cover_is_not_used() {
                 "{name}"
             );
             assert_eq!(snapshot.vm_generation(), vm_generation, "{name}");
+            // RFC v4 knew no flag above TIME_MONOTONIC.
+            assert_eq!(snapshot.has_notification(), abi == Abi::Uapi, "{name}");
 
             if !is_covered(0x58) {
                 assert_eq!(refusal(&mut clock, &fields), NO_TIME, "{name}");
