@@ -438,7 +438,7 @@ fn a_page_left_in_the_middle_of_an_update_times_out_once_and_then_fails_at_once(
         assert_eq!(code(clock.now_ns()), TIMEOUT);
         assert!(started.elapsed() >= Duration::from_millis(100));
         let started = Instant::now();
-        for _ in 0..1_000 {
+        for _ in 0..10 {
             assert_eq!(code(clock.now_ns()), TIMEOUT);
             assert_eq!(code(clock.read()), TIMEOUT);
             assert_eq!(code(clock.continuity()), TIMEOUT);
