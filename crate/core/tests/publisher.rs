@@ -188,7 +188,7 @@ fn readers_who_have_the_page_mapped_carry_on_through_close_and_takeover() {
     clock.now_ns().unwrap();
     assert!(clock.is_continuous(&token).unwrap());
     let after = clock.snapshot().unwrap();
-    assert!(after.seq_count > before.seq_count && after.seq_count % 2 == 0);
+    assert!(after.seq_count > before.seq_count && after.seq_count.is_multiple_of(2));
     second.disrupt().unwrap();
     assert!(!clock.is_continuous(&token).unwrap());
 }
