@@ -165,6 +165,15 @@ fn the_truth_lies_within_every_bound_that_an_honest_kernel_allows() {
                 machine.advance(INTERVAL_NS - i128::from(early_ns));
                 scene.check(&context);
                 scene.step(Cause::Interval);
+                // Now and then the publisher is not let run, or dead: its last page must stay true.
+                if machine.state.borrow_mut().random.chance(500) {
+                    for _ in 0..60 {
+                        machine.advance(5 * NS_PER_SEC);
+                        scene.check(&format!("{context}, stalled"));
+                    }
+                    discipline_at_random(&machine);
+                    scene.step(Cause::Interval);
+                }
                 // The oscillator wanders with the temperature.
                 let mut state = machine.state.borrow_mut();
                 let change_ppb = state.random.range(-20, 20);
@@ -174,6 +183,31 @@ fn the_truth_lies_within_every_bound_that_an_honest_kernel_allows() {
         // A bound that is never stated, or useless, would be true as well.
         assert!(bounded * 10 > readings * 9, "{bounded} of {readings}");
         assert!(narrow == bounded, "{narrow} of {bounded}");
+    }
+}
+
+#[test]
+fn with_a_stated_error_of_0_the_bound_still_covers_what_reading_the_clock_adds() {
+    for seed in 0..24 {
+        let machine = Machine::new(seed, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        // No bracket is narrow on this machine.
+        machine.state.borrow_mut().interrupted_one_in = 2;
+        let options = PublishOptions {
+            stated_max_error_ns: Some(0),
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, options);
+        for second in 0..300 {
+            let context = format!("seed {seed}, second {second}");
+            let bound_ns = scene.check(&context);
+            assert!(
+                bound_ns.is_some_and(|ns| ns < 20_000_000),
+                "{context}: {bound_ns:?}"
+            );
+            scene.run(1);
+            assert!(scene.check(&context).is_some());
+        }
     }
 }
 
@@ -264,6 +298,11 @@ fn an_unsynchronized_clock_is_free_running_without_a_bound_unless_the_operator_s
     let reading = scene.read().unwrap();
     assert_eq!(reading.status, ClockStatus::FreeRunning);
     assert_eq!(reading.max_error_ns, None);
+
+    // Nor does a small figure mean anything that the kernel itself disowns.
+    machine.state.borrow_mut().discipline.maxerror_us = 1234;
+    let scene = Scene::new(&machine, PublishOptions::default());
+    assert_eq!(scene.check("disowned"), None);
 
     let stated = PublishOptions {
         stated_max_error_ns: Some(5_000_000),
@@ -369,6 +408,23 @@ fn a_counter_that_jumps_changes_the_marker_and_is_measured_again_before_it_is_us
             scene.check("after the jump");
         }
     }
+}
+
+#[test]
+fn a_counter_that_is_reset_before_it_was_measured_is_measured_from_there() {
+    let machine = Machine::new(13, START_SEC);
+    machine.state.borrow_mut().move_counter(1 << 44);
+    let options = PublishOptions::default();
+    let mut publication = Publication::new(&machine, &machine, options, None, None).unwrap();
+    let before = publication.step(Cause::Interval).unwrap();
+    machine.state.borrow_mut().move_counter(-(1 << 43));
+    machine.advance(10_000_000);
+    let after = publication.step(Cause::Interval).unwrap();
+    assert_ne!(before.disruption_marker, after.disruption_marker);
+    assert!(!publication.is_settled());
+    machine.advance(10_000_000);
+    publication.step(Cause::Interval).unwrap();
+    assert!(publication.is_settled());
 }
 
 #[test]
@@ -485,10 +541,13 @@ fn leap_seconds_are_told_before_during_and_after_whoever_knows_the_offset() {
         let mut seen = Vec::new();
         // Past the edge by a minute, in steps that fall on every part of a second, the moment
         // between the leap and the vDSO's following it included.
-        for _ in 0..1_300 {
-            machine.advance(97_001_237);
+        for _ in 0..1_600 {
+            let to_leap_ns = machine.state.borrow().truth_tai_ns()
+                - (EDGE_SEC + 37 - i128::from(!inserted)) * NS_PER_SEC;
+            let is_near = (-100_000_000..20_000_000).contains(&to_leap_ns);
+            machine.advance(if is_near { 1_001_237 } else { 97_001_237 });
             scene.step(Cause::Interval);
-            for wait_ns in [0, 50_000_000] {
+            for wait_ns in [0, if is_near { 0 } else { 50_000_000 }] {
                 machine.advance(wait_ns);
                 let mut utc = scene.reader(Timescale::Utc);
                 let reading = utc.read().unwrap();

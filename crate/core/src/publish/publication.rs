@@ -370,8 +370,10 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             let elapsed_ns = period.elapsed_ns(ticks);
             let ceiling_ppb =
                 rate::ceiling_ppb(&last.discipline).max(rate::ceiling_ppb(&now.discipline));
-            let explained_ns = rate::share_ns(elapsed_ns, 2 * ceiling_ppb + period.noise_ppb)
-                + period.ticks_ns(last.span_ticks)
+            let explained_ns = rate::share(
+                elapsed_ns.unsigned_abs(),
+                2 * ceiling_ppb + period.noise_ppb,
+            ) + period.ticks_ns(last.span_ticks)
                 + period.ticks_ns(now.span_ticks)
                 + JUMP_NS;
             let off = |clock_ns: i128| (clock_ns - elapsed_ns).unsigned_abs() > explained_ns;
@@ -465,13 +467,19 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         let period = Period::measured(length_ns, ticks, 0)?;
         let widths_ns = anchor.half_width_ns(&period) + now.half_width_ns(&period);
-        let noise_ppb = rate::quotient_ppb(widths_ns, length_ns)?;
+        // The widths are converted by the very period whose error they make: with w for both, the
+        // relative error e is at most w * (1 + e) / length, so e = w / (length - w).
+        let divisor_ns = length_ns - i128::try_from(widths_ns).ok()?;
+        if divisor_ns < SHORTEST_BASELINE_NS / 2 {
+            return None;
+        }
+        let noise_ppb = rate::quotient_ppb(widths_ns, divisor_ns)?;
         let ceiling_ppb = self
             .at_most(now, noise_ppb)
             .max(self.at_most(anchor, noise_ppb));
         let wander_ppb = u128::from(self.options.wander_ppb);
         let quotient_of =
-            |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, length_ns);
+            |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, divisor_ns);
         // What an operator states is about the kernel's clock, slews and all, so that it says
         // nothing about the counter's rate while the kernel slews.
         let stated_and_slewing =
@@ -527,6 +535,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let reference_sec = utc_sec + i128::from(tai_sec.unwrap_or(0));
         let within_ns = now.realtime_ns.rem_euclid(NS_PER_SEC).unsigned_abs();
         let half_width_ns = now.half_width_ns(period);
+        let half_width_ns = half_width_ns + rate::share(half_width_ns, error.max_ppb);
         let at_reference = |ns: u128| fixed::saturate(ns + half_width_ns);
 
         let fields = &mut self.fields;
@@ -679,14 +688,13 @@ fn goes_on(old: &RawFields, now: &Sample, counter_id: u8, now_error_ns: Option<u
         // One side does not know how far off it is. Then the two may differ by what the kernel can
         // have slewed meanwhile; a clock that was set while nobody published looks like a counter
         // that jumped, and a marker that changes needlessly is the lesser harm.
-        _ => growth_ns + rate::share_ns(elapsed_to_ns(elapsed), UNKNOWN_SLEW_PPB) + JUMP_NS,
+        _ => {
+            let elapsed_ns = fixed::time_ns(0, 0, elapsed);
+            growth_ns + rate::share(elapsed_ns.unsigned_abs(), UNKNOWN_SLEW_PPB) + JUMP_NS
+        }
     };
     (then_ns - now.realtime_ns).unsigned_abs() <= allowed_ns
 }
 
 /// What the kernel can slew by while nobody looks.
 const UNKNOWN_SLEW_PPB: u128 = 600_000;
-
-fn elapsed_to_ns(elapsed_frac: i128) -> i128 {
-    fixed::time_ns(0, 0, elapsed_frac)
-}

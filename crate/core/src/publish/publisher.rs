@@ -30,6 +30,9 @@ use crate::writer::{PageHeader, PageLayout, PageWriter, failed, folder_of};
 /// How often tzdata's list is read again: a package update may have replaced it.
 const LEAP_SECONDS_AGE: Duration = Duration::from_secs(6 * 3600);
 
+/// How long a counter may take to show its rate, which takes one of 10 ms if it has any.
+const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A page that is kept up to date by a thread of its own, until closed.
 ///
 /// Closing it (or dropping it, or the thread's own failure) marks the page unreliable and gives
@@ -98,7 +101,15 @@ impl Publisher {
             publication.step(Cause::Disrupt)?;
         }
         let mut fields = publication.step(Cause::Interval)?;
+        let begun = Instant::now();
         while !publication.is_settled() {
+            if begun.elapsed() > FIRST_LOOK_TIMEOUT {
+                return Err(Error::UntrustedCounter {
+                    reason: "the CPU's counter does not advance with the system's clocks, so no \
+                             time can be published from it; publish a marker without time"
+                        .to_owned(),
+                });
+            }
             std::thread::sleep(publication.next_within());
             fields = publication.step(Cause::Interval)?;
         }

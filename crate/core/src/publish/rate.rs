@@ -145,7 +145,7 @@ pub(super) fn quotient_ppb(error_ns: u128, length_ns: i128) -> Option<u128> {
     Some(error_ns.checked_mul(PPB)?.div_ceil(length))
 }
 
-/// `ppb` of a duration, in nanoseconds, rounded up.
-pub(super) fn share_ns(duration_ns: i128, ppb: u128) -> u128 {
-    duration_ns.unsigned_abs().saturating_mul(ppb).div_ceil(PPB)
+/// `ppb` of a quantity, rounded up.
+pub(super) fn share(quantity: u128, ppb: u128) -> u128 {
+    quantity.saturating_mul(ppb).div_ceil(PPB)
 }

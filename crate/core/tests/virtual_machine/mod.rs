@@ -62,6 +62,8 @@ pub struct State {
     error: i128,
     monotonic: i128,
     pub suspended_ns: i128,
+    /// One in so many looks at a clock is interrupted.
+    pub interrupted_one_in: u64,
     /// How much faster than nominal the oscillator runs.
     pub oscillator_ppb: i64,
     pub discipline: Discipline,
@@ -210,6 +212,7 @@ impl Machine {
                 error: 0,
                 monotonic: 1000 * NS_PER_SEC * ONE,
                 suspended_ns: 0,
+                interrupted_one_in: 200,
                 oscillator_ppb,
                 discipline: Discipline {
                     unsynchronized: true,
@@ -234,7 +237,8 @@ impl Machine {
     fn pass(&self) {
         let mut state = self.state.borrow_mut();
         let mut ns = state.random.range(10, 60);
-        if state.random.chance(200) {
+        let one_in = state.interrupted_one_in;
+        if state.random.chance(one_in) {
             // This thread was interrupted.
             ns += state.random.range(0, 300_000);
         }
