@@ -350,6 +350,26 @@ fn a_step_is_published_at_once_and_leaves_the_marker_alone() {
 }
 
 #[test]
+fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
+    let machine = Machine::new(14, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(600);
+    machine.state.borrow_mut().synchronize(100);
+    scene.run(1);
+    let rate_error = |scene: &Scene<'_>| {
+        scene
+            .publication
+            .fields()
+            .counter_period_maxerror_rate_frac_sec
+    };
+    let before = rate_error(&scene);
+    machine.advance(INTERVAL_NS);
+    scene.step(Cause::ClockStep);
+    assert!(rate_error(&scene) > 10 * before);
+}
+
+#[test]
 fn a_suspend_changes_the_marker_and_takes_the_bound_back_until_the_clock_is_measured_again() {
     for shape in [Shape::Time, Shape::Marker, Shape::MarkerAndGeneration] {
         let machine = Machine::new(6, START_SEC);

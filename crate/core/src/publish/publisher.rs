@@ -378,11 +378,15 @@ impl Worker {
 
     fn update(&mut self, cause: Cause) -> Result<(), Error> {
         let fields = self.publication.step(cause)?;
-        self.page.writer.update(|page| *page = fields);
+        // A page without time has nothing new to say at most wake-ups, and its sequence number is
+        // what watchers wait for.
+        if fields != self.page.writer.fields() {
+            self.page.writer.update(|page| *page = fields);
+            self.shared.updates.fetch_add(1, Ordering::Relaxed);
+        }
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         let cpu_ns = cpu.tv_sec.unsigned_abs() * 1_000_000_000 + cpu.tv_nsec.unsigned_abs();
         self.shared.cpu_time_ns.store(cpu_ns, Ordering::Relaxed);
-        self.shared.updates.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
