@@ -39,11 +39,15 @@
 //! neither thread nor file, so that a simulation can drive it. [`Publisher`] owns the file, the
 //! lock and the thread.
 
+mod existing;
 mod leap_watch;
 mod lock;
 mod publication;
 mod publisher;
 mod rate;
+mod sample;
+mod takeover;
+mod worker;
 
 use std::time::Duration;
 

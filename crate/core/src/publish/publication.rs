@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use super::leap_watch::{LeapWatch, Seen};
 use super::rate::{self, NS_PER_SEC, Period};
+use super::sample::Sample;
+use super::takeover::{goes_on, page_utc_sec};
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
 use crate::counter::Counter;
 use crate::error::Error;
 use crate::fixed;
-use crate::leap;
 use crate::snapshot::RawFields;
 use crate::system_clock::{
-    Bracket, Discipline, LeapSeconds, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
+    Discipline, LeapSeconds, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
 };
 use crate::writer::blank;
 
@@ -32,36 +33,6 @@ const SUSPENDED_NOISE_NS: i128 = 1_000_000;
 const JUMP_NS: u128 = 1_000_000;
 /// How often a sample is taken again because the kernel's figures changed while it was taken.
 const TRIES: usize = 8;
-
-/// Clock and counter at one instant.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    /// The counter in the middle of the bracket.
-    counter: u64,
-    /// Half the bracket around CLOCK_REALTIME, rounded up.
-    half_width_ticks: u64,
-    /// The whole bracket, CLOCK_MONOTONIC included.
-    span_ticks: u64,
-    realtime_ns: i128,
-    monotonic_ns: i128,
-    suspended_ns: i128,
-    discipline: Discipline,
-    /// How far CLOCK_REALTIME may be off, where that is known.
-    claim_ns: Option<u128>,
-    /// How far the kernel thinks it is, where that means anything.
-    estimate_ns: Option<u128>,
-}
-
-impl Sample {
-    /// Half the bracket in nanoseconds, and one for CLOCK_REALTIME's own rounding.
-    fn half_width_ns(&self, period: &Period) -> u128 {
-        period.ticks_ns(self.half_width_ticks) + 1
-    }
-
-    fn is_slewing(&self) -> bool {
-        self.discipline.offset_ns != 0 || self.discipline.single_shot_ns != 0
-    }
-}
 
 /// What happened between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +247,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         let discipline = Discipline::default();
         let realtime_ns = bracket.realtime_ns;
-        self.last = Some(sample(&bracket, realtime_ns, suspended_ns, discipline));
+        self.last = Some(Sample::new(&bracket, realtime_ns, suspended_ns, discipline));
     }
 
     fn update_time(&mut self, cause: Cause) -> Result<(), Error> {
@@ -347,7 +318,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 ..after
             };
             let seen = self.leap.look(bracket.realtime_ns, discipline.leap);
-            let sample = sample(&bracket, seen.realtime_ns, suspended_ns, discipline);
+            let sample = Sample::new(&bracket, seen.realtime_ns, suspended_ns, discipline);
             return Ok(Some((sample, seen)));
         }
         Ok(None)
@@ -626,75 +597,3 @@ struct RateError {
 fn is_synchronized(discipline: &Discipline) -> bool {
     !discipline.unsynchronized && discipline.maxerror_us < MAXERROR_CEILING_US
 }
-
-fn sample(
-    bracket: &Bracket,
-    realtime_ns: i128,
-    suspended_ns: i128,
-    discipline: Discipline,
-) -> Sample {
-    let half = bracket.width_ticks / 2;
-    Sample {
-        counter: bracket.counter.wrapping_add(half),
-        half_width_ticks: half + 1,
-        span_ticks: bracket.span_ticks,
-        realtime_ns,
-        monotonic_ns: bracket.monotonic_ns,
-        suspended_ns,
-        discipline,
-        claim_ns: None,
-        estimate_ns: None,
-    }
-}
-
-/// The second of UTC at a page's reference.
-fn page_utc_sec(fields: &RawFields) -> i128 {
-    i128::from(fields.time_sec) - i128::from(page_shift_sec(fields))
-}
-
-/// Seconds from UTC to the page's own time.
-fn page_shift_sec(fields: &RawFields) -> i16 {
-    if fields.time_type == abi::VMCLOCK_TIME_TAI {
-        let flagged = fields.flags & abi::VMCLOCK_FLAG_TAI_OFFSET_VALID != 0;
-        leap::tai_minus_utc_sec(fields.tai_offset_sec, flagged).unwrap_or(0)
-    } else {
-        0
-    }
-}
-
-/// Whether the present, read from this machine's clock, is what an older page makes of the counter.
-/// A page without time has nothing to disagree with.
-fn goes_on(old: &RawFields, now: &Sample, counter_id: u8, now_error_ns: Option<u128>) -> bool {
-    if old.counter_period_frac_sec == 0 || old.time_sec == 0 {
-        return true;
-    }
-    let ticks = fixed::distance_ticks(now.counter, old.counter_value);
-    if old.counter_id != counter_id || old.counter_period_shift > fixed::MAX_SHIFT || ticks < 0 {
-        return false;
-    }
-    let elapsed = fixed::elapsed_frac(ticks, old.counter_period_frac_sec, old.counter_period_shift);
-    let then_ns = fixed::time_ns(old.time_sec, old.time_frac_sec, elapsed)
-        - i128::from(page_shift_sec(old)) * NS_PER_SEC;
-    let growth_ns = fixed::growth_ns(
-        ticks,
-        old.counter_period_maxerror_rate_frac_sec,
-        old.counter_period_shift,
-    );
-    let stated = old.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID != 0;
-    let allowed_ns = match (stated, now_error_ns) {
-        (true, Some(now_error_ns)) => {
-            u128::from(old.time_maxerror_nanosec) + growth_ns + now_error_ns + 2
-        }
-        // One side does not know how far off it is. Then the two may differ by what the kernel can
-        // have slewed meanwhile; a clock that was set while nobody published looks like a counter
-        // that jumped, and a marker that changes needlessly is the lesser harm.
-        _ => {
-            let elapsed_ns = fixed::time_ns(0, 0, elapsed);
-            growth_ns + rate::share(elapsed_ns.unsigned_abs(), UNKNOWN_SLEW_PPB) + JUMP_NS
-        }
-    };
-    (then_ns - now.realtime_ns).unsigned_abs() <= allowed_ns
-}
-
-/// What the kernel can slew by while nobody looks.
-const UNKNOWN_SLEW_PPB: u128 = 600_000;
