@@ -39,6 +39,7 @@
 //! neither thread nor file, so that a simulation can drive it. [`Publisher`] owns the file, the
 //! lock and the thread.
 
+mod baseline;
 mod existing;
 mod leap_watch;
 mod lock;

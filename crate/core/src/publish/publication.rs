@@ -1,8 +1,8 @@
 //! What the page says: a state machine over the system's clock and the counter.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::baseline::{RateError, Stretch};
 use super::leap_watch::{LeapWatch, Seen};
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
@@ -18,14 +18,8 @@ use crate::system_clock::{
 };
 use crate::writer::blank;
 
-/// Two samples closer than this make no baseline.
-const SHORTEST_BASELINE_NS: i128 = 5_000_000;
 /// How long to wait for the second sample while there is no period yet.
 const FIRST_BASELINE: Duration = Duration::from_millis(10);
-/// Samples are kept this far apart, and for so long: what a counter's rate did half an hour ago
-/// says little about now, and by then the quotient is far below the allowance for wander.
-const ANCHOR_SPACING_NS: i128 = 64 * NS_PER_SEC;
-const OLDEST_ANCHOR_NS: i128 = 1024 * NS_PER_SEC;
 /// Less than this is the noise of reading two clocks one after the other.
 const SUSPENDED_NOISE_NS: i128 = 1_000_000;
 /// What a prediction may be off, beyond all that is accounted for, before a clock or counter
@@ -63,10 +57,8 @@ pub struct Publication<S: SystemClock, C: Counter> {
     /// The page that was taken over, until the present has been compared with it.
     taken_over: Option<RawFields>,
     leap: LeapWatch,
-    /// The undisrupted stretch: samples to measure the period from, in order.
-    anchors: VecDeque<Sample>,
+    stretch: Stretch,
     last: Option<Sample>,
-    period: Option<Period>,
     /// `maxerror` was seen reset to 0: its figures are worth nothing.
     zeroed: bool,
     /// The machine was suspended or its counter jumped since `maxerror` was last set.
@@ -118,6 +110,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
         });
         Ok(Self {
+            stretch: Stretch::new(options.wander_ppb, options.stated_max_error_ns.is_some()),
             stated_tai_sec: options.tai_minus_utc_sec,
             taken_over: taken_over.filter(|_| options.shape == Shape::Time),
             clock,
@@ -125,9 +118,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             options,
             leap_seconds,
             leap,
-            anchors: VecDeque::new(),
             last: None,
-            period: None,
             zeroed: false,
             stale: false,
             fields,
@@ -144,7 +135,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     /// period yet.
     #[must_use]
     pub fn next_within(&self) -> Duration {
-        if self.options.shape == Shape::Time && self.period.is_none() {
+        if self.options.shape == Shape::Time && self.stretch.period().is_none() {
             FIRST_BASELINE
         } else {
             self.options.interval
@@ -154,7 +145,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     /// Whether the page is past its first baseline, or never has one.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.options.shape != Shape::Time || self.period.is_some()
+        self.options.shape != Shape::Time || self.stretch.period().is_some()
     }
 
     /// Whether the page has a generation counter.
@@ -187,7 +178,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             Cause::Maintenance(maintenance) => self.announce(maintenance),
             Cause::Disrupt => {
                 self.change_marker();
-                self.anchors.clear();
+                self.stretch.forget();
             }
             Cause::Migrated => self.disrupt(),
             Cause::Interval | Cause::ClockStep => {}
@@ -229,9 +220,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     /// The counter does not go on: nothing that was measured holds.
     fn disrupt(&mut self) {
         self.change_marker();
-        self.anchors.clear();
+        self.stretch.reset();
         self.last = None;
-        self.period = None;
         // The kernel's clock may run on that counter, or was set from another one when the machine
         // woke up, and `maxerror` does not know.
         self.stale = true;
@@ -260,19 +250,18 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         match self.event(&now, cause) {
             Event::Nothing => {}
-            Event::Step => self.anchors.clear(),
+            Event::Step => self.stretch.forget(),
             Event::Rate => {
-                self.anchors.clear();
-                if let (Some(period), Some(last)) = (self.period, &self.last) {
-                    self.period = Some(period.at_rate(&last.discipline, &now.discipline));
+                if let Some(last) = &self.last {
+                    self.stretch.change_rate(&last.discipline, &now.discipline);
                 }
             }
             Event::Disruption => self.disrupt(),
         }
         self.judge(&mut now);
-        let error = self.measure(&now);
+        let error = self.stretch.measure(&now);
         self.last = Some(now);
-        match (self.period, error) {
+        match (self.stretch.period(), error) {
             (Some(period), Some(error)) => {
                 self.compare_with_taken_over(&now, &period);
                 self.show(&now, &seen, &period, &error)
@@ -337,7 +326,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let changed_rate = last.discipline.frequency_scaled_ppm
             != now.discipline.frequency_scaled_ppm
             || last.discipline.tick_us != now.discipline.tick_us;
-        if let Some(period) = &self.period {
+        if let Some(period) = &self.stretch.period() {
             let elapsed_ns = period.elapsed_ns(ticks);
             let ceiling_ppb =
                 rate::ceiling_ppb(&last.discipline).max(rate::ceiling_ppb(&now.discipline));
@@ -388,91 +377,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let ns = |us: u64| u128::from(us) * 1000;
         now.claim_ns = Some(ns(maxerror_us) + 1000 + to_slew_ns);
         now.estimate_ns = Some(ns(discipline.esterror_us) + 1000 + to_slew_ns);
-    }
-
-    /// Measures the period from the best baseline that there is, and says how far it may be off.
-    fn measure(&mut self, now: &Sample) -> Option<RateError> {
-        while self.anchors.len() > 1
-            && self
-                .anchors
-                .front()
-                .is_some_and(|oldest| now.realtime_ns - oldest.realtime_ns > OLDEST_ANCHOR_NS)
-        {
-            self.anchors.pop_front();
-        }
-        let best = self
-            .anchors
-            .iter()
-            .filter_map(|anchor| self.baseline(anchor, now))
-            .min_by_key(|(period, error)| (error.max_ppb, period.noise_ppb));
-        let result = match best {
-            Some((period, error)) => {
-                self.period = Some(period);
-                Some(error)
-            }
-            None => self.period.map(|period| RateError {
-                max_ppb: self.at_most(now, period.noise_ppb),
-                estimate_ppb: None,
-            }),
-        };
-        if self
-            .anchors
-            .back()
-            .is_none_or(|newest| now.realtime_ns - newest.realtime_ns >= ANCHOR_SPACING_NS)
-        {
-            self.anchors.push_back(*now);
-        }
-        result
-    }
-
-    /// The ceiling of the period's error, and never less than the allowance for wander.
-    fn at_most(&self, now: &Sample, noise_ppb: u128) -> u128 {
-        rate::ceiling_ppb(&now.discipline).max(u128::from(self.options.wander_ppb)) + noise_ppb
-    }
-
-    fn baseline(&self, anchor: &Sample, now: &Sample) -> Option<(Period, RateError)> {
-        let length_ns = now.realtime_ns - anchor.realtime_ns;
-        let ticks = fixed::distance_ticks(now.counter, anchor.counter);
-        if length_ns < SHORTEST_BASELINE_NS {
-            return None;
-        }
-        let period = Period::measured(length_ns, ticks, 0)?;
-        let widths_ns = anchor.half_width_ns(&period) + now.half_width_ns(&period);
-        // The widths are converted by the very period whose error they make: with w for both, the
-        // relative error e is at most w * (1 + e) / length, so e = w / (length - w).
-        let divisor_ns = length_ns - i128::try_from(widths_ns).ok()?;
-        if divisor_ns < SHORTEST_BASELINE_NS / 2 {
-            return None;
-        }
-        let noise_ppb = rate::quotient_ppb(widths_ns, divisor_ns)?;
-        let ceiling_ppb = self
-            .at_most(now, noise_ppb)
-            .max(self.at_most(anchor, noise_ppb));
-        let wander_ppb = u128::from(self.options.wander_ppb);
-        let quotient_of =
-            |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, divisor_ns);
-        // What an operator states is about the kernel's clock, slews and all, so that it says
-        // nothing about the counter's rate while the kernel slews.
-        let stated_and_slewing =
-            self.options.stated_max_error_ns.is_some() && (anchor.is_slewing() || now.is_slewing());
-        let max_ppb = quotient_of(anchor.claim_ns, now.claim_ns)
-            .filter(|_| !stated_and_slewing)
-            .map_or(ceiling_ppb, |quotient| {
-                (quotient + wander_ppb).min(ceiling_ppb)
-            });
-        let estimate_ppb =
-            quotient_of(anchor.estimate_ns, now.estimate_ns).map(|ppb| ppb.min(max_ppb));
-        let error = RateError {
-            max_ppb,
-            estimate_ppb,
-        };
-        Some((
-            Period {
-                noise_ppb,
-                ..period
-            },
-            error,
-        ))
     }
 
     /// Changes the marker if the page that was taken over is not the present's past.
@@ -585,13 +489,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             })
             .or(self.stated_tai_sec)
     }
-}
-
-/// How far a period may be off, in parts per billion of it.
-#[derive(Clone, Copy, Debug)]
-struct RateError {
-    max_ppb: u128,
-    estimate_ppb: Option<u128>,
 }
 
 fn is_synchronized(discipline: &Discipline) -> bool {
