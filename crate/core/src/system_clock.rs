@@ -96,6 +96,14 @@ pub struct Discipline {
     pub leap: LeapState,
 }
 
+impl Discipline {
+    /// Whether the clock's rate was changed between the two: its frequency or its tick.
+    #[must_use]
+    pub fn has_other_rate(&self, other: &Self) -> bool {
+        self.frequency_scaled_ppm != other.frequency_scaled_ppm || self.tick_us != other.tick_us
+    }
+}
+
 /// The system's clocks, as the publisher sees them.
 pub trait SystemClock {
     /// CLOCK_REALTIME and CLOCK_MONOTONIC between counter reads: the narrowest of several tries.

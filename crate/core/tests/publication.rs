@@ -370,6 +370,39 @@ fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
 }
 
 #[test]
+fn the_rate_that_a_clock_had_when_it_was_measured_is_not_mistaken_for_the_counters() {
+    // A slew by tick or by the phase-locked loop ends together with a step, and the publisher dies.
+    for by_tick in [true, false] {
+        let machine = Machine::new(15, START_SEC);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        let end_of_slew = |machine: &Machine| {
+            let mut state = machine.state.borrow_mut();
+            let left_ns = state.error_ns();
+            state.step(-left_ns);
+            state.synchronize(100);
+            state.discipline.tick_us = 10_000;
+        };
+        end_of_slew(&machine);
+        machine.state.borrow_mut().step(-400_000_000);
+        machine.state.borrow_mut().synchronize(400_000);
+        if by_tick {
+            machine.state.borrow_mut().discipline.tick_us = 10_900;
+        } else {
+            machine.state.borrow_mut().discipline.offset_ns = 400_000_000;
+        }
+        scene.step(Cause::ClockStep);
+        scene.run(1);
+        end_of_slew(&machine);
+        scene.step(Cause::ClockStep);
+        for second in 0..100 {
+            machine.advance(NS_PER_SEC);
+            let context = format!("by tick {by_tick}, {second} s after the last update");
+            assert!(scene.check(&context).is_some(), "{context}");
+        }
+    }
+}
+
+#[test]
 fn a_suspend_changes_the_marker_and_takes_the_bound_back_until_the_clock_is_measured_again() {
     for shape in [Shape::Time, Shape::Marker, Shape::MarkerAndGeneration] {
         let machine = Machine::new(6, START_SEC);

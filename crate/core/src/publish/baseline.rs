@@ -59,7 +59,7 @@ impl Stretch {
         self.period = None;
     }
 
-    /// The kernel's clock was given another rate.
+    /// The kernel's clock was given another rate, so that what was measured against it moves too.
     pub(super) fn change_rate(&mut self, old: &Discipline, new: &Discipline) {
         self.anchors.clear();
         self.period = self.period.map(|period| period.at_rate(old, new));
@@ -86,7 +86,7 @@ impl Stretch {
                 Some(error)
             }
             None => self.period.map(|period| RateError {
-                max_ppb: self.at_most(now, period.noise_ppb),
+                max_ppb: self.at_most(now, period.noise_ppb).max(period.ceiling_ppb),
                 estimate_ppb: None,
             }),
         };
@@ -111,7 +111,7 @@ impl Stretch {
         if length_ns < SHORTEST_BASELINE_NS {
             return None;
         }
-        let period = Period::measured(length_ns, ticks, 0)?;
+        let period = Period::measured(length_ns, ticks)?;
         let widths_ns = anchor.half_width_ns(&period) + now.half_width_ns(&period);
         // The widths are converted by the very period whose error they make: with w for both, the
         // relative error e is at most w * (1 + e) / length, so e = w / (length - w).
@@ -143,6 +143,7 @@ impl Stretch {
         Some((
             Period {
                 noise_ppb,
+                ceiling_ppb,
                 ..period
             },
             error,

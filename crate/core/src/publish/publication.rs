@@ -34,8 +34,6 @@ enum Event {
     Nothing,
     /// CLOCK_REALTIME was set; the counter goes on.
     Step,
-    /// The kernel's clock was given another rate.
-    Rate,
     /// The counter, or what is known of it, does not go on.
     Disruption,
 }
@@ -251,12 +249,12 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         match self.event(&now, cause) {
             Event::Nothing => {}
             Event::Step => self.stretch.forget(),
-            Event::Rate => {
-                if let Some(last) = &self.last {
-                    self.stretch.change_rate(&last.discipline, &now.discipline);
-                }
-            }
             Event::Disruption => self.disrupt(),
+        }
+        if let Some(last) = &self.last
+            && last.discipline.has_other_rate(&now.discipline)
+        {
+            self.stretch.change_rate(&last.discipline, &now.discipline);
         }
         self.judge(&mut now);
         let error = self.stretch.measure(&now);
@@ -323,9 +321,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if ticks < 0 || suspended_ns > SUSPENDED_NOISE_NS {
             return Event::Disruption;
         }
-        let changed_rate = last.discipline.frequency_scaled_ppm
-            != now.discipline.frequency_scaled_ppm
-            || last.discipline.tick_us != now.discipline.tick_us;
         if let Some(period) = &self.stretch.period() {
             let elapsed_ns = period.elapsed_ns(ticks);
             let ceiling_ppb =
@@ -347,8 +342,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         if cause == Cause::ClockStep {
             Event::Step
-        } else if changed_rate {
-            Event::Rate
         } else {
             Event::Nothing
         }
