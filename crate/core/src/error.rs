@@ -288,6 +288,7 @@ impl Error {
     }
 
     /// A failed system call.
+    #[cfg(feature = "machine")]
     pub(crate) fn system(
         syscall: &'static str,
         path: Option<&Path>,

@@ -32,6 +32,17 @@ macro_rules! code {
             Unknown(u8),
         }
 
+        impl $name {
+            /// The value as it stands in the page.
+            #[must_use]
+            pub fn raw(self) -> u8 {
+                match self {
+                    $(Self::$variant => $value,)*
+                    Self::Unknown(raw) => raw,
+                }
+            }
+        }
+
         impl From<u8> for $name {
             fn from(raw: u8) -> Self {
                 match raw {

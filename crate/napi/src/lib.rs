@@ -1,1 +1,27 @@
-//! The Node-API glue of vmclock.
+//! The Node-API glue of vmclock: turns calls from JavaScript into calls of the core crate, and
+//! nothing else. What it exports is typed in `ts/native.ts`.
+//!
+//! Cold calls are `#[napi]` functions; the calls that stamp are raw callbacks ([`hot`]), because
+//! that is what makes them faster than the built-in clocks. No call throws: one that fails returns
+//! a [`failure::Failure`], from which the TypeScript facade makes the error.
+//!
+//! # Panics
+//!
+//! None is reachable from JavaScript: the lints forbid what panics, and the core is built the same
+//! way. Should one be left all the same, it ends the process where it happens (a panic cannot
+//! unwind out of an `extern "C"` function) instead of going on with a half-made answer.
+
+#![allow(
+    unsafe_code,
+    reason = "Node-API is a C interface, and the macros of napi-derive expand to calls of it"
+)]
+#![allow(
+    missing_docs,
+    reason = "exports are documented where users see them: ts/native.ts"
+)]
+
+pub mod clock;
+pub mod failure;
+mod hot;
+pub mod page;
+pub mod publisher;

@@ -1,0 +1,8 @@
+export default {
+  files: ['__test__/**/*.spec.ts'],
+  extensions: { ts: 'module' },
+  nodeArguments: ['--import', '@oxc-node/core/register'],
+  // Threads, not processes: an emulated Node cannot start a second one by its own path.
+  workerThreads: true,
+  timeout: '2m',
+}

@@ -1,0 +1,71 @@
+//! Errors as values: what a failed call returns.
+
+use napi::bindgen_prelude::Either;
+use napi_derive::napi;
+use vmclock::Error;
+
+/// Why a call failed; `ts/errors.ts` makes a `VmClockError` of it.
+#[napi(object)]
+pub struct Failure {
+    /// Always true: tells a failure from a result.
+    pub failed: bool,
+    pub code: String,
+    pub message: String,
+    pub path: Option<String>,
+    pub errno: Option<i32>,
+    pub syscall: Option<String>,
+}
+
+impl From<Error> for Failure {
+    #[cold]
+    fn from(error: Error) -> Self {
+        Self {
+            failed: true,
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            path: error.path().map(|path| path.to_string_lossy().into_owned()),
+            errno: error.errno(),
+            syscall: error.syscall().map(str::to_owned),
+        }
+    }
+}
+
+impl Failure {
+    /// A call on something that was closed.
+    #[cold]
+    pub(crate) fn closed(what: &str) -> Self {
+        Self::new(
+            "ERR_VMCLOCK_CLOSED",
+            format!("this {what} is closed; open a new one"),
+        )
+    }
+
+    /// A value that the facade should not have let through.
+    #[cold]
+    pub(crate) fn argument(message: &str) -> Self {
+        Self::new("ERR_VMCLOCK_INVALID_ARGUMENT", message.to_owned())
+    }
+
+    fn new(code: &str, message: String) -> Self {
+        let code = code.to_owned();
+        Self {
+            failed: true,
+            code,
+            message,
+            path: None,
+            errno: None,
+            syscall: None,
+        }
+    }
+}
+
+/// A result or a failure, as JavaScript sees it.
+pub(crate) type Outcome<T> = Either<T, Failure>;
+
+/// Turns a result into what JavaScript sees.
+pub(crate) fn outcome<T>(result: Result<T, impl Into<Failure>>) -> Outcome<T> {
+    match result {
+        Ok(value) => Either::A(value),
+        Err(error) => Either::B(error.into()),
+    }
+}

@@ -1,0 +1,176 @@
+// Programs and libraries out of Debian packages (Ubuntu's too), unpacked into the cache. Nothing is
+// installed and root is not needed: apt-get runs on a state of its own, and dpkg-deb only unpacks.
+
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { userInfo } from 'node:os'
+import { basename, extname, join, relative } from 'node:path'
+import { cached, readFolder, writeLauncher } from './cache.mjs'
+import { capture, succeeds, Unavailable } from './command.mjs'
+
+// Where the libraries of unpacked amd64 packages are, and the loader that belongs to them.
+const libraryFolders = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu']
+const loaderName = 'ld-linux-x86-64.so.2'
+
+/**
+ * Unpacks packages and what they depend on, and gives the folder; a second call costs nothing.
+ *
+ * `packages` are names as apt-get takes them (`name`, `name:arm64`, `name=version`). `without` is
+ * matched against each `name_version_architecture.deb` to leave out what is known not to be needed.
+ * `suites` replaces the machine's own suites (`['trixie']`; the last one is preferred), on the same
+ * mirror: its programs then run on that release's C library. `finish` may add to the folder before it
+ * counts as made; like `fill` of the cache, it gets the folder to write into and the one that this
+ * becomes. The versions that were taken stand in `packages.txt` inside the folder; delete the folder
+ * to take newer ones.
+ */
+export async function debianFolder({ name, packages, without = /^$/, suites = [], finish }) {
+  await requireDebian()
+  const sources = machineSources(suites)
+  const foreign = suites.length > 0
+  const recipe = { layout: 1, packages, without: String(without), sources }
+  return cached(name, recipe, async (unfinished, folder) => {
+    const apt = aptOn(join(unfinished, '.apt'), sources, suites.at(-1))
+    await apt(['update'])
+    const closure = await apt(['install', '--print-uris', '--download-only', ...packages]).catch(
+      (error) => {
+        const [missing] = /Unable to locate package .*/.exec(error.message) ?? []
+        throw missing === undefined ? error : new Unavailable(`${missing} in this system's release`)
+      },
+    )
+    const files = [...closure.matchAll(/^'[^']*' (\S+\.deb) /gm)]
+      .map(([, file]) => decodeURIComponent(file))
+      .filter((file) => (foreign || !isMachinesOwn(file)) && !without.test(file))
+    const archives = join(unfinished, '.archives')
+    mkdirSync(archives)
+    await apt(['download', ...files.map(aptName)], archives)
+    for (const archive of readdirSync(archives).sort()) {
+      await capture('dpkg-deb', ['-x', join(archives, archive), unfinished])
+    }
+    writeFileSync(join(unfinished, 'packages.txt'), `${files.sort().join('\n')}\n`)
+    for (const part of ['.apt', '.archives']) rmSync(join(unfinished, part), { recursive: true })
+    writeProgramLaunchers(unfinished, folder)
+    finish?.(unfinished, folder)
+  })
+}
+
+/** A program of an unpacked folder, as a path that can be started: it finds its own libraries. */
+export function debianProgram(folder, name) {
+  return join(folder, 'launch', name)
+}
+
+async function requireDebian() {
+  if (process.arch !== 'x64') throw new Unavailable('Debian packages are unpacked on x86-64 only')
+  for (const tool of ['apt-get', 'dpkg-deb']) {
+    if (!(await succeeds(tool, ['--version']))) {
+      throw new Unavailable(`no ${tool}: this needs Debian, or a system that is made like it`)
+    }
+  }
+}
+
+// The machine's own sources say which mirror it reaches. Only the distribution's archives are taken:
+// others have nothing that is wanted here, and each is one more that can be out of reach.
+function machineSources(suites) {
+  const files = [...readFolder('/etc/apt'), ...readFolder('/etc/apt/sources.list.d')]
+  const deb822 = files
+    .filter((file) => extname(file) === '.sources')
+    .flatMap((file) => readText(file).split(/\n\s*\n/))
+  const lines = files
+    .filter((file) => extname(file) === '.list')
+    .flatMap((file) => readText(file).split('\n'))
+    .filter((line) => /^deb\s/.test(line))
+    .map(lineToStanza)
+  const stanzas = [...deb822, ...lines]
+    .map((stanza) => stanza.replace(/^#.*\n?/gm, '').trim())
+    .filter((stanza) => /^URIs:.*\/(debian|debian-security|ubuntu)\/?\s*$/m.test(stanza))
+    .filter((stanza) => !/^Enabled:\s*no/im.test(stanza))
+  const chosen = suites.length === 0 ? stanzas : withSuites(stanzas, suites)
+  if (chosen.length === 0) throw new Unavailable("apt's sources name no Debian archive")
+  return chosen.join('\n\n')
+}
+
+// A suite of another release is on the main archive; the security archive may lack it.
+function withSuites(stanzas, suites) {
+  return stanzas
+    .filter((stanza) => !/^URIs:.*security/m.test(stanza))
+    .slice(0, 1)
+    .map((stanza) => stanza.replace(/^Suites:.*$/m, `Suites: ${suites.join(' ')}`))
+}
+
+function lineToStanza(line) {
+  const [, options = '', rest] = /^deb\s+(?:\[([^\]]*)\]\s+)?(.*)$/.exec(line)
+  const [uri, suite, ...components] = rest.trim().split(/\s+/)
+  const keyring = /signed-by=(\S+)/.exec(options)?.[1]
+  return [
+    ...['Types: deb', `URIs: ${uri}`, `Suites: ${suite}`, `Components: ${components.join(' ')}`],
+    ...(keyring === undefined ? [] : [`Signed-By: ${keyring}`]),
+  ].join('\n')
+}
+
+// An apt-get that shares no lock, list or archive with the machine's.
+function aptOn(folder, sources, preferredSuite) {
+  for (const part of [
+    'state/lists/partial',
+    'cache/archives/partial',
+    'sources.d',
+    'no-preferences',
+  ]) {
+    mkdirSync(join(folder, part), { recursive: true })
+  }
+  writeFileSync(join(folder, 'status'), '')
+  writeFileSync(join(folder, 'sources.d/machine.sources'), `${sources}\n`)
+  const settings = {
+    'Dir::State': join(folder, 'state'),
+    'Dir::State::status': join(folder, 'status'),
+    'Dir::Cache': join(folder, 'cache'),
+    'Dir::Etc::sourcelist': '/dev/null',
+    'Dir::Etc::sourceparts': join(folder, 'sources.d'),
+    'Dir::Etc::preferencesparts': join(folder, 'no-preferences'),
+    'APT::Architecture': 'amd64',
+    'APT::Architectures': 'amd64,arm64',
+    'APT::Install-Recommends': '0',
+    ...(preferredSuite === undefined ? {} : { 'APT::Default-Release': preferredSuite }),
+    'APT::Sandbox::User': userInfo().username,
+    'Acquire::Languages': 'none',
+    'Acquire::Retries': '3',
+    'Debug::NoLocking': '1',
+  }
+  const options = Object.entries(settings).flatMap(([key, value]) => ['-o', `${key}=${value}`])
+  return (args, cwd) =>
+    capture('apt-get', ['-q', '-y', ...options, ...args], {
+      ...(cwd === undefined ? {} : { cwd }),
+      env: { LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' },
+    })
+}
+
+// Programs of the machine's own release are run by its own loader, so that they can start others of
+// the machine's: a C library beside the one of that loader in one process would crash it.
+function isMachinesOwn(file) {
+  return /^(libc6|libc-bin)_.*_amd64\.deb$/.test(file)
+}
+
+// name_version_architecture.deb -> name:architecture=version
+function aptName(file) {
+  const [name, version, architecture] = basename(file, '.deb').split('_')
+  return `${name}${architecture === 'all' ? '' : `:${architecture}`}=${version}`
+}
+
+function writeProgramLaunchers(unfinished, folder) {
+  const libraries = libraryFolders.map((path) => join(folder, path)).join(':')
+  const loader = libraryFolders
+    .map((path) => join(path, loaderName))
+    .find((path) => existsSync(join(unfinished, path)))
+  for (const path of ['usr/bin', 'usr/sbin'].flatMap((part) =>
+    readFolder(join(unfinished, part)),
+  )) {
+    const program = join(folder, relative(unfinished, path))
+    writeLauncher(
+      join(unfinished, 'launch', basename(path)),
+      loader === undefined
+        ? [`export LD_LIBRARY_PATH="${libraries}"`, `exec "${program}" "$@"`]
+        : [`exec "${join(folder, loader)}" --library-path "${libraries}" "${program}" "$@"`],
+    )
+  }
+}
+
+function readText(path) {
+  return readFileSync(path, 'utf8')
+}

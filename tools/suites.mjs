@@ -1,0 +1,86 @@
+// The suites of `npm test`, in the order in which they run: what fails soonest comes first.
+//
+// A suite is `name`, `setUp` (what of the tree it needs), `run`, and perhaps `needs`: what it asks of
+// the machine, which answers with nothing or with the words that say what is missing.
+
+import { testOnArm64 } from './aarch64.mjs'
+import { run, succeeds } from './command.mjs'
+import { rustTestTargets } from './rust-tests.mjs'
+import { setUp, setUpPackages } from './setup.mjs'
+import { exists } from './stamp.mjs'
+
+/** Every suite. */
+export const suites = [
+  {
+    name: 'format',
+    setUp: setUpPackages,
+    needs: () => cargoComponent('fmt', 'rustfmt'),
+    async run() {
+      await run('cargo', ['fmt', '--all', '--check'])
+      await run('biome', ['check', '--error-on-warnings'])
+    },
+  },
+  {
+    name: 'lint',
+    setUp: nothing,
+    needs: () => cargoComponent('clippy', 'clippy'),
+    run: () => run('cargo', ['clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
+  },
+  {
+    name: 'types',
+    // The specs are checked against the package's own declarations, as a user's code would be.
+    setUp,
+    run: () => run('tsc', ['--noEmit']),
+  },
+  {
+    name: 'docs',
+    setUp,
+    async run() {
+      await run('cargo', ['doc', '--workspace', '--no-deps'], {
+        env: { RUSTDOCFLAGS: '-D warnings' },
+      })
+      await run('typedoc', ['--emit', 'none'])
+    },
+  },
+  {
+    name: 'rust',
+    setUp: nothing,
+    // The dev profile checks every addition for overflow. The glue is
+    // tested through Node, by the `node` suite. The model has a suite of its own, in the release profile.
+    async run() {
+      await run('cargo', ['test', '-p', 'vmclock', ...(await rustTestTargets())])
+      await run('cargo', ['test', '-p', 'vmclock', '--doc'])
+    },
+  },
+  {
+    name: 'model',
+    setUp: nothing,
+    needs: () => (exists('crate/core/tests/model.rs') ? undefined : 'no crate/core/tests/model.rs'),
+    async run() {
+      await run('cargo', ['test', '--release', '-p', 'vmclock', '--test', 'model'])
+      if (exists('tools/model.mjs')) await run('node', ['tools/model.mjs'])
+    },
+  },
+  {
+    name: 'node',
+    setUp,
+    run: () => run('ava', []),
+  },
+  {
+    name: 'jest',
+    setUp,
+    run: () => run('jest', []),
+  },
+  {
+    name: 'aarch64',
+    setUp,
+    run: () => testOnArm64(),
+  },
+]
+
+function nothing() {}
+
+async function cargoComponent(subcommand, component) {
+  if (await succeeds('cargo', [subcommand, '--version'])) return undefined
+  return `no cargo ${subcommand}: rustup component add ${component}`
+}

@@ -1,0 +1,229 @@
+/**
+ * Checks of what callers pass. Types hold nobody back at run time, so everything that reaches the
+ * native part went through here. Messages say what would have been right.
+ */
+
+import { types } from 'node:util'
+import { invalidArgument } from './errors'
+
+const UINT64_MAX = 2n ** 64n - 1n
+
+/** What a value is, in a few words that are safe to show. */
+function describe(value: unknown): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  switch (typeof value) {
+    case 'string': {
+      const shown = value.length > 40 ? `${value.slice(0, 40)}…` : value
+      return JSON.stringify(shown)
+    }
+    case 'bigint':
+      return `${value}n`
+    case 'object':
+    case 'function':
+      return types.isTypedArray(value) ? `a ${value[Symbol.toStringTag]}` : `a ${typeof value}`
+    default:
+      return String(value)
+  }
+}
+
+/** A path: a string that is not empty and holds no NUL. */
+export function path(value: unknown, name = 'path'): string {
+  if (typeof value !== 'string') {
+    throw invalidArgument(`${name} must be a string, and this is ${describe(value)}`)
+  }
+  if (value === '') {
+    throw invalidArgument(`${name} is empty; leave it out to take this machine's own page`)
+  }
+  if (value.includes('\0')) {
+    throw invalidArgument(`${name} holds a NUL character, which no path can; remove it`)
+  }
+  return value
+}
+
+/**
+ * The own properties of a plain object, each read once. Nothing is taken from a prototype, so that
+ * nobody who can write to `Object.prototype` chooses the timescale.
+ */
+export function record(
+  value: unknown,
+  name: string,
+  known: readonly string[],
+): Record<string, unknown> {
+  if (value === undefined) return Object.create(null) as Record<string, unknown>
+  if (typeof value !== 'object' || value === null || !isPlain(value)) {
+    throw invalidArgument(
+      `${name} must be a plain object such as { ${known[0]}: … }, and this is ${describe(value)}`,
+    )
+  }
+  const taken = Object.create(null) as Record<string, unknown>
+  for (const key of Reflect.ownKeys(value)) {
+    if (typeof key !== 'string' || !known.includes(key)) {
+      throw invalidArgument(
+        `${name} have no ${describe(typeof key === 'string' ? key : String(key))}; there are: ${known.join(', ')}`,
+      )
+    }
+    taken[key] = (value as Record<string, unknown>)[key]
+  }
+  return taken
+}
+
+// Of whatever realm: a plain object's prototype is null or has none itself.
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
+}
+
+/** One of a few words; undefined stays undefined. */
+export function choice<Word extends string>(
+  value: unknown,
+  name: string,
+  words: readonly Word[],
+): Word | undefined {
+  if (value === undefined) return undefined
+  const found = words.find((word) => word === value)
+  if (found !== undefined) return found
+  throw invalidArgument(
+    `${name} must be ${words.map((word) => `'${word}'`).join(' or ')}, and this is ${describe(value)}`,
+  )
+}
+
+/** A boolean; undefined stays undefined. */
+export function flag(value: unknown, name: string): boolean | undefined {
+  if (value === undefined || typeof value === 'boolean') return value
+  throw invalidArgument(`${name} must be true or false, and this is ${describe(value)}`)
+}
+
+/** A number within a range, both ends included; undefined stays undefined. */
+export function number(
+  value: unknown,
+  name: string,
+  least: number,
+  most: number,
+): number | undefined {
+  if (value === undefined) return undefined
+  if (typeof value === 'number' && value >= least && value <= most) return value
+  throw invalidArgument(
+    `${name} must be a number from ${least} to ${most}, and this is ${describe(value)}`,
+  )
+}
+
+/** A whole number within a range, both ends included; undefined stays undefined. */
+export function integer(
+  value: unknown,
+  name: string,
+  least: number,
+  most: number,
+): number | undefined {
+  if (value === undefined) return undefined
+  if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) {
+    return value
+  }
+  throw invalidArgument(
+    `${name} must be a whole number from ${least} to ${most}, and this is ${describe(value)}`,
+  )
+}
+
+/** An unsigned 64-bit figure as a bigint. */
+export function uint64(value: unknown, name: string): bigint {
+  if (typeof value === 'bigint' && value >= 0n && value <= UINT64_MAX) return value
+  throw invalidArgument(
+    `${name} must be a bigint from 0n to 2n ** 64n - 1n, and this is ${describe(value)}`,
+  )
+}
+
+/** An unsigned 64-bit figure as a bigint; undefined stays undefined. */
+export function optionalUint64(value: unknown, name: string): bigint | undefined {
+  return value === undefined ? undefined : uint64(value, name)
+}
+
+/** A count of nanoseconds that fits into signed 64 bits; undefined stays undefined. */
+export function int63(value: unknown, name: string): bigint | undefined {
+  if (value === undefined) return undefined
+  if (typeof value === 'bigint' && value >= 0n && value < 2n ** 63n) return value
+  throw invalidArgument(
+    `${name} must be a bigint from 0n to 2n ** 63n - 1n, and this is ${describe(value)}`,
+  )
+}
+
+/** User numbers; undefined is none. */
+export function uids(value: unknown, name: string): number[] {
+  if (value === undefined) return []
+  if (!Array.isArray(value)) {
+    throw invalidArgument(
+      `${name} must be an array of user numbers such as [1000], and this is ${describe(value)}`,
+    )
+  }
+  return Array.from(value as unknown[], (uid, index) => {
+    const checked = integer(uid, `${name}[${index}]`, 0, 2 ** 32 - 1)
+    if (checked === undefined) throw invalidArgument(`${name}[${index}] must be a user number`)
+    return checked
+  })
+}
+
+/** Room for `count` figures in `slots` from `at` on. */
+export function room(slots: unknown, at: unknown, count: number): void {
+  if (!types.isBigInt64Array(slots)) {
+    throw invalidArgument(`slots must be a BigInt64Array, and this is ${describe(slots)}`)
+  }
+  if (typeof at !== 'number' || !Number.isInteger(at) || at < 0) {
+    throw invalidArgument(`at must be a whole number from 0 on, and this is ${describe(at)}`)
+  }
+  if (at + count > lengthOf(slots)) throw tooShort('slots', slots, at + count)
+}
+
+/** A `BigUint64Array` of counters and a `BigInt64Array` that takes as many results. */
+export function conversion(counters: unknown, out: unknown): void {
+  if (!types.isBigUint64Array(counters)) {
+    throw invalidArgument(`counters must be a BigUint64Array, and this is ${describe(counters)}`)
+  }
+  if (!types.isBigInt64Array(out)) {
+    throw invalidArgument(`out must be a BigInt64Array, and this is ${describe(out)}`)
+  }
+  if (isDetached(counters)) throw detached('counters')
+  if (isDetached(out)) throw detached('out')
+  if (lengthOf(out) < lengthOf(counters)) throw tooShort('out', out, lengthOf(counters))
+}
+
+function tooShort(name: string, array: BigInt64Array, needed: number): Error {
+  if (isDetached(array)) return detached(name)
+  return invalidArgument(
+    `${name} holds ${lengthOf(array)} figures and ${needed} are needed; make it longer`,
+  )
+}
+
+function detached(name: string): Error {
+  return invalidArgument(
+    `the buffer of ${name} is detached: it was transferred elsewhere; use the array that received it, or a new one`,
+  )
+}
+
+// The real length, whatever a subclass says.
+const lengthGetter = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(BigInt64Array.prototype) as object,
+  'length',
+)?.get
+
+function lengthOf(array: BigInt64Array | BigUint64Array): number {
+  return lengthGetter?.call(array) as number
+}
+
+// `ArrayBuffer.prototype.detached` came after Node 20; a view of a detached buffer cannot be made.
+function isDetached(array: BigInt64Array | BigUint64Array): boolean {
+  try {
+    new Uint8Array(array.buffer)
+    return false
+  } catch {
+    return true
+  }
+}
+
+/** The arguments of calls that take a path, options, or both. */
+export function pathAndOptions(first: unknown, second: unknown): [string | undefined, unknown] {
+  if (first === undefined) return [undefined, second]
+  if (typeof first === 'object' && first !== null) {
+    if (second === undefined) return [undefined, first]
+    throw invalidArgument('options were given twice; give (path, options) or (options)')
+  }
+  return [path(first), second]
+}

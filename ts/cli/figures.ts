@@ -1,0 +1,106 @@
+/** Figures as people read and write them. */
+
+import { InvalidArgumentError } from 'commander'
+import type { Timescale } from '../reading'
+
+const NS_PER_SEC = 1_000_000_000n
+const UNITS_NS: ReadonlyMap<string, bigint> = new Map([
+  ['ns', 1n],
+  ['us', 1_000n],
+  ['µs', 1_000n],
+  ['ms', 1_000_000n],
+  ['s', NS_PER_SEC],
+  ['min', 60n * NS_PER_SEC],
+  ['h', 3600n * NS_PER_SEC],
+])
+
+/** A duration with its unit (`250ms`, `1.5s`; a bare 0 needs none), in exact nanoseconds. */
+export function durationNs(text: string): bigint {
+  if (text === '0') return 0n
+  const [, whole, fraction = '', unit = ''] = /^(\d+)(?:\.(\d+))?\s*([a-zµ]+)$/.exec(text) ?? []
+  const unitNs = UNITS_NS.get(unit)
+  if (whole === undefined || unitNs === undefined) {
+    throw new InvalidArgumentError('Give a duration with its unit, such as 250ms, 1.5s or 40us.')
+  }
+  const scale = 10n ** BigInt(fraction.length)
+  const scaled = BigInt(whole + fraction) * unitNs
+  if (scaled % scale !== 0n) {
+    throw new InvalidArgumentError('Nothing is finer than a nanosecond.')
+  }
+  if (scaled / scale >= 2n ** 63n) throw new InvalidArgumentError('That is more than 292 years.')
+  return scaled / scale
+}
+
+/** A duration in whole milliseconds. */
+export function durationMs(text: string): number {
+  const ns = durationNs(text)
+  if (ns % 1_000_000n !== 0n || ns === 0n) {
+    throw new InvalidArgumentError('Give whole milliseconds, 1ms at least.')
+  }
+  return Number(ns / 1_000_000n)
+}
+
+/** A number within a range. */
+export function numberFrom(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text)
+    if (!(value >= least && value <= most)) {
+      throw new InvalidArgumentError(`Give a number from ${least} to ${most}.`)
+    }
+    return value
+  }
+}
+
+/** A whole number within a range. */
+export function integerFrom(least: number, most: number): (text: string) => number {
+  const parse = numberFrom(least, most)
+  return (text) => {
+    const value = parse(text)
+    if (!Number.isInteger(value)) throw new InvalidArgumentError('Give a whole number.')
+    return value
+  }
+}
+
+/** A distance in time with three or four digits: `4.10 µs`. */
+export function distance(ns: bigint): string {
+  const size = Number(ns < 0n ? -ns : ns)
+  const sign = ns < 0n ? '-' : ''
+  if (size < 1e3) return `${sign}${size} ns`
+  if (size < 1e6) return `${sign}${(size / 1e3).toPrecision(4)} µs`
+  if (size < 1e9) return `${sign}${(size / 1e6).toPrecision(4)} ms`
+  if (size < 3600e9) return `${sign}${(size / 1e9).toPrecision(4)} s`
+  if (size < 48 * 3600e9) return `${sign}${(size / 3600e9).toPrecision(4)} h`
+  return `${sign}${(size / (24 * 3600e9)).toPrecision(4)} days`
+}
+
+/** A time with all its digits, to the timescale's name: `2026-01-01T00:00:00.000000000 TAI`. */
+export function timestamp(epochNs: bigint, timescale: Timescale, leapSecond = false): string {
+  const seconds = floorDivide(epochNs, NS_PER_SEC)
+  const nanoseconds = String(epochNs - seconds * NS_PER_SEC).padStart(9, '0')
+  if (timescale === 'monotonic') return `${seconds}.${nanoseconds} s since the page's own epoch`
+  // Every signed 64-bit count of nanoseconds is within the range of Date.
+  const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19)
+  const shown = leapSecond ? `${whole.slice(0, 17)}60` : whole
+  switch (timescale) {
+    case 'tai':
+      return `${shown}.${nanoseconds} TAI`
+    case 'utc':
+      return `${shown}.${nanoseconds}Z`
+    case 'utc-noon-linear':
+      return `${shown}.${nanoseconds}Z (leap seconds smeared, noon to noon)`
+    case 'utc-sls':
+      return `${shown}.${nanoseconds}Z (leap seconds smeared, UTC-SLS)`
+  }
+}
+
+/** A frequency: `2.500 GHz`. */
+export function frequency(hertz: number): string {
+  if (hertz >= 1e9) return `${(hertz / 1e9).toPrecision(7)} GHz`
+  if (hertz >= 1e6) return `${(hertz / 1e6).toPrecision(7)} MHz`
+  return `${hertz.toPrecision(7)} Hz`
+}
+
+function floorDivide(dividend: bigint, divisor: bigint): bigint {
+  const quotient = dividend / divisor
+  return dividend < quotient * divisor ? quotient - 1n : quotient
+}

@@ -1,0 +1,451 @@
+/** The clock: one reader of one page. */
+
+import * as argument from './arguments'
+import { type ContinuityToken, continuityToken } from './continuity'
+import { makeDisposable } from './disposable'
+import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
+import { type Instant, instantMaker } from './instant'
+import {
+  DOUBLE,
+  type HotCalls,
+  KNOWN,
+  type NativeClock,
+  type NativeClockOptions,
+  native,
+  obstacle,
+  SLOT,
+} from './native'
+import { Reading, SLOT_COUNT, TIMESCALES, type Timescale } from './reading'
+import { type Snapshot, snapshotFrom } from './snapshot'
+
+const NS_PER_MS = 1_000_000n
+const PPB_PER_PPM = 1000
+const MOST_PPM = 1e6
+
+/** How a page is to be read. */
+export interface VmClockOptions {
+  /** The timescale of all times; `utc` if left out. */
+  readonly timescale?: Timescale | undefined
+  /**
+   * Which document the page follows: the released header `vmclock-abi.h` (`uapi`, if left out) or
+   * RFC PATCH v4. Both say version 1, so a page cannot tell.
+   */
+  readonly abi?: 'uapi' | 'rfc-v4' | undefined
+  /**
+   * How far the counter's rate may be off, in parts per million, 0 to 10^6, on pages that give no
+   * maximum error of their period. Left out: the bound is unknown on such pages.
+   */
+  readonly assumedDriftPpm?: number | undefined
+  /**
+   * Whether a clock that nothing corrects at present is good enough; `accept` if left out. `refuse`
+   * gives `ERR_VMCLOCK_UNSYNCHRONIZED`.
+   */
+  readonly freeRunning?: 'accept' | 'refuse' | undefined
+  /**
+   * Never give a time before one that this clock gave earlier; false if left out: a page update or a
+   * leap second may step time back. The bound grows by what was held.
+   */
+  readonly nonDecreasing?: boolean | undefined
+  /**
+   * Users besides root and the caller who may own a page that is a regular file, by number. Who
+   * owns the page tells the time, and can truncate it under the reader.
+   */
+  readonly trustedUids?: readonly number[] | undefined
+}
+
+/** The system clock held against the page. */
+export interface SystemOffset {
+  /** CLOCK_REALTIME - page, in nanoseconds: positive where the system clock is ahead. */
+  readonly offsetNs: bigint
+  /**
+   * How far that may be off, in nanoseconds: the page's bound and half the bracket of the two
+   * counter reads around the system clock's. Undefined where the page states no bound.
+   */
+  readonly maxErrorNs: bigint | undefined
+}
+
+const OPTIONS = [
+  'timescale',
+  'abi',
+  'assumedDriftPpm',
+  'freeRunning',
+  'nonDecreasing',
+  'trustedUids',
+] as const satisfies ReadonlyArray<keyof VmClockOptions>
+
+// Only this module makes clocks, whatever a caller does with the class. By way of the static block,
+// because a class that names itself in its own body would lose its name to the bundler.
+const KEY: unique symbol = Symbol('VmClock.open')
+let make: (clock: NativeClock, timescale: Timescale) => VmClock
+
+/**
+ * A clock that reads one vmclock page, without a system call.
+ *
+ * The page is the hypervisor's (`/dev/vmclock0`, the driver `ptp_vmclock.c`) or a publisher's file;
+ * its layout is `vmclock-abi.h`, its meaning UAPI.13. Each reading takes the CPU counter and the
+ * page's figures in one consistent look and turns them into time with a bound.
+ *
+ * A page without time opens too: `counter`, `continuity`, `isContinuous` and `snapshot` work on it,
+ * and whatever gives time throws `ERR_VMCLOCK_NO_TIME`.
+ *
+ * A clock belongs to the thread that opened it; each worker opens its own. One that is dropped
+ * without `close` is unmapped when it is collected. After `close` everything throws
+ * `ERR_VMCLOCK_CLOSED` but `closed`, `path` and `timescale`.
+ *
+ * Whatever gives time throws
+ *
+ * - `ERR_VMCLOCK_NO_TIME`, `ERR_VMCLOCK_WRONG_COUNTER`, `ERR_VMCLOCK_UNSYNCHRONIZED`,
+ *   `ERR_VMCLOCK_BAD_PERIOD`: the page gives none, for this machine, now
+ * - `ERR_VMCLOCK_TIMESCALE`, `ERR_VMCLOCK_NO_TAI_OFFSET`: not in this timescale
+ * - `ERR_VMCLOCK_COUNTER_MISMATCH`: the counter is over a second behind the page's reference
+ * - `ERR_VMCLOCK_OUT_OF_RANGE`: outside the years 1677 to 2262
+ * - `ERR_VMCLOCK_TIMEOUT`: the page was being updated for 100 ms on end; while it stays stuck in the
+ *   same update, later calls fail at once
+ *
+ * @example
+ * ```ts
+ * import { VmClock } from 'vmclock'
+ *
+ * const clock = VmClock.open()
+ * const { epochNs, maxErrorNs } = clock.read()
+ * clock.close()
+ * ```
+ */
+export class VmClock {
+  readonly #native: NativeClock
+  readonly #path: string
+  readonly #timescale: Timescale
+  readonly #followsUtc: boolean
+  // They must not leave this object: the native part writes to them without looking.
+  readonly #slots: BigInt64Array
+  readonly #doubles: Float64Array
+  readonly #nowNs: HotCalls['nowNs']
+  readonly #nowMs: HotCalls['nowMs']
+  readonly #read: HotCalls['read']
+  readonly #counter: HotCalls['counter']
+  readonly #convert: HotCalls['convert']
+  readonly #continuity: HotCalls['continuity']
+  readonly #isContinuous: HotCalls['isContinuous']
+  #closed = false
+
+  /** As `close`, for `using`. */
+  declare readonly [Symbol.dispose]: () => void
+
+  static {
+    make = (clock, timescale) => new this(KEY, clock, timescale)
+  }
+
+  private constructor(key: symbol, clock: NativeClock, timescale: Timescale) {
+    if (key !== KEY) throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
+    const { hot } = clock
+    this.#native = clock
+    this.#path = clock.path
+    this.#timescale = timescale
+    this.#followsUtc = timescale !== 'tai' && timescale !== 'monotonic'
+    this.#slots = hot.slots
+    this.#doubles = hot.doubles
+    this.#nowNs = hot.nowNs
+    this.#nowMs = hot.nowMs
+    this.#read = hot.read
+    this.#counter = hot.counter
+    this.#convert = hot.convert
+    this.#continuity = hot.continuity
+    this.#isContinuous = hot.isContinuous
+  }
+
+  /**
+   * Opens this machine's page: `$VMCLOCK_PATH`, else `/dev/vmclock0`, else `/run/vmclock/page`.
+   *
+   * @param options - how to read it
+   * @throws VmClockError as {@link VmClock.(open:2)}
+   */
+  static open(options?: VmClockOptions): VmClock
+  /**
+   * Opens the page at a path: the driver's character device, or a regular file that nobody but its
+   * owner can write and whose owner is root, the caller, or one of `trustedUids`.
+   *
+   * @param path - the page; if undefined, this machine's own
+   * @param options - how to read it
+   * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_UNTRUSTED`,
+   * `ERR_VMCLOCK_TOO_SMALL`, `ERR_VMCLOCK_BAD_MAGIC`, `ERR_VMCLOCK_BAD_VERSION`,
+   * `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_UNSUPPORTED` on systems other
+   * than Linux on x86-64 and 64-bit Arm; `ERR_VMCLOCK_NATIVE` where the native part does not load
+   */
+  static open(path: string | undefined, options?: VmClockOptions): VmClock
+  static open(pathOrOptions?: string | VmClockOptions, maybeOptions?: VmClockOptions): VmClock {
+    const [path, options] = argument.pathAndOptions(pathOrOptions, maybeOptions)
+    const checkedOptions = clockOptions(options)
+    const { timescale } = checkedOptions
+    const clock = checked(native().openClock(path, checkedOptions))
+    return make(clock, timescale)
+  }
+
+  /**
+   * The pages that this machine has: `$VMCLOCK_PATH`, the driver's devices, the publisher's page;
+   * those of them that exist. None on systems that vmclock does not support.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_NATIVE` where the native part does not load
+   */
+  static list(): string[] {
+    return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED' ? [] : native().listPages()
+  }
+
+  /** Whether this package works on this system. It says nothing about whether there is a page. */
+  static isSupported(): boolean {
+    return obstacle() === undefined
+  }
+
+  /** Why this package does not work on this system; undefined where it does. */
+  static get unsupportedReason(): string | undefined {
+    return obstacle()?.message
+  }
+
+  /** The page's path, as it was opened. */
+  get path(): string {
+    return this.#path
+  }
+
+  /** The timescale of all times of this clock. */
+  get timescale(): Timescale {
+    return this.#timescale
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /**
+   * Whether the page carries time at all, as it stands now: false exactly where time throws
+   * `ERR_VMCLOCK_NO_TIME`.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   */
+  get hasTime(): boolean {
+    return checked(this.#open().hasTime())
+  }
+
+  /**
+   * The time now in nanoseconds since the timescale's epoch. Allocates nothing but its result.
+   *
+   * @throws VmClockError as listed at {@link VmClock}
+   */
+  nowNs(): bigint {
+    const failure = this.#nowNs()
+    if (failure !== undefined) throw errorFrom(failure)
+    return this.#slots[SLOT.EPOCH_NS] as bigint
+  }
+
+  /**
+   * The time now in milliseconds since 1970-01-01 UTC, as `Date.now()` but with its fraction, good
+   * to about 0.2 µs.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_TIMESCALE` where the timescale does not follow UTC, and as
+   * listed at {@link VmClock}
+   */
+  nowMs(): number {
+    if (!this.#followsUtc) throw this.#notUtc('nowMs')
+    const failure = this.#nowMs()
+    if (failure !== undefined) throw errorFrom(failure)
+    return this.#doubles[DOUBLE.NOW_MS] as number
+  }
+
+  /**
+   * The time now as a `Date`, which holds whole milliseconds: floored, before 1970 too.
+   *
+   * @throws VmClockError as {@link VmClock.nowMs}
+   */
+  nowDate(): Date {
+    if (!this.#followsUtc) throw this.#notUtc('nowDate')
+    const epochNs = this.nowNs()
+    const wholeMs = epochNs / NS_PER_MS
+    return new Date(Number(epochNs < wholeMs * NS_PER_MS ? wholeMs - 1n : wholeMs))
+  }
+
+  /**
+   * The time now as a `Temporal.Instant`.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_UNSUPPORTED` where the runtime has no Temporal, and as
+   * {@link VmClock.nowMs}
+   */
+  nowInstant(): Instant {
+    if (!this.#followsUtc) throw this.#notUtc('nowInstant')
+    this.#open()
+    const instant = instantMaker()
+    return instant(this.nowNs())
+  }
+
+  /**
+   * The time now with its bound, and what the page says in the same breath.
+   *
+   * @throws VmClockError as listed at {@link VmClock}
+   */
+  read(): Reading {
+    const failure = this.#read()
+    if (failure !== undefined) throw errorFrom(failure)
+    return new Reading(this.#slots, this.#timescale)
+  }
+
+  /**
+   * The figures of `read` without an allocation: 12 of them, by the names of `SLOTS`. One that the
+   * page does not give is -1n, and `SLOTS.KNOWN` tells it from a figure; unsigned 64-bit figures are
+   * two's complement. Where it throws, nothing was written.
+   *
+   * @param slots - takes the figures; any `BigInt64Array`, also over shared memory
+   * @param at - where they begin in it
+   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT` where they do not fit or the buffer is
+   * detached, and as listed at {@link VmClock}
+   */
+  readInto(slots: BigInt64Array, at = 0): void {
+    argument.room(slots, at, SLOT_COUNT)
+    const failure = this.#read()
+    if (failure !== undefined) throw errorFrom(failure)
+    const figures = this.#slots
+    for (let slot = 0; slot < SLOT_COUNT; slot++) slots[at + slot] = figures[slot] as bigint
+  }
+
+  /**
+   * The CPU counter now, unsigned 64-bit (TSC, or CNTVCT_EL0 on Arm). Works on any page, also
+   * without time.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  counter(): bigint {
+    const failure = this.#counter()
+    if (failure !== undefined) throw errorFrom(failure)
+    return BigInt.asUintN(64, this.#slots[SLOT.COUNTER] as bigint)
+  }
+
+  /**
+   * Converts a counter that was captured earlier (or lies ahead). The bound grows with its distance
+   * from the page's reference, on either side.
+   *
+   * @param counter - unsigned 64-bit
+   * @param token - from `continuity()`, taken *before* the counter: a clock that was disrupted since
+   * cannot convert it
+   * @throws VmClockError `ERR_VMCLOCK_DISRUPTED`, `ERR_VMCLOCK_INVALID_ARGUMENT`, and as listed at
+   * {@link VmClock}
+   */
+  convert(counter: bigint, token: ContinuityToken): Reading {
+    const ticks = argument.uint64(counter, 'counter')
+    this.#takeToken(continuityToken(token))
+    this.#slots[SLOT.ARGUMENT_COUNTER] = ticks
+    const failure = this.#convert()
+    if (failure !== undefined) throw errorFrom(failure)
+    return new Reading(this.#slots, this.#timescale)
+  }
+
+  /**
+   * Converts many counters at once, all by one state of the page. All or nothing: where it throws,
+   * nothing was written.
+   *
+   * @param counters - captured after `token`, unsigned 64-bit
+   * @param out - takes nanoseconds since the timescale's epoch; at least as long; may be the same memory
+   * @param token - from `continuity()`, taken before the first of them
+   * @throws VmClockError as {@link VmClock.convert}
+   */
+  convertInto(counters: BigUint64Array, out: BigInt64Array, token: ContinuityToken): void {
+    argument.conversion(counters, out)
+    const { disruptionMarker, vmGeneration } = continuityToken(token)
+    checked(this.#open().convertInto(counters, out, disruptionMarker, vmGeneration))
+  }
+
+  /**
+   * A token for `isContinuous` and `convert`: which machine and which clock this is now. Works on
+   * any page.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   */
+  continuity(): ContinuityToken {
+    const failure = this.#continuity()
+    if (failure !== undefined) throw errorFrom(failure)
+    const slots = this.#slots
+    const hasGeneration = ((slots[SLOT.KNOWN] as bigint) & KNOWN.VM_GENERATION) !== 0n
+    return Object.freeze({
+      disruptionMarker: BigInt.asUintN(64, slots[SLOT.DISRUPTION_MARKER] as bigint),
+      vmGeneration: hasGeneration
+        ? BigInt.asUintN(64, slots[SLOT.VM_GENERATION] as bigint)
+        : undefined,
+    })
+  }
+
+  /**
+   * Whether this is the same machine with the same clock as when the token was taken. Synchronous:
+   * it needs no event loop. Works on any page.
+   *
+   * @param token - from `continuity()`, of this page and this boot
+   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   */
+  isContinuous(token: ContinuityToken): boolean {
+    this.#takeToken(continuityToken(token))
+    const failure = this.#isContinuous()
+    if (failure !== undefined) throw errorFrom(failure)
+    return this.#doubles[DOUBLE.IS_CONTINUOUS] === 1
+  }
+
+  /**
+   * Every field of the page, decoded and raw. Works on any page.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   */
+  snapshot(): Snapshot {
+    return snapshotFrom(checked(this.#open().snapshot()))
+  }
+
+  /**
+   * The system clock (CLOCK_REALTIME) held against the page, by the narrowest of a few brackets.
+   *
+   * @throws VmClockError as {@link VmClock.nowMs}; `ERR_VMCLOCK_DISRUPTED` where the machine was
+   * disrupted at every try
+   */
+  systemOffset(): SystemOffset {
+    if (!this.#followsUtc) throw this.#notUtc('systemOffset')
+    const { offsetNs, maxErrorNs } = checked(this.#open().systemOffset())
+    return { offsetNs, maxErrorNs }
+  }
+
+  /** Unmaps the page at once. Closing again does nothing. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#native.close()
+  }
+
+  #open(): NativeClock {
+    if (this.#closed) throw closedError('clock')
+    return this.#native
+  }
+
+  #takeToken({ disruptionMarker, vmGeneration }: ContinuityToken): void {
+    const slots = this.#slots
+    slots[SLOT.ARGUMENT_DISRUPTION_MARKER] = disruptionMarker
+    slots[SLOT.ARGUMENT_VM_GENERATION] = vmGeneration ?? 0n
+    slots[SLOT.ARGUMENT_HAS_VM_GENERATION] = vmGeneration === undefined ? 0n : 1n
+  }
+
+  #notUtc(call: string): VmClockError {
+    if (this.#closed) return closedError('clock')
+    return new VmClockError(
+      'ERR_VMCLOCK_TIMESCALE',
+      `${call} needs a timescale that follows UTC, and this clock's is ${this.#timescale}; open the page with timescale 'utc' as well, or use nowNs() or read()`,
+    )
+  }
+}
+
+makeDisposable(VmClock)
+
+function clockOptions(value: unknown): NativeClockOptions & { timescale: Timescale } {
+  const given = argument.record(value, 'options', OPTIONS)
+  const driftPpm = argument.number(given['assumedDriftPpm'], 'options.assumedDriftPpm', 0, MOST_PPM)
+  return {
+    timescale: argument.choice(given['timescale'], 'options.timescale', TIMESCALES) ?? 'utc',
+    rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
+    // Rounded up: an allowance must not shrink.
+    ...(driftPpm !== undefined && { assumedDriftPpb: Math.ceil(driftPpm * PPB_PER_PPM) }),
+    refuseFreeRunning:
+      argument.choice(given['freeRunning'], 'options.freeRunning', ['accept', 'refuse']) ===
+      'refuse',
+    nonDecreasing: argument.flag(given['nonDecreasing'], 'options.nonDecreasing') ?? false,
+    trustedUids: argument.uids(given['trustedUids'], 'options.trustedUids'),
+  }
+}

@@ -1,0 +1,37 @@
+/** The token that tells whether this is still the same machine. */
+
+import * as argument from './arguments'
+import { invalidArgument } from './errors'
+
+/**
+ * What a page says about which machine this is, from `VmClock.continuity()`.
+ *
+ * It is frozen and can be cloned and posted. It is good for one page and one boot, and it is no
+ * identity: clones of one snapshot hold equal ones, because both counters go on from a saved value.
+ */
+export interface ContinuityToken {
+  /** `disruption_marker`, unsigned 64-bit: changes when the counter was disrupted. */
+  readonly disruptionMarker: bigint
+  /** `vm_generation_counter`, unsigned 64-bit; undefined where the page has none. */
+  readonly vmGeneration: bigint | undefined
+}
+
+/**
+ * The token's figures, from its own properties, each read once. A clone will do, and so will a
+ * `Reading`, which holds the same figures.
+ */
+export function continuityToken(token: unknown): ContinuityToken {
+  if (typeof token !== 'object' || token === null || !Object.hasOwn(token, 'disruptionMarker')) {
+    throw invalidArgument(
+      'token must be what continuity() returned, or a structured clone of it; take it before the counter that it is for',
+    )
+  }
+  const { disruptionMarker } = token as { disruptionMarker: unknown }
+  const vmGeneration = Object.hasOwn(token, 'vmGeneration')
+    ? (token as { vmGeneration: unknown }).vmGeneration
+    : undefined
+  return {
+    disruptionMarker: argument.uint64(disruptionMarker, 'token.disruptionMarker'),
+    vmGeneration: argument.optionalUint64(vmGeneration, 'token.vmGeneration'),
+  }
+}

@@ -1,0 +1,150 @@
+/** The one error class, and the one place where a native failure becomes one. */
+
+import type { Failure } from './native'
+
+/**
+ * What went wrong, in a form that never changes between releases. Messages may be reworded.
+ *
+ * | code | meaning |
+ * |---|---|
+ * | `ERR_VMCLOCK_NOT_FOUND` | there is no page at the path, or none on this machine |
+ * | `ERR_VMCLOCK_ACCESS` | the file may not be opened; the message names the udev rule |
+ * | `ERR_VMCLOCK_UNTRUSTED` | somebody who is not trusted could write the page, or it is no file that a page may be |
+ * | `ERR_VMCLOCK_BAD_MAGIC` | the file does not begin with `VCLK` |
+ * | `ERR_VMCLOCK_BAD_VERSION` | the page's version is not 1 |
+ * | `ERR_VMCLOCK_TOO_SMALL` | file or page are shorter than 32 bytes, or the page claims more than the file holds |
+ * | `ERR_VMCLOCK_NO_TIME` | the page carries no time, only the disruption marker |
+ * | `ERR_VMCLOCK_UNSYNCHRONIZED` | the page's clock is in no state to be used |
+ * | `ERR_VMCLOCK_WRONG_COUNTER` | the page describes a counter that this machine has not |
+ * | `ERR_VMCLOCK_COUNTER_MISMATCH` | the counter is more than a second behind the page's reference |
+ * | `ERR_VMCLOCK_BAD_PERIOD` | the page's counter period cannot be used |
+ * | `ERR_VMCLOCK_OUT_OF_RANGE` | the result does not fit into signed 64-bit nanoseconds |
+ * | `ERR_VMCLOCK_NO_TAI_OFFSET` | the page gives no usable offset between TAI and UTC |
+ * | `ERR_VMCLOCK_TIMESCALE` | the page's time, or this clock's timescale, does not give what was asked for |
+ * | `ERR_VMCLOCK_TIMEOUT` | the page was being updated for 100 ms on end |
+ * | `ERR_VMCLOCK_DISRUPTED` | the machine was migrated, restored or cloned since the token was taken |
+ * | `ERR_VMCLOCK_BUSY` | another live publisher holds the page |
+ * | `ERR_VMCLOCK_UNTRUSTED_COUNTER` | the counter is not one that time may be published from |
+ * | `ERR_VMCLOCK_INVALID_ARGUMENT` | an argument is of the wrong type or out of its range |
+ * | `ERR_VMCLOCK_CLOSED` | the object was closed |
+ * | `ERR_VMCLOCK_UNSUPPORTED` | this system or this runtime cannot do it |
+ * | `ERR_VMCLOCK_NATIVE` | the package's native part is missing or does not load |
+ * | `ERR_VMCLOCK_SYSTEM` | a system call failed; see `errno` and `syscall` |
+ */
+export type VmClockErrorCode =
+  | 'ERR_VMCLOCK_NOT_FOUND'
+  | 'ERR_VMCLOCK_ACCESS'
+  | 'ERR_VMCLOCK_UNTRUSTED'
+  | 'ERR_VMCLOCK_BAD_MAGIC'
+  | 'ERR_VMCLOCK_BAD_VERSION'
+  | 'ERR_VMCLOCK_TOO_SMALL'
+  | 'ERR_VMCLOCK_NO_TIME'
+  | 'ERR_VMCLOCK_UNSYNCHRONIZED'
+  | 'ERR_VMCLOCK_WRONG_COUNTER'
+  | 'ERR_VMCLOCK_COUNTER_MISMATCH'
+  | 'ERR_VMCLOCK_BAD_PERIOD'
+  | 'ERR_VMCLOCK_OUT_OF_RANGE'
+  | 'ERR_VMCLOCK_NO_TAI_OFFSET'
+  | 'ERR_VMCLOCK_TIMESCALE'
+  | 'ERR_VMCLOCK_TIMEOUT'
+  | 'ERR_VMCLOCK_DISRUPTED'
+  | 'ERR_VMCLOCK_BUSY'
+  | 'ERR_VMCLOCK_UNTRUSTED_COUNTER'
+  | 'ERR_VMCLOCK_INVALID_ARGUMENT'
+  | 'ERR_VMCLOCK_CLOSED'
+  | 'ERR_VMCLOCK_UNSUPPORTED'
+  | 'ERR_VMCLOCK_NATIVE'
+  | 'ERR_VMCLOCK_SYSTEM'
+
+/** What a {@link VmClockError} knows besides its code and message. */
+export interface VmClockErrorDetails {
+  /** The file that the error is about. */
+  readonly path?: string | undefined
+  /** The system's error number, positive. */
+  readonly errno?: number | undefined
+  /** The system call that failed. */
+  readonly syscall?: string | undefined
+  /** The error underneath. */
+  readonly cause?: unknown
+}
+
+// From the registry, so that errors are recognized across two copies of the package.
+const BRAND = Symbol.for('vmclock.VmClockError')
+
+/**
+ * Every error that this package throws of itself. `code` is stable; the message says what is wrong
+ * and what to do about it.
+ *
+ * `instanceof` recognizes the errors of every copy of the package that is loaded.
+ */
+export class VmClockError extends Error {
+  /** Always `VmClockError`. */
+  override readonly name: string = 'VmClockError'
+  /** What went wrong; stable. */
+  readonly code: VmClockErrorCode
+  /** The file that the error is about, where there is one. */
+  declare readonly path?: string
+  /** The system's error number, positive, where a system call failed. */
+  declare readonly errno?: number
+  /** The system call that failed, where one did. */
+  declare readonly syscall?: string
+
+  /**
+   * @param code - what went wrong
+   * @param message - what is wrong and what to do about it
+   * @param details - what else is known
+   */
+  constructor(code: VmClockErrorCode, message: string, details: VmClockErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    if (details.path !== undefined) this.path = details.path
+    if (details.errno !== undefined) this.errno = details.errno
+    if (details.syscall !== undefined) this.syscall = details.syscall
+    Object.defineProperty(this, BRAND, { value: true })
+  }
+
+  /**
+   * Whether a value is an error of this package, of this copy or another.
+   *
+   * @param value - anything
+   */
+  static isVmClockError(value: unknown): value is VmClockError {
+    return isBranded(value)
+  }
+
+  /** Lets `instanceof` recognize the errors of other copies of the package. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isBranded(value)
+  }
+}
+
+// Not `instanceof Error`: a realm has an Error of its own.
+function isBranded(value: unknown): value is VmClockError {
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, BRAND)
+}
+
+/** Whether a native call failed. */
+export function isFailure(result: unknown): result is Failure {
+  return typeof result === 'object' && result !== null && 'failed' in result
+}
+
+/** The error for a native failure. */
+export function errorFrom(failure: Failure): VmClockError {
+  return new VmClockError(failure.code as VmClockErrorCode, failure.message, failure)
+}
+
+/** The result of a native call, or its failure thrown. */
+export function checked<Result>(result: Result | Failure): Result {
+  if (isFailure(result)) throw errorFrom(result)
+  return result
+}
+
+/** The error for a call on a closed object. */
+export function closedError(what: string): VmClockError {
+  return new VmClockError('ERR_VMCLOCK_CLOSED', `this ${what} is closed; open a new one`)
+}
+
+/** The error for an argument of the wrong type or out of its range. */
+export function invalidArgument(message: string): VmClockError {
+  return new VmClockError('ERR_VMCLOCK_INVALID_ARGUMENT', message)
+}

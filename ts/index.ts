@@ -1,0 +1,31 @@
+export { type SystemOffset, VmClock, type VmClockOptions } from './clock'
+export type { ContinuityToken } from './continuity'
+export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from './errors'
+export type { Instant, InstantLike } from './instant'
+export { type PageFields, type PageLayout, VmClockPage } from './page'
+export {
+  type Maintenance,
+  type PageShape,
+  VmClockPublisher,
+  type VmClockPublisherOptions,
+} from './publisher'
+export {
+  KNOWN,
+  Reading,
+  type ReadingJson,
+  SLOT_COUNT,
+  SLOTS,
+  TIMESCALES,
+  type Timescale,
+  type UsableClockStatus,
+} from './reading'
+export type {
+  ClockStatus,
+  CounterKind,
+  LeapIndicator,
+  RawPage,
+  SmearingHint,
+  Snapshot,
+  TimeType,
+  UnknownValue,
+} from './snapshot'

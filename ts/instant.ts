@@ -1,0 +1,36 @@
+/** `Temporal.Instant`, on runtimes that have it. */
+
+import { VmClockError } from './errors'
+
+/** What is used of a `Temporal.Instant`, for compilers whose libraries do not declare it. */
+export interface InstantLike {
+  /** Nanoseconds since 1970-01-01 UTC. */
+  readonly epochNanoseconds: bigint
+  /** Milliseconds since 1970-01-01 UTC, floored. */
+  readonly epochMilliseconds: number
+  /** ISO 8601 with a `Z`. */
+  toString(): string
+}
+
+/** `Temporal.Instant` where the compiler's libraries declare it, else {@link InstantLike}. */
+export type Instant = typeof globalThis extends {
+  Temporal: { Instant: { fromEpochNanoseconds(epochNanoseconds: bigint): infer Declared } }
+}
+  ? Declared
+  : InstantLike
+
+interface TemporalLike {
+  readonly Instant: { fromEpochNanoseconds(epochNanoseconds: bigint): Instant }
+}
+
+/** What makes an instant from nanoseconds; throws where the runtime has no Temporal. */
+export function instantMaker(): (epochNs: bigint) => Instant {
+  const { Temporal } = globalThis as { Temporal?: TemporalLike }
+  if (Temporal === undefined) {
+    throw new VmClockError(
+      'ERR_VMCLOCK_UNSUPPORTED',
+      'this runtime has no Temporal; use nowDate() or nowNs(), or a runtime that has it',
+    )
+  }
+  return (epochNs) => Temporal.Instant.fromEpochNanoseconds(epochNs)
+}

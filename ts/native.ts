@@ -1,0 +1,312 @@
+/**
+ * The one file that loads the native part, and the types of what it exports.
+ *
+ * Native calls never throw: one that fails returns a {@link Failure}, which `errors.ts` turns into
+ * a `VmClockError`. The calls of {@link HotCalls} are raw Node-API callbacks that exchange figures
+ * by way of the two arrays beside them.
+ */
+
+import { VmClockError } from './errors'
+
+/** What a native call returns instead of its result. */
+export interface Failure {
+  readonly failed: true
+  readonly code: string
+  readonly message: string
+  readonly path?: string
+  readonly errno?: number
+  readonly syscall?: string
+}
+
+/**
+ * Where each figure stands in {@link HotCalls.slots}. The first twelve are those of `readInto`.
+ * The last four are arguments.
+ */
+export const SLOT = {
+  EPOCH_NS: 0,
+  MAX_ERROR_NS: 1,
+  EST_ERROR_NS: 2,
+  EARLIEST_NS: 3,
+  LATEST_NS: 4,
+  COUNTER: 5,
+  DISRUPTION_MARKER: 6,
+  VM_GENERATION: 7,
+  STATUS: 8,
+  LEAP_SECOND: 9,
+  TAI_MINUS_UTC_SEC: 10,
+  /** Which figures are known: the bits of {@link KNOWN}. */
+  KNOWN: 11,
+  ARGUMENT_COUNTER: 12,
+  ARGUMENT_DISRUPTION_MARKER: 13,
+  ARGUMENT_VM_GENERATION: 14,
+  /** 1 where the token has a generation. */
+  ARGUMENT_HAS_VM_GENERATION: 15,
+} as const
+
+/** Bits of `SLOT.KNOWN`: a figure whose bit is clear is -1n in its slot and means nothing. */
+export const KNOWN = {
+  BOUND: 1n,
+  EST_ERROR: 2n,
+  VM_GENERATION: 4n,
+  TAI_MINUS_UTC: 8n,
+} as const
+
+/** Where each figure stands in {@link HotCalls.doubles}. */
+export const DOUBLE = {
+  /** Result of `nowMs`. */
+  NOW_MS: 0,
+  /** Result of `isContinuous`: 1 or 0. */
+  IS_CONTINUOUS: 1,
+} as const
+
+/** The raw callbacks of one clock. Each returns `undefined`, or the failure. */
+export interface HotCalls {
+  /** 16 slots; unsigned figures as two's complement. */
+  readonly slots: BigInt64Array
+  /** 2 slots. */
+  readonly doubles: Float64Array
+  /** Writes `EPOCH_NS`. */
+  nowNs(): Failure | undefined
+  /** Writes `doubles[NOW_MS]`. */
+  nowMs(): Failure | undefined
+  /** Writes the slots up to and with `KNOWN`. */
+  read(): Failure | undefined
+  /** Writes `COUNTER`. */
+  counter(): Failure | undefined
+  /** Takes all four arguments; writes what `read` writes. */
+  convert(): Failure | undefined
+  /** Writes `DISRUPTION_MARKER`, `VM_GENERATION` and `KNOWN`. */
+  continuity(): Failure | undefined
+  /** Takes the token's three arguments; writes `doubles[IS_CONTINUOUS]`. */
+  isContinuous(): Failure | undefined
+}
+
+export interface NativeClockOptions {
+  /** `utc`, `tai`, `monotonic`, `utc-noon-linear` or `utc-sls`. */
+  timescale: string
+  rfcV4: boolean
+  /** Parts per billion, 0 to 10^9. */
+  assumedDriftPpb?: number
+  refuseFreeRunning: boolean
+  nonDecreasing: boolean
+  trustedUids: number[]
+}
+
+export interface NativeSystemOffset {
+  offsetNs: bigint
+  maxErrorNs?: bigint
+}
+
+/** Fields that `size` does not cover are absent. 64-bit fields are unsigned bigints. */
+export interface NativeSnapshot {
+  sizeBytes: number
+  seqCount: number
+  counter: bigint
+  version: number
+  counterId: number
+  timeType: number
+  disruptionMarker: bigint
+  flags: bigint
+  clockStatus?: number
+  leapSecondSmearingHint?: number
+  taiOffsetSec?: number
+  leapIndicator?: number
+  counterPeriodShift?: number
+  counterValue?: bigint
+  counterPeriodFracSec?: bigint
+  counterPeriodEsterrorRateFracSec?: bigint
+  counterPeriodMaxerrorRateFracSec?: bigint
+  timeSec?: bigint
+  timeFracSec?: bigint
+  timeEsterrorNanosec?: bigint
+  timeMaxerrorNanosec?: bigint
+  vmGenerationCounter?: bigint
+  /** Decoded: `utc`, `tai`, `monotonic`, `smeared`, `maybe-smeared`, `unknown (N)`. */
+  timeTypeName: string
+  /** Decoded: `unknown`, `initializing`, `synchronized`, `free-running`, `unreliable`, `unknown (N)`. */
+  clockStatusName?: string
+  /** Decoded: `strict`, `noon-linear`, `utc-sls`, `unknown (N)`. */
+  smearingHintName?: string
+  /** Decoded by the page's ABI: `none`, `pre-positive`, … , `unknown (N)`. */
+  leapIndicatorName?: string
+  /** The offset where it is valid, by the rule for its sign. */
+  taiMinusUtcSec?: number
+  /** Errors at the reference where they are valid. */
+  maxErrorNs?: bigint
+  estErrorNs?: bigint
+  /** The generation where the page has one. */
+  vmGeneration?: bigint
+  disruptionSoon: boolean
+  disruptionImminent: boolean
+  timeMonotonic: boolean
+  notificationPresent: boolean
+}
+
+export interface NativeClock {
+  readonly path: string
+  /** The same object at every access. */
+  readonly hot: HotCalls
+  hasTime(): boolean | Failure
+  snapshot(): NativeSnapshot | Failure
+  systemOffset(): NativeSystemOffset | Failure
+  /** `generation` is absent where the token has none. All or nothing. */
+  convertInto(
+    counters: BigUint64Array,
+    out: BigInt64Array,
+    disruptionMarker: bigint,
+    vmGeneration?: bigint,
+  ): Failure | undefined
+  /** Unmaps at once. Afterwards every call fails with ERR_VMCLOCK_CLOSED. */
+  close(): void
+}
+
+export interface NativePublisherOptions {
+  /** `time`, `marker`, `marker-and-generation`. */
+  shape: string
+  intervalMs?: number
+  statedMaxErrorNs?: bigint
+  taiMinusUtcSec?: number
+  /** Allowance for the wander of the counter's rate, parts per billion. */
+  wanderPpb?: number
+  acceptCounter: boolean
+  mode?: number
+}
+
+export interface NativePublisher {
+  readonly path: string
+  updates(): bigint
+  cpuTimeNs(): bigint
+  /** Why the publisher had to stop by itself, if it had to. */
+  failure(): string | undefined
+  disrupt(): Failure | undefined
+  bumpGeneration(): Failure | undefined
+  /** `none`, `soon`, `imminent`. */
+  setMaintenance(announced: string): Failure | undefined
+  close(): Failure | undefined
+}
+
+/** Any subset of the page's fields, by the header's names. 64-bit ones are unsigned bigints. */
+export interface NativePageFields {
+  magic?: number
+  size?: number
+  version?: number
+  counterId?: number
+  timeType?: number
+  /** Only for `writeUnguarded` and at creation. */
+  seqCount?: number
+  disruptionMarker?: bigint
+  flags?: bigint
+  clockStatus?: number
+  leapSecondSmearingHint?: number
+  taiOffsetSec?: number
+  leapIndicator?: number
+  counterPeriodShift?: number
+  counterValue?: bigint
+  counterPeriodFracSec?: bigint
+  counterPeriodEsterrorRateFracSec?: bigint
+  counterPeriodMaxerrorRateFracSec?: bigint
+  timeSec?: bigint
+  timeFracSec?: bigint
+  timeEsterrorNanosec?: bigint
+  timeMaxerrorNanosec?: bigint
+  vmGenerationCounter?: bigint
+}
+
+export interface NativePage {
+  readonly path: string
+  seqCount(): number | Failure
+  /** Under the seqlock. */
+  write(fields: NativePageFields): Failure | undefined
+  /** As given, without touching the sequence number unless `seqCount` is among the fields. */
+  writeUnguarded(fields: NativePageFields): Failure | undefined
+  /** Leaves the sequence number odd. */
+  begin(): Failure | undefined
+  /** On to the next even number. */
+  end(): Failure | undefined
+  close(): void
+}
+
+export interface NativePageLayout {
+  fileBytes?: number
+  pageOffset?: number
+  mode?: number
+}
+
+export interface CounterFacts {
+  /** The page's name for this machine's counter: 1 on x86-64 (TSC), 0 on aarch64 (CNTVCT_EL0). */
+  counterId: number
+  frequencyHz?: bigint
+  invariant: boolean
+}
+
+export interface Binding {
+  openClock(path: string | undefined, options: NativeClockOptions): NativeClock | Failure
+  defaultPath(): string
+  listPages(): string[]
+  counterFacts(): CounterFacts
+  createPublisher(
+    path: string | undefined,
+    options: NativePublisherOptions,
+  ): NativePublisher | Failure
+  createPage(path: string, fields: NativePageFields, layout: NativePageLayout): NativePage | Failure
+  openPage(path: string, pageOffset: number): NativePage | Failure
+}
+
+/** What keeps the native part from being used: what to throw, and why. */
+interface Obstacle {
+  readonly code: 'ERR_VMCLOCK_UNSUPPORTED' | 'ERR_VMCLOCK_NATIVE'
+  readonly message: string
+  readonly cause?: unknown
+}
+
+const CALLS: ReadonlyArray<keyof Binding> = [
+  'openClock',
+  'defaultPath',
+  'listPages',
+  'counterFacts',
+  'createPublisher',
+  'createPage',
+  'openPage',
+]
+
+// Importing must not throw, so what goes wrong is kept until somebody needs the native part.
+const loaded: { readonly binding: Binding } | { readonly obstacle: Obstacle } = load()
+
+function load(): typeof loaded {
+  const machine = `${process.platform}-${process.arch}`
+  if (machine !== 'linux-x64' && machine !== 'linux-arm64') {
+    return {
+      obstacle: {
+        code: 'ERR_VMCLOCK_UNSUPPORTED',
+        message: `vmclock works on Linux on x86-64 and 64-bit Arm, and this is ${machine}; ask VmClock.isSupported() before opening, and use another clock here`,
+      },
+    }
+  }
+  try {
+    const binding = require('../native/binding.cjs') as Partial<Binding>
+    const missing = CALLS.filter((name) => typeof binding[name] !== 'function')
+    if (missing.length === 0) return { binding: binding as Binding }
+    throw new Error(`it is of another release: it has no ${missing.join(', ')}`)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n', 1)[0] : String(cause)
+    return {
+      obstacle: {
+        code: 'ERR_VMCLOCK_NATIVE',
+        message: `the native part of vmclock for ${machine} does not load (${reason}); install the package again on this machine with its optional dependencies (npm install --include=optional vmclock), or build it with \`npm run build\``,
+        cause,
+      },
+    }
+  }
+}
+
+/** The native part; throws what kept it from loading. */
+export function native(): Binding {
+  if ('binding' in loaded) return loaded.binding
+  const { code, message, cause } = loaded.obstacle
+  throw new VmClockError(code, message, { cause })
+}
+
+/** Why the native part cannot be used here, if it cannot. */
+export function obstacle(): Obstacle | undefined {
+  return 'obstacle' in loaded ? loaded.obstacle : undefined
+}

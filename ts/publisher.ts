@@ -1,0 +1,222 @@
+/** Publishes a page from this machine's own clock, for machines without one and for tests. */
+
+import * as argument from './arguments'
+import { makeDisposable } from './disposable'
+import { checked, closedError, invalidArgument } from './errors'
+import { type NativePublisher, type NativePublisherOptions, native } from './native'
+
+/**
+ * What a page holds: time; the disruption marker only, as EC2's and QEMU's do today; or marker and
+ * generation counter, as Firecracker's does.
+ */
+export type PageShape = 'time' | 'marker' | 'marker-and-generation'
+
+/** What is announced: nothing, a disruption within about a day, or one within about an hour. */
+export type Maintenance = 'none' | 'soon' | 'imminent'
+
+/** How to publish. */
+export interface VmClockPublisherOptions {
+  /** What the page holds; `time` if left out. */
+  readonly shape?: PageShape | undefined
+  /** How often the page is written anew, in milliseconds, a whole number. */
+  readonly intervalMs?: number | undefined
+  /**
+   * How far this machine's clock may be off, in nanoseconds, 0n to 2n ** 63n - 1n, on the word of
+   * whoever says so. Left out: what the kernel says, and unknown where it does not know.
+   */
+  readonly statedMaxErrorNs?: bigint | undefined
+  /** TAI - UTC in seconds, 10 to 255, where the kernel was not told. */
+  readonly taiMinusUtcSec?: number | undefined
+  /** Allowance for the wander of the counter's rate between updates, in parts per million. */
+  readonly wanderPpm?: number | undefined
+  /** Publish even where the kernel does not trust the counter; false if left out. */
+  readonly acceptCounter?: boolean | undefined
+  /** The file's mode; 0o644 if left out. Others may read it; nobody but the owner may write it. */
+  readonly mode?: number | undefined
+}
+
+const SHAPES: readonly PageShape[] = ['time', 'marker', 'marker-and-generation']
+const MAINTENANCE: readonly Maintenance[] = ['none', 'soon', 'imminent']
+const OPTIONS = [
+  'shape',
+  'intervalMs',
+  'statedMaxErrorNs',
+  'taiMinusUtcSec',
+  'wanderPpm',
+  'acceptCounter',
+  'mode',
+] as const satisfies ReadonlyArray<keyof VmClockPublisherOptions>
+
+// Only this module makes publishers, whatever a caller does with the class. By way of the static block,
+// because a class that names itself in its own body would lose its name to the bundler.
+const KEY: unique symbol = Symbol('VmClockPublisher.create')
+let make: (publisher: NativePublisher) => VmClockPublisher
+
+/**
+ * Keeps a page up to date from this machine's counter and clock, with honest bounds, until closed.
+ *
+ * The work is done in a native thread, which does not keep the process alive. Closing marks the page
+ * unreliable, so that readers refuse its time; the file stays. No signal handler is installed: a
+ * process that ends without `close` leaves a page that nobody corrects any more, whose bound grows.
+ *
+ * After `close` everything throws `ERR_VMCLOCK_CLOSED` but `closed` and `path`.
+ */
+export class VmClockPublisher {
+  readonly #native: NativePublisher
+  readonly #path: string
+  #closed = false
+
+  /** As `close`, for `using`. */
+  declare readonly [Symbol.dispose]: () => void
+
+  static {
+    make = (publisher) => new this(KEY, publisher)
+  }
+
+  private constructor(key: symbol, publisher: NativePublisher) {
+    if (key !== KEY) {
+      throw invalidArgument(
+        'VmClockPublisher has no public constructor; use VmClockPublisher.create()',
+      )
+    }
+    this.#native = publisher
+    this.#path = publisher.path
+  }
+
+  /**
+   * Publishes at the place where readers look on machines without a driver, `/run/vmclock/page`.
+   *
+   * @param options - how to publish
+   * @throws VmClockError as {@link VmClockPublisher.(create:2)}
+   */
+  static create(options?: VmClockPublisherOptions): VmClockPublisher
+  /**
+   * Publishes a page. It stands, whole, when this returns. A valid page that is there already is
+   * taken over in place, so that its readers carry on.
+   *
+   * @param path - the page; if undefined, `/run/vmclock/page`
+   * @param options - how to publish
+   * @throws VmClockError `ERR_VMCLOCK_BUSY` where another live publisher holds the page,
+   * `ERR_VMCLOCK_UNTRUSTED_COUNTER` where the kernel does not trust the counter,
+   * `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_UNTRUSTED`, `ERR_VMCLOCK_SYSTEM`,
+   * `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_UNSUPPORTED`, `ERR_VMCLOCK_NATIVE`
+   */
+  static create(path: string | undefined, options?: VmClockPublisherOptions): VmClockPublisher
+  static create(
+    pathOrOptions?: string | VmClockPublisherOptions,
+    maybeOptions?: VmClockPublisherOptions,
+  ): VmClockPublisher {
+    const [path, options] = argument.pathAndOptions(pathOrOptions, maybeOptions)
+    const checkedOptions = publisherOptions(options)
+    return make(checked(native().createPublisher(path, checkedOptions)))
+  }
+
+  /** The page's path. */
+  get path(): string {
+    return this.#path
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /**
+   * How often the page was written.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  get updates(): bigint {
+    return this.#open().updates()
+  }
+
+  /**
+   * CPU time that publishing has taken, in nanoseconds.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  get cpuTimeNs(): bigint {
+    return this.#open().cpuTimeNs()
+  }
+
+  /**
+   * Why publishing had to stop by itself; undefined while it goes on.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  get failure(): string | undefined {
+    return this.#open().failure() ?? undefined
+  }
+
+  /**
+   * Changes the disruption marker, as a live migration does.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`
+   */
+  disrupt(): void {
+    checked(this.#open().disrupt())
+  }
+
+  /**
+   * Changes the generation counter, and the disruption marker with it, as a restored snapshot does.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`
+   * where the page's shape has no generation counter
+   */
+  bumpGeneration(): void {
+    checked(this.#open().bumpGeneration())
+  }
+
+  /**
+   * Announces a disruption, or takes it back, by the flags DISRUPTION_SOON and DISRUPTION_IMMINENT.
+   *
+   * @param announced - what to announce
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`
+   */
+  setMaintenance(announced: Maintenance): void {
+    const word = argument.choice(announced, 'announced', MAINTENANCE)
+    if (word === undefined) throw invalidArgument("announced must be 'none', 'soon' or 'imminent'")
+    checked(this.#open().setMaintenance(word))
+  }
+
+  /**
+   * Stops, and marks the page unreliable. Closing again does nothing.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_SYSTEM` where the page could not be marked; it is closed even so
+   */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    checked(this.#native.close())
+  }
+
+  #open(): NativePublisher {
+    if (this.#closed) throw closedError('publisher')
+    return this.#native
+  }
+}
+
+makeDisposable(VmClockPublisher)
+
+function publisherOptions(value: unknown): NativePublisherOptions {
+  const given = argument.record(value, 'options', OPTIONS)
+  const intervalMs = argument.integer(given['intervalMs'], 'options.intervalMs', 1, 2 ** 31 - 1)
+  const statedMaxErrorNs = argument.int63(given['statedMaxErrorNs'], 'options.statedMaxErrorNs')
+  const taiMinusUtcSec = argument.integer(
+    given['taiMinusUtcSec'],
+    'options.taiMinusUtcSec',
+    10,
+    255,
+  )
+  const wanderPpm = argument.number(given['wanderPpm'], 'options.wanderPpm', 0, 1e6)
+  const mode = argument.integer(given['mode'], 'options.mode', 0, 0o777)
+  return {
+    shape: argument.choice(given['shape'], 'options.shape', SHAPES) ?? 'time',
+    ...(intervalMs !== undefined && { intervalMs }),
+    ...(statedMaxErrorNs !== undefined && { statedMaxErrorNs }),
+    ...(taiMinusUtcSec !== undefined && { taiMinusUtcSec }),
+    ...(wanderPpm !== undefined && { wanderPpb: Math.ceil(wanderPpm * 1000) }),
+    acceptCounter: argument.flag(given['acceptCounter'], 'options.acceptCounter') ?? false,
+    ...(mode !== undefined && { mode }),
+  }
+}

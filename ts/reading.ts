@@ -1,0 +1,209 @@
+/** A stamp: the time, how wrong it can be, and what the page said in the same breath. */
+
+import * as argument from './arguments'
+import { KNOWN as NATIVE_KNOWN, SLOT } from './native'
+
+/**
+ * What a time counts.
+ *
+ * - `utc`: nanoseconds since 1970-01-01 UTC without leap seconds, as POSIX counts; an inserted leap
+ *   second repeats the second before midnight (`leapSecond` tells the two apart)
+ * - `tai`: nanoseconds since 1970-01-01 TAI; no leap seconds, 37 s ahead of UTC since 2017
+ * - `monotonic`: nanoseconds since an epoch that the page does not state
+ * - `utc-noon-linear`: UTC with each leap second smeared from noon to noon
+ * - `utc-sls`: UTC with each leap second smeared over the 1000 s before its end
+ */
+export type Timescale = 'utc' | 'tai' | 'monotonic' | 'utc-noon-linear' | 'utc-sls'
+
+/** All timescales. */
+export const TIMESCALES: readonly Timescale[] = Object.freeze([
+  'utc',
+  'tai',
+  'monotonic',
+  'utc-noon-linear',
+  'utc-sls',
+] as const)
+
+/**
+ * The state of the clock behind a time: `clock_status` 2 or 3 of `vmclock-abi.h`. In any other
+ * state time is refused with `ERR_VMCLOCK_UNSYNCHRONIZED`.
+ */
+export type UsableClockStatus = 'synchronized' | 'free-running'
+
+/**
+ * Where each figure of `readInto` stands, from `at` on.
+ *
+ * A figure that the page does not give is -1n, which may also be a figure: the slot `KNOWN` tells,
+ * by the bits of {@link KNOWN}. Figures that are unsigned 64-bit in the page (`COUNTER`,
+ * `DISRUPTION_MARKER`, `VM_GENERATION`) are two's complement: `BigInt.asUintN(64, slot)`.
+ */
+export const SLOTS: {
+  /** The time, nanoseconds since the timescale's epoch. */
+  readonly EPOCH_NS: 0
+  /** The truth is at most this far from `EPOCH_NS`; 2^63 - 1 stands for that and more. */
+  readonly MAX_ERROR_NS: 1
+  /** The provider's estimate of the error. */
+  readonly EST_ERROR_NS: 2
+  /** The start of the interval that holds the truth. */
+  readonly EARLIEST_NS: 3
+  /** The end of that interval. */
+  readonly LATEST_NS: 4
+  /** The CPU counter that was converted. */
+  readonly COUNTER: 5
+  /** Changes when the counter was disrupted. */
+  readonly DISRUPTION_MARKER: 6
+  /** Changes when the machine was restored or cloned. */
+  readonly VM_GENERATION: 7
+  /** `clock_status`: 2n is synchronized, 3n is free-running. */
+  readonly STATUS: 8
+  /** 1n within an inserted leap second, else 0n. */
+  readonly LEAP_SECOND: 9
+  /** TAI - UTC at this time, in seconds. */
+  readonly TAI_MINUS_UTC_SEC: 10
+  /** Which figures are known: the bits of {@link KNOWN}. */
+  readonly KNOWN: 11
+} = Object.freeze({
+  EPOCH_NS: SLOT.EPOCH_NS,
+  MAX_ERROR_NS: SLOT.MAX_ERROR_NS,
+  EST_ERROR_NS: SLOT.EST_ERROR_NS,
+  EARLIEST_NS: SLOT.EARLIEST_NS,
+  LATEST_NS: SLOT.LATEST_NS,
+  COUNTER: SLOT.COUNTER,
+  DISRUPTION_MARKER: SLOT.DISRUPTION_MARKER,
+  VM_GENERATION: SLOT.VM_GENERATION,
+  STATUS: SLOT.STATUS,
+  LEAP_SECOND: SLOT.LEAP_SECOND,
+  TAI_MINUS_UTC_SEC: SLOT.TAI_MINUS_UTC_SEC,
+  KNOWN: SLOT.KNOWN,
+})
+
+/** How many figures `readInto` writes. */
+export const SLOT_COUNT: 12 = 12
+
+/** Bits of the slot `KNOWN`. */
+export const KNOWN: {
+  /** `MAX_ERROR_NS`, `EARLIEST_NS` and `LATEST_NS` are known. */
+  readonly BOUND: 1n
+  /** `EST_ERROR_NS` is known. */
+  readonly EST_ERROR: 2n
+  /** `VM_GENERATION` is known. */
+  readonly VM_GENERATION: 4n
+  /** `TAI_MINUS_UTC_SEC` is known. */
+  readonly TAI_MINUS_UTC: 8n
+} = Object.freeze(NATIVE_KNOWN)
+
+/** A {@link Reading} in JSON: 64-bit figures as decimal strings, what is unknown left out. */
+export interface ReadingJson {
+  /** As {@link Reading.epochNs}. */
+  epochNs: string
+  /** As {@link Reading.maxErrorNs}. */
+  maxErrorNs?: string
+  /** As {@link Reading.estErrorNs}. */
+  estErrorNs?: string
+  /** As {@link Reading.earliestNs}. */
+  earliestNs?: string
+  /** As {@link Reading.latestNs}. */
+  latestNs?: string
+  /** As {@link Reading.counter}. */
+  counter: string
+  /** As {@link Reading.disruptionMarker}. */
+  disruptionMarker: string
+  /** As {@link Reading.vmGeneration}. */
+  vmGeneration?: string
+  /** As {@link Reading.status}. */
+  status: UsableClockStatus
+  /** As {@link Reading.leapSecond}. */
+  leapSecond: boolean
+  /** As {@link Reading.timescale}. */
+  timescale: Timescale
+  /** As {@link Reading.taiMinusUtcSec}. */
+  taiMinusUtcSec?: number
+}
+
+/**
+ * A time with its bound, and what the page said in the same breath: all of it belongs to one state
+ * of the page. Its fields are its own, so it can be spread, cloned and posted.
+ */
+export class Reading {
+  /** The time in nanoseconds since the epoch of `timescale`, within signed 64 bits. */
+  readonly epochNs: bigint
+  /**
+   * The truth is at most this far from `epochNs`, in nanoseconds; 2^63 - 1 stands for that and more.
+   * Undefined where the page states no bound: unknown, which is not 0.
+   */
+  readonly maxErrorNs: bigint | undefined
+  /** The provider's estimate of the error, in nanoseconds; undefined where the page gives none. */
+  readonly estErrorNs: bigint | undefined
+  /**
+   * The start of the interval that holds the truth, on the scale of `epochNs`; undefined where there
+   * is no bound. Across a leap second the interval is not symmetric around `epochNs`.
+   */
+  readonly earliestNs: bigint | undefined
+  /** The end of that interval. */
+  readonly latestNs: bigint | undefined
+  /** The CPU counter that was converted, unsigned 64-bit (TSC, or CNTVCT_EL0 on Arm). */
+  readonly counter: bigint
+  /** `disruption_marker`, unsigned 64-bit: changes when the counter was disrupted (live migration). */
+  readonly disruptionMarker: bigint
+  /**
+   * `vm_generation_counter`, unsigned 64-bit: changes when the machine was restored from a snapshot
+   * or cloned. Undefined where the page has none.
+   */
+  readonly vmGeneration: bigint | undefined
+  /** The state of the page's clock. */
+  readonly status: UsableClockStatus
+  /** Whether UTC is in an inserted second, 23:59:60. */
+  readonly leapSecond: boolean
+  /** What the times count. */
+  readonly timescale: Timescale
+  /** TAI - UTC at this time, in seconds, 10 to 255; undefined where the page does not tell. */
+  readonly taiMinusUtcSec: number | undefined
+
+  /**
+   * From the figures that `readInto` wrote.
+   *
+   * @param slots - at least {@link SLOT_COUNT} figures, by the names of {@link SLOTS}
+   * @param timescale - the timescale of the clock that wrote them
+   * @param at - where they begin
+   */
+  constructor(slots: BigInt64Array, timescale: Timescale, at = 0) {
+    argument.room(slots, at, SLOT_COUNT)
+    const signed = (slot: number): bigint => slots[at + slot] as bigint
+    const unsigned = (slot: number): bigint => BigInt.asUintN(64, signed(slot))
+    const known = signed(SLOT.KNOWN)
+    const bounded = (known & KNOWN.BOUND) !== 0n
+    this.epochNs = signed(SLOT.EPOCH_NS)
+    this.maxErrorNs = bounded ? unsigned(SLOT.MAX_ERROR_NS) : undefined
+    this.estErrorNs = (known & KNOWN.EST_ERROR) !== 0n ? unsigned(SLOT.EST_ERROR_NS) : undefined
+    this.earliestNs = bounded ? signed(SLOT.EARLIEST_NS) : undefined
+    this.latestNs = bounded ? signed(SLOT.LATEST_NS) : undefined
+    this.counter = unsigned(SLOT.COUNTER)
+    this.disruptionMarker = unsigned(SLOT.DISRUPTION_MARKER)
+    this.vmGeneration =
+      (known & KNOWN.VM_GENERATION) !== 0n ? unsigned(SLOT.VM_GENERATION) : undefined
+    this.status = signed(SLOT.STATUS) === 2n ? 'synchronized' : 'free-running'
+    this.leapSecond = signed(SLOT.LEAP_SECOND) !== 0n
+    this.timescale = timescale
+    this.taiMinusUtcSec =
+      (known & KNOWN.TAI_MINUS_UTC) !== 0n ? Number(signed(SLOT.TAI_MINUS_UTC_SEC)) : undefined
+  }
+
+  /** What `JSON.stringify` takes: 64-bit figures as decimal strings, what is unknown left out. */
+  toJSON(): ReadingJson {
+    const { maxErrorNs, estErrorNs, earliestNs, latestNs, vmGeneration, taiMinusUtcSec } = this
+    return {
+      epochNs: String(this.epochNs),
+      ...(maxErrorNs !== undefined && { maxErrorNs: String(maxErrorNs) }),
+      ...(estErrorNs !== undefined && { estErrorNs: String(estErrorNs) }),
+      ...(earliestNs !== undefined && { earliestNs: String(earliestNs) }),
+      ...(latestNs !== undefined && { latestNs: String(latestNs) }),
+      counter: String(this.counter),
+      disruptionMarker: String(this.disruptionMarker),
+      ...(vmGeneration !== undefined && { vmGeneration: String(vmGeneration) }),
+      status: this.status,
+      leapSecond: this.leapSecond,
+      timescale: this.timescale,
+      ...(taiMinusUtcSec !== undefined && { taiMinusUtcSec }),
+    }
+  }
+}
