@@ -9,7 +9,7 @@
 // leave `npm test` blind.
 
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -69,7 +69,10 @@ const MUTANTS = [
     inside: ['read'],
     edits: [
       { find: COUNTER, replace: 'let now = early;' },
-      { find: 'let seq = memory.load_seq();', replace: 'let early = counter.read(); let seq = memory.load_seq();' },
+      {
+        find: 'let seq = memory.load_seq();',
+        replace: 'let early = counter.read(); let seq = memory.load_seq();',
+      },
     ],
   },
   {
@@ -145,7 +148,9 @@ function mutate(source, { name, inside, edits }) {
   for (const { find, replace, nth = 1, of = 1 } of edits) {
     const pieces = text.split(find)
     if (pieces.length - 1 !== of) {
-      throw new Error(`mutant "${name}": \`${find}\` stands ${pieces.length - 1} times in ${inside.join('/')}, not ${of}`)
+      throw new Error(
+        `mutant "${name}": \`${find}\` stands ${pieces.length - 1} times in ${inside.join('/')}, not ${of}`,
+      )
     }
     text = pieces.slice(0, nth).join(find) + replace + pieces.slice(nth).join(find)
   }
@@ -181,7 +186,11 @@ function copy(slug, seqlock) {
   }
   put(join(folder, 'Cargo.toml'), manifest)
   const core = join('crate', 'core')
-  const wanted = [join(core, 'Cargo.toml'), ...files(join(PROJECT, core, 'src')), join(core, 'tests', 'model.rs')]
+  const wanted = [
+    join(core, 'Cargo.toml'),
+    ...files(join(PROJECT, core, 'src')),
+    join(core, 'tests', 'model.rs'),
+  ]
   for (const path of wanted) {
     put(join(folder, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
   }
@@ -205,7 +214,16 @@ const programs = new Set()
 function build(folder) {
   const cargo = spawnSync(
     'cargo',
-    ['test', '--package', 'vmclock', '--test', 'model', '--no-run', '--message-format', 'json-render-diagnostics'],
+    [
+      'test',
+      '--package',
+      'vmclock',
+      '--test',
+      'model',
+      '--no-run',
+      '--message-format',
+      'json-render-diagnostics',
+    ],
     {
       cwd: folder,
       encoding: 'utf8',
@@ -226,20 +244,30 @@ function build(folder) {
     .split('\n')
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line))
-    .find((message) => message.reason === 'compiler-artifact' && message.target.name === 'model' && message.executable)
+    .find(
+      (message) =>
+        message.reason === 'compiler-artifact' &&
+        message.target.name === 'model' &&
+        message.executable,
+    )
   if (!built) throw new Error('cargo named no program for the model')
-  if (programs.has(built.executable)) throw new Error(`${built.executable} is another copy's program`)
+  if (programs.has(built.executable))
+    throw new Error(`${built.executable} is another copy's program`)
   programs.add(built.executable)
   return built.executable
 }
 
 function run(program, form) {
   const started = process.hrtime.bigint()
-  const { status, signal, stdout, stderr, error } = spawnSync(program, ['--nocapture', '--test-threads', '1'], {
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-    env: { ...process.env, VMCLOCK_MODEL: form, RUST_BACKTRACE: '0' },
-  })
+  const { status, signal, stdout, stderr, error } = spawnSync(
+    program,
+    ['--nocapture', '--test-threads', '1'],
+    {
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+      env: { ...process.env, VMCLOCK_MODEL: form, RUST_BACKTRACE: '0' },
+    },
+  )
   if (error) throw error
   const seconds = Number(process.hrtime.bigint() - started) / 1e9
   return { status, signal, output: `${stdout}\n${stderr}`, seconds }
@@ -269,7 +297,10 @@ trial(`the seqlock as it is, ${form} form`, () => {
     console.log(`      ${line}`)
   }
   if (status !== 0) throw new Error(`the model rejects it (${signal ?? status}):\n${output}`)
-  const explored = [...output.matchAll(/ (\d+) executions explored/g)].reduce((sum, [, n]) => sum + Number(n), 0)
+  const explored = [...output.matchAll(/ (\d+) executions explored/g)].reduce(
+    (sum, [, n]) => sum + Number(n),
+    0,
+  )
   if (explored === 0) throw new Error('the model explored nothing')
   return `: ${explored} executions explored in ${seconds.toFixed(1)} s`
 })
@@ -280,7 +311,10 @@ for (const mutant of MUTANTS) {
     const { status, signal, output } = run(build(copy(slug, mutate(source, mutant))), 'short')
     if (status === 0) throw new Error('the model does not see it')
     const said = output.match(REJECTED)
-    if (!said) throw new Error(`it fails, but not by what the model asserts (${signal ?? status}):\n${output}`)
+    if (!said)
+      throw new Error(
+        `it fails, but not by what the model asserts (${signal ?? status}):\n${output}`,
+      )
     const models = [...output.matchAll(/^ {4}([a-z_]+)$/gm)].map(([, test]) => test)
     return `: rejected by ${new Set(models).size || 1} of the models\n      ${said[0]}`
   })
