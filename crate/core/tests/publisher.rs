@@ -14,13 +14,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
+use vmclock::publish::{Maintenance, PublishOptions, Publisher, Shape};
 use vmclock::snapshot::{ClockStatus, RawFields};
 use vmclock::system_clock::{KernelClock, LeapSeconds, StepAlarm, SystemClock};
-use vmclock::writer::blank;
-use vmclock::{
-    Error, Maintenance, Options, PageHeader, PageLayout, PageWriter, PublishOptions, Publisher,
-    Shape, VmClock,
-};
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
+use vmclock::{Error, Options, VmClock};
 
 fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
