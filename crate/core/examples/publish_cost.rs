@@ -5,10 +5,9 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use vmclock::counter::CpuCounter;
-use vmclock::publish::{Cause, Publication};
+use vmclock::publish::{Cause, Publication, PublishOptions, Publisher};
 use vmclock::system_clock::KernelClock;
-use vmclock::writer::blank;
-use vmclock::{PageHeader, PageLayout, PageWriter, PublishOptions, Publisher};
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 
 fn median(mut figures: Vec<u64>) -> u64 {
     figures.sort_unstable();
