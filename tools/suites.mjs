@@ -7,7 +7,6 @@ import { testOnArm64 } from './aarch64.mjs'
 import { run, succeeds } from './command.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
-import { exists } from './stamp.mjs'
 
 /** Every suite. */
 export const suites = [
