@@ -3,9 +3,8 @@
 
 import { copyFileSync, readFileSync, renameSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { npmPackage, writeLauncher } from './cache.mjs'
-import { capture, rootFolder, run, succeeds, timed } from './command.mjs'
+import { asProgram, capture, rootFolder, run, succeeds, timed } from './command.mjs'
 import { debianFolder, debianProgram } from './debian.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp } from './setup.mjs'
@@ -49,7 +48,8 @@ export async function arm64Emulator() {
   return debianProgram(folder, 'run-arm64')
 }
 
-// The environment in which cargo compiles for arm64: with what is installed, or with Debian's.
+// The environment in which cargo compiles for arm64: with what is installed (`rustup target add
+// aarch64-unknown-linux-gnu` and the package gcc-aarch64-linux-gnu), or with Debian's own Rust.
 async function crossCompiler() {
   const linker = 'aarch64-linux-gnu-gcc'
   if ((await hasRustupTarget()) && (await succeeds(linker, ['--version']))) {
@@ -128,4 +128,4 @@ function arm64Modules() {
   return npmPackage(name, lock.packages[`node_modules/${name}`].version)
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await testOnArm64(process.argv.slice(2))
+await asProgram(import.meta.url, testOnArm64)

@@ -2,15 +2,10 @@
 // that every clone and worktree on a machine shares it. Deleting it is always safe.
 
 import { createHash } from 'node:crypto'
-import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { capture, timed } from './command.mjs'
-
-/** Where this machine cannot run something: the reason, in words for whoever runs the tests. */
-export class Unavailable extends Error {
-  name = 'Unavailable'
-}
 
 /** The project's cache folder. */
 export function cacheFolder() {
@@ -28,6 +23,7 @@ export async function cached(name, recipe, fill) {
   const key = createHash('sha256').update(JSON.stringify(recipe)).digest('hex').slice(0, 12)
   const folder = join(cacheFolder(), `${name}-${key}`)
   if (statSync(folder, { throwIfNoEntry: false }) !== undefined) return folder
+  removeAbandoned()
   const unfinished = `${folder}.${process.pid}.unfinished`
   mkdirSync(unfinished, { recursive: true })
   try {
@@ -59,6 +55,33 @@ export function npmPackage(name, version) {
 export function writeLauncher(path, lines) {
   mkdirSync(dirname(path), { recursive: true })
   writeFileSync(path, ['#!/bin/sh', ...lines, ''].join('\n'), { mode: 0o755 })
+}
+
+// A run that was killed cannot tidy up after itself.
+function removeAbandoned() {
+  for (const folder of readFolder(cacheFolder())) {
+    const pid = /\.(\d+)\.unfinished$/.exec(folder)?.[1]
+    if (pid !== undefined && !isRunning(Number(pid))) rmSync(folder, { recursive: true })
+  }
+}
+
+function isRunning(pid) {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    // Anything but "no such process" says that there is one.
+    return error.code !== 'ESRCH'
+  }
+}
+
+/** The paths in a folder; none where there is no such folder. */
+export function readFolder(path) {
+  try {
+    return readdirSync(path).map((file) => join(path, file))
+  } catch (error) {
+    if (error.code === 'ENOENT') return []
+    throw error
+  }
 }
 
 function renameOrKeepTheOther(from, to) {

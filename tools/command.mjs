@@ -1,6 +1,7 @@
 // Starts programs from the root of the repository. Node core only: this runs before `npm ci` has.
 
 import { spawn } from 'node:child_process'
+import { realpathSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -15,6 +16,29 @@ export class CommandFailed extends Error {
       `${shown.length > 300 ? `${shown.slice(0, 300)} …` : shown}: ${outcome}${output && `\n${output}`}`,
     )
     this.name = 'CommandFailed'
+  }
+}
+
+/** Where this machine cannot run something: the reason, in words for whoever runs it. */
+export class Unavailable extends Error {
+  name = 'Unavailable'
+}
+
+/** What an error says to whoever ran a command: only a mistake in these tools needs its stack. */
+export function explain(error) {
+  const expected = error instanceof CommandFailed || error instanceof Unavailable
+  return expected ? error.message : error
+}
+
+/** Runs `work` if the module of this address is the program, and not imported by another. */
+export async function asProgram(moduleUrl, work) {
+  // Through links, as Node gives a module's address: a linked tree would else do nothing, in silence.
+  if (realpathSync(process.argv[1]) !== fileURLToPath(moduleUrl)) return
+  try {
+    await work(process.argv.slice(2))
+  } catch (error) {
+    console.error(explain(error))
+    process.exitCode = 1
   }
 }
 

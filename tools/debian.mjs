@@ -1,35 +1,44 @@
 // Programs and libraries out of Debian packages (Ubuntu's too), unpacked into the cache. Nothing is
 // installed and root is not needed: apt-get runs on a state of its own, and dpkg-deb only unpacks.
 
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
-import { basename, extname, join } from 'node:path'
-import { cached, Unavailable, writeLauncher } from './cache.mjs'
-import { capture, succeeds } from './command.mjs'
+import { basename, extname, join, relative } from 'node:path'
+import { cached, readFolder, writeLauncher } from './cache.mjs'
+import { capture, succeeds, Unavailable } from './command.mjs'
 
-// Where every library of an unpacked amd64 package is.
+// Where the libraries of unpacked amd64 packages are, and the loader that belongs to them.
 const libraryFolders = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu']
+const loaderName = 'ld-linux-x86-64.so.2'
 
 /**
  * Unpacks packages and what they depend on, and gives the folder; a second call costs nothing.
  *
  * `packages` are names as apt-get takes them (`name`, `name:arm64`, `name=version`). `without` is
  * matched against each `name_version_architecture.deb` to leave out what is known not to be needed.
- * `suites` replaces the machine's own suites (`['trixie']`), on the same mirror. `finish` may add to
- * the folder before it counts as made; like `fill` of the cache, it gets the folder to write into and
- * the one that this becomes. The versions that were taken stand in `packages.txt` inside the folder; delete the folder to take newer ones.
+ * `suites` replaces the machine's own suites (`['trixie']`; the last one is preferred), on the same
+ * mirror: its programs then run on that release's C library. `finish` may add to the folder before it
+ * counts as made; like `fill` of the cache, it gets the folder to write into and the one that this
+ * becomes. The versions that were taken stand in `packages.txt` inside the folder; delete the folder
+ * to take newer ones.
  */
 export async function debianFolder({ name, packages, without = /^$/, suites = [], finish }) {
   await requireDebian()
   const sources = machineSources(suites)
+  const foreign = suites.length > 0
   const recipe = { layout: 1, packages, without: String(without), sources }
   return cached(name, recipe, async (unfinished, folder) => {
-    const apt = aptOn(join(unfinished, '.apt'), sources)
+    const apt = aptOn(join(unfinished, '.apt'), sources, suites.at(-1))
     await apt(['update'])
-    const closure = await apt(['install', '--print-uris', '--download-only', ...packages])
+    const closure = await apt(['install', '--print-uris', '--download-only', ...packages]).catch(
+      (error) => {
+        const [missing] = /Unable to locate package .*/.exec(error.message) ?? []
+        throw missing === undefined ? error : new Unavailable(`${missing} in this system's release`)
+      },
+    )
     const files = [...closure.matchAll(/^'[^']*' (\S+\.deb) /gm)]
       .map(([, file]) => decodeURIComponent(file))
-      .filter((file) => !isMachinesOwn(file) && !without.test(file))
+      .filter((file) => (foreign || !isMachinesOwn(file)) && !without.test(file))
     const archives = join(unfinished, '.archives')
     mkdirSync(archives)
     await apt(['download', ...files.map(aptName)], archives)
@@ -97,7 +106,7 @@ function lineToStanza(line) {
 }
 
 // An apt-get that shares no lock, list or archive with the machine's.
-function aptOn(folder, sources) {
+function aptOn(folder, sources, preferredSuite) {
   for (const part of [
     'state/lists/partial',
     'cache/archives/partial',
@@ -118,6 +127,7 @@ function aptOn(folder, sources) {
     'APT::Architecture': 'amd64',
     'APT::Architectures': 'amd64,arm64',
     'APT::Install-Recommends': '0',
+    ...(preferredSuite === undefined ? {} : { 'APT::Default-Release': preferredSuite }),
     'APT::Sandbox::User': userInfo().username,
     'Acquire::Languages': 'none',
     'Acquire::Retries': '3',
@@ -131,8 +141,8 @@ function aptOn(folder, sources) {
     })
 }
 
-// What is unpacked is run by the machine's own loader: a second C library beside the one of that
-// loader in one process crashes it.
+// Programs of the machine's own release are run by its own loader, so that they can start others of
+// the machine's: a C library beside the one of that loader in one process would crash it.
 function isMachinesOwn(file) {
   return /^(libc6|libc-bin)_.*_amd64\.deb$/.test(file)
 }
@@ -145,25 +155,22 @@ function aptName(file) {
 
 function writeProgramLaunchers(unfinished, folder) {
   const libraries = libraryFolders.map((path) => join(folder, path)).join(':')
-  for (const programs of ['usr/bin', 'usr/sbin']) {
-    for (const program of readFolder(join(unfinished, programs)).map((path) => basename(path))) {
-      writeLauncher(join(unfinished, 'launch', program), [
-        `export LD_LIBRARY_PATH="${libraries}"`,
-        `exec "${join(folder, programs, program)}" "$@"`,
-      ])
-    }
+  const loader = libraryFolders
+    .map((path) => join(path, loaderName))
+    .find((path) => existsSync(join(unfinished, path)))
+  for (const path of ['usr/bin', 'usr/sbin'].flatMap((part) =>
+    readFolder(join(unfinished, part)),
+  )) {
+    const program = join(folder, relative(unfinished, path))
+    writeLauncher(
+      join(unfinished, 'launch', basename(path)),
+      loader === undefined
+        ? [`export LD_LIBRARY_PATH="${libraries}"`, `exec "${program}" "$@"`]
+        : [`exec "${join(folder, loader)}" --library-path "${libraries}" "${program}" "$@"`],
+    )
   }
 }
 
 function readText(path) {
   return readFileSync(path, 'utf8')
-}
-
-function readFolder(path) {
-  try {
-    return readdirSync(path).map((file) => join(path, file))
-  } catch (error) {
-    if (error.code === 'ENOENT') return []
-    throw error
-  }
 }

@@ -3,8 +3,7 @@
 
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { rootFolder, run, timed } from './command.mjs'
+import { asProgram, rootFolder, run, timed } from './command.mjs'
 import { writeEsmWrapper } from './esm-wrapper.mjs'
 import { digest, exists, isStamped, stamp } from './stamp.mjs'
 
@@ -40,8 +39,7 @@ export async function setUp() {
   stamp('dist', inputs)
 }
 
-/** Everything that the compiled addon depends on. */
-export const addonInputs = ['Cargo.toml', 'Cargo.lock', 'crate', 'rust-toolchain.toml', '.cargo']
+const addonInputs = ['Cargo.toml', 'Cargo.lock', 'crate', 'rust-toolchain.toml', '.cargo']
 
 // A tree can be carried from one machine to another with its node_modules/ and native/.
 const thisMachine = [
@@ -73,4 +71,4 @@ function hasAddon() {
   )
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await setUp()
+await asProgram(import.meta.url, setUp)

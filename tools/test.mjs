@@ -3,8 +3,7 @@
 //
 // With VMCLOCK_REQUIRE_ALL=1 a suite that this machine cannot run is a failure.
 
-import { Unavailable } from './cache.mjs'
-import { CommandFailed } from './command.mjs'
+import { explain, Unavailable } from './command.mjs'
 import { suites } from './suites.mjs'
 
 const outcomes = { passed: [], failed: [], skipped: [] }
@@ -50,8 +49,7 @@ async function runSuite(suite) {
       console.log(`skipped: ${error.message}`)
       return process.env.VMCLOCK_REQUIRE_ALL === '1' ? 'failed' : 'skipped'
     }
-    // A command's own output has told the rest; anything else is a mistake in these tools.
-    console.error(error instanceof CommandFailed ? `failed: ${error.message}` : error)
+    console.error(explain(error))
     return 'failed'
   }
 }

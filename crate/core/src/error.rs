@@ -26,6 +26,30 @@ pub enum Error {
         /// The system's error number, EACCES or EPERM.
         errno: i32,
     },
+    /// A page may not be created or written here.
+    #[error("{}: permission denied: this process may not create or write a page here; publish to a path in a folder of its own (`vmclock publish <path>`), or start it as the user who owns the page", show(.path))]
+    WriteAccess {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// The system call that was refused.
+        syscall: &'static str,
+        /// The system's error number, EACCES, EPERM or EROFS.
+        errno: i32,
+    },
+    /// The folder that a page is to be created in does not exist.
+    #[error("{}: the folder that this page is to be created in does not exist; create it first (mkdir -p)", show(.path))]
+    NoFolder {
+        /// The path as it was asked for.
+        path: PathBuf,
+    },
+    /// The publisher was closed, or had to stop.
+    #[error("{}: this publisher has stopped ({reason}); create another one", show(.path))]
+    Stopped {
+        /// The page's path.
+        path: PathBuf,
+        /// Why it stopped.
+        reason: String,
+    },
     /// Somebody who is not trusted could write the page, or it is no file that a page may be.
     #[error("{}: {reason}", show(.path))]
     Untrusted {
@@ -199,8 +223,9 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } => "ERR_VMCLOCK_NOT_FOUND",
-            Self::Access { .. } => "ERR_VMCLOCK_ACCESS",
+            Self::NotFound { .. } | Self::NoFolder { .. } => "ERR_VMCLOCK_NOT_FOUND",
+            Self::Access { .. } | Self::WriteAccess { .. } => "ERR_VMCLOCK_ACCESS",
+            Self::Stopped { .. } => "ERR_VMCLOCK_CLOSED",
             Self::Untrusted { .. } => "ERR_VMCLOCK_UNTRUSTED",
             Self::BadMagic { .. } => "ERR_VMCLOCK_BAD_MAGIC",
             Self::BadVersion { .. } => "ERR_VMCLOCK_BAD_VERSION",
@@ -228,6 +253,9 @@ impl Error {
         match self {
             Self::NotFound { path }
             | Self::Access { path, .. }
+            | Self::WriteAccess { path, .. }
+            | Self::NoFolder { path }
+            | Self::Stopped { path, .. }
             | Self::Untrusted { path, .. }
             | Self::BadMagic { path, .. }
             | Self::BadVersion { path, .. }
@@ -242,7 +270,7 @@ impl Error {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Access { errno, .. } => Some(*errno),
+            Self::Access { errno, .. } | Self::WriteAccess { errno, .. } => Some(*errno),
             Self::System { source, .. } => source.raw_os_error(),
             _ => None,
         }
@@ -253,12 +281,14 @@ impl Error {
     pub fn syscall(&self) -> Option<&'static str> {
         match self {
             Self::Access { .. } => Some("open"),
+            Self::WriteAccess { syscall, .. } => Some(syscall),
             Self::System { syscall, .. } => Some(syscall),
             _ => None,
         }
     }
 
     /// A failed system call.
+    #[cfg(feature = "machine")]
     pub(crate) fn system(
         syscall: &'static str,
         path: Option<&Path>,

@@ -380,7 +380,7 @@ impl Leap {
 }
 
 /// The first second of the UTC month that holds `utc_sec`, and of the month after it.
-fn utc_month(utc_sec: i128) -> (i128, i128) {
+pub(crate) fn utc_month(utc_sec: i128) -> (i128, i128) {
     let (year, month) = civil_month(utc_sec.div_euclid(SEC_PER_DAY));
     let (next_year, next_month) = if month == 12 {
         (year + 1, 1)

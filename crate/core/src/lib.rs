@@ -88,28 +88,40 @@
 //!   update it before the guest runs again.
 
 // The counter, the page and the kernel's clocks exist nowhere else. The pure rooms (`abi`, `fixed`,
-// `leap`, `snapshot`) build anywhere.
-#[cfg(not(all(
-    target_os = "linux",
-    target_pointer_width = "64",
-    target_endian = "little",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-compile_error!("vmclock needs 64-bit little-endian Linux on x86-64 or aarch64");
+// `leap`, `seqlock`, `snapshot`) build anywhere: without the default feature `machine`.
+#[cfg(all(
+    feature = "machine",
+    not(all(
+        target_os = "linux",
+        target_pointer_width = "64",
+        target_endian = "little",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))
+))]
+compile_error!(
+    "the feature `machine` of vmclock needs 64-bit little-endian Linux on x86-64 or aarch64; turn \
+     default features off for the parts that only compute"
+);
 
 pub mod abi;
+#[cfg(feature = "machine")]
 pub mod clock;
 pub mod counter;
 mod error;
 pub mod fixed;
 pub mod leap;
+#[cfg(feature = "machine")]
 pub mod page;
+#[cfg(feature = "machine")]
 pub mod publish;
 pub mod seqlock;
 pub mod snapshot;
+#[cfg(feature = "machine")]
 pub mod system_clock;
+#[cfg(feature = "machine")]
 pub mod writer;
 
+#[cfg(feature = "machine")]
 pub use clock::{Continuity, Converter, Options, Reading, SystemOffset, VmClock};
 pub use error::{Error, NoTime};
 pub use leap::Timescale;

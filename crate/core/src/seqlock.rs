@@ -93,13 +93,13 @@ pub fn read<M: SharedWords, C: Counter>(
     loop {
         let seq = memory.load_seq();
         if seq & 1 == 0 {
-            // Pairs with the fence before `write` stores the even number: who sees that number
+            // Pairs with the fence before `end` stores the even number: who sees that number
             // sees the fields stored before it.
             memory.fence_acquire();
             let head = memory.load_head();
             let words = memory.load_words();
             let now = counter.read();
-            // Pairs with the fence after `write` stores the odd number: who sees any later field
+            // Pairs with the fence after `begin` stores the odd number: who sees any later field
             // (or a counter that jumped with them) sees the sequence number moved.
             memory.fence_acquire();
             if memory.load_seq() == seq {
@@ -126,7 +126,7 @@ pub fn counter_if_unchanged<M: SharedWords, C: Counter>(
     seq: u32,
 ) -> Option<u64> {
     let now = counter.read();
-    // Pairs with the fence after `write` stores the odd number: a counter that jumped in an update
+    // Pairs with the fence after `begin` stores the odd number: a counter that jumped in an update
     // is never returned with what was kept from before that update.
     memory.fence_acquire();
     (memory.load_seq() == seq).then_some(now)
@@ -141,17 +141,31 @@ pub fn unchanged<M: SharedWords>(memory: &M, seq: u32) -> bool {
     memory.load_seq() == seq
 }
 
-/// Rewrites the page as its only writer. A sequence number that a dead writer left odd is taken
-/// over: it goes on to the next even one.
+/// Begins an update as the page's only writer, and returns the odd number under which it runs. A
+/// number that a dead writer left odd is taken over.
 #[inline]
-pub fn write<M: SharedWordsMut>(memory: &M, head: u32, words: &[u64; WORDS]) {
+pub fn begin<M: SharedWordsMut>(memory: &M) -> u32 {
     let odd = memory.load_seq() | 1;
     memory.store_seq(odd);
     // Pairs with the reader's fence before its last look at the sequence number.
     memory.fence_release();
-    memory.store_head(head);
-    memory.store_words(words);
+    odd
+}
+
+/// Ends the update that [`begin`] began under `odd`.
+#[inline]
+pub fn end<M: SharedWordsMut>(memory: &M, odd: u32) {
     // Pairs with the reader's fence after its first look at the sequence number.
     memory.fence_release();
     memory.store_seq(odd.wrapping_add(1));
+}
+
+/// Rewrites the page as its only writer. A sequence number that a dead writer left odd is taken
+/// over: it goes on to the next even one.
+#[inline]
+pub fn write<M: SharedWordsMut>(memory: &M, head: u32, words: &[u64; WORDS]) {
+    let odd = begin(memory);
+    memory.store_head(head);
+    memory.store_words(words);
+    end(memory, odd);
 }

@@ -12,7 +12,7 @@ use vmclock::counter::CpuCounter;
 use vmclock::snapshot::{Abi, Snapshot};
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
-use crate::failure::{Failure, Outcome, failure_of, outcome};
+use crate::failure::{Failure, Outcome, outcome};
 use crate::hot::{ClockBox, Elements64, hot_calls};
 
 #[napi(object)]
@@ -218,25 +218,25 @@ impl NativeClock {
         out: Object,
         disruption_marker: BigInt,
         vm_generation: Option<BigInt>,
-    ) -> Option<Failure> {
+    ) -> Outcome<()> {
         let arrays = Elements64::of(env, &counters, sys::TypedarrayType::biguint64_array).zip(
             Elements64::of(env, &out, sys::TypedarrayType::bigint64_array),
         );
         let Some((counters, out)) = arrays else {
-            return Some(Failure::argument(
+            return outcome(Err(Failure::argument(
                 "counters must be a BigUint64Array and out a BigInt64Array",
-            ));
+            )));
         };
         if out.length() < counters.length() {
-            return Some(Failure::argument(
+            return outcome(Err(Failure::argument(
                 "out must be at least as long as counters",
-            ));
+            )));
         }
         let token = Continuity {
             disruption_marker: disruption_marker.get_u64().1,
             vm_generation: vm_generation.map(|generation| generation.get_u64().1),
         };
-        failure_of(self.with(|clock| {
+        outcome(self.with(|clock| {
             let converter = clock.converter(&token)?;
             // All or nothing, also where the two arrays share their memory: nothing is stored
             // before everything is converted.

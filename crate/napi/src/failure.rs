@@ -69,8 +69,3 @@ pub(crate) fn outcome<T>(result: Result<T, impl Into<Failure>>) -> Outcome<T> {
         Err(error) => Either::B(error.into()),
     }
 }
-
-/// As [`outcome`] for calls that return nothing.
-pub(crate) fn failure_of(result: Result<(), impl Into<Failure>>) -> Option<Failure> {
-    result.err().map(Into::into)
-}

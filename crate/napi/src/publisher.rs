@@ -1,1 +1,161 @@
-//! Publishing.
+//! Publishing a page from this machine's own clock.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{BigInt, Either};
+use napi_derive::napi;
+use vmclock::Error;
+use vmclock::publish::{Maintenance, PublishOptions, Publisher, Shape};
+
+use crate::failure::{Failure, Outcome, outcome};
+
+#[napi(object)]
+pub struct NativePublisherOptions {
+    pub shape: String,
+    pub interval_ms: Option<f64>,
+    pub stated_max_error_ns: Option<BigInt>,
+    pub tai_minus_utc_sec: Option<i32>,
+    pub wander_ppb: Option<u32>,
+    pub accept_counter: bool,
+    pub mode: Option<u32>,
+}
+
+fn refused(what: &str) -> Error {
+    Error::InvalidArgument(what.to_owned())
+}
+
+impl TryFrom<NativePublisherOptions> for PublishOptions {
+    type Error = Error;
+
+    fn try_from(options: NativePublisherOptions) -> Result<Self, Error> {
+        let default = Self::default();
+        let interval = match options.interval_ms {
+            Some(ms) => Duration::try_from_secs_f64(ms / 1000.0)
+                .map_err(|_| refused("the interval is no duration; give milliseconds"))?,
+            None => default.interval,
+        };
+        let stated_max_error_ns = match options.stated_max_error_ns {
+            Some(ns) => match ns.get_u64() {
+                (false, ns, true) => Some(ns),
+                _ => return Err(refused("the stated maximum error must be 0 to 2^64 - 1 ns")),
+            },
+            None => None,
+        };
+        let tai_minus_utc_sec = options
+            .tai_minus_utc_sec
+            .map(i16::try_from)
+            .transpose()
+            .map_err(|_| refused("TAI - UTC must be 10 to 255 s"))?;
+        Ok(Self {
+            shape: match options.shape.as_str() {
+                "time" => Shape::Time,
+                "marker" => Shape::Marker,
+                "marker-and-generation" => Shape::MarkerAndGeneration,
+                _ => return Err(refused("shape is time, marker or marker-and-generation")),
+            },
+            interval,
+            stated_max_error_ns,
+            tai_minus_utc_sec,
+            wander_ppb: options.wander_ppb.unwrap_or(default.wander_ppb),
+            accept_counter: options.accept_counter,
+            mode: options.mode.unwrap_or(default.mode),
+        })
+    }
+}
+
+#[napi]
+pub struct NativePublisher {
+    publisher: RefCell<Option<Publisher>>,
+    path: String,
+}
+
+#[napi]
+pub fn create_publisher(
+    path: Option<String>,
+    options: NativePublisherOptions,
+) -> Outcome<NativePublisher> {
+    outcome(NativePublisher::create(path.as_deref(), options))
+}
+
+#[napi]
+impl NativePublisher {
+    fn create(path: Option<&str>, options: NativePublisherOptions) -> Result<Self, Error> {
+        let path = Path::new(path.unwrap_or(vmclock::page::PUBLISHED_PATH));
+        let publisher = Publisher::create(path, options.try_into()?)?;
+        let path = publisher.path().to_string_lossy().into_owned();
+        Ok(Self {
+            publisher: RefCell::new(Some(publisher)),
+            path,
+        })
+    }
+
+    fn with(&self, call: impl FnOnce(&Publisher) -> Result<(), Error>) -> Outcome<()> {
+        outcome(match self.publisher.borrow().as_ref() {
+            Some(publisher) => call(publisher).map_err(Failure::from),
+            None => Err(Failure::closed("publisher")),
+        })
+    }
+
+    #[napi(getter)]
+    pub fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    #[napi]
+    pub fn updates(&self) -> BigInt {
+        self.publisher
+            .borrow()
+            .as_ref()
+            .map_or(0, Publisher::updates)
+            .into()
+    }
+
+    #[napi]
+    pub fn cpu_time_ns(&self) -> BigInt {
+        self.publisher
+            .borrow()
+            .as_ref()
+            .map_or(0, Publisher::cpu_time_ns)
+            .into()
+    }
+
+    #[napi]
+    pub fn failure(&self) -> Either<String, ()> {
+        let publisher = self.publisher.borrow();
+        let reason = publisher.as_ref().and_then(Publisher::failure);
+        // An absent Option would reach JavaScript as null.
+        reason.map_or(Either::B(()), Either::A)
+    }
+
+    #[napi]
+    pub fn disrupt(&self) -> Outcome<()> {
+        self.with(Publisher::disrupt)
+    }
+
+    #[napi]
+    pub fn bump_generation(&self) -> Outcome<()> {
+        self.with(Publisher::bump_generation)
+    }
+
+    #[napi]
+    pub fn set_maintenance(&self, announced: String) -> Outcome<()> {
+        self.with(|publisher| {
+            publisher.set_maintenance(match announced.as_str() {
+                "none" => Maintenance::None,
+                "soon" => Maintenance::Soon,
+                "imminent" => Maintenance::Imminent,
+                _ => return Err(refused("maintenance is none, soon or imminent")),
+            })
+        })
+    }
+
+    #[napi]
+    pub fn close(&self) -> Outcome<()> {
+        outcome(match self.publisher.take() {
+            Some(publisher) => publisher.close(),
+            None => Ok(()),
+        })
+    }
+}

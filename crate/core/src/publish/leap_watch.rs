@@ -1,0 +1,129 @@
+//! Leap seconds as the kernel carries them out, put into the page's terms.
+
+use super::rate::NS_PER_SEC;
+use crate::abi;
+use crate::leap::utc_month;
+use crate::system_clock::LeapState;
+
+const SEC_PER_DAY: i128 = 86_400;
+/// A leap second that has happened is told until the 15th of the month that it began.
+const TOLD_FOR_SEC: i128 = 14 * SEC_PER_DAY;
+
+/// What is known about the leap second nearest to now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeapWatch {
+    state: LeapState,
+    happened: Option<Happened>,
+}
+
+/// A leap second that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Happened {
+    inserted: bool,
+    /// The first second of the month that began with it.
+    edge_sec: i128,
+}
+
+/// What the kernel's state means for one reading of CLOCK_REALTIME.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// CLOCK_REALTIME, with the leap second that the kernel owed it.
+    pub(super) realtime_ns: i128,
+    /// `leap_indicator`.
+    pub(super) indicator: u8,
+    /// What TAI - UTC has changed by since the last look, in seconds.
+    pub(super) tai_change_sec: i16,
+    /// Whether this is the inserted second.
+    pub(super) inserting: bool,
+}
+
+impl LeapWatch {
+    /// Goes on from a page that another publisher left behind, whose reference was `utc_sec`.
+    pub(super) fn resume(leap_indicator: u8, utc_sec: i128) -> Self {
+        let inserted = match leap_indicator {
+            abi::VMCLOCK_LEAP_POST_POS => true,
+            abi::VMCLOCK_LEAP_POST_NEG => false,
+            _ => return Self::default(),
+        };
+        Self {
+            state: LeapState::None,
+            happened: Some(Happened {
+                inserted,
+                edge_sec: utc_month(utc_sec).0,
+            }),
+        }
+    }
+
+    /// Takes note of the state that `adjtimex` gave with a reading of CLOCK_REALTIME.
+    ///
+    /// `adjtimex` knows the very second, but CLOCK_REALTIME as the vDSO gives it steps only at the
+    /// kernel's next timer tick: for some milliseconds it still has to be taken back or forward.
+    pub(super) fn look(&mut self, realtime_ns: i128, state: LeapState) -> Seen {
+        let before = std::mem::replace(&mut self.state, state);
+        let second_of_day = realtime_ns.div_euclid(NS_PER_SEC).rem_euclid(SEC_PER_DAY);
+        let owed_sec = match (before, state) {
+            (_, LeapState::Inserting) if second_of_day == 0 => -1,
+            (LeapState::Delete, LeapState::Deleted) if second_of_day == SEC_PER_DAY - 1 => 1,
+            _ => 0,
+        };
+        let realtime_ns = realtime_ns + owed_sec * NS_PER_SEC;
+        let utc_sec = realtime_ns.div_euclid(NS_PER_SEC);
+        let (month_start, month_end) = utc_month(utc_sec);
+        let last_day = month_end - utc_sec <= SEC_PER_DAY;
+        match state {
+            LeapState::Inserting if utc_sec + 1 == month_end => {
+                self.happened = Some(Happened {
+                    inserted: true,
+                    edge_sec: month_end,
+                });
+            }
+            LeapState::Inserted | LeapState::Deleted if self.happened.is_none() => {
+                self.happened = Some(Happened {
+                    inserted: state == LeapState::Inserted,
+                    edge_sec: month_start,
+                });
+            }
+            LeapState::Deleted if before == LeapState::Delete => {
+                self.happened = Some(Happened {
+                    inserted: false,
+                    edge_sec: month_start,
+                });
+            }
+            LeapState::Inserted if before == LeapState::Insert => {
+                self.happened = Some(Happened {
+                    inserted: true,
+                    edge_sec: month_start,
+                });
+            }
+            _ => {}
+        }
+        let indicator = match state {
+            LeapState::Insert if last_day => abi::VMCLOCK_LEAP_PRE_POS,
+            LeapState::Delete if last_day => abi::VMCLOCK_LEAP_PRE_NEG,
+            LeapState::Inserting if utc_sec + 1 == month_end => abi::VMCLOCK_LEAP_POS,
+            _ => match self.happened {
+                Some(Happened { inserted, edge_sec })
+                    if edge_sec == month_start && utc_sec < edge_sec + TOLD_FOR_SEC =>
+                {
+                    if inserted {
+                        abi::VMCLOCK_LEAP_POST_POS
+                    } else {
+                        abi::VMCLOCK_LEAP_POST_NEG
+                    }
+                }
+                _ => abi::VMCLOCK_LEAP_NONE,
+            },
+        };
+        let tai_change_sec = match (before, state) {
+            (LeapState::Insert, LeapState::Inserting | LeapState::Inserted) => 1,
+            (LeapState::Delete, LeapState::Deleted) => -1,
+            _ => 0,
+        };
+        Seen {
+            realtime_ns,
+            indicator,
+            tai_change_sec,
+            inserting: state == LeapState::Inserting,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A page from this machine's own clock, with honest bounds.
+//!
+//! A machine whose hypervisor provides no vmclock page can publish one for itself: the kernel's
+//! CLOCK_REALTIME, tied to the CPU counter, with the bounds that the kernel's own figures allow.
+//! Readers then stamp from it without a system call, as they would from a hypervisor's.
+//!
+//! # What the page claims
+//!
+//! At an update the counter is read before and after CLOCK_REALTIME, `w` apart. The claims follow:
+//!
+//! - **`time_maxerror`** = the kernel's `maxerror` + what it still has to slew + `w` / 2. Daemons
+//!   hand `maxerror` over in whole microseconds, cut off, so one is added.
+//! - **No bound** where the kernel's figure is worth nothing. systemd-timesyncd and linuxptp's
+//!   `phc2sys` set `maxerror` to 0 at each adjustment, with milliseconds still to go. The kernel
+//!   adds 500 µs a second from there, so a `maxerror` that is a multiple of 500 µs was counted up
+//!   from 0, and the page then states no bound; once an actual 0 was seen it never states one
+//!   again. Nor does it after a suspend or a counter reset, until the daemon has measured anew. A
+//!   daemon's real figure is such a multiple one time in 500, and goes without bound until the next
+//!   one: silence is the safe side. An operator who knows the error can state it
+//!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
+//! - **chrony** keeps `maxerror` honest but does not put into it the correction that it is still
+//!   carrying out ("System time" in `chronyc tracking`). It is *not* part of the page's bound
+//!   unless the operator adds it.
+//! - **An unsynchronized clock** (STA_UNSYNC, or `maxerror` at its ceiling of 16 s) is published
+//!   as free-running, without a bound.
+//! - **`counter_period_maxerror`** = (sum of the bounds at both ends of the baseline) / its length,
+//!   plus an allowance for wander ([`PublishOptions::wander_ppb`]). It is never more than the
+//!   ceiling: 500 ppm that the kernel may slew, |tick - nominal|, and 100 ppm of oscillator; which
+//!   is also what holds before there is a baseline. A baseline ends at a step, a suspend, a
+//!   disruption, and a change of the kernel's frequency or tick.
+//! - **TAI** where the offset is known: from the kernel, else from tzdata's `leap-seconds.list`
+//!   until that expires, else from the operator. Else UTC, with the offset marked unknown.
+//! - **TIME_MONOTONIC is never claimed**: an update publishes the best time there is, which may be
+//!   below what the last one gave. A reader who needs more asks for `non_decreasing`.
+//!
+//! # Two parts
+//!
+//! [`Publication`] decides what the page says; it is a state machine over clock and counter, with
+//! neither thread nor file, so that a simulation can drive it. [`Publisher`] owns the file, the
+//! lock and the thread.
+
+mod leap_watch;
+mod lock;
+mod publication;
+mod publisher;
+mod rate;
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+pub use publication::Publication;
+pub use publisher::Publisher;
+
+/// What kind of page is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// With time from this machine's clock, a disruption marker and a generation counter.
+    #[default]
+    Time,
+    /// A disruption marker and no time, as EC2 and QEMU publish today.
+    Marker,
+    /// A disruption marker and a generation counter and no time, as Firecracker publishes.
+    MarkerAndGeneration,
+}
+
+/// What is announced about the near future.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Maintenance {
+    /// Nothing.
+    #[default]
+    None,
+    /// A disruption within about a day.
+    Soon,
+    /// A disruption within about an hour, which is also within a day: both flags are set.
+    Imminent,
+}
+
+/// Why a page is brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The interval has run out.
+    Interval,
+    /// The system's clock was set, or a leap second happened.
+    ClockStep,
+    /// The operator says that the machine was disrupted. The counter itself goes on.
+    Disrupt,
+    /// This machine was migrated or restored: whatever was known about its counter is void.
+    Migrated,
+    /// The operator says that the machine was cloned or restored.
+    BumpGeneration,
+    /// The operator announces or calls off maintenance.
+    Maintenance(Maintenance),
+    /// The publisher ends: the page becomes unreliable.
+    Close,
+}
+
+/// How a page is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// What kind of page.
+    pub shape: Shape,
+    /// The time from one update to the next: 100 ms to 1 s.
+    pub interval: Duration,
+    /// How far CLOCK_REALTIME is from the truth at most, in nanoseconds, at every time while this
+    /// page is published. The operator answers for it: the page then says that it is synchronized
+    /// and uses this figure instead of the kernel's.
+    pub stated_max_error_ns: Option<u64>,
+    /// TAI - UTC in seconds now, 10 to 255, for where neither the kernel nor tzdata knows it. Leap
+    /// seconds that the kernel carries out are added.
+    pub tai_minus_utc_sec: Option<i16>,
+    /// How far the counter's rate may move away from its average over the baseline, in parts per
+    /// billion.
+    pub wander_ppb: u32,
+    /// Publish from a counter that CPUID or the kernel does not vouch for.
+    pub accept_counter: bool,
+    /// The page's permission bits, whatever the umask is. Readers refuse a page that others than
+    /// its owner may write.
+    pub mode: u32,
+}
+
+impl PublishOptions {
+    /// The shortest interval.
+    pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+    /// The longest interval.
+    pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
+    /// Four times a second. Between updates the bound grows by at most 600 ppm of the interval,
+    /// 0.15 ms, before there is a baseline, and by some 4 µs after; both are below what a network
+    /// synchronizes a clock to. A wake-up costs tens of microseconds of a core, so that this stays
+    /// well below 0.1 % of one.
+    pub const INTERVAL_DEFAULT: Duration = Duration::from_millis(250);
+    /// 15 ppm, the frequency tolerance PHI of RFC 5905: what a quartz does over the temperatures of
+    /// a machine room. ClockBound's 50 ppm stand for the whole rate error; here the baseline's own
+    /// uncertainty comes on top.
+    pub const WANDER_DEFAULT_PPB: u32 = 15_000;
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self {
+            shape: Shape::Time,
+            interval: Self::INTERVAL_DEFAULT,
+            stated_max_error_ns: None,
+            tai_minus_utc_sec: None,
+            wander_ppb: Self::WANDER_DEFAULT_PPB,
+            accept_counter: false,
+            mode: 0o644,
+        }
+    }
+}
+
+impl PublishOptions {
+    fn check(&self) -> Result<(), Error> {
+        let refuse = |reason: String| Err(Error::InvalidArgument(reason));
+        if !(Self::INTERVAL_MIN..=Self::INTERVAL_MAX).contains(&self.interval) {
+            return refuse(format!(
+                "the interval is {} ms; give 100 to 1000",
+                self.interval.as_millis()
+            ));
+        }
+        if let Some(seconds) = self.tai_minus_utc_sec
+            && !rate::PLAUSIBLE_TAI_SEC.contains(&seconds)
+        {
+            return refuse(format!(
+                "TAI - UTC is {seconds} s; give 10 to 255 (it has been 37 since 2017)"
+            ));
+        }
+        if self.mode & !0o777 != 0 {
+            return refuse(format!(
+                "mode {:o} has more than permission bits; give one such as 644",
+                self.mode
+            ));
+        }
+        if self.mode & 0o022 != 0 || self.mode & 0o600 != 0o600 {
+            return refuse(format!(
+                "mode {:o}: the owner must read and write a page, and nobody else may write it, \
+                 or readers refuse it; give one such as 644",
+                self.mode
+            ));
+        }
+        Ok(())
+    }
+}

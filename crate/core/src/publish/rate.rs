@@ -1,0 +1,151 @@
+//! The counter's period and its error, in exact integers.
+
+use std::ops::RangeInclusive;
+
+use crate::fixed;
+use crate::system_clock::{Discipline, NOMINAL_TICK_US};
+
+pub(super) const NS_PER_SEC: i128 = 1_000_000_000;
+const PPB: u128 = 1_000_000_000;
+
+/// Offsets between TAI and UTC that can be meant. The kernel counts leap seconds from 0 where
+/// nobody told it the offset, so its 1 is none.
+pub(super) const PLAUSIBLE_TAI_SEC: RangeInclusive<i16> = 10..=255;
+
+/// What a machine's oscillator, and the kernel's idea of its frequency, may be off by.
+const OSCILLATOR_PPB: u128 = 100_000;
+/// The kernel corrects its frequency by this at most, and carries out `adjtime` at this rate.
+const SLEW_PPB: u128 = 500_000;
+/// One microsecond of `tick` in parts per billion.
+const TICK_PPB: u128 = 100_000;
+
+/// One tick of the counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Period {
+    /// In 2^-(64 + shift) s. Its highest bit is set: the shift is the largest with which it fits.
+    pub(super) frac_sec: u64,
+    pub(super) shift: u8,
+    /// How far this may be off the rate that the kernel's clock had, in parts per billion: the
+    /// widths of the two brackets that it was measured between.
+    pub(super) noise_ppb: u128,
+}
+
+impl Period {
+    /// `elapsed_ns` in `ticks`, rounded down. `None` where that is no period of a counter: nothing
+    /// or less, or a second and more a tick.
+    pub(super) fn measured(elapsed_ns: i128, ticks: i64, noise_ppb: u128) -> Option<Self> {
+        let elapsed = u128::try_from(elapsed_ns).ok()?;
+        let ticks = u128::try_from(ticks).ok()?;
+        Self::ratio(elapsed, ticks.checked_mul(PPB)?, noise_ppb)
+    }
+
+    /// `numerator / denominator` seconds by long division, one bit at a time.
+    fn ratio(numerator: u128, denominator: u128, noise_ppb: u128) -> Option<Self> {
+        if numerator == 0 || numerator >= denominator || denominator > u128::MAX >> 1 {
+            return None;
+        }
+        let mut rest = numerator;
+        let mut quotient = 0_u64;
+        let mut fraction_bits = 0_u8;
+        while quotient >> 63 == 0 {
+            fraction_bits = fraction_bits.checked_add(1)?;
+            rest <<= 1;
+            quotient <<= 1;
+            if rest >= denominator {
+                rest -= denominator;
+                quotient |= 1;
+            }
+        }
+        let shift = fraction_bits.checked_sub(64)?;
+        (shift <= fixed::MAX_SHIFT).then_some(Self {
+            frac_sec: quotient,
+            shift,
+            noise_ppb,
+        })
+    }
+
+    /// The period after the kernel's clock changed its rate from `old` to `new`.
+    pub(super) fn at_rate(self, old: &Discipline, new: &Discipline) -> Self {
+        let (Some(old), Some(new)) = (kernel_rate(old), kernel_rate(new)) else {
+            return self;
+        };
+        let scaled = u128::from(self.frac_sec) * new / old;
+        // Highest bit first again; a rate changes by tenths, not by powers of two.
+        let (mut frac, mut shift) = (scaled, self.shift);
+        while frac > u128::from(u64::MAX) && shift > 0 {
+            frac >>= 1;
+            shift -= 1;
+        }
+        while frac >> 63 == 0 && shift < fixed::MAX_SHIFT && frac != 0 {
+            frac <<= 1;
+            shift += 1;
+        }
+        match u64::try_from(frac) {
+            Ok(frac_sec) if frac_sec != 0 => Self {
+                frac_sec,
+                shift,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// Ticks in nanoseconds, rounded up.
+    pub(super) fn ticks_ns(&self, ticks: u64) -> u128 {
+        let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
+        fixed::growth_ns(ticks, self.frac_sec, self.shift)
+    }
+
+    /// Signed ticks in nanoseconds, rounded towards minus infinity.
+    pub(super) fn elapsed_ns(&self, ticks: i64) -> i128 {
+        fixed::time_ns(0, 0, fixed::elapsed_frac(ticks, self.frac_sec, self.shift))
+    }
+
+    /// A relative error in the period's own unit, rounded up, and one more for the period's own
+    /// rounding.
+    pub(super) fn error(&self, ppb: u128) -> u64 {
+        let error = u128::from(self.frac_sec)
+            .saturating_mul(ppb)
+            .div_ceil(PPB)
+            .saturating_add(1);
+        u64::try_from(error).unwrap_or(u64::MAX)
+    }
+}
+
+/// The kernel's clock against its own oscillator, in 2^-16 ppm.
+fn kernel_rate(discipline: &Discipline) -> Option<u128> {
+    const SCALED_PPM_PER_TICK_US: i64 = 100 << 16;
+    let rate = discipline.tick_us.checked_mul(SCALED_PPM_PER_TICK_US)?;
+    let rate = rate.checked_add(discipline.frequency_scaled_ppm)?;
+    u128::try_from(rate).ok().filter(|rate| *rate != 0)
+}
+
+/// The most by which a period measured against CLOCK_REALTIME can be off the truth, whatever its
+/// bounds: in parts per billion of the period.
+pub(super) fn ceiling_ppb(discipline: &Discipline) -> u128 {
+    let tick_us = u128::from(discipline.tick_us.abs_diff(NOMINAL_TICK_US));
+    // The phase-locked loop runs off at most a quarter of its offset a second (SHIFT_PLL is 2).
+    let loop_ppb = u128::from(discipline.offset_ns.unsigned_abs()).div_ceil(4);
+    let single_shot_ppb = if discipline.single_shot_ns == 0 {
+        0
+    } else {
+        SLEW_PPB
+    };
+    let of_truth = SLEW_PPB + OSCILLATOR_PPB + TICK_PPB * tick_us + loop_ppb + single_shot_ppb;
+    // The figures are relative to true time, the result to the measured: x / (1 - x).
+    match PPB.checked_sub(of_truth) {
+        Some(rest) if rest != 0 => (of_truth * PPB).div_ceil(rest),
+        _ => PPB,
+    }
+}
+
+/// `error_ns` over a baseline of `length_ns`, in parts per billion, rounded up.
+pub(super) fn quotient_ppb(error_ns: u128, length_ns: i128) -> Option<u128> {
+    let length = u128::try_from(length_ns).ok().filter(|ns| *ns != 0)?;
+    Some(error_ns.checked_mul(PPB)?.div_ceil(length))
+}
+
+/// `ppb` of a duration, in nanoseconds, rounded up.
+pub(super) fn share_ns(duration_ns: i128, ppb: u128) -> u128 {
+    duration_ns.unsigned_abs().saturating_mul(ppb).div_ceil(PPB)
+}

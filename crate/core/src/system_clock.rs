@@ -1,0 +1,364 @@
+//! The kernel's clocks: what they say, how well, and when they were set.
+//!
+//! Nothing here decides what a page may claim; `publish` does. The clocks come through the small
+//! trait [`SystemClock`], so that a simulation can put virtual ones in their place.
+//!
+//! # The rules of this room
+//!
+//! `adjtimex` is the one call that rustix lacks. It is called with modes that change nothing, which
+//! need no privilege, and the structure that it fills is the kernel's own (`struct timex`,
+//! `include/uapi/linux/timex.h`).
+
+#![allow(
+    unsafe_code,
+    reason = "adjtimex has no safe wrapper in the libraries that this crate uses"
+)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+};
+
+use crate::counter::Counter;
+use crate::error::Error;
+
+const NS_PER_SEC: i128 = 1_000_000_000;
+const NS_PER_US: i64 = 1_000;
+
+/// Where the kernel counts `maxerror` and stops: NTP_PHASE_LIMIT, 16 s.
+pub const MAXERROR_CEILING_US: u64 = 16_000_000;
+/// What the kernel adds to `maxerror` each second: MAXFREQ, 500 ppm.
+pub const MAXERROR_GROWTH_US_PER_SEC: u64 = 500;
+/// The nominal `tick`: microseconds in 1/USER_HZ s, which is 1/100 s on both architectures.
+pub const NOMINAL_TICK_US: i64 = 10_000;
+
+/// The system's clocks between counter reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bracket {
+    /// The counter just before CLOCK_REALTIME was read.
+    pub counter: u64,
+    /// Ticks from there to the counter just after it.
+    pub width_ticks: u64,
+    /// CLOCK_REALTIME, in nanoseconds since 1970, read in between.
+    pub realtime_ns: i128,
+    /// CLOCK_MONOTONIC, in nanoseconds, read after that. It is never set, so it tells a counter
+    /// that jumped from a clock that was.
+    pub monotonic_ns: i128,
+    /// Ticks from `counter` to the counter just after CLOCK_MONOTONIC was read.
+    pub span_ticks: u64,
+}
+
+/// Whether a leap second is announced, happening, or just over: what `adjtimex` returns, and with
+/// it STA_INS and STA_DEL, which say which kind it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeapState {
+    /// TIME_OK: none.
+    #[default]
+    None,
+    /// TIME_INS: one will be inserted at the end of this UTC day.
+    Insert,
+    /// TIME_DEL: the last second of this UTC day will be left out.
+    Delete,
+    /// TIME_OOP: the inserted second.
+    Inserting,
+    /// TIME_WAIT after an insertion (STA_INS still set), until the daemon takes the flag back.
+    Inserted,
+    /// TIME_WAIT after a deletion (STA_DEL still set).
+    Deleted,
+    /// TIME_WAIT with neither flag set: over, of either kind.
+    Over,
+}
+
+/// How the kernel's clock is disciplined: `adjtimex` with nothing to change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discipline {
+    /// STA_UNSYNC, or TIME_ERROR returned: nothing corrects the clock.
+    pub unsynchronized: bool,
+    /// `maxerror`, in microseconds, at most [`MAXERROR_CEILING_US`].
+    pub maxerror_us: u64,
+    /// `esterror`, in microseconds.
+    pub esterror_us: u64,
+    /// What the kernel's phase-locked loop still has to slew, in nanoseconds: `offset`.
+    pub offset_ns: i64,
+    /// What an `adjtime` still has to slew, in nanoseconds.
+    pub single_shot_ns: i64,
+    /// `freq`: the frequency correction in 2^-16 ppm.
+    pub frequency_scaled_ppm: i64,
+    /// `tick`: microseconds that the clock advances in 1/100 s; [`NOMINAL_TICK_US`] unless changed.
+    pub tick_us: i64,
+    /// `tai`: TAI - CLOCK_REALTIME in seconds; 0 where nobody told the kernel.
+    pub tai_minus_utc_sec: i32,
+    /// The leap second's state.
+    pub leap: LeapState,
+}
+
+/// The system's clocks, as the publisher sees them.
+pub trait SystemClock {
+    /// CLOCK_REALTIME and CLOCK_MONOTONIC between counter reads: the narrowest of several tries.
+    fn bracket(&self, counter: &impl Counter) -> Bracket;
+
+    /// How CLOCK_REALTIME is disciplined.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] where the system refuses to tell.
+    fn discipline(&self) -> Result<Discipline, Error>;
+
+    /// How long this machine has been suspended since boot: CLOCK_BOOTTIME - CLOCK_MONOTONIC, in
+    /// nanoseconds.
+    fn suspended_ns(&self) -> i128;
+}
+
+impl<S: SystemClock> SystemClock for &S {
+    fn bracket(&self, counter: &impl Counter) -> Bracket {
+        (**self).bracket(counter)
+    }
+
+    fn discipline(&self) -> Result<Discipline, Error> {
+        (**self).discipline()
+    }
+
+    fn suspended_ns(&self) -> i128 {
+        (**self).suspended_ns()
+    }
+}
+
+/// The kernel's own clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelClock;
+
+impl KernelClock {
+    /// A bracket is some 60 ns wide unless this thread is interrupted in it; of this many, one is
+    /// not.
+    const TRIES: usize = 5;
+}
+
+impl SystemClock for KernelClock {
+    fn bracket(&self, counter: &impl Counter) -> Bracket {
+        let mut narrowest = one_bracket(counter);
+        for _ in 1..Self::TRIES {
+            let bracket = one_bracket(counter);
+            if bracket.span_ticks < narrowest.span_ticks {
+                narrowest = bracket;
+            }
+        }
+        narrowest
+    }
+
+    fn discipline(&self) -> Result<Discipline, Error> {
+        let (state, timex) = adjtimex(0)?;
+        // An `adjtime` in progress does not show in `offset`.
+        let (_, single_shot) = adjtimex(libc::ADJ_OFFSET_SS_READ)?;
+        Ok(decode(state, &timex, single_shot.offset))
+    }
+
+    fn suspended_ns(&self) -> i128 {
+        (0..Self::TRIES)
+            .map(|_| {
+                let before = now_ns(ClockId::Monotonic);
+                let boot = now_ns(ClockId::Boottime);
+                let after = now_ns(ClockId::Monotonic);
+                (after - before, boot - (before + after) / 2)
+            })
+            .min()
+            .map_or(0, |(_, suspended)| suspended)
+    }
+}
+
+fn one_bracket(counter: &impl Counter) -> Bracket {
+    let before = counter.read();
+    let realtime_ns = now_ns(ClockId::Realtime);
+    let after = counter.read();
+    let monotonic_ns = now_ns(ClockId::Monotonic);
+    let last = counter.read();
+    Bracket {
+        counter: before,
+        width_ticks: after.wrapping_sub(before),
+        realtime_ns,
+        monotonic_ns,
+        span_ticks: last.wrapping_sub(before),
+    }
+}
+
+fn now_ns(clock: ClockId) -> i128 {
+    let now = clock_gettime(clock);
+    i128::from(now.tv_sec) * NS_PER_SEC + i128::from(now.tv_nsec)
+}
+
+fn adjtimex(modes: libc::c_uint) -> Result<(libc::c_int, libc::timex), Error> {
+    let mut timex = MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: `timex` is integers throughout, for which zero bytes are a value.
+    let timex = unsafe { timex.assume_init_mut() };
+    timex.modes = modes;
+    // SAFETY: the pointer is to a whole `timex` that this function owns, and the kernel writes no
+    // more than that.
+    let state = unsafe { libc::adjtimex(timex) };
+    if state < 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(Error::system("adjtimex", None, error));
+    }
+    Ok((state, *timex))
+}
+
+fn decode(state: libc::c_int, timex: &libc::timex, single_shot_us: i64) -> Discipline {
+    let has = |bit: libc::c_int| timex.status & bit != 0;
+    let unit_ns = if has(libc::STA_NANO) { 1 } else { NS_PER_US };
+    // Where the kernel cut the offset to whole microseconds, the part that it cut off is one more.
+    let cut_ns = if has(libc::STA_NANO) {
+        0
+    } else {
+        timex.offset.signum() * NS_PER_US
+    };
+    let leap = match state {
+        libc::TIME_INS => LeapState::Insert,
+        libc::TIME_DEL => LeapState::Delete,
+        libc::TIME_OOP => LeapState::Inserting,
+        libc::TIME_WAIT if has(libc::STA_INS) => LeapState::Inserted,
+        libc::TIME_WAIT if has(libc::STA_DEL) => LeapState::Deleted,
+        libc::TIME_WAIT => LeapState::Over,
+        // The kernel says TIME_ERROR instead of the state while it is unsynchronized; then the
+        // announcement shows in the flags alone.
+        libc::TIME_ERROR if has(libc::STA_INS) => LeapState::Insert,
+        libc::TIME_ERROR if has(libc::STA_DEL) => LeapState::Delete,
+        _ => LeapState::None,
+    };
+    Discipline {
+        unsynchronized: has(libc::STA_UNSYNC) || state == libc::TIME_ERROR,
+        maxerror_us: timex.maxerror.max(0).cast_unsigned(),
+        esterror_us: timex.esterror.max(0).cast_unsigned(),
+        offset_ns: timex.offset.saturating_mul(unit_ns).saturating_add(cut_ns),
+        single_shot_ns: single_shot_us.saturating_mul(NS_PER_US),
+        frequency_scaled_ppm: timex.freq,
+        tick_us: timex.tick,
+        tai_minus_utc_sec: timex.tai,
+        leap,
+    }
+}
+
+/// Tells at once when CLOCK_REALTIME is set (`settimeofday`, ADJ_SETOFFSET, a leap second, a
+/// resume): a timer that never runs out, but is cancelled by that (TFD_TIMER_CANCEL_ON_SET,
+/// `timerfd_create(2)`). Slewing does not trigger it.
+#[derive(Debug)]
+pub struct StepAlarm {
+    timer: OwnedFd,
+}
+
+impl StepAlarm {
+    /// Arms the alarm.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub fn new() -> Result<Self, Error> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Realtime, flags)
+            .map_err(|errno| Error::system("timerfd_create", None, errno))?;
+        let never = Itimerspec {
+            it_interval: Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: Timespec {
+                tv_sec: i64::MAX,
+                tv_nsec: 0,
+            },
+        };
+        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+        rustix::time::timerfd_settime(&timer, flags, &never)
+            .map_err(|errno| Error::system("timerfd_settime", None, errno))?;
+        Ok(Self { timer })
+    }
+
+    /// Whether the clock was set since the last call. Does not wait, and leaves the alarm armed:
+    /// a cancelled timer that was read is cancelled again by the next step.
+    #[must_use]
+    pub fn went_off(&self) -> bool {
+        let mut expirations = [0_u8; 8];
+        matches!(
+            rustix::io::read(&self.timer, &mut expirations),
+            Err(Errno::CANCELED)
+        )
+    }
+}
+
+impl AsFd for StepAlarm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}
+
+/// Whether the kernel still lists the TSC among the clocks that it may count by; it takes one off
+/// that list that it found untrustworthy. `None` where the list cannot be read.
+#[must_use]
+pub fn kernel_lists_tsc() -> Option<bool> {
+    const LIST: &str = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
+    let list = std::fs::read_to_string(LIST).ok()?;
+    Some(list.split_ascii_whitespace().any(|name| name == "tsc"))
+}
+
+/// The history of TAI - UTC, from tzdata's `leap-seconds.list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeapSeconds {
+    /// (first second of UTC since 1970, TAI - UTC from then on), in order of time.
+    entries: Vec<(i64, i16)>,
+    /// Seconds of UTC since 1970 from which on the list is not to be relied on.
+    expires_sec: i64,
+}
+
+impl LeapSeconds {
+    /// Where Debian, Fedora, Alpine and others put it.
+    pub const PATH: &str = "/usr/share/zoneinfo/leap-seconds.list";
+
+    /// Reads the system's list; `None` where there is none that can be read whole.
+    #[must_use]
+    pub fn load() -> Option<Self> {
+        Self::load_from(Path::new(Self::PATH))
+    }
+
+    /// Reads the list at `path`.
+    #[must_use]
+    pub fn load_from(path: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(path).ok()?)
+    }
+
+    /// Reads a list: lines of NTP seconds (since 1900) and TAI - UTC, and the day of its expiry
+    /// behind `#@`. A list without that is refused, as is one with a line that is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        const NTP_EPOCH_SEC: i64 = 2_208_988_800;
+        let mut list = Self::default();
+        let mut expires_sec = None;
+        for line in text.lines() {
+            if let Some(expiry) = line.strip_prefix("#@") {
+                expires_sec = Some(expiry.trim().parse::<i64>().ok()? - NTP_EPOCH_SEC);
+                continue;
+            }
+            let content = line.split('#').next().unwrap_or_default();
+            let mut words = content.split_ascii_whitespace();
+            let Some(since) = words.next() else { continue };
+            let since_sec = since.parse::<i64>().ok()? - NTP_EPOCH_SEC;
+            list.entries.push((since_sec, words.next()?.parse().ok()?));
+        }
+        list.expires_sec = expires_sec?;
+        list.entries.sort_unstable();
+        (!list.entries.is_empty()).then_some(list)
+    }
+
+    /// TAI - UTC at a second of UTC since 1970, in seconds; `None` before the first entry and once
+    /// the list has expired.
+    #[must_use]
+    pub fn tai_minus_utc_sec(&self, utc_sec: i64) -> Option<i16> {
+        if utc_sec >= self.expires_sec {
+            return None;
+        }
+        self.entries
+            .iter()
+            .rev()
+            .find(|(since_sec, _)| *since_sec <= utc_sec)
+            .map(|(_, offset_sec)| *offset_sec)
+    }
+}
