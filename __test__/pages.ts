@@ -14,14 +14,14 @@ export const OTHER_COUNTER_ID: number = 1 - COUNTER_ID
 
 /** Bits of the page's flags. */
 export const FLAG = {
-  TAI_OFFSET_VALID: 1n << 0n,
-  DISRUPTION_SOON: 1n << 1n,
-  DISRUPTION_IMMINENT: 1n << 2n,
-  PERIOD_ESTERROR_VALID: 1n << 3n,
-  PERIOD_MAXERROR_VALID: 1n << 4n,
-  TIME_ESTERROR_VALID: 1n << 5n,
-  TIME_MAXERROR_VALID: 1n << 6n,
-  VM_GEN_COUNTER_PRESENT: 1n << 8n,
+  TAI_OFFSET_VALID: 0x1n,
+  DISRUPTION_SOON: 0x2n,
+  DISRUPTION_IMMINENT: 0x4n,
+  PERIOD_ESTERROR_VALID: 0x8n,
+  PERIOD_MAXERROR_VALID: 0x10n,
+  TIME_ESTERROR_VALID: 0x20n,
+  TIME_MAXERROR_VALID: 0x40n,
+  VM_GEN_COUNTER_PRESENT: 0x100n,
 } as const
 
 /** A folder that is removed when the test ends. */
@@ -65,14 +65,17 @@ export function counterNow(t: ExecutionContext<unknown>): bigint {
   }
 }
 
+/** Fields of which some are certain to be there. */
+export interface LivePageFields extends PageFields {
+  readonly flags: bigint
+  readonly counterValue: bigint
+}
+
 /**
  * The fields of a page in UTC that begins at a round second, its counter taken to run at 1 GHz, whose
  * reference is `counterValue`, synchronized and with a bound.
  */
-export function timeFields(
-  counterValue: bigint,
-): Required<Pick<PageFields, 'counterId' | 'flags' | 'clockStatus' | 'counterValue' | 'timeSec'>> &
-  PageFields {
+export function timeFields(counterValue: bigint): LivePageFields {
   return {
     counterId: COUNTER_ID,
     timeType: 0,
@@ -89,7 +92,7 @@ export function timeFields(
 }
 
 /** What {@link timeFields} say, for this machine now. */
-export function liveFields(t: ExecutionContext<unknown>): ReturnType<typeof timeFields> {
+export function liveFields(t: ExecutionContext<unknown>): LivePageFields {
   return timeFields(counterNow(t))
 }
 

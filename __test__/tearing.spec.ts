@@ -8,7 +8,7 @@ import { isEmulated, rootFolder, start } from './node-command'
 import { page } from './pages'
 
 interface Result {
-  readonly count: number
+  readonly readings: number
   readonly timeouts: number
   readonly torn: readonly string[][]
   readonly states: number
@@ -17,11 +17,13 @@ interface Result {
 const require = createRequire(import.meta.url)
 const { fieldsOf } = require('./tearing/page.cjs') as { fieldsOf(state: number): object }
 const { read } = require('./tearing/reader.cjs') as {
-  read(job: { path: string; count: number }): Result
+  read(job: { path: string; count: number; leastStates: number }): Result
 }
 
 const READERS = 4
 const isLong = process.env['VMCLOCK_LONG'] === '1'
+// Each reader goes on until it has seen the page change under it this often.
+const LEAST_STATES = isLong ? 3000 : 300
 const READS = isLong ? 10_000_000 : isEmulated ? 100_000 : 1_000_000
 
 async function readAll(
@@ -33,32 +35,34 @@ async function readAll(
   const { path } = page(t, fieldsOf(1))
   const count = reads / READERS
   const tearing = `${rootFolder}__test__/tearing`
-  const writer = start([`${tearing}/writer.cjs`, path, manner, String(count)])
+  const writer = start([`${tearing}/writer.cjs`, path, manner, String(count), String(LEAST_STATES)])
   t.teardown(() => writer.child.kill('SIGKILL'))
   t.is(await writer.line(), 'writing')
   const workers = [1, 2].map(
     () =>
       new Promise<Result>((resolve, reject) => {
-        new Worker(`${tearing}/reader.cjs`, { workerData: { path, count } })
+        new Worker(`${tearing}/reader.cjs`, {
+          workerData: { path, count, leastStates: LEAST_STATES },
+        })
           .once('message', resolve)
           .once('error', reject)
       }),
   )
-  const inThisThread = read({ path, count })
+  const inThisThread = read({ path, count, leastStates: LEAST_STATES })
   const inTheWriter = JSON.parse(await writer.line()) as Result
   const results = [inThisThread, inTheWriter, ...(await Promise.all(workers))]
   writer.child.stdin.end()
   t.is((await writer.outcome).exitCode, 0)
-  t.is(
-    results.reduce((sum, result) => sum + result.count, 0),
-    reads,
-  )
+  const readings = results.reduce((sum, result) => sum + result.readings, 0)
+  t.true(readings >= reads)
   t.deepEqual(
     results.flatMap(({ torn }) => torn),
     [],
   )
-  // Each has seen the page change under it.
-  for (const { states } of results) t.true(states > 10, `${states} states`)
+  t.log(
+    `${readings} readings of ${results.map(({ states }) => states).join(', ')} states, ` +
+      `timeouts: ${results.map(({ timeouts }) => timeouts).join(', ')}`,
+  )
   return results
 }
 
@@ -74,6 +78,5 @@ test.serial(
 )
 
 test.serial('with a writer that never pauses, every read is whole or times out', async (t) => {
-  const results = await readAll(t, 'open', READS / 10)
-  t.log(`timeouts: ${results.map(({ timeouts }) => timeouts).join(', ')}`)
+  await readAll(t, 'open', READS / 10)
 })

@@ -4,15 +4,16 @@ const { isMainThread, parentPort, workerData } = require('node:worker_threads')
 const { VmClock, VmClockError } = require('vmclock')
 const { isWhole } = require('./page.cjs')
 
-/** What became of `count` readings. */
-function read({ path, count }) {
+/** What became of `count` readings, and of as many more as it takes to see `leastStates` states. */
+function read({ path, count, leastStates }) {
   const clock = VmClock.open(path)
   const slots = new BigInt64Array(12)
   const torn = []
   let timeouts = 0
   let states = 0
   let last = -1n
-  for (let reading = 0; reading < count; reading++) {
+  let readings = 0
+  for (; readings < count || states < leastStates; readings++) {
     try {
       clock.readInto(slots)
     } catch (error) {
@@ -25,7 +26,7 @@ function read({ path, count }) {
     last = slots[6]
   }
   clock.close()
-  return { count, timeouts, torn, states }
+  return { readings, timeouts, torn, states }
 }
 
 if (!isMainThread && workerData?.path !== undefined) parentPort.postMessage(read(workerData))

@@ -1,12 +1,12 @@
 // The writing process: changes a page without end, with a reader in a worker of its own.
 //
-// node writer.cjs PATH paused|open COUNT
+// node writer.cjs PATH paused|open COUNT LEAST_STATES
 
 const { Worker } = require('node:worker_threads')
 const { VmClockPage } = require('vmclock')
 const { fieldsOf } = require('./page.cjs')
 
-const [path, manner, count] = process.argv.slice(2)
+const [path, manner, count, leastStates] = process.argv.slice(2)
 const page = VmClockPage.open(path)
 const UPDATES_A_TURN = 200
 let state = 1
@@ -40,8 +40,9 @@ function turn() {
 
 turn()
 const reader = new Worker(require.resolve('./reader.cjs'), {
-  workerData: { path, count: Number(count) },
+  workerData: { path, count: Number(count), leastStates: Number(leastStates) },
 })
 reader.once('message', (result) => console.log(JSON.stringify(result)))
 process.stdin.once('end', () => process.exit(0)).resume()
-console.log('writing')
+// Until then the updates stand still: starting a thread takes this one's time.
+reader.once('online', () => console.log('writing'))
