@@ -6,9 +6,8 @@ use std::path::Path;
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
 use vmclock::Error;
-use vmclock::abi::VMCLOCK_VERSION;
 use vmclock::snapshot::RawFields;
-use vmclock::writer::{PageHeader, PageLayout, PageWriter};
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 
 use crate::failure::{Failure, Outcome, outcome};
 
@@ -167,10 +166,7 @@ impl NativePage {
     ) -> std::result::Result<Self, Failure> {
         let seq_count = given.seq_count;
         let mut header = PageHeader::default();
-        let mut fields = RawFields {
-            version: VMCLOCK_VERSION,
-            ..RawFields::default()
-        };
+        let mut fields = blank();
         given.apply(&mut header, &mut fields)?;
         let mut writer = PageWriter::create(Path::new(path), &layout.into(), header, &fields)?;
         if let Some(seq_count) = seq_count {

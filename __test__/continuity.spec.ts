@@ -1,0 +1,115 @@
+// Whether this is still the same machine can be asked on any page, also on one without time.
+
+import test from 'ava'
+import { VmClockPublisher } from 'vmclock'
+import { FLAG, liveFields, newPath, open, page, refuses, timeFields } from './pages'
+
+// The pages that hypervisors give today.
+const SHAPES = [
+  ['EC2 and QEMU: marker only', { size: 0x1000, counterId: 0xff, disruptionMarker: 7n }],
+  ['the smallest legal page', { size: 0x20, counterId: 0xff, disruptionMarker: 7n }],
+  [
+    'Firecracker: marker and generation',
+    {
+      size: 0x1000,
+      counterId: 0xff,
+      flags: FLAG.VM_GEN_COUNTER_PRESENT,
+      disruptionMarker: 7n,
+      vmGenerationCounter: 9n,
+    },
+  ],
+] as const
+
+for (const [what, fields] of SHAPES) {
+  test(`${what}: a disruption is noticed, and nothing else is taken for one`, (t) => {
+    const made = page(t, fields)
+    const clock = open(t, made.path)
+    t.false(clock.hasTime)
+    const token = clock.continuity()
+    t.true(clock.isContinuous(token))
+    made.write({ leapIndicator: 1 })
+    made.write({ flags: ('flags' in fields ? fields.flags : 0n) | FLAG.DISRUPTION_SOON })
+    t.true(clock.isContinuous(token))
+    made.write({ disruptionMarker: 8n })
+    t.false(clock.isContinuous(token))
+    t.true(clock.isContinuous(clock.continuity()))
+    const counter = clock.counter()
+    t.true(clock.counter() > counter)
+  })
+}
+
+test('a clone is noticed by the generation', (t) => {
+  const flags = FLAG.VM_GEN_COUNTER_PRESENT
+  const made = page(t, { flags, disruptionMarker: 1n, vmGenerationCounter: 1n })
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  made.write({ vmGenerationCounter: 2n })
+  t.false(clock.isContinuous(token))
+  made.write({ vmGenerationCounter: 1n, flags: 0n })
+  t.false(clock.isContinuous(token))
+})
+
+test('without the flag a generation counts for nothing', (t) => {
+  const made = page(t, { disruptionMarker: 1n, vmGenerationCounter: 1n })
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  made.write({ vmGenerationCounter: 2n })
+  t.true(clock.isContinuous(token))
+})
+
+test('a counter from before a disruption is not converted', (t) => {
+  const made = page(t, liveFields(t))
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  const counter = clock.counter()
+  t.is(clock.convert(counter, token).counter, counter)
+  made.write({ disruptionMarker: 1n })
+  const remedy = /take a new token and read the counter again/
+  const out = new BigInt64Array(1).fill(5n)
+  const counters = new BigUint64Array([counter])
+  refuses(t, () => clock.convert(counter, token), 'ERR_VMCLOCK_DISRUPTED', remedy)
+  refuses(t, () => clock.convertInto(counters, out, token), 'ERR_VMCLOCK_DISRUPTED', remedy)
+  t.is(out[0], 5n)
+  clock.convertInto(counters, out, clock.continuity())
+  t.is(out[0], clock.convert(counter, clock.continuity()).epochNs)
+})
+
+test('a counter from before an update is converted by the page after it', (t) => {
+  const made = page(t, timeFields(1_000_000n))
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  made.write({ counterValue: 1_001_000_000n, timeSec: 1767225601n })
+  t.is(clock.convert(1_000_000n, token).epochNs, 1767225600_000000000n)
+})
+
+test("another clock's token of the same state is as good, a reading too", (t) => {
+  const { path } = page(t, liveFields(t))
+  const [first, second] = [open(t, path), open(t, path)]
+  t.true(second.isContinuous(first.continuity()))
+  t.true(second.isContinuous(first.read()))
+})
+
+test('what a publisher announces and changes is seen when its call returns', (t) => {
+  const publisher = VmClockPublisher.create(newPath(t), { shape: 'marker-and-generation' })
+  t.teardown(() => publisher.close())
+  const clock = open(t, publisher.path)
+  const first = clock.continuity()
+  publisher.disrupt()
+  t.false(clock.isContinuous(first))
+  const second = clock.continuity()
+  t.is(second.vmGeneration, first.vmGeneration)
+  publisher.bumpGeneration()
+  t.false(clock.isContinuous(second))
+  t.not(clock.continuity().vmGeneration, first.vmGeneration)
+  const announced = (): boolean[] => {
+    const { disruptionSoon, disruptionImminent } = clock.snapshot()
+    return [disruptionSoon, disruptionImminent]
+  }
+  t.deepEqual(announced(), [false, false])
+  publisher.setMaintenance('soon')
+  t.deepEqual(announced(), [true, false])
+  publisher.setMaintenance('imminent')
+  t.deepEqual(announced(), [true, true])
+  publisher.setMaintenance('none')
+  t.deepEqual(announced(), [false, false])
+})

@@ -1,0 +1,144 @@
+// A page is mapped for as long as its clock is of use, and no longer.
+
+import { Worker } from 'node:worker_threads'
+import test from 'ava'
+import { VmClock, VmClockPage, VmClockPublisher } from 'vmclock'
+import { evaluate } from './node-command'
+import { held, liveFields, newPath, open, page } from './pages'
+
+test('close unmaps at once, and no descriptor is kept while a clock is open', (t) => {
+  const made = page(t, liveFields(t))
+  made.close()
+  const clocks = Array.from({ length: 10 }, () => VmClock.open(made.path))
+  t.is(held(made.path).length, 10)
+  t.true(held(made.path).every((entry) => entry !== made.path))
+  for (const clock of clocks) clock.close()
+  t.deepEqual(held(made.path), [])
+})
+
+test('closing one clock leaves another on the same page alone', (t) => {
+  const { path } = page(t, liveFields(t))
+  const [first, second] = [VmClock.open(path), open(t, path)]
+  first.close()
+  t.true(second.nowNs() > 0n)
+})
+
+test('a page that is removed can be read on', (t) => {
+  const made = page(t, liveFields(t))
+  const clock = open(t, made.path)
+  VmClockPage.create(made.path, {}).close()
+  t.true(clock.nowNs() > 0n)
+})
+
+test('a clock that is dropped is unmapped when it is collected', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const left = await evaluate<number[]>(
+    `const { VmClock } = require('vmclock')
+    const { readFileSync } = require('node:fs')
+    const path = ${JSON.stringify(path)}
+    const mapped = () => readFileSync('/proc/self/maps', 'utf8').split(path).length - 1
+    let kept = VmClock.open(path)
+    function drop() {
+      for (let count = 0; count < 50; count++) {
+        const clock = VmClock.open(path)
+        clock.nowNs()
+        clock.read()
+        if (count % 2 === 0) clock.snapshot()
+      }
+    }
+    drop()
+    const before = mapped()
+    let turns = 0
+    function turn() {
+      gc()
+      if (mapped() > 1 && ++turns < 200) return setImmediate(turn)
+      kept.nowNs()
+      const withOne = mapped()
+      kept.close()
+      console.log(JSON.stringify([before, withOne, mapped()]))
+    }
+    turn()`,
+    ['--expose-gc'],
+  )
+  t.true((left[0] ?? 0) > 1)
+  t.deepEqual(left.slice(1), [1, 0])
+})
+
+test('each worker has its own clock, and takes it along when it ends', async (t) => {
+  const made = page(t, liveFields(t))
+  made.close()
+  const here = VmClock.open(made.path)
+  const times = await Promise.all(
+    [1, 2, 3].map(
+      () =>
+        new Promise<bigint>((resolve, reject) => {
+          let time = 0n
+          new Worker(
+            `const { parentPort, workerData } = require('node:worker_threads')
+            const { VmClock } = require('vmclock')
+            globalThis.clock = VmClock.open(workerData)
+            parentPort.postMessage(clock.nowNs())`,
+            { eval: true, workerData: made.path },
+          )
+            .on('message', (told: bigint) => {
+              time = told
+            })
+            .once('error', reject)
+            .once('exit', () => resolve(time))
+        }),
+    ),
+  )
+  for (const time of times) t.true(time > 0n && time <= here.nowNs())
+  here.close()
+  t.deepEqual(held(made.path), [])
+})
+
+test('a worker that is ended in the middle of stamping takes nothing down', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const worker = new Worker(
+    `const { parentPort, workerData } = require('node:worker_threads')
+    const { VmClock } = require('vmclock')
+    const clock = VmClock.open(workerData)
+    clock.nowNs()
+    parentPort.postMessage('stamping')
+    for (;;) clock.read()`,
+    { eval: true, workerData: path },
+  )
+  await new Promise((resolve) => worker.once('message', resolve))
+  await worker.terminate()
+  t.true(open(t, path).nowNs() > 0n)
+})
+
+test('every object is disposable', (t) => {
+  const path = newPath(t)
+  const made = VmClockPage.create(path, liveFields(t))
+  const clock = VmClock.open(path)
+  const publisher = VmClockPublisher.create(newPath(t), { shape: 'marker' })
+  for (const disposable of [made, clock, publisher]) {
+    disposable[Symbol.dispose]()
+    t.true(disposable.closed)
+    t.notThrows(() => disposable[Symbol.dispose]())
+  }
+})
+
+test('using closes a clock, where the runtime has it', (t) => {
+  const { path } = page(t, liveFields(t))
+  const body =
+    'let seen; { using clock = VmClock.open(path); seen = clock; clock.nowNs() } return seen'
+  let scope: (type: typeof VmClock, path: string) => VmClock
+  try {
+    scope = new Function('VmClock', 'path', body) as typeof scope
+  } catch (error) {
+    t.true(error instanceof SyntaxError)
+    t.log('not shown: this runtime has no using')
+    return
+  }
+  t.true(scope(VmClock, path).closed)
+})
+
+test('a clock prints as one, and shows none of its slots', (t) => {
+  const clock = open(t, page(t, liveFields(t)).path)
+  t.is(Object.prototype.toString.call(clock), '[object Object]')
+  t.is(clock.constructor.name, 'VmClock')
+  t.deepEqual(Reflect.ownKeys(clock), [])
+})

@@ -1,0 +1,23 @@
+const { mkdtempSync, rmSync } = require('node:fs')
+const { tmpdir } = require('node:os')
+const { join } = require('node:path')
+
+const folder = mkdtempSync(join(tmpdir(), 'vmclock-jest-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+test('the package loads and works under Jest, in a realm of its own', () => {
+  const { VmClock, VmClockError, VmClockPage } = require('vmclock')
+  expect(VmClock.isSupported()).toBe(true)
+  expect(() => VmClock.open(join(folder, 'none'))).toThrow(VmClockError)
+  const path = join(folder, 'page')
+  const page = VmClockPage.create(path, { disruptionMarker: 5n })
+  const clock = VmClock.open(path, { timescale: 'utc' })
+  const token = clock.continuity()
+  expect(token).toEqual({ disruptionMarker: 5n, vmGeneration: undefined })
+  expect(clock.isContinuous(structuredClone(token))).toBe(true)
+  page.write({ disruptionMarker: 6n })
+  expect(clock.isContinuous(token)).toBe(false)
+  clock[Symbol.dispose ?? Symbol.for('Symbol.dispose')]()
+  expect(clock.closed).toBe(true)
+  page.close()
+})

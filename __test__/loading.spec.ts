@@ -1,0 +1,178 @@
+// The package loads everywhere, as one class, and says later what keeps it from working.
+
+import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+import * as vmclock from 'vmclock'
+import { evaluate, rootFolder } from './node-command'
+import { folder, newPath } from './pages'
+
+const require = createRequire(import.meta.url)
+
+test('import and require give the same classes', (t) => {
+  const required = require('vmclock') as Record<string, unknown>
+  t.deepEqual(Object.keys(required).sort(), Object.keys(vmclock).sort())
+  for (const [name, value] of Object.entries(vmclock)) t.is(required[name], value, name)
+})
+
+test('what is exported is what is documented', (t) => {
+  t.deepEqual(Object.keys(vmclock).sort(), [
+    'KNOWN',
+    'Reading',
+    'SLOTS',
+    'SLOT_COUNT',
+    'TIMESCALES',
+    'VmClock',
+    'VmClockError',
+    'VmClockPage',
+    'VmClockPublisher',
+  ])
+})
+
+test('classes have their names', (t) => {
+  const { Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher } = vmclock
+  t.deepEqual(
+    [Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher].map(({ name }) => name),
+    ['Reading', 'VmClock', 'VmClockError', 'VmClockPage', 'VmClockPublisher'],
+  )
+})
+
+/** What a fresh process sees of the package in a folder. */
+interface Seen {
+  readonly supported: boolean
+  readonly reason: string
+  readonly list: unknown
+  readonly code: string
+  readonly message: string
+  readonly isError: boolean
+  readonly hasCause: boolean
+  readonly twice: string
+}
+
+function look(file: string, before = ''): Promise<Seen> {
+  return evaluate<Seen>(
+    `${before}
+    const { VmClock, VmClockError } = require(${JSON.stringify(file)})
+    let seen, twice, list
+    try { VmClock.open() } catch (error) { seen = error }
+    try { VmClock.open('/nonexistent') } catch (error) { twice = error.code }
+    try { list = VmClock.list() } catch (error) { list = error.code }
+    const { code, message } = seen
+    console.log(JSON.stringify({
+      supported: VmClock.isSupported(), reason: VmClock.unsupportedReason, list, code, message, twice,
+      isError: seen instanceof VmClockError && seen instanceof Error,
+      hasCause: seen.cause instanceof Error,
+    }))`,
+    [],
+    { env: { NAPI_RS_NATIVE_LIBRARY_PATH: undefined } },
+  )
+}
+
+/** A copy of what is built, with the native folder that `fill` makes. */
+function copy(t: ExecutionContext, fill: (nativeFolder: string) => void): string {
+  const made = folder(t)
+  cpSync(join(rootFolder, 'dist'), join(made, 'dist'), { recursive: true })
+  mkdirSync(join(made, 'native'))
+  fill(join(made, 'native'))
+  return join(made, 'dist/index.cjs')
+}
+
+function refusesToOpen(t: ExecutionContext, seen: Seen): void {
+  t.is(seen.code, 'ERR_VMCLOCK_NATIVE')
+  t.is(seen.twice, 'ERR_VMCLOCK_NATIVE')
+  t.is(seen.list, 'ERR_VMCLOCK_NATIVE')
+  t.false(seen.supported)
+  t.is(seen.reason, seen.message)
+  t.regex(seen.message, /npm install --include=optional vmclock.*npm run build/)
+  t.true(seen.isError)
+  t.true(seen.hasCause)
+}
+
+const addons = readdirSync(join(rootFolder, 'native')).filter((name) => name.endsWith('.node'))
+
+test('without a native part it loads, and open says what is missing', async (t) => {
+  const withLoader = copy(t, (native) =>
+    cpSync(join(rootFolder, 'native/binding.cjs'), join(native, 'binding.cjs')),
+  )
+  refusesToOpen(t, await look(withLoader))
+  refusesToOpen(t, await look(copy(t, () => {})))
+})
+
+test('with a native part that does not load it loads, and open says why', async (t) => {
+  t.true(addons.length > 0)
+  for (const bytes of ['', 'no shared library\n'.repeat(100)]) {
+    const file = copy(t, (native) => {
+      cpSync(join(rootFolder, 'native/binding.cjs'), join(native, 'binding.cjs'))
+      for (const addon of addons) writeFileSync(join(native, addon), bytes)
+    })
+    refusesToOpen(t, await look(file))
+  }
+})
+
+test('with a native part of another release it loads, and open says so', async (t) => {
+  const file = copy(t, (native) =>
+    writeFileSync(join(native, 'binding.cjs'), 'exports.openClock = () => {}'),
+  )
+  const seen = await look(file)
+  refusesToOpen(t, seen)
+  t.regex(seen.message, /of another release: it has no defaultPath/)
+})
+
+for (const [platform, arch] of [
+  ['darwin', 'arm64'],
+  ['win32', 'x64'],
+  ['linux', 'riscv64'],
+] as const) {
+  test(`on ${platform}-${arch} it loads, and says that it is not supported`, async (t) => {
+    const seen = await look(
+      join(rootFolder, 'dist/index.cjs'),
+      `Object.defineProperty(process, 'platform', { value: '${platform}' })
+      Object.defineProperty(process, 'arch', { value: '${arch}' })`,
+    )
+    t.is(seen.code, 'ERR_VMCLOCK_UNSUPPORTED')
+    t.false(seen.supported)
+    t.deepEqual(seen.list, [])
+    t.regex(seen.reason, new RegExp(`this is ${platform}-${arch}; ask VmClock.isSupported`))
+    t.true(seen.isError)
+  })
+}
+
+test('here it is supported', (t) => {
+  t.true(vmclock.VmClock.isSupported())
+  t.is(vmclock.VmClock.unsupportedReason, undefined)
+  t.true(Array.isArray(vmclock.VmClock.list()))
+})
+
+test('errors are recognized across two copies of the package', async (t) => {
+  const made = folder(t)
+  for (const part of ['dist', 'native']) {
+    cpSync(join(rootFolder, part), join(made, part), { recursive: true })
+  }
+  const other = (await import(pathToFileURL(join(made, 'dist/index.mjs')).href)) as typeof vmclock
+  t.not(other.VmClock, vmclock.VmClock)
+  const error = t.throws(() => other.VmClock.open(newPath(t)))
+  t.true(error instanceof vmclock.VmClockError)
+  t.true(vmclock.VmClockError.isVmClockError(error))
+  t.true(error instanceof other.VmClockError)
+  t.true(error instanceof Error)
+})
+
+test('nothing else is taken for an error of the package', (t) => {
+  for (const value of [new Error('x'), null, undefined, 'ERR_VMCLOCK_CLOSED', {}, () => {}]) {
+    t.false(value instanceof vmclock.VmClockError)
+    t.false(vmclock.VmClockError.isVmClockError(value))
+  }
+})
+
+test('an error tells what it knows, and only that', (t) => {
+  const cause = new Error('underneath')
+  const error = new vmclock.VmClockError('ERR_VMCLOCK_SYSTEM', 'message', { errno: 5, cause })
+  t.is(error.name, 'VmClockError')
+  t.is(error.errno, 5)
+  t.is(error.cause, cause)
+  t.false('path' in error)
+  t.false('syscall' in error)
+  t.regex(String(error.stack), /VmClockError: message|Error: message/)
+})

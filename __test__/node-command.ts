@@ -1,0 +1,133 @@
+/** Starts Node processes: scripts, and the command line. */
+
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+/** The root of the repository, with a slash at its end. */
+export const rootFolder: string = fileURLToPath(new URL('..', import.meta.url))
+
+/** The command line's file. */
+export const commandLine: string = `${rootFolder}dist/cli.cjs`
+
+// Under an emulator Node cannot be started by its path alone: VMCLOCK_NODE holds the words.
+const [program, ...firstWords] = JSON.parse(
+  process.env['VMCLOCK_NODE'] ?? JSON.stringify([process.execPath]),
+) as [string, ...string[]]
+
+/** Whether this Node is emulated: its children cannot be traced, and are slow. */
+export const isEmulated: boolean = firstWords.length > 0
+
+/** The words that start Node with these arguments. */
+export function nodeWords(...words: readonly string[]): [string, ...string[]] {
+  return [program, ...firstWords, ...words]
+}
+
+/** How a process ended, and what it said. */
+export interface Outcome {
+  readonly exitCode: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A process that runs. */
+export interface Running {
+  readonly child: ChildProcessWithoutNullStreams
+  /** The next line of standard output; fails where it ends before. */
+  line(): Promise<string>
+  /** Lines until one that fits. */
+  lineThat(fits: (line: string) => boolean): Promise<string>
+  /** The next line of standard error. */
+  errorLine(): Promise<string>
+  readonly outcome: Promise<Outcome>
+}
+
+/** What a process is started with. */
+export interface Start {
+  readonly env?: NodeJS.ProcessEnv
+  readonly cwd?: string
+  /** A program and its first arguments that are to start Node. */
+  readonly by?: readonly string[]
+}
+
+/** Starts Node. */
+export function start(words: readonly string[], { env, cwd, by = [] }: Start = {}): Running {
+  const [first, ...rest] = [...by, ...nodeWords(...words)] as [string, ...string[]]
+  const child = spawn(first, rest, {
+    cwd: cwd ?? rootFolder,
+    env: { ...process.env, NO_COLOR: '1', VMCLOCK_PATH: '', ...env },
+  })
+  const said = { stdout: '', stderr: '' }
+  child.stdin.on('error', () => {})
+  const nextLine = { stdout: lines(child.stdout), stderr: lines(child.stderr) }
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      said[name] += text
+    })
+  }
+  const outcome = new Promise<Outcome>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (exitCode, signal) => resolve({ exitCode, signal, ...said }))
+  })
+  outcome.catch(() => {})
+  const read = async (name: 'stdout' | 'stderr'): Promise<string> => {
+    const text = await nextLine[name]()
+    if (text !== undefined) return text
+    throw new Error(`${name} of ${words.join(' ')} ended: ${JSON.stringify(await outcome)}`)
+  }
+  return {
+    child,
+    outcome,
+    line: () => read('stdout'),
+    errorLine: () => read('stderr'),
+    async lineThat(fits) {
+      for (;;) {
+        const text = await read('stdout')
+        if (fits(text)) return text
+      }
+    },
+  }
+}
+
+/** Runs Node to its end. */
+export function run(words: readonly string[], options?: Start): Promise<Outcome> {
+  const running = start(words, options)
+  running.child.stdin.end()
+  return running.outcome
+}
+
+/** Runs a CommonJS script to its end and gives the JSON value that it printed. */
+export async function evaluate<Value>(
+  script: string,
+  words: readonly string[] = [],
+  options?: Start,
+): Promise<Value> {
+  const { exitCode, signal, stdout, stderr } = await run(
+    [...words, '--input-type=commonjs', '-e', script],
+    options,
+  )
+  if (exitCode !== 0) throw new Error(`ended with ${exitCode ?? signal}: ${stderr}`)
+  return JSON.parse(stdout) as Value
+}
+
+function lines(stream: NodeJS.ReadableStream): () => Promise<string | undefined> {
+  const read: string[] = []
+  const waiting: Array<(line: string | undefined) => void> = []
+  let ended = false
+  createInterface({ input: stream })
+    .on('line', (text) => {
+      const next = waiting.shift()
+      if (next === undefined) read.push(text)
+      else next(text)
+    })
+    .on('close', () => {
+      ended = true
+      for (const next of waiting.splice(0)) next(undefined)
+    })
+  return () => {
+    const text = read.shift()
+    if (text !== undefined || ended) return Promise.resolve(text)
+    return new Promise((resolve) => waiting.push(resolve))
+  }
+}

@@ -1,0 +1,128 @@
+/** Pages for tests: files in folders of their own, and what is known of this machine. */
+
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ExecutionContext } from 'ava'
+import { type PageFields, VmClock, VmClockError, type VmClockErrorCode, VmClockPage } from 'vmclock'
+
+/** The page's name for this machine's counter. */
+export const COUNTER_ID: number = process.arch === 'arm64' ? 0 : 1
+
+/** The other architecture's. */
+export const OTHER_COUNTER_ID: number = 1 - COUNTER_ID
+
+/** Bits of the page's flags. */
+export const FLAG = {
+  TAI_OFFSET_VALID: 0x1n,
+  DISRUPTION_SOON: 0x2n,
+  DISRUPTION_IMMINENT: 0x4n,
+  PERIOD_ESTERROR_VALID: 0x8n,
+  PERIOD_MAXERROR_VALID: 0x10n,
+  TIME_ESTERROR_VALID: 0x20n,
+  TIME_MAXERROR_VALID: 0x40n,
+  VM_GEN_COUNTER_PRESENT: 0x100n,
+} as const
+
+/** A folder that is removed when the test ends. */
+export function folder(t: ExecutionContext<unknown>): string {
+  const made = mkdtempSync(join(tmpdir(), 'vmclock-test-'))
+  t.teardown(() => rmSync(made, { recursive: true, force: true }))
+  return made
+}
+
+/** The path of a page that does not exist yet, in a folder of its own. */
+export function newPath(t: ExecutionContext<unknown>): string {
+  return join(folder(t), 'page')
+}
+
+/** A page of these fields; closed when the test ends. */
+export function page(t: ExecutionContext<unknown>, fields: PageFields): VmClockPage {
+  const made = VmClockPage.create(newPath(t), fields)
+  t.teardown(() => made.close())
+  return made
+}
+
+/** A clock; closed when the test ends. */
+export function open(
+  t: ExecutionContext<unknown>,
+  ...[path, options]: Parameters<typeof VmClock.open>
+): VmClock {
+  const clock = VmClock.open(path as string, options)
+  t.teardown(() => clock.close())
+  return clock
+}
+
+/** This machine's counter now. */
+export function counterNow(t: ExecutionContext<unknown>): bigint {
+  const marker = page(t, {})
+  const clock = VmClock.open(marker.path)
+  try {
+    return clock.counter()
+  } finally {
+    clock.close()
+    marker.close()
+  }
+}
+
+/** Fields of which some are certain to be there. */
+export interface LivePageFields extends PageFields {
+  readonly flags: bigint
+  readonly counterValue: bigint
+}
+
+/**
+ * The fields of a page in UTC that begins at a round second, its counter taken to run at 1 GHz, whose
+ * reference is `counterValue`, synchronized and with a bound.
+ */
+export function timeFields(counterValue: bigint): LivePageFields {
+  return {
+    counterId: COUNTER_ID,
+    timeType: 0,
+    clockStatus: 2,
+    flags: FLAG.PERIOD_MAXERROR_VALID | FLAG.TIME_MAXERROR_VALID,
+    counterValue,
+    counterPeriodShift: 29,
+    counterPeriodFracSec: 9903520314283042199n,
+    counterPeriodMaxerrorRateFracSec: 0n,
+    timeSec: 1767225600n,
+    timeFracSec: 0n,
+    timeMaxerrorNanosec: 1000n,
+  }
+}
+
+/** What {@link timeFields} say, for this machine now. */
+export function liveFields(t: ExecutionContext<unknown>): LivePageFields {
+  return timeFields(counterNow(t))
+}
+
+/** Asserts that a call throws the package's error with this code, and a message that says what to do. */
+export function refuses(
+  t: ExecutionContext<unknown>,
+  call: () => unknown,
+  code: VmClockErrorCode,
+  remedy: RegExp,
+): VmClockError {
+  const error = t.throws(call, { instanceOf: VmClockError, code, message: remedy })
+  if (error === undefined) throw new Error('t.throws has failed')
+  return error
+}
+
+/** Descriptors and mappings of this process that lead to a path. */
+export function held(path: string): string[] {
+  const descriptors = readdirSync('/proc/self/fd').flatMap((number) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${number}`)]
+    } catch {
+      // It was the descriptor of the listing itself, or another thread closed it meanwhile.
+      return []
+    }
+  })
+  const mappings = readFileSync('/proc/self/maps', 'utf8').split('\n')
+  return [...descriptors, ...mappings].filter((entry) => entry.includes(path))
+}
+
+/** What is in a folder. */
+export function contents(path: string): string[] {
+  return readdirSync(path).sort()
+}

@@ -1,0 +1,279 @@
+// A published page is true, stands whole, has one publisher, and says when nobody keeps it any more.
+
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import { VmClock, VmClockPage, VmClockPublisher, type VmClockPublisherOptions } from 'vmclock'
+import { evaluate } from './node-command'
+import { COUNTER_ID, contents, held, newPath, open, refuses } from './pages'
+
+function publish(
+  t: ExecutionContext,
+  path: string,
+  options: VmClockPublisherOptions = {},
+): VmClockPublisher {
+  const publisher = VmClockPublisher.create(path, { acceptCounter: true, ...options })
+  t.teardown(() => publisher.close())
+  return publisher
+}
+
+/** Waits for the publisher's next updates. */
+async function updates(publisher: VmClockPublisher, count: bigint): Promise<void> {
+  const until = publisher.updates + count
+  while (publisher.updates < until) await delay(10)
+}
+
+test('the page stands when create returns, with time, for all to read and none to write', (t) => {
+  const path = newPath(t)
+  const publisher = publish(t, path)
+  t.is(publisher.path, path)
+  t.is(statSync(path).mode & 0o777, 0o644)
+  const clock = open(t, path)
+  t.true(clock.hasTime)
+  t.is(clock.snapshot().raw.counterId, COUNTER_ID)
+  t.true(Math.abs(clock.nowMs() - Date.now()) < 60_000)
+})
+
+test('whatever the umask is', async (t) => {
+  const path = newPath(t)
+  const mode = await evaluate<number>(
+    `process.umask(0o077)
+    const { VmClockPublisher } = require('vmclock')
+    const publisher = VmClockPublisher.create(${JSON.stringify(path)}, { shape: 'marker' })
+    publisher.close()
+    console.log(require('node:fs').statSync(${JSON.stringify(path)}).mode & 0o777)`,
+  )
+  t.is(mode, 0o644)
+})
+
+test('it is written again and again', async (t) => {
+  const publisher = publish(t, newPath(t), { intervalMs: 100 })
+  const clock = open(t, publisher.path)
+  const before = clock.snapshot().raw.seqCount
+  await updates(publisher, 3n)
+  t.true(clock.snapshot().raw.seqCount >= before + 6)
+  t.true(publisher.cpuTimeNs > 0n)
+  t.is(publisher.failure, undefined)
+})
+
+test('an error that is stated makes the page synchronized, with that bound', (t) => {
+  const publisher = publish(t, newPath(t), { statedMaxErrorNs: 5_000_000n })
+  const { status, maxErrorNs = 0n } = open(t, publisher.path).read()
+  t.is(status, 'synchronized')
+  t.true(maxErrorNs >= 5_000_000n && maxErrorNs < 50_000_000n, `${maxErrorNs}`)
+})
+
+test('a clock that nothing synchronizes is published as free-running, its bound unknown', (t) => {
+  const reading = open(t, publish(t, newPath(t)).path).read()
+  if (reading.status === 'synchronized') {
+    t.not(reading.maxErrorNs, undefined)
+  } else {
+    t.is(reading.status, 'free-running')
+    t.is(reading.maxErrorNs, undefined)
+  }
+})
+
+test('a TAI offset that is stated is published', (t) => {
+  const { path } = publish(t, newPath(t), { taiMinusUtcSec: 37 })
+  const [utc, tai] = [open(t, path), open(t, path, { timescale: 'tai' })]
+  const token = utc.continuity()
+  const counter = utc.counter()
+  const apart = tai.convert(counter, token).epochNs - utc.convert(counter, token).epochNs
+  t.is(apart % 1_000_000_000n, 0n)
+  t.is(utc.read().taiMinusUtcSec, Number(apart / 1_000_000_000n))
+})
+
+for (const [shape, hasGeneration] of [
+  ['marker', false],
+  ['marker-and-generation', true],
+] as const) {
+  test(`the shape ${shape} has no time`, (t) => {
+    const publisher = publish(t, newPath(t), { shape })
+    const clock = open(t, publisher.path)
+    t.false(clock.hasTime)
+    t.is(clock.snapshot().counterKind, 'none')
+    t.is(clock.continuity().vmGeneration !== undefined, hasGeneration)
+    const token = clock.continuity()
+    publisher.disrupt()
+    t.false(clock.isContinuous(token))
+    if (hasGeneration) {
+      t.notThrows(() => publisher.bumpGeneration())
+    } else {
+      refuses(t, () => publisher.bumpGeneration(), 'ERR_VMCLOCK_INVALID_ARGUMENT', /generation/)
+    }
+  })
+}
+
+test('closing marks the page unreliable, lets go of it, and leaves the file', (t) => {
+  const path = newPath(t)
+  const publisher = publish(t, path)
+  const clock = VmClock.open(path)
+  t.true(clock.nowNs() > 0n)
+  publisher.close()
+  publisher.close()
+  t.true(publisher.closed)
+  refuses(t, () => clock.nowNs(), 'ERR_VMCLOCK_UNSYNCHRONIZED', /unreliable/)
+  t.is(clock.snapshot().clockStatus, 'unreliable')
+  clock.close()
+  t.deepEqual(held(dirname(path)), [])
+  t.true(contents(dirname(path)).includes('page'))
+})
+
+test('everything on a closed publisher is refused', (t) => {
+  const publisher = publish(t, newPath(t), { shape: 'marker' })
+  publisher.close()
+  for (const call of [
+    () => publisher.disrupt(),
+    () => publisher.bumpGeneration(),
+    () => publisher.setMaintenance('none'),
+    () => publisher.updates,
+    () => publisher.cpuTimeNs,
+    () => publisher.failure,
+  ]) {
+    refuses(t, call, 'ERR_VMCLOCK_CLOSED', /open a new one/)
+  }
+})
+
+test('a page has one live publisher', async (t) => {
+  const path = newPath(t)
+  const publisher = publish(t, path)
+  const bytes = readFileSync(path).length
+  refuses(
+    t,
+    () => publish(t, path),
+    'ERR_VMCLOCK_BUSY',
+    /stop it first, or publish to another path/,
+  )
+  const elsewhere = await evaluate<string>(
+    `const { VmClockPublisher } = require('vmclock')
+    try { VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true }) }
+    catch ({ code }) { console.log(JSON.stringify(code)) }`,
+  )
+  t.is(elsewhere, 'ERR_VMCLOCK_BUSY')
+  t.is(readFileSync(path).length, bytes)
+  t.true(open(t, path).nowNs() > 0n)
+  publisher.close()
+})
+
+test('the next publisher takes the page over, and its readers carry on', (t) => {
+  const path = newPath(t)
+  const first = publish(t, path)
+  const clock = open(t, path)
+  const token = clock.continuity()
+  const inode = statSync(path).ino
+  first.close()
+  const second = publish(t, path)
+  t.is(statSync(path).ino, inode)
+  t.true(clock.nowNs() > 0n)
+  t.true(clock.isContinuous(token))
+  second.disrupt()
+  t.false(clock.isContinuous(token))
+})
+
+test('a publisher that died leaves its page to the next one', async (t) => {
+  const path = newPath(t)
+  await evaluate(
+    `const { VmClockPublisher } = require('vmclock')
+    const publisher = VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true })
+    require('node:fs').writeSync(1, '0')
+    publisher.updates
+    process.kill(process.pid, 'SIGKILL')
+    setInterval(() => {}, 1000)`,
+  ).catch(() => {})
+  const clock = open(t, path)
+  t.true(clock.nowNs() > 0n)
+  publish(t, path)
+  t.true(clock.nowNs() > 0n)
+})
+
+test('an update that was never ended is ended by the next publisher', (t) => {
+  const path = newPath(t)
+  publish(t, path).close()
+  const dead = VmClockPage.open(path)
+  dead.begin()
+  dead.close()
+  const clock = open(t, path)
+  publish(t, path)
+  t.true(clock.nowNs() > 0n)
+})
+
+test('a publisher does not keep the process alive', async (t) => {
+  const path = newPath(t)
+  t.is(
+    await evaluate(
+      `const { VmClockPublisher } = require('vmclock')
+      const publisher = VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true })
+      console.log(JSON.stringify(publisher.closed))`,
+    ),
+    false,
+  )
+})
+
+test('a folder that is not there', (t) => {
+  const path = join(newPath(t), 'below')
+  refuses(t, () => publish(t, path), 'ERR_VMCLOCK_NOT_FOUND', /folder/)
+})
+
+test('a path that is a folder, or a file of another kind', (t) => {
+  const path = newPath(t)
+  mkdirSync(path)
+  refuses(t, () => publish(t, path), 'ERR_VMCLOCK_UNTRUSTED', /regular|folder|directory/)
+  const other = newPath(t)
+  writeFileSync(other, 'dear diary\n'.repeat(1000))
+  refuses(t, () => publish(t, other), 'ERR_VMCLOCK_BAD_MAGIC', /path/)
+  t.true(readFileSync(other, 'utf8').startsWith('dear diary'))
+})
+
+test('a folder that may not be written', async (t) => {
+  const path = newPath(t)
+  chmodSync(dirname(path), 0o555)
+  const code = await evaluate<string>(
+    `const { VmClockPublisher } = require('vmclock')
+    if (process.getuid() === 0) { process.setgroups([]); process.setgid(65534); process.setuid(65534) }
+    try { VmClockPublisher.create(${JSON.stringify(path)}, { shape: 'marker' }) }
+    catch ({ code }) { console.log(JSON.stringify(code)) }`,
+  )
+  t.is(code, 'ERR_VMCLOCK_ACCESS')
+  chmodSync(dirname(path), 0o755)
+  t.deepEqual(contents(dirname(path)), [])
+})
+
+for (const [what, options, remedy] of [
+  ['an unknown one', { intervall: 1 }, /there are: shape, intervalMs/],
+  ['an unknown shape', { shape: 'cloud' }, /'time' or 'marker' or 'marker-and-generation'/],
+  ['an interval of 0', { intervalMs: 0 }, /intervalMs/],
+  ['an interval below 100 ms', { intervalMs: 99 }, /100/],
+  ['an interval above 1 s', { intervalMs: 1001 }, /1000|1 s/],
+  ['an interval that is no whole number', { intervalMs: 100.5 }, /whole number/],
+  ['an error that is a number', { statedMaxErrorNs: 5 }, /bigint/],
+  ['an error below 0', { statedMaxErrorNs: -1n }, /bigint from 0n/],
+  ['a TAI offset that cannot be', { taiMinusUtcSec: 9 }, /from 10 to 255/],
+  ['a wander below 0', { wanderPpm: -1 }, /wanderPpm/],
+  ['a counter policy that is none', { acceptCounter: 'yes' }, /true or false/],
+  ['a mode that is none', { mode: 0o1000 }, /mode/],
+] as const) {
+  test(`options: ${what}`, (t) => {
+    const path = newPath(t)
+    const call = (): unknown => VmClockPublisher.create(path, options as unknown as object)
+    refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', remedy)
+    t.deepEqual(contents(dirname(path)), [])
+  })
+}
+
+test('an announcement that is none', (t) => {
+  const publisher = publish(t, newPath(t), { shape: 'marker' })
+  for (const word of ['later', undefined, 1, null]) {
+    refuses(
+      t,
+      () => publisher.setMaintenance(word as 'none'),
+      'ERR_VMCLOCK_INVALID_ARGUMENT',
+      /'none'.*'soon' or 'imminent'/,
+    )
+  }
+})
+
+test('a publisher is made by create only', (t) => {
+  const call = (): unknown => new (VmClockPublisher as unknown as new () => unknown)()
+  refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', /use VmClockPublisher.create/)
+})

@@ -1,0 +1,11 @@
+// Lets Node run the specs' TypeScript, and nothing else through that compiler: what is built is to be
+// tested as it is, and the compiler would rewrite its classes.
+
+import Module from 'node:module'
+
+const plain = { ...Module._extensions }
+await import('@oxc-node/core/register')
+for (const extension of ['.js', '.cjs']) {
+  if (plain[extension] === undefined) delete Module._extensions[extension]
+  else Module._extensions[extension] = plain[extension]
+}

@@ -1,0 +1,42 @@
+// Fields that all follow from one number, and the relation that only an untorn reading satisfies.
+
+const FLAGS =
+  (1n << 0n) | // TAI_OFFSET_VALID
+  (1n << 4n) | // PERIOD_MAXERROR_VALID
+  (1n << 6n) | // TIME_MAXERROR_VALID
+  (1n << 8n) // VM_GEN_COUNTER_PRESENT
+
+const MASK = 0x5555_5555_5555_5555n
+
+/** The fields of the page's state `state`. The period is so small that no time ever passes. */
+function fieldsOf(state) {
+  const number = BigInt(state)
+  return {
+    counterId: process.arch === 'arm64' ? 0 : 1,
+    clockStatus: 2 + (state & 1),
+    flags: FLAGS,
+    taiOffsetSec: -(10 + (state % 200)),
+    disruptionMarker: number,
+    vmGenerationCounter: number ^ MASK,
+    counterPeriodShift: 127,
+    counterPeriodFracSec: 1n,
+    timeSec: 1_000_000n + number,
+    timeMaxerrorNanosec: number * 7n,
+  }
+}
+
+/** Whether twelve figures belong to one state. */
+function isWhole(slots) {
+  const number = slots[6]
+  return (
+    slots[7] === (number ^ MASK) &&
+    slots[0] === (1_000_000n + number) * 1_000_000_000n &&
+    slots[1] === number * 7n + 1n &&
+    slots[3] === slots[0] - slots[1] &&
+    slots[4] === slots[0] + slots[1] &&
+    slots[8] === 2n + (number & 1n) &&
+    slots[10] === 10n + (number % 200n)
+  )
+}
+
+module.exports = { fieldsOf, isWhole }

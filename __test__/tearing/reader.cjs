@@ -1,0 +1,34 @@
+// Reads a page many times and checks each reading; a worker, or a function for whoever requires it.
+
+const { isMainThread, parentPort, workerData } = require('node:worker_threads')
+const { VmClock, VmClockError } = require('vmclock')
+const { isWhole } = require('./page.cjs')
+
+/** What became of `count` readings, and of as many more as it takes to see `leastStates` states. */
+function read({ path, count, leastStates }) {
+  const clock = VmClock.open(path)
+  const slots = new BigInt64Array(12)
+  const torn = []
+  let timeouts = 0
+  let states = 0
+  let last = -1n
+  let readings = 0
+  for (; readings < count || states < leastStates; readings++) {
+    try {
+      clock.readInto(slots)
+    } catch (error) {
+      if (!VmClockError.isVmClockError(error) || error.code !== 'ERR_VMCLOCK_TIMEOUT') throw error
+      timeouts++
+      continue
+    }
+    if (!isWhole(slots) && torn.length < 5) torn.push([...slots].map(String))
+    if (slots[6] !== last) states++
+    last = slots[6]
+  }
+  clock.close()
+  return { readings, timeouts, torn, states }
+}
+
+if (!isMainThread && workerData?.path !== undefined) parentPort.postMessage(read(workerData))
+
+module.exports = { read }

@@ -1,0 +1,48 @@
+// The writing process: changes a page without end, with a reader in a worker of its own.
+//
+// node writer.cjs PATH paused|open COUNT LEAST_STATES
+
+const { Worker } = require('node:worker_threads')
+const { VmClockPage } = require('vmclock')
+const { fieldsOf } = require('./page.cjs')
+
+const [path, manner, count, leastStates] = process.argv.slice(2)
+const page = VmClockPage.open(path)
+const UPDATES_A_TURN = 200
+let state = 1
+
+/** One update, then nothing for a microsecond. */
+function paused(fields) {
+  page.write(fields)
+  const startNs = process.hrtime.bigint()
+  while (process.hrtime.bigint() - startNs < 1000n);
+}
+
+/** An update in pieces and no pause at all: the page is nearly always in the middle of one. */
+function open(fields) {
+  const { disruptionMarker, timeSec, ...others } = fields
+  page.begin()
+  page.writeUnguarded({ disruptionMarker })
+  page.writeUnguarded(others)
+  page.writeUnguarded({ timeSec })
+  page.end()
+}
+
+const update = { paused, open }[manner]
+
+function turn() {
+  for (let index = 0; index < UPDATES_A_TURN; index++) {
+    state = (state + 1) & 0x3fff_ffff
+    update(fieldsOf(state))
+  }
+  setImmediate(turn)
+}
+
+turn()
+const reader = new Worker(require.resolve('./reader.cjs'), {
+  workerData: { path, count: Number(count), leastStates: Number(leastStates) },
+})
+reader.once('message', (result) => console.log(JSON.stringify(result)))
+process.stdin.once('end', () => process.exit(0)).resume()
+// Until then the updates stand still: starting a thread takes this one's time.
+reader.once('online', () => console.log('writing'))
