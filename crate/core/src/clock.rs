@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::abi::VMCLOCK_COUNTER_INVALID;
-use crate::counter::{Counter, CpuCounter};
+use crate::counter::{self, Counter, CpuCounter};
 use crate::error::{Error, NoTime};
 use crate::fixed;
 use crate::leap::{Mapping, Reference, Timescale};
@@ -419,6 +419,9 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         let first = self.reading(before)?;
         let last = self.reading(before.wrapping_add(width))?;
         let middle_ns = (i128::from(first.epoch_ns) + i128::from(last.epoch_ns)).div_euclid(2);
+        // The counter may have shown that end for a step already.
+        let step_ticks = counter::step_ticks(&self.counter);
+        let last = self.reading(before.wrapping_add(width).wrapping_add(step_ticks))?;
         let hull = [first, last].map(|end| end.earliest_ns.zip(end.latest_ns));
         let max_error_ns = match hull {
             [Some((a, b)), Some((c, d))] => {
