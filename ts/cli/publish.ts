@@ -49,10 +49,14 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     acceptCounter: options.acceptCounter,
   })
   return new Promise((resolve) => {
+    let ended = false
     const end = (code: number): void => {
+      if (ended) return
+      ended = true
       clearInterval(check)
       lines.close()
       process.stdin.destroy()
+      if (process.connected) process.disconnect()
       try {
         publisher.close()
         tell(options, 'stopped', { path: publisher.path })
