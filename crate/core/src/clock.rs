@@ -277,8 +277,9 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     pub fn now_ms(&mut self) -> Result<f64, Error> {
         self.require_utc()?;
         let ns = self.now_ns()?;
-        // One rounding, in the sum: the whole milliseconds are exact.
-        Ok(ns.div_euclid(NS_PER_MS) as f64 + ns.rem_euclid(NS_PER_MS) as f64 / NS_PER_MS as f64)
+        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out: the
+        // sum is one of the two numbers next to the exact time.
+        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 / NS_PER_MS as f64)
     }
 
     /// The time now with its bound, and what the page says in the same breath.

@@ -9,9 +9,10 @@
 //! bound = time_maxerror + ceil(|d| * period_maxerror * 10^9 / 2^(64 + shift)) + 1
 //! ```
 //!
-//! The final `+ 1` covers what the two floors take away. The driver `ptp_vmclock.c` computes the
-//! same time with an unsigned `d`, which for a counter read just before an update lands centuries
-//! ahead; a signed one is right on both sides of the reference.
+//! The final `+ 1` is for what the two floors take away: less than 1 ns by the second, and less than
+//! 2^-34 ns by the first. The driver `ptp_vmclock.c` computes the same time with an unsigned `d`,
+//! which for a counter read just before an update lands centuries ahead; a signed one is right on
+//! both sides of the reference.
 
 const NS_PER_SEC: u64 = 1_000_000_000;
 

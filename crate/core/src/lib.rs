@@ -42,8 +42,7 @@
 //! with a stable code.
 //!
 //! ```
-//! use vmclock::publish::{PublishOptions, Publisher};
-//! use vmclock::{Options, VmClock};
+//! use vmclock::{Options, PublishOptions, Publisher, VmClock};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -125,3 +124,7 @@ pub mod writer;
 pub use clock::{Continuity, Converter, Options, Reading, SystemOffset, VmClock};
 pub use error::{Error, NoTime};
 pub use leap::Timescale;
+#[cfg(feature = "machine")]
+pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
+#[cfg(feature = "machine")]
+pub use writer::{PageHeader, PageLayout, PageWriter};

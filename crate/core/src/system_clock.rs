@@ -96,6 +96,14 @@ pub struct Discipline {
     pub leap: LeapState,
 }
 
+impl Discipline {
+    /// Whether the clock's rate was changed between the two: its frequency or its tick.
+    #[must_use]
+    pub fn has_other_rate(&self, other: &Self) -> bool {
+        self.frequency_scaled_ppm != other.frequency_scaled_ppm || self.tick_us != other.tick_us
+    }
+}
+
 /// The system's clocks, as the publisher sees them.
 pub trait SystemClock {
     /// CLOCK_REALTIME and CLOCK_MONOTONIC between counter reads: the narrowest of several tries.
@@ -360,5 +368,53 @@ impl LeapSeconds {
             .rev()
             .find(|(since_sec, _)| *since_sec <= utc_sec)
             .map(|(_, offset_sec)| *offset_sec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(
+        state: libc::c_int,
+        status: libc::c_int,
+        change: fn(&mut libc::timex),
+    ) -> Discipline {
+        let (_, mut timex) = adjtimex(0).unwrap();
+        timex.status = status;
+        change(&mut timex);
+        decode(state, &timex, 3)
+    }
+
+    #[test]
+    fn offsets_are_nanoseconds_whatever_unit_the_kernel_was_told_to_use() {
+        let nano = decoded(libc::TIME_OK, libc::STA_NANO, |timex| timex.offset = -1500);
+        assert_eq!((nano.offset_ns, nano.single_shot_ns), (-1500, 3000));
+        // -1.5 µs and 1.5 µs, cut to whole ones: never understated.
+        let micro = decoded(libc::TIME_OK, 0, |timex| timex.offset = -1);
+        assert_eq!(micro.offset_ns, -2000);
+        let micro = decoded(libc::TIME_OK, 0, |timex| timex.offset = 1);
+        assert_eq!(micro.offset_ns, 2000);
+    }
+
+    #[test]
+    fn a_clock_that_the_kernel_disowns_is_unsynchronized() {
+        let with = |state, status| decoded(state, status, |_| ()).unsynchronized;
+        assert!(!with(libc::TIME_OK, libc::STA_PLL));
+        assert!(with(libc::TIME_OK, libc::STA_UNSYNC));
+        assert!(with(libc::TIME_ERROR, 0));
+    }
+
+    #[test]
+    fn a_leap_second_that_is_over_keeps_its_kind_while_its_flag_stands() {
+        let with = |state, status| decoded(state, status, |_| ()).leap;
+        assert_eq!(with(libc::TIME_OK, 0), LeapState::None);
+        assert_eq!(with(libc::TIME_INS, libc::STA_INS), LeapState::Insert);
+        assert_eq!(with(libc::TIME_OOP, libc::STA_INS), LeapState::Inserting);
+        assert_eq!(with(libc::TIME_WAIT, libc::STA_INS), LeapState::Inserted);
+        assert_eq!(with(libc::TIME_DEL, libc::STA_DEL), LeapState::Delete);
+        assert_eq!(with(libc::TIME_WAIT, libc::STA_DEL), LeapState::Deleted);
+        assert_eq!(with(libc::TIME_WAIT, 0), LeapState::Over);
+        assert_eq!(with(libc::TIME_ERROR, libc::STA_DEL), LeapState::Delete);
     }
 }

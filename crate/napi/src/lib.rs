@@ -1,7 +1,7 @@
 //! The Node-API glue of vmclock: turns calls from JavaScript into calls of the core crate, and
 //! nothing else. What it exports is typed in `ts/native.ts`.
 //!
-//! Cold calls are `#[napi]` functions; the calls that stamp are raw callbacks ([`hot`]), because
+//! Cold calls are `#[napi]` functions; the calls that stamp are raw callbacks (the module `hot`), because
 //! that is what makes them faster than the built-in clocks. No call throws: one that fails returns
 //! a [`failure::Failure`], from which the TypeScript facade makes the error.
 //!

@@ -54,6 +54,13 @@ impl LeapWatch {
         }
     }
 
+    /// Whether a reading lies in the second that the kernel left out.
+    fn was_deleted(&self, realtime_ns: i128) -> bool {
+        self.happened.is_some_and(|happened| {
+            !happened.inserted && realtime_ns.div_euclid(NS_PER_SEC) == happened.edge_sec - 1
+        })
+    }
+
     /// Takes note of the state that `adjtimex` gave with a reading of CLOCK_REALTIME.
     ///
     /// `adjtimex` knows the very second, but CLOCK_REALTIME as the vDSO gives it steps only at the
@@ -64,6 +71,8 @@ impl LeapWatch {
         let owed_sec = match (before, state) {
             (_, LeapState::Inserting) if second_of_day == 0 => -1,
             (LeapState::Delete, LeapState::Deleted) if second_of_day == SEC_PER_DAY - 1 => 1,
+            // Looked at again before the vDSO has followed.
+            (_, LeapState::Deleted) if self.was_deleted(realtime_ns) => 1,
             _ => 0,
         };
         let realtime_ns = realtime_ns + owed_sec * NS_PER_SEC;

@@ -1,30 +1,25 @@
 //! What the page says: a state machine over the system's clock and the counter.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::baseline::{RateError, Stretch};
 use super::leap_watch::{LeapWatch, Seen};
 use super::rate::{self, NS_PER_SEC, Period};
+use super::sample::Sample;
+use super::takeover::{goes_on, page_utc_sec};
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
 use crate::counter::Counter;
 use crate::error::Error;
 use crate::fixed;
-use crate::leap;
 use crate::snapshot::RawFields;
 use crate::system_clock::{
-    Bracket, Discipline, LeapSeconds, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
+    Discipline, LeapSeconds, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
 };
 use crate::writer::blank;
 
-/// Two samples closer than this make no baseline.
-const SHORTEST_BASELINE_NS: i128 = 5_000_000;
 /// How long to wait for the second sample while there is no period yet.
 const FIRST_BASELINE: Duration = Duration::from_millis(10);
-/// Samples are kept this far apart, and for so long: what a counter's rate did half an hour ago
-/// says little about now, and by then the quotient is far below the allowance for wander.
-const ANCHOR_SPACING_NS: i128 = 64 * NS_PER_SEC;
-const OLDEST_ANCHOR_NS: i128 = 1024 * NS_PER_SEC;
 /// Less than this is the noise of reading two clocks one after the other.
 const SUSPENDED_NOISE_NS: i128 = 1_000_000;
 /// What a prediction may be off, beyond all that is accounted for, before a clock or counter
@@ -33,44 +28,12 @@ const JUMP_NS: u128 = 1_000_000;
 /// How often a sample is taken again because the kernel's figures changed while it was taken.
 const TRIES: usize = 8;
 
-/// Clock and counter at one instant.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    /// The counter in the middle of the bracket.
-    counter: u64,
-    /// Half the bracket around CLOCK_REALTIME, rounded up.
-    half_width_ticks: u64,
-    /// The whole bracket, CLOCK_MONOTONIC included.
-    span_ticks: u64,
-    realtime_ns: i128,
-    monotonic_ns: i128,
-    suspended_ns: i128,
-    discipline: Discipline,
-    /// How far CLOCK_REALTIME may be off, where that is known.
-    claim_ns: Option<u128>,
-    /// How far the kernel thinks it is, where that means anything.
-    estimate_ns: Option<u128>,
-}
-
-impl Sample {
-    /// Half the bracket in nanoseconds, and one for CLOCK_REALTIME's own rounding.
-    fn half_width_ns(&self, period: &Period) -> u128 {
-        period.ticks_ns(self.half_width_ticks) + 1
-    }
-
-    fn is_slewing(&self) -> bool {
-        self.discipline.offset_ns != 0 || self.discipline.single_shot_ns != 0
-    }
-}
-
 /// What happened between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Nothing,
     /// CLOCK_REALTIME was set; the counter goes on.
     Step,
-    /// The kernel's clock was given another rate.
-    Rate,
     /// The counter, or what is known of it, does not go on.
     Disruption,
 }
@@ -92,10 +55,8 @@ pub struct Publication<S: SystemClock, C: Counter> {
     /// The page that was taken over, until the present has been compared with it.
     taken_over: Option<RawFields>,
     leap: LeapWatch,
-    /// The undisrupted stretch: samples to measure the period from, in order.
-    anchors: VecDeque<Sample>,
+    stretch: Stretch,
     last: Option<Sample>,
-    period: Option<Period>,
     /// `maxerror` was seen reset to 0: its figures are worth nothing.
     zeroed: bool,
     /// The machine was suspended or its counter jumped since `maxerror` was last set.
@@ -147,6 +108,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
         });
         Ok(Self {
+            stretch: Stretch::new(options.wander_ppb, options.stated_max_error_ns.is_some()),
             stated_tai_sec: options.tai_minus_utc_sec,
             taken_over: taken_over.filter(|_| options.shape == Shape::Time),
             clock,
@@ -154,9 +116,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             options,
             leap_seconds,
             leap,
-            anchors: VecDeque::new(),
             last: None,
-            period: None,
             zeroed: false,
             stale: false,
             fields,
@@ -173,7 +133,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     /// period yet.
     #[must_use]
     pub fn next_within(&self) -> Duration {
-        if self.options.shape == Shape::Time && self.period.is_none() {
+        if self.options.shape == Shape::Time && self.stretch.period().is_none() {
             FIRST_BASELINE
         } else {
             self.options.interval
@@ -183,7 +143,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     /// Whether the page is past its first baseline, or never has one.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.options.shape != Shape::Time || self.period.is_some()
+        self.options.shape != Shape::Time || self.stretch.period().is_some()
     }
 
     /// Whether the page has a generation counter.
@@ -216,7 +176,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             Cause::Maintenance(maintenance) => self.announce(maintenance),
             Cause::Disrupt => {
                 self.change_marker();
-                self.anchors.clear();
+                self.stretch.forget();
             }
             Cause::Migrated => self.disrupt(),
             Cause::Interval | Cause::ClockStep => {}
@@ -258,9 +218,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     /// The counter does not go on: nothing that was measured holds.
     fn disrupt(&mut self) {
         self.change_marker();
-        self.anchors.clear();
+        self.stretch.reset();
         self.last = None;
-        self.period = None;
         // The kernel's clock may run on that counter, or was set from another one when the machine
         // woke up, and `maxerror` does not know.
         self.stale = true;
@@ -276,7 +235,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         let discipline = Discipline::default();
         let realtime_ns = bracket.realtime_ns;
-        self.last = Some(sample(&bracket, realtime_ns, suspended_ns, discipline));
+        self.last = Some(Sample::new(&bracket, realtime_ns, suspended_ns, discipline));
     }
 
     fn update_time(&mut self, cause: Cause) -> Result<(), Error> {
@@ -289,19 +248,18 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         match self.event(&now, cause) {
             Event::Nothing => {}
-            Event::Step => self.anchors.clear(),
-            Event::Rate => {
-                self.anchors.clear();
-                if let (Some(period), Some(last)) = (self.period, &self.last) {
-                    self.period = Some(period.at_rate(&last.discipline, &now.discipline));
-                }
-            }
+            Event::Step => self.stretch.forget(),
             Event::Disruption => self.disrupt(),
         }
+        if let Some(last) = &self.last
+            && last.discipline.has_other_rate(&now.discipline)
+        {
+            self.stretch.change_rate(&last.discipline, &now.discipline);
+        }
         self.judge(&mut now);
-        let error = self.measure(&now);
+        let error = self.stretch.measure(&now);
         self.last = Some(now);
-        match (self.period, error) {
+        match (self.stretch.period(), error) {
             (Some(period), Some(error)) => {
                 self.compare_with_taken_over(&now, &period);
                 self.show(&now, &seen, &period, &error)
@@ -347,7 +305,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 ..after
             };
             let seen = self.leap.look(bracket.realtime_ns, discipline.leap);
-            let sample = sample(&bracket, seen.realtime_ns, suspended_ns, discipline);
+            let sample = Sample::new(&bracket, seen.realtime_ns, suspended_ns, discipline);
             return Ok(Some((sample, seen)));
         }
         Ok(None)
@@ -363,15 +321,14 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if ticks < 0 || suspended_ns > SUSPENDED_NOISE_NS {
             return Event::Disruption;
         }
-        let changed_rate = last.discipline.frequency_scaled_ppm
-            != now.discipline.frequency_scaled_ppm
-            || last.discipline.tick_us != now.discipline.tick_us;
-        if let Some(period) = &self.period {
+        if let Some(period) = &self.stretch.period() {
             let elapsed_ns = period.elapsed_ns(ticks);
             let ceiling_ppb =
                 rate::ceiling_ppb(&last.discipline).max(rate::ceiling_ppb(&now.discipline));
-            let explained_ns = rate::share_ns(elapsed_ns, 2 * ceiling_ppb + period.noise_ppb)
-                + period.ticks_ns(last.span_ticks)
+            let explained_ns = rate::share(
+                elapsed_ns.unsigned_abs(),
+                2 * ceiling_ppb + period.noise_ppb,
+            ) + period.ticks_ns(last.span_ticks)
                 + period.ticks_ns(now.span_ticks)
                 + JUMP_NS;
             let off = |clock_ns: i128| (clock_ns - elapsed_ns).unsigned_abs() > explained_ns;
@@ -385,8 +342,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         if cause == Cause::ClockStep {
             Event::Step
-        } else if changed_rate {
-            Event::Rate
         } else {
             Event::Nothing
         }
@@ -415,85 +370,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let ns = |us: u64| u128::from(us) * 1000;
         now.claim_ns = Some(ns(maxerror_us) + 1000 + to_slew_ns);
         now.estimate_ns = Some(ns(discipline.esterror_us) + 1000 + to_slew_ns);
-    }
-
-    /// Measures the period from the best baseline that there is, and says how far it may be off.
-    fn measure(&mut self, now: &Sample) -> Option<RateError> {
-        while self.anchors.len() > 1
-            && self
-                .anchors
-                .front()
-                .is_some_and(|oldest| now.realtime_ns - oldest.realtime_ns > OLDEST_ANCHOR_NS)
-        {
-            self.anchors.pop_front();
-        }
-        let best = self
-            .anchors
-            .iter()
-            .filter_map(|anchor| self.baseline(anchor, now))
-            .min_by_key(|(period, error)| (error.max_ppb, period.noise_ppb));
-        let result = match best {
-            Some((period, error)) => {
-                self.period = Some(period);
-                Some(error)
-            }
-            None => self.period.map(|period| RateError {
-                max_ppb: self.at_most(now, period.noise_ppb),
-                estimate_ppb: None,
-            }),
-        };
-        if self
-            .anchors
-            .back()
-            .is_none_or(|newest| now.realtime_ns - newest.realtime_ns >= ANCHOR_SPACING_NS)
-        {
-            self.anchors.push_back(*now);
-        }
-        result
-    }
-
-    /// The ceiling of the period's error, and never less than the allowance for wander.
-    fn at_most(&self, now: &Sample, noise_ppb: u128) -> u128 {
-        rate::ceiling_ppb(&now.discipline).max(u128::from(self.options.wander_ppb)) + noise_ppb
-    }
-
-    fn baseline(&self, anchor: &Sample, now: &Sample) -> Option<(Period, RateError)> {
-        let length_ns = now.realtime_ns - anchor.realtime_ns;
-        let ticks = fixed::distance_ticks(now.counter, anchor.counter);
-        if length_ns < SHORTEST_BASELINE_NS {
-            return None;
-        }
-        let period = Period::measured(length_ns, ticks, 0)?;
-        let widths_ns = anchor.half_width_ns(&period) + now.half_width_ns(&period);
-        let noise_ppb = rate::quotient_ppb(widths_ns, length_ns)?;
-        let ceiling_ppb = self
-            .at_most(now, noise_ppb)
-            .max(self.at_most(anchor, noise_ppb));
-        let wander_ppb = u128::from(self.options.wander_ppb);
-        let quotient_of =
-            |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, length_ns);
-        // What an operator states is about the kernel's clock, slews and all, so that it says
-        // nothing about the counter's rate while the kernel slews.
-        let stated_and_slewing =
-            self.options.stated_max_error_ns.is_some() && (anchor.is_slewing() || now.is_slewing());
-        let max_ppb = quotient_of(anchor.claim_ns, now.claim_ns)
-            .filter(|_| !stated_and_slewing)
-            .map_or(ceiling_ppb, |quotient| {
-                (quotient + wander_ppb).min(ceiling_ppb)
-            });
-        let estimate_ppb =
-            quotient_of(anchor.estimate_ns, now.estimate_ns).map(|ppb| ppb.min(max_ppb));
-        let error = RateError {
-            max_ppb,
-            estimate_ppb,
-        };
-        Some((
-            Period {
-                noise_ppb,
-                ..period
-            },
-            error,
-        ))
     }
 
     /// Changes the marker if the page that was taken over is not the present's past.
@@ -527,6 +403,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let reference_sec = utc_sec + i128::from(tai_sec.unwrap_or(0));
         let within_ns = now.realtime_ns.rem_euclid(NS_PER_SEC).unsigned_abs();
         let half_width_ns = now.half_width_ns(period);
+        let half_width_ns = half_width_ns + rate::share(half_width_ns, error.max_ppb);
         let at_reference = |ns: u128| fixed::saturate(ns + half_width_ns);
 
         let fields = &mut self.fields;
@@ -607,86 +484,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     }
 }
 
-/// How far a period may be off, in parts per billion of it.
-#[derive(Clone, Copy, Debug)]
-struct RateError {
-    max_ppb: u128,
-    estimate_ppb: Option<u128>,
-}
-
 fn is_synchronized(discipline: &Discipline) -> bool {
     !discipline.unsynchronized && discipline.maxerror_us < MAXERROR_CEILING_US
-}
-
-fn sample(
-    bracket: &Bracket,
-    realtime_ns: i128,
-    suspended_ns: i128,
-    discipline: Discipline,
-) -> Sample {
-    let half = bracket.width_ticks / 2;
-    Sample {
-        counter: bracket.counter.wrapping_add(half),
-        half_width_ticks: half + 1,
-        span_ticks: bracket.span_ticks,
-        realtime_ns,
-        monotonic_ns: bracket.monotonic_ns,
-        suspended_ns,
-        discipline,
-        claim_ns: None,
-        estimate_ns: None,
-    }
-}
-
-/// The second of UTC at a page's reference.
-fn page_utc_sec(fields: &RawFields) -> i128 {
-    i128::from(fields.time_sec) - i128::from(page_shift_sec(fields))
-}
-
-/// Seconds from UTC to the page's own time.
-fn page_shift_sec(fields: &RawFields) -> i16 {
-    if fields.time_type == abi::VMCLOCK_TIME_TAI {
-        let flagged = fields.flags & abi::VMCLOCK_FLAG_TAI_OFFSET_VALID != 0;
-        leap::tai_minus_utc_sec(fields.tai_offset_sec, flagged).unwrap_or(0)
-    } else {
-        0
-    }
-}
-
-/// Whether the present, read from this machine's clock, is what an older page makes of the counter.
-/// A page without time has nothing to disagree with.
-fn goes_on(old: &RawFields, now: &Sample, counter_id: u8, now_error_ns: Option<u128>) -> bool {
-    if old.counter_period_frac_sec == 0 || old.time_sec == 0 {
-        return true;
-    }
-    let ticks = fixed::distance_ticks(now.counter, old.counter_value);
-    if old.counter_id != counter_id || old.counter_period_shift > fixed::MAX_SHIFT || ticks < 0 {
-        return false;
-    }
-    let elapsed = fixed::elapsed_frac(ticks, old.counter_period_frac_sec, old.counter_period_shift);
-    let then_ns = fixed::time_ns(old.time_sec, old.time_frac_sec, elapsed)
-        - i128::from(page_shift_sec(old)) * NS_PER_SEC;
-    let growth_ns = fixed::growth_ns(
-        ticks,
-        old.counter_period_maxerror_rate_frac_sec,
-        old.counter_period_shift,
-    );
-    let stated = old.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID != 0;
-    let allowed_ns = match (stated, now_error_ns) {
-        (true, Some(now_error_ns)) => {
-            u128::from(old.time_maxerror_nanosec) + growth_ns + now_error_ns + 2
-        }
-        // One side does not know how far off it is. Then the two may differ by what the kernel can
-        // have slewed meanwhile; a clock that was set while nobody published looks like a counter
-        // that jumped, and a marker that changes needlessly is the lesser harm.
-        _ => growth_ns + rate::share_ns(elapsed_to_ns(elapsed), UNKNOWN_SLEW_PPB) + JUMP_NS,
-    };
-    (then_ns - now.realtime_ns).unsigned_abs() <= allowed_ns
-}
-
-/// What the kernel can slew by while nobody looks.
-const UNKNOWN_SLEW_PPB: u128 = 600_000;
-
-fn elapsed_to_ns(elapsed_frac: i128) -> i128 {
-    fixed::time_ns(0, 0, elapsed_frac)
 }

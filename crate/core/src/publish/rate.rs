@@ -28,19 +28,21 @@ pub(super) struct Period {
     /// How far this may be off the rate that the kernel's clock had, in parts per billion: the
     /// widths of the two brackets that it was measured between.
     pub(super) noise_ppb: u128,
+    /// What held for it as the kernel slewed while it was measured, in parts per billion.
+    pub(super) ceiling_ppb: u128,
 }
 
 impl Period {
-    /// `elapsed_ns` in `ticks`, rounded down. `None` where that is no period of a counter: nothing
+    /// `elapsed_ns` in `ticks`, rounded down, with no error noted yet. `None` where that is no period of a counter: nothing
     /// or less, or a second and more a tick.
-    pub(super) fn measured(elapsed_ns: i128, ticks: i64, noise_ppb: u128) -> Option<Self> {
+    pub(super) fn measured(elapsed_ns: i128, ticks: i64) -> Option<Self> {
         let elapsed = u128::try_from(elapsed_ns).ok()?;
         let ticks = u128::try_from(ticks).ok()?;
-        Self::ratio(elapsed, ticks.checked_mul(PPB)?, noise_ppb)
+        Self::ratio(elapsed, ticks.checked_mul(PPB)?)
     }
 
     /// `numerator / denominator` seconds by long division, one bit at a time.
-    fn ratio(numerator: u128, denominator: u128, noise_ppb: u128) -> Option<Self> {
+    fn ratio(numerator: u128, denominator: u128) -> Option<Self> {
         if numerator == 0 || numerator >= denominator || denominator > u128::MAX >> 1 {
             return None;
         }
@@ -60,7 +62,8 @@ impl Period {
         (shift <= fixed::MAX_SHIFT).then_some(Self {
             frac_sec: quotient,
             shift,
-            noise_ppb,
+            noise_ppb: 0,
+            ceiling_ppb: 0,
         })
     }
 
@@ -145,7 +148,7 @@ pub(super) fn quotient_ppb(error_ns: u128, length_ns: i128) -> Option<u128> {
     Some(error_ns.checked_mul(PPB)?.div_ceil(length))
 }
 
-/// `ppb` of a duration, in nanoseconds, rounded up.
-pub(super) fn share_ns(duration_ns: i128, ppb: u128) -> u128 {
-    duration_ns.unsigned_abs().saturating_mul(ppb).div_ceil(PPB)
+/// `ppb` of a quantity, rounded up.
+pub(super) fn share(quantity: u128, ppb: u128) -> u128 {
+    quantity.saturating_mul(ppb).div_ceil(PPB)
 }

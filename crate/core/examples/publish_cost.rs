@@ -1,0 +1,63 @@
+//! Reports what publishing costs on this machine: an update under the seqlock, a whole step of the
+//! publication, and the share of a core that the publisher's thread uses.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use vmclock::counter::CpuCounter;
+use vmclock::publish::{Cause, Publication, PublishOptions, Publisher};
+use vmclock::system_clock::KernelClock;
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
+
+fn median(mut figures: Vec<u64>) -> u64 {
+    figures.sort_unstable();
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("cost");
+    let layout = PageLayout::default();
+    let mut writer = PageWriter::create(&path, &layout, PageHeader::default(), &blank())?;
+    let updates = (0..100_000_u64).map(|index| {
+        let start = Instant::now();
+        writer.update(|fields| fields.counter_value = index);
+        nanoseconds(start)
+    });
+    println!(
+        "an update under the seqlock: {} ns (median; a look at the clock included)",
+        median(updates.collect())
+    );
+
+    let options = PublishOptions {
+        accept_counter: true,
+        ..PublishOptions::default()
+    };
+    let mut publication = Publication::new(KernelClock, CpuCounter, options.clone(), None, None)?;
+    let mut steps = Vec::new();
+    for _ in 0..10_000 {
+        let start = Instant::now();
+        publication.step(Cause::Interval)?;
+        steps.push(nanoseconds(start));
+    }
+    println!("a step of the publication: {} ns (median)", median(steps));
+
+    let watched = Duration::from_secs(10);
+    let interval = options.interval;
+    let publisher = Publisher::create(&folder.path().join("page"), options)?;
+    std::thread::sleep(watched);
+    let share = 100.0 * publisher.cpu_time_ns() as f64 / watched.as_nanos() as f64;
+    println!(
+        "the publisher, every {} ms: {} updates in {} s, {} µs of CPU, {share:.4} % of a core",
+        interval.as_millis(),
+        publisher.updates(),
+        watched.as_secs(),
+        publisher.cpu_time_ns() / 1000
+    );
+    publisher.close()?;
+    Ok(())
+}

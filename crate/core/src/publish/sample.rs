@@ -1,0 +1,55 @@
+//! Clock and counter at one instant.
+
+use super::rate::Period;
+use crate::system_clock::{Bracket, Discipline};
+
+/// Clock and counter at one instant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    /// The counter in the middle of the bracket.
+    pub(super) counter: u64,
+    /// Half the bracket around CLOCK_REALTIME, rounded up.
+    pub(super) half_width_ticks: u64,
+    /// The whole bracket, CLOCK_MONOTONIC included.
+    pub(super) span_ticks: u64,
+    pub(super) realtime_ns: i128,
+    pub(super) monotonic_ns: i128,
+    pub(super) suspended_ns: i128,
+    pub(super) discipline: Discipline,
+    /// How far CLOCK_REALTIME may be off, where that is known.
+    pub(super) claim_ns: Option<u128>,
+    /// How far the kernel thinks it is, where that means anything.
+    pub(super) estimate_ns: Option<u128>,
+}
+
+impl Sample {
+    /// A sample from a bracket, with nothing claimed yet.
+    pub(super) fn new(
+        bracket: &Bracket,
+        realtime_ns: i128,
+        suspended_ns: i128,
+        discipline: Discipline,
+    ) -> Self {
+        let half = bracket.width_ticks / 2;
+        Self {
+            counter: bracket.counter.wrapping_add(half),
+            half_width_ticks: half + 1,
+            span_ticks: bracket.span_ticks,
+            realtime_ns,
+            monotonic_ns: bracket.monotonic_ns,
+            suspended_ns,
+            discipline,
+            claim_ns: None,
+            estimate_ns: None,
+        }
+    }
+
+    /// Half the bracket in nanoseconds, and one for CLOCK_REALTIME's own rounding.
+    pub(super) fn half_width_ns(&self, period: &Period) -> u128 {
+        period.ticks_ns(self.half_width_ticks) + 1
+    }
+
+    pub(super) fn is_slewing(&self) -> bool {
+        self.discipline.offset_ns != 0 || self.discipline.single_shot_ns != 0
+    }
+}

@@ -1,0 +1,205 @@
+//! The thread that keeps a page up to date.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::lock::Lock;
+use super::{Cause, Publication};
+use crate::abi::VMCLOCK_STATUS_UNRELIABLE;
+use crate::clock::{Continuity, Options, VmClock};
+use crate::counter::CpuCounter;
+use crate::error::Error;
+use crate::page::DEVICE_PATH;
+use crate::system_clock::{KernelClock, LeapSeconds, StepAlarm};
+use crate::writer::PageWriter;
+
+/// How often tzdata's list is read again: a package update may have replaced it.
+const LEAP_SECONDS_AGE: Duration = Duration::from_secs(6 * 3600);
+
+/// What the thread and its owner both see.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) wake: OwnedFd,
+    pub(super) updates: AtomicU64,
+    pub(super) cpu_time_ns: AtomicU64,
+    pub(super) failure: Mutex<Option<String>>,
+}
+
+/// What the owner wants, and where it waits for that.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) cause: Cause,
+    pub(super) done: SyncSender<Result<(), Error>>,
+}
+
+/// A page that this publisher holds: marked unreliable when it is dropped, whatever the reason,
+/// and the lock is given up after that.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) writer: PageWriter,
+    pub(super) _lock: Lock,
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.writer
+            .update(|fields| fields.clock_status = VMCLOCK_STATUS_UNRELIABLE);
+    }
+}
+
+/// What the publisher's thread owns.
+pub(super) struct Worker {
+    // Dropped in this order: the page is marked and unlocked before anybody waiting is let go.
+    pub(super) page: Published,
+    pub(super) inbox: Receiver<Command>,
+    pub(super) publication: Publication<KernelClock, CpuCounter>,
+    pub(super) alarm: StepAlarm,
+    pub(super) device: Option<Device>,
+    pub(super) leap_seconds_read: Instant,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Worker {
+    pub(super) fn run(mut self) {
+        let closing = match self.publish() {
+            Ok(closing) => closing,
+            Err(error) => {
+                *locked(&self.shared.failure) = Some(error.to_string());
+                None
+            }
+        };
+        drop(self);
+        if let Some(done) = closing {
+            let _ = done.send(Ok(()));
+        }
+    }
+
+    /// Publishes until told to close, and returns whom to tell.
+    fn publish(&mut self) -> Result<Option<SyncSender<Result<(), Error>>>, Error> {
+        loop {
+            let deadline = Instant::now() + self.publication.next_within();
+            let mut due = self.wait(deadline)?;
+            if self.alarm.went_off() {
+                self.update(Cause::ClockStep)?;
+                due = false;
+            }
+            if let Some(device) = &mut self.device {
+                let (disrupted, cloned) = device.changed();
+                if disrupted {
+                    self.update(Cause::Migrated)?;
+                }
+                if cloned && self.publication.has_generation() {
+                    self.update(Cause::BumpGeneration)?;
+                }
+            }
+            while let Ok(Command { cause, done }) = self.inbox.try_recv() {
+                if cause == Cause::Close {
+                    return Ok(Some(done));
+                }
+                match self.update(cause) {
+                    // The caller's mistake, not this thread's.
+                    Err(error @ Error::InvalidArgument(_)) => {
+                        let _ = done.send(Err(error));
+                    }
+                    result => {
+                        result?;
+                        due = false;
+                        let _ = done.send(Ok(()));
+                    }
+                }
+            }
+            if due {
+                if self.leap_seconds_read.elapsed() > LEAP_SECONDS_AGE {
+                    self.leap_seconds_read = Instant::now();
+                    self.publication.set_leap_seconds(LeapSeconds::load());
+                }
+                self.update(Cause::Interval)?;
+            }
+        }
+    }
+
+    /// Waits for the deadline, a step of the clock or a command; true at the deadline.
+    fn wait(&self, deadline: Instant) -> Result<bool, Error> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            let mut sources = [
+                PollFd::new(&self.alarm, PollFlags::IN),
+                PollFd::new(&self.shared.wake, PollFlags::IN),
+            ];
+            match rustix::event::poll(&mut sources, Some(&timeout)) {
+                Ok(0) => return Ok(true),
+                Ok(_) => {
+                    let mut wakes = [0_u8; 8];
+                    // Empty if it was the alarm.
+                    let _ = rustix::io::read(self.shared.wake.as_fd(), &mut wakes);
+                    return Ok(false);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::system("poll", None, errno)),
+            }
+        }
+    }
+
+    fn update(&mut self, cause: Cause) -> Result<(), Error> {
+        let fields = self.publication.step(cause)?;
+        // A page without time has nothing new to say at most wake-ups, and its sequence number is
+        // what watchers wait for.
+        if fields != self.page.writer.fields() {
+            self.page.writer.update(|page| *page = fields);
+            self.shared.updates.fetch_add(1, Ordering::Relaxed);
+        }
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let cpu_ns = cpu.tv_sec.unsigned_abs() * 1_000_000_000 + cpu.tv_nsec.unsigned_abs();
+        self.shared.cpu_time_ns.store(cpu_ns, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// This machine's own vmclock page, which tells when the machine itself was migrated: its counter
+/// then jumped, and the kernel's clock, which runs on it, jumped with it.
+pub(super) struct Device {
+    clock: VmClock,
+    last: Continuity,
+}
+
+impl Device {
+    pub(super) fn open(published: &Path) -> Option<Self> {
+        if published == Path::new(DEVICE_PATH) {
+            return None;
+        }
+        let mut clock = VmClock::open(Some(Path::new(DEVICE_PATH)), Options::default()).ok()?;
+        let last = clock.continuity().ok()?;
+        Some(Self { clock, last })
+    }
+
+    /// Whether marker and generation changed since the last call. A page that cannot be read now
+    /// tells it later.
+    fn changed(&mut self) -> (bool, bool) {
+        let Ok(now) = self.clock.continuity() else {
+            return (false, false);
+        };
+        let before = std::mem::replace(&mut self.last, now);
+        (
+            before.disruption_marker != now.disruption_marker,
+            before.vm_generation != now.vm_generation,
+        )
+    }
+}
+
+/// Locks what two threads share.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it guards is replaced whole, so a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

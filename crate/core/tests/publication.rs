@@ -1,0 +1,738 @@
+//! What a published page claims is true, on a machine whose truth is known.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected fails"
+)]
+#![allow(
+    unreachable_pub,
+    reason = "the virtual machine is a module of this test"
+)]
+
+mod virtual_machine;
+
+use std::sync::Arc;
+
+use virtual_machine::{Leap, Machine, Memory};
+use vmclock::publish::{Cause, Maintenance, Publication, PublishOptions, Shape};
+use vmclock::snapshot::{ClockStatus, LeapIndicator, RawFields};
+use vmclock::system_clock::LeapSeconds;
+use vmclock::{Error, Options, Reading, Timescale, VmClock, seqlock};
+
+const NS_PER_SEC: i128 = 1_000_000_000;
+const INTERVAL_NS: i128 = 250_000_000;
+/// Monday, 23 November 2026.
+const START_SEC: i128 = 1_795_392_000;
+
+/// A machine, its publication, and a reader of the page.
+struct Scene<'machine> {
+    machine: &'machine Machine,
+    publication: Publication<&'machine Machine, &'machine Machine>,
+    memory: Arc<Memory>,
+}
+
+impl<'machine> Scene<'machine> {
+    fn new(machine: &'machine Machine, options: PublishOptions) -> Self {
+        Self::taking_over(machine, options, None)
+    }
+
+    fn taking_over(
+        machine: &'machine Machine,
+        options: PublishOptions,
+        old: Option<RawFields>,
+    ) -> Self {
+        let publication = Publication::new(machine, machine, options, None, old).unwrap();
+        let mut scene = Self {
+            machine,
+            publication,
+            memory: Arc::new(Memory::default()),
+        };
+        scene.settle();
+        scene
+    }
+
+    fn settle(&mut self) {
+        self.step(Cause::Interval);
+        while !self.publication.is_settled() {
+            self.machine
+                .advance(self.publication.next_within().as_nanos().cast_signed());
+            self.step(Cause::Interval);
+        }
+    }
+
+    fn step(&mut self, cause: Cause) -> RawFields {
+        let fields = self.publication.step(cause).unwrap();
+        let (head, words) = fields.to_words();
+        seqlock::write(&*self.memory, head, &words);
+        fields
+    }
+
+    /// Updates for a while, as the publisher's thread does.
+    fn run(&mut self, seconds: i128) {
+        for _ in 0..seconds * NS_PER_SEC / INTERVAL_NS {
+            self.machine.advance(INTERVAL_NS);
+            self.step(Cause::Interval);
+        }
+    }
+
+    fn reader(&self, timescale: Timescale) -> VmClock<Memory, &'machine Machine> {
+        let options = Options {
+            timescale,
+            ..Options::default()
+        };
+        VmClock::new(Arc::clone(&self.memory), 0x1000, self.machine, options)
+    }
+
+    fn read(&self) -> Result<Reading, Error> {
+        self.reader(Timescale::Utc).read()
+    }
+
+    fn marker(&self) -> u64 {
+        self.publication.fields().disruption_marker
+    }
+
+    /// Reads, and holds the reading's interval against the truth. Returns the bound, if one was
+    /// stated.
+    fn check(&self, context: &str) -> Option<u64> {
+        let reading = self.read().unwrap();
+        let truth_ns = self.machine.truth_tai_ns_at_read() - 37 * NS_PER_SEC;
+        let (earliest, latest) = reading.earliest_ns.zip(reading.latest_ns)?;
+        assert!(
+            (i128::from(earliest)..=i128::from(latest)).contains(&truth_ns),
+            "{context}: the truth is {} ns from {}, and the bound {:?}",
+            truth_ns - i128::from(reading.epoch_ns),
+            reading.epoch_ns,
+            reading.max_error_ns
+        );
+        reading.max_error_ns
+    }
+}
+
+/// A daemon that keeps `maxerror` honest corrects the clock in all the ways there are.
+fn discipline_at_random(machine: &Machine) {
+    let mut state = machine.state.borrow_mut();
+    let uncertainty_us = state.random.range(5, 3000);
+    let correction_ns = state.synchronize(uncertainty_us);
+    state.discipline.tick_us = 10_000;
+    match state.random.range(0, 3) {
+        0 => state.discipline.offset_ns = correction_ns,
+        1 => state.discipline.single_shot_ns = correction_ns,
+        2 => {
+            // By frequency, as chrony does: `maxerror` must cover what is not slewed.
+            let share = i64::from(state.discipline.maxerror_us < 1_000_000);
+            let left_us = correction_ns.unsigned_abs().div_ceil(1000);
+            state.discipline.maxerror_us += left_us;
+            state.discipline.tick_us += correction_ns.signum() * share;
+        }
+        _ => {
+            let left_us = correction_ns.unsigned_abs().div_ceil(1000);
+            state.discipline.maxerror_us += left_us;
+        }
+    }
+    let residual_ppb = state.random.range(-2_000, 2_000);
+    let frequency_ppb = residual_ppb - state.oscillator_ppb;
+    if state.random.chance(2) {
+        state.set_frequency_ppb(frequency_ppb);
+    }
+}
+
+#[test]
+fn the_truth_lies_within_every_bound_that_an_honest_kernel_allows() {
+    for seed in 0..24 {
+        let machine = Machine::new(seed, START_SEC);
+        machine.state.borrow_mut().discipline.tai_minus_utc_sec =
+            if seed % 2 == 0 { 37 } else { 0 };
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        assert_eq!(scene.check("unsynchronized"), None);
+        let (mut readings, mut bounded, mut narrow) = (0, 0, 0);
+        for second in 0..3_000 {
+            if second % 32 == 1 {
+                discipline_at_random(&machine);
+            }
+            for _ in 0..4 {
+                let early_ns = machine.state.borrow_mut().random.range(0, 249_000_000);
+                machine.advance(early_ns.into());
+                let context = format!("seed {seed}, second {second}");
+                for _ in 0..2 {
+                    if let Some(bound_ns) = scene.check(&context) {
+                        bounded += 1;
+                        narrow += u32::from(bound_ns < 100_000_000);
+                    }
+                    readings += 1;
+                }
+                machine.advance(INTERVAL_NS - i128::from(early_ns));
+                scene.check(&context);
+                scene.step(Cause::Interval);
+                // Now and then the publisher is not let run, or dead: its last page must stay true.
+                if machine.state.borrow_mut().random.chance(500) {
+                    for _ in 0..60 {
+                        machine.advance(5 * NS_PER_SEC);
+                        scene.check(&format!("{context}, stalled"));
+                    }
+                    discipline_at_random(&machine);
+                    scene.step(Cause::Interval);
+                }
+                // The oscillator wanders with the temperature.
+                let mut state = machine.state.borrow_mut();
+                let change_ppb = state.random.range(-20, 20);
+                state.oscillator_ppb += change_ppb;
+            }
+        }
+        // A bound that is never stated, or useless, would be true as well.
+        assert!(bounded * 10 > readings * 9, "{bounded} of {readings}");
+        assert!(narrow == bounded, "{narrow} of {bounded}");
+    }
+}
+
+#[test]
+fn with_a_stated_error_of_0_the_bound_still_covers_what_reading_the_clock_adds() {
+    for seed in 0..24 {
+        let machine = Machine::new(seed, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        // No bracket is narrow on this machine.
+        machine.state.borrow_mut().interrupted_one_in = 2;
+        let options = PublishOptions {
+            stated_max_error_ns: Some(0),
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, options);
+        for second in 0..300 {
+            let context = format!("seed {seed}, second {second}");
+            let bound_ns = scene.check(&context);
+            assert!(
+                bound_ns.is_some_and(|ns| ns < 20_000_000),
+                "{context}: {bound_ns:?}"
+            );
+            scene.run(1);
+            assert!(scene.check(&context).is_some());
+        }
+    }
+}
+
+#[test]
+fn a_long_baseline_leaves_little_but_the_allowance_for_wander() {
+    let machine = Machine::new(1, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    let growth_ppb = |scene: &Scene<'_>| {
+        let fields = scene.publication.fields();
+        u128::from(fields.counter_period_maxerror_rate_frac_sec) * 1_000_000_000
+            / u128::from(fields.counter_period_frac_sec)
+    };
+    assert!(growth_ppb(&scene) >= 600_000, "{}", growth_ppb(&scene));
+    for _ in 0..60 {
+        scene.run(16);
+        machine.state.borrow_mut().synchronize(100);
+    }
+    assert!(
+        (15_000..30_000).contains(&growth_ppb(&scene)),
+        "{}",
+        growth_ppb(&scene)
+    );
+    // A change of frequency begins it anew.
+    machine.state.borrow_mut().set_frequency_ppb(10_000);
+    scene.run(1);
+    assert!(growth_ppb(&scene) >= 600_000, "{}", growth_ppb(&scene));
+}
+
+#[test]
+fn a_maxerror_that_was_reset_to_0_is_no_bound_until_the_operator_states_one() {
+    let machine = Machine::new(2, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(10);
+    assert!(scene.check("honest").is_some());
+    // As systemd-timesyncd does, with 40 ms still to slew.
+    let zero = |machine: &Machine| {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.maxerror_us = 0;
+        state.discipline.esterror_us = 0;
+    };
+    zero(&machine);
+    scene.step(Cause::Interval);
+    let reading = scene.read().unwrap();
+    assert_eq!(reading.max_error_ns, None);
+    assert_eq!(reading.est_error_ns, None);
+    assert_eq!(reading.status, ClockStatus::Synchronized);
+    // And never again, whatever it grows to.
+    scene.run(100);
+    assert_eq!(scene.check("zeroed"), None);
+    machine.state.borrow_mut().discipline.maxerror_us = 1234;
+    scene.run(1);
+    assert_eq!(scene.check("zeroed once"), None);
+
+    let stated = PublishOptions {
+        stated_max_error_ns: Some(50_000_000),
+        ..PublishOptions::default()
+    };
+    let scene = Scene::new(&machine, stated);
+    assert!(scene.check("stated").is_some_and(|ns| ns >= 50_000_000));
+}
+
+#[test]
+fn a_maxerror_that_was_counted_up_from_0_unseen_is_no_bound() {
+    let machine = Machine::new(3, START_SEC);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.synchronize(100);
+        state.discipline.maxerror_us = 0;
+        // It was reset just before the kernel added to it, and nobody looked in between.
+        state.advance(1_500_000_000);
+        assert!(state.discipline.maxerror_us > 0);
+    }
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(20);
+    assert_eq!(scene.check("counted up"), None);
+    machine.state.borrow_mut().synchronize(100);
+    machine.state.borrow_mut().discipline.maxerror_us = 1234;
+    scene.run(1);
+    assert!(scene.check("a measured one").is_some());
+}
+
+#[test]
+fn an_unsynchronized_clock_is_free_running_without_a_bound_unless_the_operator_states_one() {
+    let machine = Machine::new(4, START_SEC);
+    let scene = Scene::new(&machine, PublishOptions::default());
+    let reading = scene.read().unwrap();
+    assert_eq!(reading.status, ClockStatus::FreeRunning);
+    assert_eq!(reading.max_error_ns, None);
+
+    // Nor does a small figure mean anything that the kernel itself disowns.
+    machine.state.borrow_mut().discipline.maxerror_us = 1234;
+    let scene = Scene::new(&machine, PublishOptions::default());
+    assert_eq!(scene.check("disowned"), None);
+
+    let stated = PublishOptions {
+        stated_max_error_ns: Some(5_000_000),
+        ..PublishOptions::default()
+    };
+    let mut scene = Scene::new(&machine, stated);
+    scene.run(30);
+    let reading = scene.read().unwrap();
+    assert_eq!(reading.status, ClockStatus::Synchronized);
+    assert!((5_000_000..5_100_000).contains(&reading.max_error_ns.unwrap()));
+}
+
+#[test]
+fn a_step_is_published_at_once_and_leaves_the_marker_alone() {
+    for step_ns in [
+        -3_600 * 1_000_000_000,
+        -50_000_000,
+        3_000_000,
+        86_400 * 1_000_000_000,
+    ] {
+        let machine = Machine::new(5, START_SEC);
+        machine.state.borrow_mut().synchronize(100);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        let marker = scene.marker();
+        let before = scene.read().unwrap();
+        machine.state.borrow_mut().step(step_ns);
+        scene.step(Cause::ClockStep);
+        let after = scene.read().unwrap();
+        let moved_ns = after.epoch_ns - before.epoch_ns - step_ns;
+        assert!((0..1_000_000).contains(&moved_ns), "{step_ns}: {moved_ns}");
+        assert_eq!(after.status, ClockStatus::FreeRunning);
+        assert_eq!(after.max_error_ns, None);
+        scene.run(2);
+        assert_eq!(scene.marker(), marker, "{step_ns}");
+        // Back, unnoticed by the alarm, and measured again.
+        machine.state.borrow_mut().step(-step_ns);
+        machine.state.borrow_mut().synchronize(100);
+        for _ in 0..100 {
+            scene.run(1);
+            assert!(scene.check("after the step").is_some());
+        }
+        assert_eq!(scene.marker(), marker, "{step_ns}");
+    }
+}
+
+#[test]
+fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
+    let machine = Machine::new(14, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(600);
+    machine.state.borrow_mut().synchronize(100);
+    scene.run(1);
+    let rate_error = |scene: &Scene<'_>| {
+        scene
+            .publication
+            .fields()
+            .counter_period_maxerror_rate_frac_sec
+    };
+    let before = rate_error(&scene);
+    machine.advance(INTERVAL_NS);
+    scene.step(Cause::ClockStep);
+    assert!(rate_error(&scene) > 10 * before);
+}
+
+#[test]
+fn the_rate_that_a_clock_had_when_it_was_measured_is_not_mistaken_for_the_counters() {
+    // A slew by tick or by the phase-locked loop ends together with a step, and the publisher dies.
+    for by_tick in [true, false] {
+        let machine = Machine::new(15, START_SEC);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        let end_of_slew = |machine: &Machine| {
+            let mut state = machine.state.borrow_mut();
+            let left_ns = state.error_ns();
+            state.step(-left_ns);
+            state.synchronize(100);
+            state.discipline.tick_us = 10_000;
+        };
+        end_of_slew(&machine);
+        machine.state.borrow_mut().step(-400_000_000);
+        machine.state.borrow_mut().synchronize(400_000);
+        if by_tick {
+            machine.state.borrow_mut().discipline.tick_us = 10_900;
+        } else {
+            machine.state.borrow_mut().discipline.offset_ns = 400_000_000;
+        }
+        scene.step(Cause::ClockStep);
+        scene.run(1);
+        end_of_slew(&machine);
+        scene.step(Cause::ClockStep);
+        for second in 0..100 {
+            machine.advance(NS_PER_SEC);
+            let context = format!("by tick {by_tick}, {second} s after the last update");
+            assert!(scene.check(&context).is_some(), "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_suspend_changes_the_marker_and_takes_the_bound_back_until_the_clock_is_measured_again() {
+    for shape in [Shape::Time, Shape::Marker, Shape::MarkerAndGeneration] {
+        let machine = Machine::new(6, START_SEC);
+        machine.state.borrow_mut().synchronize(100);
+        let options = PublishOptions {
+            shape,
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, options);
+        scene.run(30);
+        let marker = scene.marker();
+        machine
+            .state
+            .borrow_mut()
+            .suspend(3600 * NS_PER_SEC, 400_000_000);
+        scene.settle();
+        assert_ne!(scene.marker(), marker, "{shape:?}");
+        if shape != Shape::Time {
+            continue;
+        }
+        assert_eq!(scene.check("woken"), None);
+        assert_eq!(scene.read().unwrap().status, ClockStatus::FreeRunning);
+        scene.run(60);
+        assert_eq!(scene.check("woken"), None);
+        let correction_ns = machine.state.borrow_mut().synchronize(100);
+        machine.state.borrow_mut().discipline.offset_ns = correction_ns;
+        for _ in 0..100 {
+            scene.run(1);
+            assert!(scene.check("measured again").is_some());
+        }
+    }
+}
+
+#[test]
+fn a_counter_that_jumps_changes_the_marker_and_is_measured_again_before_it_is_used() {
+    // Reset to nothing; an hour ahead; 2 ms back and ahead.
+    for ticks in [-(1 << 43), 3600 * 2_900_000_000, -5_800_000, 5_800_000] {
+        let machine = Machine::new(7, START_SEC);
+        machine.state.borrow_mut().move_counter(1 << 44);
+        machine.state.borrow_mut().synchronize(100);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        let marker = scene.marker();
+        machine.state.borrow_mut().move_counter(ticks);
+        machine.advance(1000);
+        scene.step(Cause::Interval);
+        assert_ne!(scene.marker(), marker, "{ticks}");
+        assert!(
+            matches!(scene.read(), Err(Error::Unsynchronized { .. })),
+            "{ticks}"
+        );
+        scene.settle();
+        machine.state.borrow_mut().synchronize(100);
+        for _ in 0..100 {
+            scene.run(1);
+            scene.check("after the jump");
+        }
+    }
+}
+
+#[test]
+fn a_counter_that_is_reset_before_it_was_measured_is_measured_from_there() {
+    let machine = Machine::new(13, START_SEC);
+    machine.state.borrow_mut().move_counter(1 << 44);
+    let options = PublishOptions::default();
+    let mut publication = Publication::new(&machine, &machine, options, None, None).unwrap();
+    let before = publication.step(Cause::Interval).unwrap();
+    machine.state.borrow_mut().move_counter(-(1 << 43));
+    machine.advance(10_000_000);
+    let after = publication.step(Cause::Interval).unwrap();
+    assert_ne!(before.disruption_marker, after.disruption_marker);
+    assert!(!publication.is_settled());
+    machine.advance(10_000_000);
+    publication.step(Cause::Interval).unwrap();
+    assert!(publication.is_settled());
+}
+
+#[test]
+fn an_operators_disruption_changes_the_marker_and_the_time_goes_on() {
+    let machine = Machine::new(8, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(30);
+    let (marker, generation) = (
+        scene.marker(),
+        scene.publication.fields().vm_generation_counter,
+    );
+    scene.step(Cause::Disrupt);
+    assert_eq!(scene.marker(), marker + 1);
+    assert!(scene.check("disrupted").is_some());
+    let fields = scene.step(Cause::BumpGeneration);
+    assert_eq!(fields.vm_generation_counter, generation + 1);
+    let flags = |maintenance: Maintenance, scene: &mut Scene<'_>| {
+        (scene.step(Cause::Maintenance(maintenance)).flags >> 1) & 3
+    };
+    assert_eq!(flags(Maintenance::Soon, &mut scene), 1);
+    assert_eq!(flags(Maintenance::Imminent, &mut scene), 3);
+    assert_eq!(flags(Maintenance::None, &mut scene), 0);
+    scene.step(Cause::Close);
+    assert!(matches!(
+        scene.read(),
+        Err(Error::Unsynchronized {
+            status: ClockStatus::Unreliable
+        })
+    ));
+}
+
+#[test]
+fn pages_without_time_look_like_their_hypervisors() {
+    let machine = Machine::new(9, START_SEC);
+    let shaped = |shape| PublishOptions {
+        shape,
+        ..PublishOptions::default()
+    };
+    let mut scene = Scene::new(&machine, shaped(Shape::Marker));
+    let fields = *scene.publication.fields();
+    assert_eq!(
+        (fields.counter_id, fields.clock_status, fields.flags),
+        (0xff, 0, 0)
+    );
+    assert_eq!(fields.time_sec, 0);
+    assert!(matches!(scene.read(), Err(Error::NoTime { .. })));
+    assert!(matches!(
+        scene.publication.step(Cause::BumpGeneration),
+        Err(Error::InvalidArgument(_))
+    ));
+    scene.run(10);
+    assert_eq!(*scene.publication.fields(), fields);
+    let scene = Scene::new(&machine, shaped(Shape::MarkerAndGeneration));
+    let fields = scene.publication.fields();
+    assert_eq!(
+        (fields.counter_id, fields.clock_status, fields.flags),
+        (0xff, 0, 0x300)
+    );
+}
+
+/// Where TAI - UTC comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Source {
+    Kernel,
+    List,
+    Operator,
+    Nobody,
+}
+
+fn leap_list(edge_sec: i128, after_sec: i16) -> LeapSeconds {
+    let ntp = |sec: i128| sec + 2_208_988_800;
+    let text = format!(
+        "# a list\n#@ {}\n3692217600 37 # 2017\n{} {after_sec} # now\n",
+        ntp(edge_sec + 86_400 * 100),
+        ntp(edge_sec)
+    );
+    LeapSeconds::parse(&text).unwrap()
+}
+
+#[test]
+fn leap_seconds_are_told_before_during_and_after_whoever_knows_the_offset() {
+    const SOURCES: [Source; 4] = [
+        Source::Kernel,
+        Source::List,
+        Source::Operator,
+        Source::Nobody,
+    ];
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    for (inserted, source) in SOURCES.iter().flat_map(|s| [(true, *s), (false, *s)]) {
+        let context = format!("inserted {inserted}, {source:?}");
+        let change = if inserted { 1 } else { -1 };
+        let machine = Machine::new(10, EDGE_SEC - 60);
+        let options = PublishOptions {
+            tai_minus_utc_sec: (source == Source::Operator).then_some(37),
+            ..PublishOptions::default()
+        };
+        {
+            let mut state = machine.state.borrow_mut();
+            state.oscillator_ppb = 0;
+            state.synchronize(100);
+            state.leap = Some(Leap {
+                inserted,
+                edge_sec: EDGE_SEC,
+            });
+            state.announced = true;
+            state.discipline.tai_minus_utc_sec = if source == Source::Kernel { 37 } else { 0 };
+        }
+        let list = (source == Source::List).then(|| leap_list(EDGE_SEC, 37 + change));
+        let mut scene = Scene::new(&machine, options);
+        scene.publication.set_leap_seconds(list);
+        let marker = scene.marker();
+        let mut seen = Vec::new();
+        // Past the edge by a minute, in steps that fall on every part of a second, the moment
+        // between the leap and the vDSO's following it included.
+        for _ in 0..1_600 {
+            let to_leap_ns = machine.state.borrow().truth_tai_ns()
+                - (EDGE_SEC + 37 - i128::from(!inserted)) * NS_PER_SEC;
+            let is_near = (-100_000_000..20_000_000).contains(&to_leap_ns);
+            machine.advance(if is_near { 1_001_237 } else { 97_001_237 });
+            scene.step(Cause::Interval);
+            for wait_ns in [0, if is_near { 0 } else { 50_000_000 }] {
+                machine.advance(wait_ns);
+                let mut utc = scene.reader(Timescale::Utc);
+                let reading = utc.read().unwrap();
+                let truth_ns = machine.truth_tai_ns_at_read();
+                // What a clock shows that repeats the last second, or leaves it out.
+                let leap_ns = (EDGE_SEC + 37 - i128::from(!inserted)) * NS_PER_SEC;
+                let leapt = truth_ns >= leap_ns;
+                let utc_ns =
+                    truth_ns - (37 + i128::from(if leapt { change } else { 0 })) * NS_PER_SEC;
+                let joint_ns = (truth_ns - leap_ns).abs();
+                if joint_ns > 10_000_000 && (joint_ns - NS_PER_SEC).abs() > 10_000_000 {
+                    let off_ns = (i128::from(reading.epoch_ns) - utc_ns).abs();
+                    assert!(
+                        off_ns < 1_000_000,
+                        "{context}: {off_ns} at {}",
+                        truth_ns - leap_ns
+                    );
+                    let in_leap = inserted && leapt && joint_ns < NS_PER_SEC;
+                    assert_eq!(reading.leap_second, in_leap, "{context}");
+                }
+                let (earliest, latest) = reading.earliest_ns.zip(reading.latest_ns).unwrap();
+                assert!(
+                    (i128::from(earliest)..=i128::from(latest)).contains(&utc_ns),
+                    "{context}: {utc_ns} is not within {earliest} to {latest}"
+                );
+                let tai = scene.reader(Timescale::Tai).read();
+                if source == Source::Nobody {
+                    assert!(matches!(tai, Err(Error::NoTaiOffset { .. })), "{context}");
+                } else {
+                    let tai_ns = i128::from(tai.unwrap().epoch_ns);
+                    let off_ns = (tai_ns - machine.truth_tai_ns_at_read()).abs();
+                    assert!(off_ns < 1_000_000, "{context}: {off_ns}");
+                }
+                let leap = scene
+                    .reader(Timescale::Utc)
+                    .snapshot()
+                    .unwrap()
+                    .leap_indicator();
+                if seen.last() != leap.as_ref() {
+                    seen.extend(leap);
+                }
+            }
+        }
+        let expected = if inserted {
+            vec![
+                LeapIndicator::PrePositive,
+                LeapIndicator::Positive,
+                LeapIndicator::PostPositive,
+            ]
+        } else {
+            vec![LeapIndicator::PreNegative, LeapIndicator::PostNegative]
+        };
+        assert_eq!(seen, expected, "{context}");
+        assert_eq!(scene.marker(), marker, "{context}");
+        // The daemon takes its flag back, and it is told until the 15th.
+        {
+            let mut state = machine.state.borrow_mut();
+            state.announced = false;
+            state.leap = None;
+            state.tai_minus_utc_sec += i128::from(change);
+        }
+        scene.run(2);
+        let told = *expected.last().unwrap();
+        let leap = |scene: &Scene<'_>| {
+            scene
+                .reader(Timescale::Utc)
+                .snapshot()
+                .unwrap()
+                .leap_indicator()
+        };
+        assert_eq!(leap(&scene), Some(told), "{context}");
+        machine.advance(12 * 86_400 * NS_PER_SEC);
+        scene.step(Cause::Interval);
+        assert_eq!(leap(&scene), Some(told), "{context}");
+        // Another publisher that takes over remembers it too.
+        let options = PublishOptions::default();
+        let heir = Scene::taking_over(&machine, options, Some(*scene.publication.fields()));
+        assert_eq!(leap(&heir), Some(told), "{context}");
+        machine.advance(2 * 86_400 * NS_PER_SEC);
+        scene.step(Cause::Interval);
+        assert_eq!(leap(&scene), Some(LeapIndicator::None), "{context}");
+    }
+}
+
+#[test]
+fn a_page_that_is_taken_over_keeps_its_marker_if_and_only_if_it_agrees_with_the_present() {
+    for synchronized in [true, false] {
+        let machine = Machine::new(11, START_SEC);
+        if synchronized {
+            machine.state.borrow_mut().synchronize(100);
+        }
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        scene.step(Cause::Close);
+        let old = *scene.publication.fields();
+        let taken = || {
+            let heir = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
+            heir.check("taken over");
+            let fields = heir.publication.fields();
+            assert_eq!(fields.vm_generation_counter, old.vm_generation_counter);
+            fields.disruption_marker
+        };
+        machine.advance(600 * NS_PER_SEC);
+        assert_eq!(taken(), old.disruption_marker, "{synchronized}");
+        machine.state.borrow_mut().move_counter(2_900_000_000 * 60);
+        assert_eq!(taken(), old.disruption_marker + 1, "{synchronized}");
+        machine
+            .state
+            .borrow_mut()
+            .move_counter(-2_900_000_000 * 3600);
+        assert_eq!(taken(), old.disruption_marker + 1, "{synchronized}");
+    }
+}
+
+#[test]
+fn options_outside_their_range_are_refused() {
+    let machine = Machine::new(12, START_SEC);
+    let with = |change: fn(&mut PublishOptions)| {
+        let mut options = PublishOptions::default();
+        change(&mut options);
+        Publication::new(&machine, &machine, options, None, None).err()
+    };
+    assert!(with(|_| {}).is_none());
+    let refused: [fn(&mut PublishOptions); 6] = [
+        |options| options.interval = std::time::Duration::from_millis(99),
+        |options| options.interval = std::time::Duration::from_millis(1001),
+        |options| options.tai_minus_utc_sec = Some(0),
+        |options| options.tai_minus_utc_sec = Some(-37),
+        |options| options.mode = 0o666,
+        |options| options.mode = 0o4644,
+    ];
+    for change in refused {
+        assert!(matches!(with(change), Some(Error::InvalidArgument(_))));
+    }
+}

@@ -1,0 +1,437 @@
+//! Publishing on this machine: files, locks, readers that have the page mapped, and its real clock.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected fails"
+)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode};
+use rustix::time::{ClockId, clock_gettime};
+use tempfile::TempDir;
+use vmclock::publish::{Maintenance, PublishOptions, Publisher, Shape};
+use vmclock::snapshot::{ClockStatus, RawFields};
+use vmclock::system_clock::{KernelClock, LeapSeconds, StepAlarm, SystemClock};
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
+use vmclock::{Error, Options, VmClock};
+
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    (folder, path)
+}
+
+/// The tests are about publishing, not about the counter of the machine that they run on.
+fn options() -> PublishOptions {
+    PublishOptions {
+        accept_counter: true,
+        ..PublishOptions::default()
+    }
+}
+
+fn open(path: &Path) -> VmClock {
+    VmClock::open(Some(path), Options::default()).unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn realtime_ns() -> i128 {
+    let now = clock_gettime(ClockId::Realtime);
+    i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
+}
+
+#[test]
+fn the_first_page_that_stands_has_time() {
+    let (_folder, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    let mut clock = open(&path);
+    let before = realtime_ns();
+    let now = i128::from(clock.now_ns().unwrap());
+    let after = realtime_ns();
+    assert!((before - 1_000_000..after + 1_000_000).contains(&now));
+    assert!(publisher.updates() >= 1);
+    assert_eq!(publisher.failure(), None);
+    assert_eq!(publisher.path(), path);
+    publisher.close().unwrap();
+}
+
+#[test]
+fn with_a_stated_error_of_0_the_system_clock_lies_within_bracket_and_bound() {
+    let (_folder, path) = place();
+    let options = PublishOptions {
+        stated_max_error_ns: Some(0),
+        interval: PublishOptions::INTERVAL_MIN,
+        ..options()
+    };
+    let publisher = Publisher::create(&path, options).unwrap();
+    let mut clock = open(&path);
+    assert_eq!(clock.read().unwrap().status, ClockStatus::Synchronized);
+    // Through the first baseline and some updates after it.
+    while publisher.updates() < 5 {
+        let before = realtime_ns();
+        let reading = clock.read().unwrap();
+        let after = realtime_ns();
+        let earliest = i128::from(reading.earliest_ns.unwrap());
+        let latest = i128::from(reading.latest_ns.unwrap());
+        assert!(
+            earliest <= after && before <= latest,
+            "CLOCK_REALTIME {before} to {after}, page {earliest} to {latest}"
+        );
+    }
+    publisher.close().unwrap();
+}
+
+#[test]
+fn a_closed_page_is_unreliable_and_the_only_file_left_behind() {
+    let (folder, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    assert_eq!(names(folder.path()), ["page", "page.lock"]);
+    let mut mapped = open(&path);
+    mapped.now_ns().unwrap();
+    publisher.close().unwrap();
+    publisher.close().unwrap();
+    for clock in [&mut mapped, &mut open(&path)] {
+        assert!(matches!(
+            clock.now_ns(),
+            Err(Error::Unsynchronized {
+                status: ClockStatus::Unreliable
+            })
+        ));
+    }
+    assert_eq!(names(folder.path()), ["page"]);
+    for refused in [
+        publisher.disrupt(),
+        publisher.bump_generation(),
+        publisher.set_maintenance(Maintenance::Soon),
+    ] {
+        assert_eq!(refused.unwrap_err().code(), "ERR_VMCLOCK_CLOSED");
+    }
+}
+
+#[test]
+fn dropping_a_publisher_closes_it() {
+    let (folder, path) = place();
+    drop(Publisher::create(&path, options()).unwrap());
+    assert_eq!(names(folder.path()), ["page"]);
+    assert!(open(&path).now_ns().is_err());
+}
+
+#[test]
+fn a_page_has_one_live_publisher_even_within_one_process() {
+    let (folder, path) = place();
+    let first = Publisher::create(&path, options()).unwrap();
+    let lock = folder.path().join("page.lock");
+    for _ in 0..3 {
+        let second = Publisher::create(&path, options());
+        assert!(matches!(second, Err(Error::Busy { .. })), "{second:?}");
+    }
+    // The first is unharmed, and so is its lock.
+    assert!(lock.exists());
+    first.disrupt().unwrap();
+    open(&path).now_ns().unwrap();
+    first.close().unwrap();
+    // A lock that another open file holds, as another process's would be.
+    let other = fs::File::create(&lock).unwrap();
+    rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(matches!(
+        Publisher::create(&path, options()),
+        Err(Error::Busy { .. })
+    ));
+    drop(other);
+    // One that a killed process left behind is free to take.
+    Publisher::create(&path, options()).unwrap();
+}
+
+#[test]
+fn modes_are_as_asked_whatever_the_umask() {
+    let (folder, path) = place();
+    let old = rustix::process::umask(Mode::from_raw_mode(0o077));
+    let publisher = Publisher::create(&path, options());
+    rustix::process::umask(old);
+    let publisher = publisher.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!(mode(&path), 0o644);
+    assert_eq!(mode(&folder.path().join("page.lock")), 0o600);
+    drop(publisher);
+    let private = PublishOptions {
+        mode: 0o600,
+        ..options()
+    };
+    let _taken_over = Publisher::create(&path, private).unwrap();
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn readers_who_have_the_page_mapped_carry_on_through_close_and_takeover() {
+    let (_folder, path) = place();
+    let first = Publisher::create(&path, options()).unwrap();
+    let inode = fs::metadata(&path).unwrap().ino();
+    let mut clock = open(&path);
+    let token = clock.continuity().unwrap();
+    let before = clock.snapshot().unwrap();
+    first.close().unwrap();
+    assert!(clock.now_ns().is_err());
+    let second = Publisher::create(&path, options()).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    clock.now_ns().unwrap();
+    assert!(clock.is_continuous(&token).unwrap());
+    let after = clock.snapshot().unwrap();
+    assert!(after.seq_count > before.seq_count && after.seq_count.is_multiple_of(2));
+    second.disrupt().unwrap();
+    assert!(!clock.is_continuous(&token).unwrap());
+}
+
+#[test]
+fn an_update_that_a_dead_publisher_left_unfinished_is_taken_over_with_another_marker() {
+    let (_folder, path) = place();
+    Publisher::create(&path, options())
+        .unwrap()
+        .close()
+        .unwrap();
+    let mut dead = PageWriter::open(&path, 0).unwrap();
+    dead.begin();
+    let (seq, marker) = (dead.seq_count(), dead.fields().disruption_marker);
+    assert_eq!(seq % 2, 1);
+    drop(dead);
+    let _publisher = Publisher::create(&path, options()).unwrap();
+    let now = open(&path).snapshot().unwrap();
+    assert_eq!(now.seq_count, seq + 1);
+    assert_ne!(now.raw.disruption_marker, marker);
+}
+
+#[test]
+fn a_page_whose_time_the_present_contradicts_is_taken_over_with_another_marker() {
+    let (_folder, path) = place();
+    Publisher::create(&path, options())
+        .unwrap()
+        .close()
+        .unwrap();
+    let mut writer = PageWriter::open(&path, 0).unwrap();
+    let marker = writer.fields().disruption_marker;
+    writer.update(|fields| fields.time_sec -= 60);
+    let _publisher = Publisher::create(&path, options()).unwrap();
+    let now = open(&path).snapshot().unwrap();
+    assert_ne!(now.raw.disruption_marker, marker);
+}
+
+#[test]
+fn commands_have_taken_effect_when_they_return() {
+    let (_folder, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    let mut clock = open(&path);
+    for _ in 0..20 {
+        let before = clock.snapshot().unwrap();
+        publisher.disrupt().unwrap();
+        publisher.bump_generation().unwrap();
+        publisher.set_maintenance(Maintenance::Imminent).unwrap();
+        let after = clock.snapshot().unwrap();
+        assert_eq!(
+            after.raw.disruption_marker,
+            before.raw.disruption_marker + 1
+        );
+        assert_eq!(
+            after.vm_generation().unwrap(),
+            before.vm_generation().unwrap() + 1
+        );
+        assert!(after.is_disruption_imminent());
+        publisher.set_maintenance(Maintenance::None).unwrap();
+        assert!(!clock.snapshot().unwrap().is_disruption_imminent());
+        clock.now_ns().unwrap();
+    }
+}
+
+#[test]
+fn a_marker_page_refuses_a_generation_and_goes_on() {
+    let (_folder, path) = place();
+    let options = PublishOptions {
+        shape: Shape::Marker,
+        ..PublishOptions::default()
+    };
+    let publisher = Publisher::create(&path, options).unwrap();
+    let refused = publisher.bump_generation().unwrap_err();
+    assert_eq!(refused.code(), "ERR_VMCLOCK_INVALID_ARGUMENT");
+    publisher.disrupt().unwrap();
+    assert!(!open(&path).has_time().unwrap());
+}
+
+#[test]
+fn what_is_not_a_page_is_never_replaced_or_written() {
+    let (folder, path) = place();
+    let code = || Publisher::create(&path, options()).unwrap_err().code();
+    fs::write(&path, "precious").unwrap();
+    assert_eq!(code(), "ERR_VMCLOCK_BAD_MAGIC");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    fs::remove_file(&path).unwrap();
+    let target = folder.path().join("target");
+    fs::write(&target, "precious").unwrap();
+    symlink(&target, &path).unwrap();
+    assert_eq!(code(), "ERR_VMCLOCK_UNTRUSTED");
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(code(), "ERR_VMCLOCK_UNTRUSTED");
+    fs::remove_dir(&path).unwrap();
+    assert_eq!(names(folder.path()), ["target"]);
+    let nowhere = folder.path().join("missing").join("page");
+    let missing = Publisher::create(&nowhere, options()).unwrap_err();
+    assert_eq!(missing.code(), "ERR_VMCLOCK_NOT_FOUND");
+    assert!(missing.to_string().contains("mkdir -p"), "{missing}");
+    // Worth nothing to anybody: replaced whole.
+    fs::write(&path, "").unwrap();
+    Publisher::create(&path, options()).unwrap();
+    open(&path);
+}
+
+#[test]
+fn a_page_that_others_may_write_is_replaced_not_taken_over() {
+    let (_folder, path) = place();
+    Publisher::create(&path, options())
+        .unwrap()
+        .close()
+        .unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let inode = fs::metadata(&path).unwrap().ino();
+    let old = fs::File::open(&path).unwrap();
+    let _publisher = Publisher::create(&path, options()).unwrap();
+    assert_ne!(fs::metadata(&path).unwrap().ino(), inode);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+    // The old file is whole for those who have it.
+    assert_eq!(old.metadata().unwrap().len(), 4096);
+}
+
+#[test]
+fn a_writer_leaves_every_byte_as_it_is_until_told() {
+    let (_folder, path) = place();
+    let fields = RawFields {
+        disruption_marker: 7,
+        ..blank()
+    };
+    let layout = PageLayout {
+        file_bytes: 3 * 4096,
+        page_offset: 4096 - 0x38,
+        mode: 0o640,
+    };
+    let header = PageHeader::default();
+    let mut writer = PageWriter::create(&path, &layout, header, &fields).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+    let before = fs::read(&path).unwrap();
+    let opened = PageWriter::open(&path, layout.page_offset).unwrap();
+    assert_eq!((opened.fields(), opened.header()), (fields, header));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    writer.update(|fields| fields.disruption_marker = 8);
+    assert_eq!(writer.seq_count(), 2);
+    let after = fs::read(&path).unwrap();
+    let start = usize::try_from(layout.page_offset).unwrap();
+    let changed: Vec<_> = (0..before.len())
+        .filter(|at| before[*at] != after[*at])
+        .collect();
+    assert_eq!(changed, [start + 0x0c, start + 0x10]);
+    writer.begin();
+    assert_eq!(writer.seq_count(), 3);
+    writer.begin();
+    assert_eq!(writer.seq_count(), 3);
+    writer.end();
+    assert_eq!(writer.seq_count(), 4);
+    writer.store_unguarded(PageHeader { magic: 1, size: 2 }, &fields, 99);
+    assert_eq!((writer.seq_count(), writer.header().magic), (99, 1));
+}
+
+#[test]
+fn a_writer_refuses_files_that_cannot_hold_a_page() {
+    let (folder, path) = place();
+    let create = |file_bytes, page_offset| {
+        let layout = PageLayout {
+            file_bytes,
+            page_offset,
+            ..PageLayout::default()
+        };
+        PageWriter::create(&path, &layout, PageHeader::default(), &blank()).err()
+    };
+    for (bytes, offset) in [
+        (0, 0),
+        (4096, 4),
+        (4096, 4096),
+        (4096, 4096 - 0x68),
+        (4096, u64::MAX - 7),
+    ] {
+        let refused = create(bytes, offset).unwrap();
+        assert_eq!(
+            refused.code(),
+            "ERR_VMCLOCK_INVALID_ARGUMENT",
+            "{bytes} {offset}"
+        );
+    }
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+    assert!(create(0x20, 0).is_none());
+    assert!(create(4096, 4096 - 0x70).is_none());
+    assert!(PageWriter::open(&path, 0).is_ok());
+    assert_eq!(
+        PageWriter::open(&path, 4096).unwrap_err().code(),
+        "ERR_VMCLOCK_TOO_SMALL"
+    );
+    assert_eq!(
+        PageWriter::open(folder.path(), 0).unwrap_err().code(),
+        "ERR_VMCLOCK_UNTRUSTED"
+    );
+    let missing = folder.path().join("missing");
+    assert_eq!(
+        PageWriter::open(&missing, 0).unwrap_err().code(),
+        "ERR_VMCLOCK_NOT_FOUND"
+    );
+    // A folder under the name: nothing is left beside it.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("kept"), "").unwrap();
+    assert_eq!(create(4096, 0).unwrap().code(), "ERR_VMCLOCK_UNTRUSTED");
+    assert_eq!(names(folder.path()), ["page"]);
+}
+
+#[test]
+fn the_kernels_clocks_answer() {
+    let discipline = KernelClock.discipline().unwrap();
+    assert!(discipline.maxerror_us <= 16_000_000);
+    assert!((9_000..=11_000).contains(&discipline.tick_us));
+    let counter = vmclock::counter::CpuCounter;
+    let before = realtime_ns();
+    let bracket = KernelClock.bracket(&counter);
+    let after = realtime_ns();
+    assert!((before..=after).contains(&bracket.realtime_ns));
+    assert!(bracket.width_ticks > 0 && bracket.width_ticks <= bracket.span_ticks);
+    assert!(KernelClock.suspended_ns() > -1_000_000);
+    assert!(!StepAlarm::new().unwrap().went_off());
+}
+
+#[test]
+fn a_leap_second_list_is_believed_until_it_expires_and_only_whole() {
+    const LIST: &str = "#\tcomment\n#$ 3900000000\n#@ 3991593600\n2272060800 10 # 1972\n\
+                        3692217600\t37\t# 2017\n#h 1 2 3\n";
+    let list = LeapSeconds::parse(LIST).unwrap();
+    let unix = |ntp: i64| ntp - 2_208_988_800;
+    let at = |ntp| list.tai_minus_utc_sec(unix(ntp));
+    assert_eq!(at(2_272_060_799), None);
+    assert_eq!(at(2_272_060_800), Some(10));
+    assert_eq!(at(3_692_217_599), Some(10));
+    assert_eq!(at(3_991_593_599), Some(37));
+    assert_eq!(at(3_991_593_600), None);
+    for broken in [
+        "",
+        "3692217600 37\n",
+        "#@ 3991593600\n",
+        "#@ 1\nx 37\n",
+        "#@ 1\n3692217600\n",
+    ] {
+        assert_eq!(LeapSeconds::parse(broken), None, "{broken}");
+    }
+}

@@ -1,0 +1,345 @@
+//! A machine whose truth is known: a counter that drifts and wanders, a kernel clock on top of it
+//! that a daemon disciplines, leap seconds, and a page in memory.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use vmclock::Error;
+use vmclock::counter::Counter;
+use vmclock::seqlock::{SharedWords, SharedWordsMut, WORDS};
+use vmclock::system_clock::{Bracket, Discipline, LeapState, SystemClock};
+
+/// Fractions of a nanosecond and of a tick are kept in 32 bits.
+const ONE: i128 = 1 << 32;
+const PPB: i128 = 1_000_000_000;
+const NS_PER_SEC: i128 = 1_000_000_000;
+const NOMINAL_HZ: i128 = 2_900_000_000;
+/// How late the vDSO's CLOCK_REALTIME carries out a leap second.
+const TICK_NS: i128 = 4_000_000;
+
+/// xorshift64*: every run of a seed is the same.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number from `from` to `to`, both included.
+    pub fn range(&mut self, from: i64, to: i64) -> i64 {
+        let span = to.abs_diff(from) + 1;
+        from + i64::try_from(self.next() % span).unwrap()
+    }
+
+    pub fn chance(&mut self, one_in: u64) -> bool {
+        self.next().is_multiple_of(one_in)
+    }
+}
+
+/// A leap second at the end of the day.
+#[derive(Clone, Copy, Debug)]
+pub struct Leap {
+    pub inserted: bool,
+    /// The first second of UTC after it, since 1970.
+    pub edge_sec: i128,
+}
+
+#[derive(Debug)]
+pub struct State {
+    pub random: Random,
+    /// Truth, TAI since 1970.
+    truth: i128,
+    ticks: i128,
+    /// CLOCK_REALTIME - true UTC.
+    error: i128,
+    monotonic: i128,
+    pub suspended_ns: i128,
+    /// One in so many looks at a clock is interrupted.
+    pub interrupted_one_in: u64,
+    /// How much faster than nominal the oscillator runs.
+    pub oscillator_ppb: i64,
+    pub discipline: Discipline,
+    maxerror_age_ns: i128,
+    /// TAI - UTC before the leap second.
+    pub tai_minus_utc_sec: i128,
+    pub leap: Option<Leap>,
+    pub announced: bool,
+}
+
+/// The machine. Reading a clock takes time on it.
+#[derive(Debug)]
+pub struct Machine {
+    pub state: RefCell<State>,
+    /// Truth at the last counter read.
+    read_at: Cell<i128>,
+}
+
+impl State {
+    pub fn advance(&mut self, ns: i128) {
+        let d = ns * ONE;
+        self.truth += d;
+        let oscillator = i128::from(self.oscillator_ppb);
+        self.ticks += d * NOMINAL_HZ / NS_PER_SEC * (PPB + oscillator) / PPB;
+        let tick_ppb = i128::from(self.discipline.tick_us - 10_000) * 100_000;
+        let frequency_ppb = i128::from(self.discipline.frequency_scaled_ppm) * 1000 / 65_536;
+        let mut gained = d * (oscillator + tick_ppb + frequency_ppb) / PPB;
+        // The loop takes off a sixteenth of its offset a second, an adjtime 500 ppm.
+        let offset = i128::from(self.discipline.offset_ns);
+        let looped = (offset * ns / (16 * NS_PER_SEC)).clamp(-offset.abs(), offset.abs());
+        self.discipline.offset_ns -= i64::try_from(looped).unwrap();
+        let left = i128::from(self.discipline.single_shot_ns);
+        let most = (ns / 2000).min(left.abs());
+        let shot = most * left.signum();
+        self.discipline.single_shot_ns -= i64::try_from(shot).unwrap();
+        gained += (looped + shot) * ONE;
+        self.error += gained;
+        self.monotonic += d + gained;
+        self.maxerror_age_ns += ns;
+        while self.maxerror_age_ns >= NS_PER_SEC {
+            self.maxerror_age_ns -= NS_PER_SEC;
+            let grown = self.discipline.maxerror_us + 500;
+            self.discipline.maxerror_us = grown.min(16_000_000);
+        }
+    }
+
+    /// The daemon's work: it has measured the clock's error to within `uncertainty_us`.
+    pub fn synchronize(&mut self, uncertainty_us: i64) -> i64 {
+        let noise_ns = self.random.range(-uncertainty_us, uncertainty_us) * 1000;
+        let measured_ns = self.error_ns() + noise_ns;
+        self.discipline.unsynchronized = false;
+        // A margin for what it drifts until the kernel next adds to it.
+        let maxerror = uncertainty_us + 700 + self.random.range(0, 300);
+        self.discipline.maxerror_us = maxerror.unsigned_abs();
+        self.discipline.esterror_us = uncertainty_us.unsigned_abs() / 2;
+        self.maxerror_age_ns = self.random.range(0, 999_999_999).into();
+        -measured_ns
+    }
+
+    pub fn set_frequency_ppb(&mut self, ppb: i64) {
+        self.discipline.frequency_scaled_ppm = ppb * 65_536 / 1000;
+    }
+
+    /// `settimeofday`, or ADJ_SETOFFSET: the kernel forgets what it knew.
+    pub fn step(&mut self, ns: i64) {
+        self.error += i128::from(ns) * ONE;
+        self.discipline.unsynchronized = true;
+        self.discipline.maxerror_us = 16_000_000;
+        self.discipline.offset_ns = 0;
+        self.discipline.single_shot_ns = 0;
+    }
+
+    /// The machine sleeps; its battery clock, which sets CLOCK_REALTIME afterwards, is off by
+    /// `error_ns` more.
+    pub fn suspend(&mut self, ns: i128, error_ns: i128) {
+        self.truth += ns * ONE;
+        self.suspended_ns += ns;
+        self.error += error_ns * ONE;
+    }
+
+    pub fn move_counter(&mut self, ticks: i128) {
+        self.ticks += ticks * ONE;
+    }
+
+    pub fn error_ns(&self) -> i64 {
+        i64::try_from(self.error / ONE).unwrap()
+    }
+
+    pub fn truth_tai_ns(&self) -> i128 {
+        self.truth.div_euclid(ONE)
+    }
+
+    fn counter(&self) -> u64 {
+        self.ticks.div_euclid(ONE) as u64
+    }
+
+    /// Whether the leap second has begun (or was left out), as of `late_ns` ago.
+    fn leapt(&self, late_ns: i128) -> bool {
+        self.announced
+            && self.leap.is_some_and(|leap| {
+                let begins_sec = leap.edge_sec - i128::from(!leap.inserted);
+                self.truth_tai_ns() + self.error / ONE - late_ns
+                    >= (begins_sec + self.tai_minus_utc_sec) * NS_PER_SEC
+            })
+    }
+
+    fn offset_sec(&self, late_ns: i128) -> i128 {
+        match self.leap {
+            Some(leap) if self.leapt(late_ns) => {
+                self.tai_minus_utc_sec + if leap.inserted { 1 } else { -1 }
+            }
+            _ => self.tai_minus_utc_sec,
+        }
+    }
+
+    fn leap_state(&self) -> LeapState {
+        let Some(leap) = self.leap.filter(|_| self.announced) else {
+            return LeapState::None;
+        };
+        let leapt = self.leapt(0);
+        match (leap.inserted, leapt) {
+            (true, false) => LeapState::Insert,
+            (false, false) => LeapState::Delete,
+            (true, true) if self.leapt(NS_PER_SEC) => LeapState::Inserted,
+            (true, true) => LeapState::Inserting,
+            (false, true) => LeapState::Deleted,
+        }
+    }
+
+    fn realtime_ns(&self) -> i128 {
+        (self.truth + self.error).div_euclid(ONE) - self.offset_sec(TICK_NS) * NS_PER_SEC
+    }
+}
+
+impl Machine {
+    /// A machine at a second of true UTC.
+    pub fn new(seed: u64, utc_sec: i128) -> Self {
+        let mut random = Random::new(seed);
+        let oscillator_ppb = random.range(-50_000, 50_000);
+        let ticks = i128::from(random.next() >> 20) * ONE;
+        Self {
+            state: RefCell::new(State {
+                random,
+                truth: (utc_sec + 37) * NS_PER_SEC * ONE,
+                ticks,
+                error: 0,
+                monotonic: 1000 * NS_PER_SEC * ONE,
+                suspended_ns: 0,
+                interrupted_one_in: 200,
+                oscillator_ppb,
+                discipline: Discipline {
+                    unsynchronized: true,
+                    maxerror_us: 16_000_000,
+                    esterror_us: 16_000_000,
+                    tick_us: 10_000,
+                    ..Discipline::default()
+                },
+                maxerror_age_ns: 0,
+                tai_minus_utc_sec: 37,
+                leap: None,
+                announced: false,
+            }),
+            read_at: Cell::new(0),
+        }
+    }
+
+    pub fn advance(&self, ns: i128) {
+        self.state.borrow_mut().advance(ns);
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.borrow_mut();
+        let mut ns = state.random.range(10, 60);
+        let one_in = state.interrupted_one_in;
+        if state.random.chance(one_in) {
+            // This thread was interrupted.
+            ns += state.random.range(0, 300_000);
+        }
+        state.advance(ns.into());
+    }
+
+    /// True TAI when the counter was last read.
+    pub fn truth_tai_ns_at_read(&self) -> i128 {
+        self.read_at.get()
+    }
+}
+
+impl Counter for &Machine {
+    fn id(&self) -> u8 {
+        1
+    }
+
+    fn read(&self) -> u64 {
+        self.pass();
+        let state = self.state.borrow();
+        self.read_at.set(state.truth_tai_ns());
+        state.counter()
+    }
+}
+
+impl SystemClock for &Machine {
+    fn bracket(&self, counter: &impl Counter) -> Bracket {
+        let before = counter.read();
+        self.pass();
+        let realtime_ns = self.state.borrow().realtime_ns();
+        let after = counter.read();
+        self.pass();
+        let monotonic_ns = self.state.borrow().monotonic.div_euclid(ONE);
+        let last = counter.read();
+        Bracket {
+            counter: before,
+            width_ticks: after.wrapping_sub(before),
+            realtime_ns,
+            monotonic_ns,
+            span_ticks: last.wrapping_sub(before),
+        }
+    }
+
+    fn discipline(&self) -> Result<Discipline, Error> {
+        self.pass();
+        let state = self.state.borrow();
+        let mut discipline = state.discipline;
+        if discipline.tai_minus_utc_sec != 0 {
+            discipline.tai_minus_utc_sec = i32::try_from(state.offset_sec(0)).unwrap();
+        }
+        discipline.leap = state.leap_state();
+        Ok(discipline)
+    }
+
+    fn suspended_ns(&self) -> i128 {
+        self.state.borrow().suspended_ns
+    }
+}
+
+/// A page in plain memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    seq: AtomicU32,
+    head: AtomicU32,
+    words: [AtomicU64; WORDS],
+}
+
+impl SharedWords for Memory {
+    fn load_seq(&self) -> u32 {
+        self.seq.load(Ordering::Relaxed)
+    }
+
+    fn load_head(&self) -> u32 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    fn load_words(&self) -> [u64; WORDS] {
+        std::array::from_fn(|word| self.words[word].load(Ordering::Relaxed))
+    }
+
+    fn fence_acquire(&self) {
+        fence(Ordering::Acquire);
+    }
+}
+
+impl SharedWordsMut for Memory {
+    fn store_seq(&self, seq: u32) {
+        self.seq.store(seq, Ordering::Relaxed);
+    }
+
+    fn store_head(&self, head: u32) {
+        self.head.store(head, Ordering::Relaxed);
+    }
+
+    fn store_words(&self, words: &[u64; WORDS]) {
+        for (at, word) in self.words.iter().zip(words) {
+            at.store(*word, Ordering::Relaxed);
+        }
+    }
+
+    fn fence_release(&self) {
+        fence(Ordering::Release);
+    }
+}

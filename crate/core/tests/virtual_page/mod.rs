@@ -1,0 +1,117 @@
+//! A page in plain memory and a counter that stands where a test puts it.
+
+#![allow(
+    dead_code,
+    reason = "each test file compiles this module for itself and uses its own part of it"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use vmclock::counter::{Counter, CpuCounter};
+use vmclock::seqlock::{self, SharedWords, SharedWordsMut, WORDS};
+use vmclock::snapshot::RawFields;
+use vmclock::{Continuity, Options, VmClock};
+
+/// The page. Relaxed atomics only so that a clock may share it; all tests are of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct VirtualPage {
+    seq: AtomicU32,
+    head: AtomicU32,
+    words: [AtomicU64; WORDS],
+}
+
+impl SharedWords for VirtualPage {
+    fn load_seq(&self) -> u32 {
+        self.seq.load(Ordering::Relaxed)
+    }
+
+    fn load_head(&self) -> u32 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    fn load_words(&self) -> [u64; WORDS] {
+        std::array::from_fn(|word| self.words[word].load(Ordering::Relaxed))
+    }
+
+    fn fence_acquire(&self) {}
+}
+
+impl SharedWordsMut for VirtualPage {
+    fn store_seq(&self, seq: u32) {
+        self.seq.store(seq, Ordering::Relaxed);
+    }
+
+    fn store_head(&self, head: u32) {
+        self.head.store(head, Ordering::Relaxed);
+    }
+
+    fn store_words(&self, words: &[u64; WORDS]) {
+        for (cell, word) in self.words.iter().zip(words) {
+            cell.store(*word, Ordering::Relaxed);
+        }
+    }
+
+    fn fence_release(&self) {}
+}
+
+/// A counter that stands still until a test moves it. It calls itself this machine's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VirtualCounter(Arc<AtomicU64>);
+
+impl VirtualCounter {
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Counter for VirtualCounter {
+    fn id(&self) -> u8 {
+        CpuCounter.id()
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) type VirtualClock = VmClock<VirtualPage, VirtualCounter>;
+
+/// A page, its counter, and clocks that read both.
+#[derive(Debug, Default)]
+pub(crate) struct Bench {
+    pub(crate) page: Arc<VirtualPage>,
+    pub(crate) counter: VirtualCounter,
+}
+
+impl Bench {
+    pub(crate) fn with(fields: &RawFields) -> Self {
+        let bench = Self::default();
+        bench.publish(fields);
+        bench
+    }
+
+    pub(crate) fn publish(&self, fields: &RawFields) {
+        let (head, words) = fields.to_words();
+        seqlock::write(&*self.page, head, &words);
+    }
+
+    pub(crate) fn clock(&self, size_bytes: u32, options: Options) -> VirtualClock {
+        VmClock::new(
+            Arc::clone(&self.page),
+            size_bytes,
+            self.counter.clone(),
+            options,
+        )
+    }
+}
+
+/// What `fields` says of continuity, where all of the structure is there.
+pub(crate) fn token(fields: &RawFields) -> Continuity {
+    const GENERATION_PRESENT: u64 = 1 << 8;
+    Continuity {
+        disruption_marker: fields.disruption_marker,
+        vm_generation: (fields.flags & GENERATION_PRESENT != 0)
+            .then_some(fields.vm_generation_counter),
+    }
+}

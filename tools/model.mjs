@@ -1,0 +1,324 @@
+#!/usr/bin/env node
+// Shows that the model of the read protocol has teeth: it passes on the seqlock as it is, and fails
+// on every copy of it that lacks one of its parts.
+//
+//   node tools/model.mjs            the seqlock in the form that VMCLOCK_MODEL says; all mutants
+//   node tools/model.mjs --short    the seqlock in the short form; all mutants
+//
+// Mutants always run the short form: a model that needs the long one to see a missing fence would
+// leave `npm test` blind.
+
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)))
+const TARGET = join(PROJECT, 'target', 'model')
+const COPIES = join(TARGET, 'copies')
+const SEQLOCK = join('crate', 'core', 'src', 'seqlock.rs')
+
+/** What the model's assertions say. A failure without it is a defect of the model. */
+const REJECTED = /^TORN: .*$/m
+
+/** The writer, which may be one function or several: from the first of these on. */
+const WRITER = ['begin', 'write']
+
+const LAST_LOOK = 'memory.load_seq() == seq'
+const FIELDS = 'let head = memory.load_head();'
+const COUNTER = 'let now = counter.read();'
+const ACQUIRE = 'memory.fence_acquire();'
+const RELEASE = 'memory.fence_release();'
+const ODD = 'memory.store_seq(odd);'
+
+/**
+ * Each mutant takes one part of the protocol away. `inside` names the function, and each edit's
+ * `find` must stand there `of` times (once, if not said), of which the `nth` is replaced.
+ */
+const MUTANTS = [
+  {
+    name: 'reader without the fence before the fields',
+    inside: ['read'],
+    edits: [{ find: ACQUIRE, nth: 1, of: 2, replace: '' }],
+  },
+  {
+    name: 'reader without the fence before the last look at seq',
+    inside: ['read'],
+    edits: [{ find: ACQUIRE, nth: 2, of: 2, replace: '' }],
+  },
+  {
+    name: 'reader whose last look at seq comes before the fields',
+    inside: ['read'],
+    edits: [
+      { find: LAST_LOOK, replace: 'still' },
+      { find: FIELDS, replace: `let still = ${LAST_LOOK}; ${FIELDS}` },
+    ],
+  },
+  {
+    name: 'reader that never looks at seq again',
+    inside: ['read'],
+    edits: [{ find: LAST_LOOK, replace: 'true' }],
+  },
+  {
+    name: 'reader that takes odd numbers too',
+    inside: ['read'],
+    edits: [{ find: 'seq & 1 == 0', replace: 'true' }],
+  },
+  {
+    name: 'reader whose counter comes before the first look at seq',
+    inside: ['read'],
+    edits: [
+      { find: COUNTER, replace: 'let now = early;' },
+      {
+        find: 'let seq = memory.load_seq();',
+        replace: 'let early = counter.read(); let seq = memory.load_seq();',
+      },
+    ],
+  },
+  {
+    name: 'reader whose counter comes after the last look at seq',
+    inside: ['read'],
+    edits: [
+      { find: COUNTER, replace: '' },
+      { find: 'counter: now', replace: 'counter: counter.read()' },
+    ],
+  },
+  {
+    name: 'cache without its fence',
+    inside: ['counter_if_unchanged'],
+    edits: [{ find: ACQUIRE, replace: '' }],
+  },
+  {
+    name: 'cache compared before the counter is read',
+    inside: ['counter_if_unchanged'],
+    edits: [
+      { find: `(${LAST_LOOK})`, replace: 'still' },
+      { find: COUNTER, replace: `let still = ${LAST_LOOK}; ${COUNTER}` },
+    ],
+  },
+  {
+    name: 'token checked without a fence',
+    inside: ['unchanged'],
+    edits: [{ find: ACQUIRE, replace: '' }],
+  },
+  {
+    name: 'writer without the fence after the odd number',
+    inside: WRITER,
+    edits: [{ find: RELEASE, nth: 1, of: 2, replace: '' }],
+  },
+  {
+    name: 'writer without the fence before the even number',
+    inside: WRITER,
+    edits: [{ find: RELEASE, nth: 2, of: 2, replace: '' }],
+  },
+  {
+    name: 'writer that stores the fields before seq is odd',
+    inside: WRITER,
+    edits: [
+      { find: ODD, replace: '' },
+      { find: 'memory.store_words(words);', replace: `memory.store_words(words); ${ODD}` },
+    ],
+  },
+  {
+    name: 'writer that never makes seq odd',
+    inside: WRITER,
+    edits: [{ find: ODD, replace: '' }],
+  },
+  {
+    name: 'writer that takes an odd number over by making it even at once',
+    inside: WRITER,
+    edits: [{ find: 'memory.load_seq() | 1', replace: 'memory.load_seq().wrapping_add(1)' }],
+  },
+]
+
+/** The part of the source that a mutant may change: one function, or the writer's half. */
+function part(source, inside) {
+  const starts = inside.map((name) => source.search(new RegExp(`^pub fn ${name}\\b`, 'm')))
+  const start = Math.min(...starts.filter((at) => at >= 0))
+  if (!Number.isFinite(start)) throw new Error(`${SEQLOCK} has no function ${inside.join(' or ')}`)
+  if (inside === WRITER) return [start, source.length]
+  const end = source.indexOf('\n}\n', start)
+  if (end < 0) throw new Error(`${SEQLOCK}: function ${inside[0]} has no end`)
+  return [start, end]
+}
+
+function mutate(source, { name, inside, edits }) {
+  const [start, end] = part(source, inside)
+  let text = source.slice(start, end)
+  for (const { find, replace, nth = 1, of = 1 } of edits) {
+    const pieces = text.split(find)
+    if (pieces.length - 1 !== of) {
+      throw new Error(
+        `mutant "${name}": \`${find}\` stands ${pieces.length - 1} times in ${inside.join('/')}, not ${of}`,
+      )
+    }
+    text = pieces.slice(0, nth).join(find) + replace + pieces.slice(nth).join(find)
+  }
+  return source.slice(0, start) + text + source.slice(end)
+}
+
+/** Writes only what differs, so that cargo builds only what changed since the last run. */
+function put(path, content) {
+  try {
+    if (readFileSync(path).equals(Buffer.from(content))) return
+  } catch {
+    mkdirSync(dirname(path), { recursive: true })
+  }
+  writeFileSync(path, content)
+}
+
+function files(folder) {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(PROJECT, join(entry.parentPath ?? entry.path, entry.name)))
+}
+
+/** A workspace of the core crate alone, with `seqlock` in place of its own. */
+function copy(slug, seqlock) {
+  const folder = join(COPIES, slug)
+  // Cargo tells packages of one name in one target folder apart by their versions, not by where
+  // their workspaces lie: without one of its own a copy would run the program of another.
+  const manifest = readFileSync(join(PROJECT, 'Cargo.toml'), 'utf8')
+    .replace(/^members = .*$/m, 'members = ["crate/core"]')
+    .replace(/^version = "([^"-]*).*"$/m, `version = "$1-${slug}"`)
+  if (!manifest.includes('members = ["crate/core"]') || !manifest.includes(`-${slug}"`)) {
+    throw new Error('Cargo.toml: no line of members or no version to replace')
+  }
+  put(join(folder, 'Cargo.toml'), manifest)
+  const core = join('crate', 'core')
+  const wanted = [
+    join(core, 'Cargo.toml'),
+    ...files(join(PROJECT, core, 'src')),
+    join(core, 'tests', 'model.rs'),
+  ]
+  for (const path of wanted) {
+    put(join(folder, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
+  }
+  // A module that has left the project must not stay in the copy.
+  for (const path of readdirSync(join(folder, core), { recursive: true, withFileTypes: true })) {
+    const here = join(path.parentPath ?? path.path, path.name)
+    if (path.isFile() && !wanted.includes(relative(folder, here))) rmSync(here)
+  }
+  // Cargo drops from the copy's lock what only the other crates need, so it is copied once.
+  try {
+    readFileSync(join(folder, 'Cargo.lock'))
+  } catch {
+    cpSync(join(PROJECT, 'Cargo.lock'), join(folder, 'Cargo.lock'))
+  }
+  return folder
+}
+
+const programs = new Set()
+
+/** Builds the model of a copy, and returns the path of its program. */
+function build(folder) {
+  const cargo = spawnSync(
+    'cargo',
+    [
+      'test',
+      '--package',
+      'vmclock',
+      '--test',
+      'model',
+      '--no-run',
+      '--message-format',
+      'json-render-diagnostics',
+    ],
+    {
+      cwd: folder,
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+      env: {
+        ...process.env,
+        CARGO_TARGET_DIR: TARGET,
+        // The model checker does nearly all of the work, and debug information most of the linking.
+        CARGO_PROFILE_DEV_DEBUG: '0',
+        CARGO_PROFILE_TEST_DEBUG: '0',
+        RUSTFLAGS: '',
+      },
+    },
+  )
+  if (cargo.error) throw cargo.error
+  if (cargo.status !== 0) throw new Error(`it does not compile:\n${cargo.stderr}`)
+  const built = cargo.stdout
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line))
+    .find(
+      (message) =>
+        message.reason === 'compiler-artifact' &&
+        message.target.name === 'model' &&
+        message.executable,
+    )
+  if (!built) throw new Error('cargo named no program for the model')
+  if (programs.has(built.executable))
+    throw new Error(`${built.executable} is another copy's program`)
+  programs.add(built.executable)
+  return built.executable
+}
+
+function run(program, form) {
+  const started = process.hrtime.bigint()
+  const { status, signal, stdout, stderr, error } = spawnSync(
+    program,
+    ['--nocapture', '--test-threads', '1'],
+    {
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+      env: { ...process.env, VMCLOCK_MODEL: form, RUST_BACKTRACE: '0' },
+    },
+  )
+  if (error) throw error
+  const seconds = Number(process.hrtime.bigint() - started) / 1e9
+  return { status, signal, output: `${stdout}\n${stderr}`, seconds }
+}
+
+let passed = 0
+let failed = 0
+
+function trial(name, body) {
+  try {
+    const note = body()
+    passed += 1
+    console.log(`ok    ${name}${note}`)
+  } catch (error) {
+    failed += 1
+    console.log(`FAIL  ${name}: ${error.message}`)
+  }
+}
+
+const short = process.argv.includes('--short')
+const form = short ? 'short' : (process.env.VMCLOCK_MODEL ?? 'short')
+const source = readFileSync(join(PROJECT, SEQLOCK), 'utf8')
+
+trial(`the seqlock as it is, ${form} form`, () => {
+  const { status, signal, output, seconds } = run(build(copy('unmutated', source)), form)
+  for (const [, line] of output.matchAll(/(?:^|\.\.\. )model: (.*executions explored.*)$/gm)) {
+    console.log(`      ${line}`)
+  }
+  if (status !== 0) throw new Error(`the model rejects it (${signal ?? status}):\n${output}`)
+  const explored = [...output.matchAll(/ (\d+) executions explored/g)].reduce(
+    (sum, [, n]) => sum + Number(n),
+    0,
+  )
+  if (explored === 0) throw new Error('the model explored nothing')
+  return `: ${explored} executions explored in ${seconds.toFixed(1)} s`
+})
+
+for (const mutant of MUTANTS) {
+  trial(mutant.name, () => {
+    const slug = mutant.name.replaceAll(' ', '-')
+    const { status, signal, output } = run(build(copy(slug, mutate(source, mutant))), 'short')
+    if (status === 0) throw new Error('the model does not see it')
+    const said = output.match(REJECTED)
+    if (!said)
+      throw new Error(
+        `it fails, but not by what the model asserts (${signal ?? status}):\n${output}`,
+      )
+    const models = [...output.matchAll(/^ {4}([a-z_]+)$/gm)].map(([, test]) => test)
+    return `: rejected by ${new Set(models).size || 1} of the models\n      ${said[0]}`
+  })
+}
+
+console.log(`${passed} passed, ${failed} failed`)
+process.exitCode = failed === 0 ? 0 : 1
