@@ -21,10 +21,9 @@ const { read } = require('./tearing/reader.cjs') as {
 }
 
 const READERS = 4
-const isLong = process.env['VMCLOCK_LONG'] === '1'
 // Each reader goes on until it has seen the page change under it this often.
-const LEAST_STATES = isLong ? 3000 : 300
-const READS = isLong ? 10_000_000 : isEmulated ? 100_000 : 1_000_000
+const LEAST_STATES = 300
+const READS = isEmulated ? 100_000 : 10_000_000
 
 async function readAll(
   t: ExecutionContext,
