@@ -9,7 +9,9 @@
 //! At an update the counter is read before and after CLOCK_REALTIME, `w` apart. The claims follow:
 //!
 //! - **`time_maxerror`** = the kernel's `maxerror` + what it still has to slew + `w` / 2. Daemons
-//!   hand `maxerror` over in whole microseconds, cut off, so one is added.
+//!   hand `maxerror` over in whole microseconds, cut off, so one is added. What is slewed in the
+//!   present second the kernel no longer shows among what it has to slew, so the most that this can
+//!   be is added.
 //! - **No bound** where the kernel's figure is worth nothing. systemd-timesyncd and linuxptp's
 //!   `phc2sys` set `maxerror` to 0 at each adjustment, with milliseconds still to go. The kernel
 //!   adds 500 µs a second from there, so a `maxerror` that is a multiple of 500 µs was counted up
@@ -47,6 +49,7 @@ mod publication;
 mod publisher;
 mod rate;
 mod sample;
+mod slew_watch;
 mod takeover;
 mod worker;
 

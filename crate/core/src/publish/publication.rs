@@ -6,6 +6,7 @@ use super::baseline::{RateError, Stretch};
 use super::leap_watch::{LeapWatch, Seen};
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
+use super::slew_watch::{HiddenSlew, SlewWatch};
 use super::takeover::{goes_on, page_utc_sec};
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
@@ -55,6 +56,7 @@ pub struct Publication<S: SystemClock, C: Counter> {
     /// The page that was taken over, until the present has been compared with it.
     taken_over: Option<RawFields>,
     leap: LeapWatch,
+    slews: SlewWatch,
     stretch: Stretch,
     last: Option<Sample>,
     /// `maxerror` was seen reset to 0: its figures are worth nothing.
@@ -116,6 +118,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             options,
             leap_seconds,
             leap,
+            slews: SlewWatch::default(),
             last: None,
             zeroed: false,
             stale: false,
@@ -235,7 +238,13 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         let discipline = Discipline::default();
         let realtime_ns = bracket.realtime_ns;
-        self.last = Some(Sample::new(&bracket, realtime_ns, suspended_ns, discipline));
+        self.last = Some(Sample::new(
+            &bracket,
+            realtime_ns,
+            suspended_ns,
+            discipline,
+            HiddenSlew::default(),
+        ));
     }
 
     fn update_time(&mut self, cause: Cause) -> Result<(), Error> {
@@ -305,7 +314,14 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 ..after
             };
             let seen = self.leap.look(bracket.realtime_ns, discipline.leap);
-            let sample = Sample::new(&bracket, seen.realtime_ns, suspended_ns, discipline);
+            let hidden_slew = self.slews.look(bracket.monotonic_ns, &discipline);
+            let sample = Sample::new(
+                &bracket,
+                seen.realtime_ns,
+                suspended_ns,
+                discipline,
+                hidden_slew,
+            );
             return Ok(Some((sample, seen)));
         }
         Ok(None)
@@ -323,11 +339,11 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         if let Some(period) = &self.stretch.period() {
             let elapsed_ns = period.elapsed_ns(ticks);
-            let ceiling_ppb =
-                rate::ceiling_ppb(&last.discipline).max(rate::ceiling_ppb(&now.discipline));
+            // What the kernel slews now, and what it slewed while the period was measured.
+            let ceiling_ppb = last.ceiling_ppb.max(now.ceiling_ppb);
             let explained_ns = rate::share(
                 elapsed_ns.unsigned_abs(),
-                2 * ceiling_ppb + period.noise_ppb,
+                ceiling_ppb + ceiling_ppb.max(self.stretch.period_error_ppb()) + period.noise_ppb,
             ) + period.ticks_ns(last.span_ticks)
                 + period.ticks_ns(now.span_ticks)
                 + JUMP_NS;
@@ -366,7 +382,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             return;
         }
         let to_slew_ns = u128::from(discipline.offset_ns.unsigned_abs())
-            + u128::from(discipline.single_shot_ns.unsigned_abs());
+            + u128::from(discipline.single_shot_ns.unsigned_abs())
+            + now.hidden_slew.owed_ns;
         let ns = |us: u64| u128::from(us) * 1000;
         now.claim_ns = Some(ns(maxerror_us) + 1000 + to_slew_ns);
         now.estimate_ns = Some(ns(discipline.esterror_us) + 1000 + to_slew_ns);
