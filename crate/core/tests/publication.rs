@@ -441,6 +441,31 @@ fn what_is_slewed_in_the_present_second_is_not_shown_and_still_counts() {
 }
 
 #[test]
+fn a_clock_drifts_in_the_second_before_the_kernel_adds_to_its_maximum_error() {
+    // A daemon that says what it knows, no more, at any part of the kernel's second.
+    for part in 0..20 {
+        let machine = Machine::new(18, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 50_000;
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        machine.advance(part * 50_000_000);
+        {
+            let mut state = machine.state.borrow_mut();
+            let left_ns = state.error_ns();
+            state.step(-left_ns);
+            state.discipline.unsynchronized = false;
+            state.discipline.maxerror_us = 1;
+        }
+        scene.step(Cause::ClockStep);
+        for tenth in 0..40 {
+            let context = format!("part {part}, tenth {tenth}");
+            assert!(scene.check(&context).is_some(), "{context}");
+            machine.advance(NS_PER_SEC / 10);
+            scene.step(Cause::Interval);
+        }
+    }
+}
+
+#[test]
 fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
     // A daemon whose `maxerror` is worth nothing slews 300 ms while the period is measured, and no
     // change of frequency tells of it.

@@ -9,7 +9,9 @@
 //! At an update the counter is read before and after CLOCK_REALTIME, `w` apart. The claims follow:
 //!
 //! - **`time_maxerror`** = the kernel's `maxerror` + what it still has to slew + `w` / 2. Daemons
-//!   hand `maxerror` over in whole microseconds, cut off, so one is added. What is slewed in the
+//!   hand `maxerror` over in whole microseconds, cut off, so one is added. The kernel lets
+//!   `maxerror` grow by 500 µs at the start of each second, for what the clock may have drifted in
+//!   the second before, so 500 µs are added for the present one. What is slewed in the
 //!   present second the kernel no longer shows among what it has to slew, so the most that this can
 //!   be is added.
 //! - **No bound** where the kernel's figure is worth nothing. systemd-timesyncd and linuxptp's

@@ -385,7 +385,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             + u128::from(discipline.single_shot_ns.unsigned_abs())
             + now.hidden_slew.owed_ns;
         let ns = |us: u64| u128::from(us) * 1000;
-        now.claim_ns = Some(ns(maxerror_us) + 1000 + to_slew_ns);
+        // The kernel adds for a second's drift when that second is over.
+        let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
+        now.claim_ns = Some(ns(claimed_us) + 1000 + to_slew_ns);
         now.estimate_ns = Some(ns(discipline.esterror_us) + 1000 + to_slew_ns);
     }
 

@@ -135,9 +135,11 @@ impl State {
         let noise_ns = self.random.range(-uncertainty_us, uncertainty_us) * 1000;
         let measured_ns = self.error_ns() + noise_ns;
         self.discipline.unsynchronized = false;
-        // A margin for what it drifts until the kernel next adds to it.
-        let maxerror = uncertainty_us + 700 + self.random.range(0, 300);
-        self.discipline.maxerror_us = maxerror.unsigned_abs();
+        // What it wanted slewed before is void: the caller says what is to be slewed now.
+        self.discipline.offset_ns = 0;
+        self.discipline.single_shot_ns = 0;
+        // As good as it is now: what it drifts from now on is the kernel's to add.
+        self.discipline.maxerror_us = uncertainty_us.unsigned_abs();
         self.discipline.esterror_us = uncertainty_us.unsigned_abs() / 2;
         -measured_ns
     }
