@@ -295,6 +295,46 @@ fn what_is_not_a_page_is_never_replaced_or_written() {
 }
 
 #[test]
+fn a_full_file_system_is_an_error_and_not_a_crash() {
+    // A file that was only made long has no memory yet, and a store into it ends the process
+    // (SIGBUS) where there is none left.
+    const FOLDER: &str = "VMCLOCK_TEST_FULL_FOLDER";
+    const NAME: &str = "a_full_file_system_is_an_error_and_not_a_crash";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folder = PathBuf::from(folder);
+        let refused = Publisher::create(&folder.join("page"), options()).unwrap_err();
+        assert_eq!(refused.code(), "ERR_VMCLOCK_SYSTEM", "{refused}");
+        assert_eq!(
+            refused.errno(),
+            Some(rustix::io::Errno::NOSPC.raw_os_error())
+        );
+        assert_eq!(names(&folder), ["full"]);
+        return;
+    }
+    let (folder, _) = place();
+    // A mount of its own needs a namespace; where there is none to be had, nothing is shown.
+    let within = |script: &str| {
+        std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+            .arg(format!(
+                "mount -t tmpfs -o size=4k none \"${FOLDER}\" && {script}"
+            ))
+            .arg(std::env::current_exe().unwrap())
+            .env(FOLDER, folder.path())
+            .output()
+    };
+    if !within("true").is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no mount namespace to be had");
+        return;
+    }
+    let script = format!(
+        "head -c 4096 /dev/zero > \"${FOLDER}/full\" && exec \"$0\" --exact {NAME} --nocapture"
+    );
+    let output = within(&script).unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn a_page_that_others_may_write_is_replaced_not_taken_over() {
     let (_folder, path) = place();
     Publisher::create(&path, options())
