@@ -155,6 +155,45 @@ fn a_page_has_one_live_publisher_even_within_one_process() {
 }
 
 #[test]
+fn a_lock_is_given_up_where_it_was_taken_whatever_became_of_the_folders_name() {
+    let (place, _) = place();
+    let [old, new] = ["old", "new"].map(|name| place.path().join(name));
+    fs::create_dir(&old).unwrap();
+    let moved = Publisher::create(&old.join("page"), options()).unwrap();
+    fs::rename(&old, &new).unwrap();
+    fs::create_dir(&old).unwrap();
+    let other = Publisher::create(&old.join("page"), options()).unwrap();
+    moved.close().unwrap();
+    assert_eq!(names(&new), ["page"]);
+    assert_eq!(names(&old), ["page", "page.lock"]);
+    assert!(matches!(
+        Publisher::create(&old.join("page"), options()),
+        Err(Error::Busy { .. })
+    ));
+    other.close().unwrap();
+    assert_eq!(names(&old), ["page"]);
+}
+
+#[test]
+fn a_lock_file_that_is_a_link_to_another_file_is_refused_and_left_alone() {
+    let (folder, path) = place();
+    let precious = folder.path().join("precious");
+    fs::write(&precious, "").unwrap();
+    fs::set_permissions(&precious, fs::Permissions::from_mode(0o644)).unwrap();
+    for link in [
+        |precious: &Path, lock: &Path| fs::hard_link(precious, lock),
+        |precious: &Path, lock: &Path| symlink(precious, lock),
+    ] {
+        let lock = folder.path().join("page.lock");
+        link(&precious, &lock).unwrap();
+        Publisher::create(&path, options()).unwrap_err();
+        assert_eq!(names(folder.path()), ["page.lock", "precious"]);
+        assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o644);
+        fs::remove_file(&lock).unwrap();
+    }
+}
+
+#[test]
 fn modes_are_as_asked_whatever_the_umask() {
     let (folder, path) = place();
     let old = rustix::process::umask(Mode::from_raw_mode(0o077));
