@@ -129,6 +129,38 @@ fn dropping_a_publisher_closes_it() {
 }
 
 #[test]
+#[allow(unsafe_code, reason = "nothing forks safely")]
+fn a_forked_child_that_drops_a_publisher_neither_waits_nor_touches_the_page() {
+    let (folder, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    // SAFETY: the child only drops and compares what it has, and ends without running anything of
+    // the test harness.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let refused = publisher.disrupt().is_err();
+        drop(publisher);
+        // SAFETY: ends the process, as meant.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) }
+    }
+    let mut status = -1;
+    let begun = std::time::Instant::now();
+    // SAFETY: `status` is a whole integer that the call may write.
+    while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
+        if begun.elapsed() > std::time::Duration::from_secs(5) {
+            // SAFETY: the child is this test's own and has not been waited for.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(status, 0);
+    assert_eq!(names(folder.path()), ["page", "page.lock"]);
+    open(&path).now_ns().unwrap();
+    publisher.disrupt().unwrap();
+    publisher.close().unwrap();
+}
+
+#[test]
 fn a_page_has_one_live_publisher_even_within_one_process() {
     let (folder, path) = place();
     let first = Publisher::create(&path, options()).unwrap();
@@ -149,6 +181,8 @@ fn a_page_has_one_live_publisher_even_within_one_process() {
         Publisher::create(&path, options()),
         Err(Error::Busy { .. })
     ));
+    // Also for children that other tests fork just now.
+    rustix::fs::flock(&other, FlockOperation::Unlock).unwrap();
     drop(other);
     // One that a killed process left behind is free to take.
     Publisher::create(&path, options()).unwrap();
