@@ -525,6 +525,27 @@ fn a_suspend_changes_the_marker_and_takes_the_bound_back_until_the_clock_is_meas
 }
 
 #[test]
+fn a_suspend_before_the_publisher_began_takes_the_bound_back_too() {
+    let machine = Machine::new(19, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    machine
+        .state
+        .borrow_mut()
+        .suspend(3600 * NS_PER_SEC, 400_000_000);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    assert_eq!(scene.check("woken"), None);
+    assert_eq!(scene.read().unwrap().status, ClockStatus::FreeRunning);
+    scene.run(10);
+    assert_eq!(scene.check("woken"), None);
+    let correction_ns = machine.state.borrow_mut().synchronize(100);
+    machine.state.borrow_mut().discipline.offset_ns = correction_ns;
+    for _ in 0..100 {
+        scene.run(1);
+        assert!(scene.check("measured again").is_some());
+    }
+}
+
+#[test]
 fn a_counter_that_jumps_changes_the_marker_and_is_measured_again_before_it_is_used() {
     // Reset to nothing; an hour ahead; 2 ms back and ahead.
     for ticks in [-(1 << 43), 3600 * 2_900_000_000, -5_800_000, 5_800_000] {

@@ -61,7 +61,7 @@ pub struct Publication<S: SystemClock, C: Counter> {
     last: Option<Sample>,
     /// `maxerror` was seen reset to 0: its figures are worth nothing.
     zeroed: bool,
-    /// The machine was suspended or its counter jumped since `maxerror` was last set.
+    /// The machine was suspended or its counter jumped, and `maxerror` was not seen set since.
     stale: bool,
     fields: RawFields,
 }
@@ -106,6 +106,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                     | abi::VMCLOCK_FLAG_NOTIFICATION_PRESENT;
             }
         }
+        // The kernel keeps `maxerror` through a suspend, after which it set its clock from another one
+        // that is good to a second. When that was, it does not tell.
+        let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS;
         let leap = old.map_or_else(LeapWatch::default, |old| {
             LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
         });
@@ -121,7 +124,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             slews: SlewWatch::default(),
             last: None,
             zeroed: false,
-            stale: false,
+            stale,
             fields,
         })
     }
