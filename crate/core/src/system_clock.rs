@@ -36,6 +36,11 @@ pub const MAXERROR_GROWTH_US_PER_SEC: u64 = 500;
 /// The nominal `tick`: microseconds in 1/USER_HZ s, which is 1/100 s on both architectures.
 pub const NOMINAL_TICK_US: i64 = 10_000;
 
+/// The phase-locked loop takes no more than 2^-this off its offset in a second: SHIFT_PLL.
+pub const LOOP_SHIFT_MIN: u32 = 2;
+/// And no less than 2^-this: SHIFT_PLL + MAXTC.
+pub const LOOP_SHIFT_MAX: u32 = 12;
+
 /// The system's clocks between counter reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bracket {
@@ -82,9 +87,12 @@ pub struct Discipline {
     pub maxerror_us: u64,
     /// `esterror`, in microseconds.
     pub esterror_us: u64,
-    /// What the kernel's phase-locked loop still has to slew, in nanoseconds: `offset`.
+    /// What the kernel's phase-locked loop still has to slew, in nanoseconds: `offset`. What it slews
+    /// in the present second is no longer part of it.
     pub offset_ns: i64,
-    /// What an `adjtime` still has to slew, in nanoseconds.
+    /// In a second the loop takes 2^-this off its offset: SHIFT_PLL + `constant`.
+    pub loop_shift: u32,
+    /// What an `adjtime` still has to slew, in nanoseconds, without the present second's part.
     pub single_shot_ns: i64,
     /// `freq`: the frequency correction in 2^-16 ppm.
     pub frequency_scaled_ppm: i64,
@@ -212,14 +220,25 @@ fn adjtimex(modes: libc::c_uint) -> Result<(libc::c_int, libc::timex), Error> {
     Ok((state, *timex))
 }
 
+/// An offset that the kernel cut to whole microseconds, in nanoseconds: never understated.
+fn whole_us_as_ns(offset_us: i64) -> i64 {
+    // From Linux 5.1 to 6.17 a negative offset is taken for an unsigned one of 32 bits before it is
+    // cut (`(u32)txc->offset / NSEC_PER_USEC`, `kernel/time/ntp.c`). None is above half a second.
+    const WRAPPED_NS: i64 = 1 << 32;
+    let cut_ns = offset_us.saturating_mul(NS_PER_US);
+    if (WRAPPED_NS / 2..WRAPPED_NS).contains(&cut_ns) {
+        return cut_ns - WRAPPED_NS;
+    }
+    // The part that was cut off is one more.
+    cut_ns.saturating_add(offset_us.signum() * NS_PER_US)
+}
+
 fn decode(state: libc::c_int, timex: &libc::timex, single_shot_us: i64) -> Discipline {
     let has = |bit: libc::c_int| timex.status & bit != 0;
-    let unit_ns = if has(libc::STA_NANO) { 1 } else { NS_PER_US };
-    // Where the kernel cut the offset to whole microseconds, the part that it cut off is one more.
-    let cut_ns = if has(libc::STA_NANO) {
-        0
+    let offset_ns = if has(libc::STA_NANO) {
+        timex.offset
     } else {
-        timex.offset.signum() * NS_PER_US
+        whole_us_as_ns(timex.offset)
     };
     let leap = match state {
         libc::TIME_INS => LeapState::Insert,
@@ -238,7 +257,11 @@ fn decode(state: libc::c_int, timex: &libc::timex, single_shot_us: i64) -> Disci
         unsynchronized: has(libc::STA_UNSYNC) || state == libc::TIME_ERROR,
         maxerror_us: timex.maxerror.max(0).cast_unsigned(),
         esterror_us: timex.esterror.max(0).cast_unsigned(),
-        offset_ns: timex.offset.saturating_mul(unit_ns).saturating_add(cut_ns),
+        offset_ns,
+        loop_shift: u32::try_from(timex.constant)
+            .unwrap_or(0)
+            .saturating_add(LOOP_SHIFT_MIN)
+            .min(LOOP_SHIFT_MAX),
         single_shot_ns: single_shot_us.saturating_mul(NS_PER_US),
         frequency_scaled_ppm: timex.freq,
         tick_us: timex.tick,
@@ -395,6 +418,28 @@ mod tests {
         assert_eq!(micro.offset_ns, -2000);
         let micro = decoded(libc::TIME_OK, 0, |timex| timex.offset = 1);
         assert_eq!(micro.offset_ns, 2000);
+    }
+
+    #[test]
+    fn a_negative_offset_that_the_kernel_took_for_an_unsigned_one_is_negative() {
+        // -1 ns, -1 ms and -0.5 s, as Linux 5.1 and later show them in microseconds.
+        for (true_ns, shown_us) in [
+            (-1, 4_294_967),
+            (-1_000_000, 4_293_967),
+            (-500_000_000, 3_794_967),
+        ] {
+            let ns = whole_us_as_ns(shown_us);
+            assert!((true_ns - 1000..=true_ns).contains(&ns), "{true_ns}: {ns}");
+        }
+        assert_eq!(whole_us_as_ns(500_000), 500_001_000);
+    }
+
+    #[test]
+    fn the_loop_is_as_fast_as_its_time_constant_says() {
+        let with = |change| decoded(libc::TIME_OK, 0, change).loop_shift;
+        assert_eq!(with(|timex| timex.constant = 0), 2);
+        assert_eq!(with(|timex| timex.constant = 10), 12);
+        assert_eq!(with(|timex| timex.constant = -1), 2);
     }
 
     #[test]

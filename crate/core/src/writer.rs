@@ -15,7 +15,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 
@@ -172,6 +172,14 @@ impl PageWriter {
         file.as_file()
             .set_len(layout.file_bytes)
             .map_err(|error| failed("ftruncate", path, error))?;
+        // Memory for it, now that its lack is an error: a store into a mapped file that gets none
+        // ends the process (SIGBUS).
+        let within_file = layout.file_bytes.saturating_sub(layout.page_offset);
+        let page = [0; SIZE_FULL as usize];
+        let within_page = usize::try_from(within_file).unwrap_or(usize::MAX);
+        file.as_file()
+            .write_all_at(page.get(..within_page).unwrap_or(&page), layout.page_offset)
+            .map_err(|error| failed("pwrite", path, error))?;
         let memory = Mapping::writable(file.as_file(), layout.page_offset)
             .map_err(|error| failed("mmap", path, error))?;
         let mut writer = Self {

@@ -116,6 +116,7 @@ fn discipline_at_random(machine: &Machine) {
     let uncertainty_us = state.random.range(5, 3000);
     let correction_ns = state.synchronize(uncertainty_us);
     state.discipline.tick_us = 10_000;
+    state.discipline.loop_shift = u32::try_from(state.random.range(2, 6)).unwrap();
     match state.random.range(0, 3) {
         0 => state.discipline.offset_ns = correction_ns,
         1 => state.discipline.single_shot_ns = correction_ns,
@@ -403,6 +404,93 @@ fn the_rate_that_a_clock_had_when_it_was_measured_is_not_mistaken_for_the_counte
 }
 
 #[test]
+fn what_is_slewed_in_the_present_second_is_not_shown_and_still_counts() {
+    // A loop at its fastest; an `adjtime`; and both with a daemon that measures again in the middle
+    // of a second, the rest of which the kernel carries out on top of what it is told.
+    for (by_loop, again) in [(true, false), (false, false), (true, true), (false, true)] {
+        let machine = Machine::new(16, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        // Exactly as good as the daemon says, and told to slew all of it.
+        let measure = || {
+            let mut state = machine.state.borrow_mut();
+            let left_ns = state.error_ns();
+            state.discipline.unsynchronized = false;
+            state.discipline.maxerror_us = 1;
+            if by_loop {
+                state.discipline.offset_ns = -left_ns;
+            } else {
+                state.discipline.single_shot_ns = -left_ns;
+            }
+        };
+        machine.state.borrow_mut().step(-4_000_000);
+        measure();
+        scene.step(Cause::ClockStep);
+        for quarter in 0..60 {
+            machine.advance(INTERVAL_NS);
+            if again && quarter == 5 {
+                measure();
+            }
+            // The allowance for drift that the kernel adds each second would cover it all.
+            machine.state.borrow_mut().discipline.maxerror_us = 1;
+            scene.step(Cause::Interval);
+            let context = format!("by loop {by_loop}, again {again}, quarter {quarter}");
+            assert!(scene.check(&context).is_some(), "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_clock_drifts_in_the_second_before_the_kernel_adds_to_its_maximum_error() {
+    // A daemon that says what it knows, no more, at any part of the kernel's second.
+    for part in 0..20 {
+        let machine = Machine::new(18, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 50_000;
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        machine.advance(part * 50_000_000);
+        {
+            let mut state = machine.state.borrow_mut();
+            let left_ns = state.error_ns();
+            state.step(-left_ns);
+            state.discipline.unsynchronized = false;
+            state.discipline.maxerror_us = 1;
+        }
+        scene.step(Cause::ClockStep);
+        for tenth in 0..40 {
+            let context = format!("part {part}, tenth {tenth}");
+            assert!(scene.check(&context).is_some(), "{context}");
+            machine.advance(NS_PER_SEC / 10);
+            scene.step(Cause::Interval);
+        }
+    }
+}
+
+#[test]
+fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
+    // A daemon whose `maxerror` is worth nothing slews 300 ms while the period is measured, and no
+    // change of frequency tells of it.
+    let machine = Machine::new(17, START_SEC);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(2);
+    machine.state.borrow_mut().discipline.offset_ns = 300_000_000;
+    for second in 0..100 {
+        scene.run(1);
+        let fields = *scene.publication.fields();
+        let true_hz = 2_900_000_000.0 * (1.0 + machine.state.borrow().oscillator_ppb as f64 / 1e9);
+        let scale = 2_f64.powi(64 + i32::from(fields.counter_period_shift));
+        let period = fields.counter_period_frac_sec as f64 / scale;
+        let bound = fields.counter_period_maxerror_rate_frac_sec as f64 / scale;
+        let off = (period - 1.0 / true_hz).abs();
+        assert!(
+            off <= bound,
+            "second {second}: {} ppm off, {} ppm stated",
+            off * true_hz * 1e6,
+            bound * true_hz * 1e6
+        );
+    }
+}
+
+#[test]
 fn a_suspend_changes_the_marker_and_takes_the_bound_back_until_the_clock_is_measured_again() {
     for shape in [Shape::Time, Shape::Marker, Shape::MarkerAndGeneration] {
         let machine = Machine::new(6, START_SEC);
@@ -433,6 +521,27 @@ fn a_suspend_changes_the_marker_and_takes_the_bound_back_until_the_clock_is_meas
             scene.run(1);
             assert!(scene.check("measured again").is_some());
         }
+    }
+}
+
+#[test]
+fn a_suspend_before_the_publisher_began_takes_the_bound_back_too() {
+    let machine = Machine::new(19, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    machine
+        .state
+        .borrow_mut()
+        .suspend(3600 * NS_PER_SEC, 400_000_000);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    assert_eq!(scene.check("woken"), None);
+    assert_eq!(scene.read().unwrap().status, ClockStatus::FreeRunning);
+    scene.run(10);
+    assert_eq!(scene.check("woken"), None);
+    let correction_ns = machine.state.borrow_mut().synchronize(100);
+    machine.state.borrow_mut().discipline.offset_ns = correction_ns;
+    for _ in 0..100 {
+        scene.run(1);
+        assert!(scene.check("measured again").is_some());
     }
 }
 

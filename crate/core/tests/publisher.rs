@@ -129,6 +129,38 @@ fn dropping_a_publisher_closes_it() {
 }
 
 #[test]
+#[allow(unsafe_code, reason = "nothing forks safely")]
+fn a_forked_child_that_drops_a_publisher_neither_waits_nor_touches_the_page() {
+    let (folder, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    // SAFETY: the child only drops and compares what it has, and ends without running anything of
+    // the test harness.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let refused = publisher.disrupt().is_err();
+        drop(publisher);
+        // SAFETY: ends the process, as meant.
+        unsafe { libc::_exit(if refused { 0 } else { 1 }) }
+    }
+    let mut status = -1;
+    let begun = std::time::Instant::now();
+    // SAFETY: `status` is a whole integer that the call may write.
+    while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
+        if begun.elapsed() > std::time::Duration::from_secs(5) {
+            // SAFETY: the child is this test's own and has not been waited for.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(status, 0);
+    assert_eq!(names(folder.path()), ["page", "page.lock"]);
+    open(&path).now_ns().unwrap();
+    publisher.disrupt().unwrap();
+    publisher.close().unwrap();
+}
+
+#[test]
 fn a_page_has_one_live_publisher_even_within_one_process() {
     let (folder, path) = place();
     let first = Publisher::create(&path, options()).unwrap();
@@ -149,9 +181,50 @@ fn a_page_has_one_live_publisher_even_within_one_process() {
         Publisher::create(&path, options()),
         Err(Error::Busy { .. })
     ));
+    // Also for children that other tests fork just now.
+    rustix::fs::flock(&other, FlockOperation::Unlock).unwrap();
     drop(other);
     // One that a killed process left behind is free to take.
     Publisher::create(&path, options()).unwrap();
+}
+
+#[test]
+fn a_lock_is_given_up_where_it_was_taken_whatever_became_of_the_folders_name() {
+    let (place, _) = place();
+    let [old, new] = ["old", "new"].map(|name| place.path().join(name));
+    fs::create_dir(&old).unwrap();
+    let moved = Publisher::create(&old.join("page"), options()).unwrap();
+    fs::rename(&old, &new).unwrap();
+    fs::create_dir(&old).unwrap();
+    let other = Publisher::create(&old.join("page"), options()).unwrap();
+    moved.close().unwrap();
+    assert_eq!(names(&new), ["page"]);
+    assert_eq!(names(&old), ["page", "page.lock"]);
+    assert!(matches!(
+        Publisher::create(&old.join("page"), options()),
+        Err(Error::Busy { .. })
+    ));
+    other.close().unwrap();
+    assert_eq!(names(&old), ["page"]);
+}
+
+#[test]
+fn a_lock_file_that_is_a_link_to_another_file_is_refused_and_left_alone() {
+    let (folder, path) = place();
+    let precious = folder.path().join("precious");
+    fs::write(&precious, "").unwrap();
+    fs::set_permissions(&precious, fs::Permissions::from_mode(0o644)).unwrap();
+    for link in [
+        |precious: &Path, lock: &Path| fs::hard_link(precious, lock),
+        |precious: &Path, lock: &Path| symlink(precious, lock),
+    ] {
+        let lock = folder.path().join("page.lock");
+        link(&precious, &lock).unwrap();
+        Publisher::create(&path, options()).unwrap_err();
+        assert_eq!(names(folder.path()), ["page.lock", "precious"]);
+        assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o644);
+        fs::remove_file(&lock).unwrap();
+    }
 }
 
 #[test]
@@ -292,6 +365,46 @@ fn what_is_not_a_page_is_never_replaced_or_written() {
     fs::write(&path, "").unwrap();
     Publisher::create(&path, options()).unwrap();
     open(&path);
+}
+
+#[test]
+fn a_full_file_system_is_an_error_and_not_a_crash() {
+    // A file that was only made long has no memory yet, and a store into it ends the process
+    // (SIGBUS) where there is none left.
+    const FOLDER: &str = "VMCLOCK_TEST_FULL_FOLDER";
+    const NAME: &str = "a_full_file_system_is_an_error_and_not_a_crash";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folder = PathBuf::from(folder);
+        let refused = Publisher::create(&folder.join("page"), options()).unwrap_err();
+        assert_eq!(refused.code(), "ERR_VMCLOCK_SYSTEM", "{refused}");
+        assert_eq!(
+            refused.errno(),
+            Some(rustix::io::Errno::NOSPC.raw_os_error())
+        );
+        assert_eq!(names(&folder), ["full"]);
+        return;
+    }
+    let (folder, _) = place();
+    // A mount of its own needs a namespace; where there is none to be had, nothing is shown.
+    let within = |script: &str| {
+        std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+            .arg(format!(
+                "mount -t tmpfs -o size=4k none \"${FOLDER}\" && {script}"
+            ))
+            .arg(std::env::current_exe().unwrap())
+            .env(FOLDER, folder.path())
+            .output()
+    };
+    if !within("true").is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no mount namespace to be had");
+        return;
+    }
+    let script = format!(
+        "head -c 4096 /dev/zero > \"${FOLDER}/full\" && exec \"$0\" --exact {NAME} --nocapture"
+    );
+    let output = within(&script).unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

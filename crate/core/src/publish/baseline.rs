@@ -27,6 +27,8 @@ pub(super) struct Stretch {
     /// Samples to measure from, in order.
     anchors: VecDeque<Sample>,
     period: Option<Period>,
+    /// What was said last about how far that may be off.
+    period_error_ppb: u128,
     /// How far the rate may move away from its average.
     wander_ppb: u128,
     /// Claims are the operator's, about the kernel's clock as it is.
@@ -38,6 +40,7 @@ impl Stretch {
         Self {
             anchors: VecDeque::new(),
             period: None,
+            period_error_ppb: 0,
             wander_ppb: wander_ppb.into(),
             is_stated,
         }
@@ -46,6 +49,11 @@ impl Stretch {
     /// The period, once there is one.
     pub(super) fn period(&self) -> Option<Period> {
         self.period
+    }
+
+    /// How far that period may be off, in parts per billion of it.
+    pub(super) fn period_error_ppb(&self) -> u128 {
+        self.period_error_ppb
     }
 
     /// The counter goes on, but what was seen before says nothing about what comes.
@@ -75,6 +83,9 @@ impl Stretch {
         {
             self.anchors.pop_front();
         }
+        for anchor in &mut self.anchors {
+            anchor.note_slew(now);
+        }
         let best = self
             .anchors
             .iter()
@@ -90,6 +101,9 @@ impl Stretch {
                 estimate_ppb: None,
             }),
         };
+        if let Some(error) = &result {
+            self.period_error_ppb = error.max_ppb;
+        }
         if self
             .anchors
             .back()
@@ -101,8 +115,8 @@ impl Stretch {
     }
 
     /// The ceiling of the period's error, and never less than the allowance for wander.
-    fn at_most(&self, now: &Sample, noise_ppb: u128) -> u128 {
-        rate::ceiling_ppb(&now.discipline).max(self.wander_ppb) + noise_ppb
+    fn at_most(&self, sample: &Sample, noise_ppb: u128) -> u128 {
+        sample.ceiling_ppb.max(self.wander_ppb) + noise_ppb
     }
 
     fn baseline(&self, anchor: &Sample, now: &Sample) -> Option<(Period, RateError)> {
@@ -120,15 +134,14 @@ impl Stretch {
             return None;
         }
         let noise_ppb = rate::quotient_ppb(widths_ns, divisor_ns)?;
-        let ceiling_ppb = self
-            .at_most(now, noise_ppb)
-            .max(self.at_most(anchor, noise_ppb));
+        // The anchor knows how the kernel slewed ever since.
+        let ceiling_ppb = self.at_most(anchor, noise_ppb);
         let wander_ppb = self.wander_ppb;
         let quotient_of =
             |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, divisor_ns);
         // What an operator states is about the kernel's clock, slews and all, so that it says
         // nothing about the counter's rate while the kernel slews.
-        let stated_and_slewing = self.is_stated && (anchor.is_slewing() || now.is_slewing());
+        let stated_and_slewing = self.is_stated && anchor.is_slewing();
         let max_ppb = quotient_of(anchor.claim_ns, now.claim_ns)
             .filter(|_| !stated_and_slewing)
             .map_or(ceiling_ppb, |quotient| {

@@ -6,20 +6,24 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::writer::failed;
+use crate::writer::{failed, folder_of};
 
 /// The right to publish a page, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    path: PathBuf,
+    /// The folder that the lock file is in, wherever this process goes from here and whatever
+    /// becomes of the folder's name.
+    folder: OwnedFd,
+    name: OsString,
 }
 
 impl Lock {
@@ -33,7 +37,10 @@ impl Lock {
             Error::InvalidArgument("the path of a page ends in the name of a file".to_owned())
         })?;
         name.push(".lock");
-        let path = page.with_file_name(name);
+        let path = page.with_file_name(&name);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder_of(page), flags, Mode::empty())
+            .map_err(|errno| failed("open", &path, errno.into()))?;
         let busy = || Error::Busy {
             path: page.to_path_buf(),
         };
@@ -43,7 +50,7 @@ impl Lock {
                 | OFlags::CLOEXEC
                 | OFlags::NOFOLLOW
                 | OFlags::NONBLOCK;
-            let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
+            let file = rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR)
                 .map(File::from)
                 .map_err(|errno| failed("open", &path, errno.into()))?;
             let opened = file
@@ -60,6 +67,16 @@ impl Lock {
                     ),
                 });
             }
+            if opened.nlink() > 1 {
+                // Somebody else's link to a file of the caller's, which would be locked, closed to
+                // others and unlinked here.
+                return Err(Error::Untrusted {
+                    path,
+                    reason: "this lock file has another name too, so it is no lock file of ours; \
+                             remove it, or publish in a folder of your own"
+                        .to_owned(),
+                });
+            }
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Err(busy()),
@@ -67,11 +84,10 @@ impl Lock {
             }
             // The one who held it may have removed it meanwhile: then this locks a file that nobody
             // else will find.
-            let current = std::fs::symlink_metadata(&path);
-            if current.is_ok_and(|at| at.dev() == opened.dev() && at.ino() == opened.ino()) {
+            if is_still(&folder, &name, &file) {
                 file.set_permissions(Permissions::from_mode(0o600))
                     .map_err(|error| failed("fchmod", &path, error))?;
-                return Ok(Self { file, path });
+                return Ok(Self { file, folder, name });
             }
         }
         Err(busy())
@@ -82,7 +98,19 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Removed while it is held, so that nobody can hold the name that is removed. If that
         // fails, the file stays and does no harm: an unlocked one is free to take.
-        let _ = std::fs::remove_file(&self.path);
+        if is_still(&self.folder, &self.name, &self.file) {
+            let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+        }
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
+}
+
+/// Whether the name in the folder still means the open file.
+fn is_still(folder: &OwnedFd, name: &OsString, file: &File) -> bool {
+    let named = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    let open = rustix::fs::fstat(file);
+    named
+        .ok()
+        .zip(open.ok())
+        .is_some_and(|(named, open)| (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
 }

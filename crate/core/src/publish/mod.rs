@@ -10,15 +10,18 @@
 //!
 //! - **`time_maxerror`** = the kernel's `maxerror` + what it still has to slew + `w` / 2 + one step of
 //!   the counter, which may move in larger steps than its ticks. Daemons hand `maxerror` over in
-//!   whole microseconds, cut off, so one is added.
+//!   whole microseconds, cut off, so one is added. The kernel lets `maxerror` grow by 500 µs at the
+//!   start of each second, for what the clock may have drifted in the second before, so 500 µs are
+//!   added for the present one. What is slewed in the present second the kernel no longer shows among
+//!   what it has to slew, so the most that this can be is added.
 //! - **No bound** where the kernel's figure is worth nothing. systemd-timesyncd and linuxptp's
 //!   `phc2sys` set `maxerror` to 0 at each adjustment, with milliseconds still to go. The kernel
 //!   adds 500 µs a second from there, so a `maxerror` that is a multiple of 500 µs was counted up
 //!   from 0, and the page then states no bound; once an actual 0 was seen it never states one
-//!   again. Nor does it after a suspend or a counter reset, until the daemon has measured anew. A
-//!   daemon's real figure is such a multiple one time in 500, and goes without bound until the next
-//!   one: silence is the safe side. An operator who knows the error can state it
-//!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
+//!   again. Nor does it after a suspend (also one before it began) or a counter reset, until the
+//!   daemon has measured anew. A daemon's real figure is such a multiple one time in 500, and goes
+//!   without bound until the next one: silence is the safe side. An operator who knows the error can
+//!   state it ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
 //! - **chrony** keeps `maxerror` honest but does not put into it the correction that it is still
 //!   carrying out ("System time" in `chronyc tracking`). It is *not* part of the page's bound
 //!   unless the operator adds it.
@@ -48,6 +51,7 @@ mod publication;
 mod publisher;
 mod rate;
 mod sample;
+mod slew_watch;
 mod takeover;
 mod worker;
 

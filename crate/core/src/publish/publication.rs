@@ -6,6 +6,7 @@ use super::baseline::{RateError, Stretch};
 use super::leap_watch::{LeapWatch, Seen};
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
+use super::slew_watch::{HiddenSlew, SlewWatch};
 use super::takeover::{goes_on, page_utc_sec};
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
@@ -57,11 +58,12 @@ pub struct Publication<S: SystemClock, C: Counter> {
     /// The page that was taken over, until the present has been compared with it.
     taken_over: Option<RawFields>,
     leap: LeapWatch,
+    slews: SlewWatch,
     stretch: Stretch,
     last: Option<Sample>,
     /// `maxerror` was seen reset to 0: its figures are worth nothing.
     zeroed: bool,
-    /// The machine was suspended or its counter jumped since `maxerror` was last set.
+    /// The machine was suspended or its counter jumped, and `maxerror` was not seen set since.
     stale: bool,
     fields: RawFields,
 }
@@ -106,6 +108,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                     | abi::VMCLOCK_FLAG_NOTIFICATION_PRESENT;
             }
         }
+        // The kernel keeps `maxerror` through a suspend, after which it set its clock from another one
+        // that is good to a second. When that was, it does not tell.
+        let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS;
         let leap = old.map_or_else(LeapWatch::default, |old| {
             LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
         });
@@ -119,9 +124,10 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             options,
             leap_seconds,
             leap,
+            slews: SlewWatch::default(),
             last: None,
             zeroed: false,
-            stale: false,
+            stale,
             fields,
         })
     }
@@ -244,6 +250,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             realtime_ns,
             suspended_ns,
             discipline,
+            HiddenSlew::default(),
         ));
     }
 
@@ -314,12 +321,14 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 ..after
             };
             let seen = self.leap.look(bracket.realtime_ns, discipline.leap);
+            let hidden_slew = self.slews.look(bracket.monotonic_ns, &discipline);
             let sample = Sample::new(
                 &bracket,
                 self.step_ticks,
                 seen.realtime_ns,
                 suspended_ns,
                 discipline,
+                hidden_slew,
             );
             return Ok(Some((sample, seen)));
         }
@@ -338,11 +347,11 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         if let Some(period) = &self.stretch.period() {
             let elapsed_ns = period.elapsed_ns(ticks);
-            let ceiling_ppb =
-                rate::ceiling_ppb(&last.discipline).max(rate::ceiling_ppb(&now.discipline));
+            // What the kernel slews now, and what it slewed while the period was measured.
+            let ceiling_ppb = last.ceiling_ppb.max(now.ceiling_ppb);
             let explained_ns = rate::share(
                 elapsed_ns.unsigned_abs(),
-                2 * ceiling_ppb + period.noise_ppb,
+                ceiling_ppb + ceiling_ppb.max(self.stretch.period_error_ppb()) + period.noise_ppb,
             ) + period.ticks_ns(last.span_ticks)
                 + period.ticks_ns(now.span_ticks)
                 + JUMP_NS;
@@ -381,9 +390,12 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             return;
         }
         let to_slew_ns = u128::from(discipline.offset_ns.unsigned_abs())
-            + u128::from(discipline.single_shot_ns.unsigned_abs());
+            + u128::from(discipline.single_shot_ns.unsigned_abs())
+            + now.hidden_slew.owed_ns;
         let ns = |us: u64| u128::from(us) * 1000;
-        now.claim_ns = Some(ns(maxerror_us) + 1000 + to_slew_ns);
+        // The kernel adds for a second's drift when that second is over.
+        let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
+        now.claim_ns = Some(ns(claimed_us) + 1000 + to_slew_ns);
         now.estimate_ns = Some(ns(discipline.esterror_us) + 1000 + to_slew_ns);
     }
 

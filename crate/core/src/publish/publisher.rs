@@ -30,12 +30,17 @@ const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// up the lock. The page itself stays: readers have it mapped and are told, readers to come get a
 /// typed refusal that says why, and the next publisher takes it over in place, so that both carry
 /// on. Who made a folder for it removes that with it.
+///
+/// In a forked child it publishes nothing and does nothing: the page remains the parent's. The child
+/// shares the parent's lock, though, which is free again only when both are gone.
 #[derive(Debug)]
 pub struct Publisher {
     path: PathBuf,
     shared: Arc<Shared>,
     commands: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process that the thread runs in. A forked child has this object and not the thread.
+    process: u32,
 }
 
 impl Publisher {
@@ -147,6 +152,7 @@ impl Publisher {
             shared,
             commands,
             thread: Mutex::new(Some(thread)),
+            process: std::process::id(),
         })
     }
 
@@ -213,6 +219,11 @@ impl Publisher {
         let Some(thread) = thread.take() else {
             return Ok(());
         };
+        if self.is_forked() {
+            // There is no such thread here to wait for.
+            std::mem::forget(thread);
+            return Err(self.stopped());
+        }
         let result = self.command(Cause::Close);
         // The worker does not panic; if it did, its page has still been marked by its drop.
         let _ = thread.join();
@@ -220,17 +231,33 @@ impl Publisher {
     }
 
     fn command(&self, cause: Cause) -> Result<(), Error> {
+        if self.is_forked() {
+            return Err(self.stopped());
+        }
         let (done, answer) = sync_channel(1);
-        let stopped = || Error::Stopped {
-            path: self.path.clone(),
-            reason: self.failure().unwrap_or_else(|| "it was closed".to_owned()),
-        };
         self.commands
             .send(Command { cause, done })
-            .map_err(|_| stopped())?;
+            .map_err(|_| self.stopped())?;
         // Full only after 2^64 wake-ups that nobody took: the thread is awake then.
         let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
-        answer.recv().map_err(|_| stopped())?
+        answer.recv().map_err(|_| self.stopped())?
+    }
+
+    /// Whether this is a forked child's copy, which publishes nothing.
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    fn stopped(&self) -> Error {
+        let reason = if self.is_forked() {
+            "it belongs to the process that this one was forked from".to_owned()
+        } else {
+            self.failure().unwrap_or_else(|| "it was closed".to_owned())
+        };
+        Error::Stopped {
+            path: self.path.clone(),
+            reason,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::fixed;
-use crate::system_clock::{Discipline, NOMINAL_TICK_US};
+use crate::system_clock::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, NOMINAL_TICK_US};
 
 pub(super) const NS_PER_SEC: i128 = 1_000_000_000;
 const PPB: u128 = 1_000_000_000;
@@ -18,6 +18,21 @@ const OSCILLATOR_PPB: u128 = 100_000;
 const SLEW_PPB: u128 = 500_000;
 /// One microsecond of `tick` in parts per billion.
 const TICK_PPB: u128 = 100_000;
+
+/// What the kernel may be slewing in the present second without showing it any more, in
+/// nanoseconds. At the start of each second it takes that second's share off what it shows, and then
+/// slews it evenly (`second_overflow`, `kernel/time/ntp.c`): of the phase-locked loop's offset
+/// 2^-shift, which is 1 / (2^shift - 1) of what is left to show; of an `adjtime` 500 µs.
+pub(super) fn running_slew_ns(discipline: &Discipline) -> u128 {
+    let shift = discipline.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
+    let loop_ns = u128::from(discipline.offset_ns.unsigned_abs()).div_ceil((1 << shift) - 1);
+    let single_shot_ns = if discipline.single_shot_ns == 0 {
+        0
+    } else {
+        SLEW_PPB
+    };
+    loop_ns + single_shot_ns
+}
 
 /// One tick of the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,17 +139,11 @@ fn kernel_rate(discipline: &Discipline) -> Option<u128> {
 }
 
 /// The most by which a period measured against CLOCK_REALTIME can be off the truth, whatever its
-/// bounds: in parts per billion of the period.
-pub(super) fn ceiling_ppb(discipline: &Discipline) -> u128 {
+/// bounds, while the kernel slews by `running_slew_ns` a second: in parts per billion of the period.
+pub(super) fn ceiling_ppb(discipline: &Discipline, running_slew_ns: u128) -> u128 {
     let tick_us = u128::from(discipline.tick_us.abs_diff(NOMINAL_TICK_US));
-    // The phase-locked loop runs off at most a quarter of its offset a second (SHIFT_PLL is 2).
-    let loop_ppb = u128::from(discipline.offset_ns.unsigned_abs()).div_ceil(4);
-    let single_shot_ppb = if discipline.single_shot_ns == 0 {
-        0
-    } else {
-        SLEW_PPB
-    };
-    let of_truth = SLEW_PPB + OSCILLATOR_PPB + TICK_PPB * tick_us + loop_ppb + single_shot_ppb;
+    // Nanoseconds a second are parts per billion.
+    let of_truth = SLEW_PPB + OSCILLATOR_PPB + TICK_PPB * tick_us + running_slew_ns;
     // The figures are relative to true time, the result to the measured: x / (1 - x).
     match PPB.checked_sub(of_truth) {
         Some(rest) if rest != 0 => (of_truth * PPB).div_ceil(rest),

@@ -1,6 +1,7 @@
 //! Clock and counter at one instant.
 
-use super::rate::Period;
+use super::rate::{self, Period};
+use super::slew_watch::HiddenSlew;
 use crate::system_clock::{Bracket, Discipline};
 
 /// Clock and counter at one instant.
@@ -17,6 +18,10 @@ pub(super) struct Sample {
     pub(super) monotonic_ns: i128,
     pub(super) suspended_ns: i128,
     pub(super) discipline: Discipline,
+    pub(super) hidden_slew: HiddenSlew,
+    /// The most that a period measured from here can be off, in parts per billion: by how the kernel
+    /// slewed here, and at every sample since.
+    pub(super) ceiling_ppb: u128,
     /// How far CLOCK_REALTIME may be off, where that is known.
     pub(super) claim_ns: Option<u128>,
     /// How far the kernel thinks it is, where that means anything.
@@ -31,6 +36,7 @@ impl Sample {
         realtime_ns: i128,
         suspended_ns: i128,
         discipline: Discipline,
+        hidden_slew: HiddenSlew,
     ) -> Self {
         let half = bracket.width_ticks / 2;
         Self {
@@ -41,6 +47,8 @@ impl Sample {
             monotonic_ns: bracket.monotonic_ns,
             suspended_ns,
             discipline,
+            hidden_slew,
+            ceiling_ppb: rate::ceiling_ppb(&discipline, hidden_slew.running_ns),
             claim_ns: None,
             estimate_ns: None,
         }
@@ -52,6 +60,13 @@ impl Sample {
     }
 
     pub(super) fn is_slewing(&self) -> bool {
-        self.discipline.offset_ns != 0 || self.discipline.single_shot_ns != 0
+        self.hidden_slew.running_ns != 0
+    }
+
+    /// Takes note of how the kernel slews at a later sample, up to which this one is measured from.
+    pub(super) fn note_slew(&mut self, later: &Self) {
+        let running_ns = &mut self.hidden_slew.running_ns;
+        *running_ns = (*running_ns).max(later.hidden_slew.running_ns);
+        self.ceiling_ppb = self.ceiling_ppb.max(later.ceiling_ppb);
     }
 }

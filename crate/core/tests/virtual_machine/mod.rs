@@ -67,7 +67,11 @@ pub struct State {
     /// How much faster than nominal the oscillator runs.
     pub oscillator_ppb: i64,
     pub discipline: Discipline,
-    maxerror_age_ns: i128,
+    /// How long the kernel's present second has lasted.
+    second_age_ns: i128,
+    /// What is slewed in it.
+    loop_share_ns: i128,
+    shot_share_ns: i128,
     /// TAI - UTC before the leap second.
     pub tai_minus_utc_sec: i128,
     pub leap: Option<Leap>,
@@ -84,30 +88,46 @@ pub struct Machine {
 
 impl State {
     pub fn advance(&mut self, ns: i128) {
+        let mut left_ns = ns;
+        while left_ns > 0 {
+            let ns = left_ns.min(NS_PER_SEC - self.second_age_ns);
+            self.advance_within_second(ns);
+            left_ns -= ns;
+        }
+    }
+
+    fn advance_within_second(&mut self, ns: i128) {
         let d = ns * ONE;
         self.truth += d;
         let oscillator = i128::from(self.oscillator_ppb);
         self.ticks += d * NOMINAL_HZ / NS_PER_SEC * (PPB + oscillator) / PPB;
         let tick_ppb = i128::from(self.discipline.tick_us - 10_000) * 100_000;
         let frequency_ppb = i128::from(self.discipline.frequency_scaled_ppm) * 1000 / 65_536;
-        let mut gained = d * (oscillator + tick_ppb + frequency_ppb) / PPB;
-        // The loop takes off a sixteenth of its offset a second, an adjtime 500 ppm.
-        let offset = i128::from(self.discipline.offset_ns);
-        let looped = (offset * ns / (16 * NS_PER_SEC)).clamp(-offset.abs(), offset.abs());
-        self.discipline.offset_ns -= i64::try_from(looped).unwrap();
-        let left = i128::from(self.discipline.single_shot_ns);
-        let most = (ns / 2000).min(left.abs());
-        let shot = most * left.signum();
-        self.discipline.single_shot_ns -= i64::try_from(shot).unwrap();
-        gained += (looped + shot) * ONE;
+        // Of what is to be slewed, each second's share was taken off when that second began.
+        let slewed = (self.loop_share_ns + self.shot_share_ns) * ns * ONE / NS_PER_SEC;
+        let gained = d * (oscillator + tick_ppb + frequency_ppb) / PPB + slewed;
         self.error += gained;
         self.monotonic += d + gained;
-        self.maxerror_age_ns += ns;
-        while self.maxerror_age_ns >= NS_PER_SEC {
-            self.maxerror_age_ns -= NS_PER_SEC;
-            let grown = self.discipline.maxerror_us + 500;
-            self.discipline.maxerror_us = grown.min(16_000_000);
+        self.second_age_ns += ns;
+        if self.second_age_ns == NS_PER_SEC {
+            self.second_age_ns = 0;
+            self.begin_second();
         }
+    }
+
+    /// What the kernel does at the start of each second (`second_overflow`).
+    fn begin_second(&mut self) {
+        let grown = self.discipline.maxerror_us + 500;
+        self.discipline.maxerror_us = grown.min(16_000_000);
+        let loop_shift = self.discipline.loop_shift;
+        let offset_ns = &mut self.discipline.offset_ns;
+        let share_ns = *offset_ns / (1 << loop_shift);
+        *offset_ns -= share_ns;
+        self.loop_share_ns = share_ns.into();
+        let single_shot_ns = &mut self.discipline.single_shot_ns;
+        let share_ns = (*single_shot_ns).clamp(-500_000, 500_000);
+        *single_shot_ns -= share_ns;
+        self.shot_share_ns = share_ns.into();
     }
 
     /// The daemon's work: it has measured the clock's error to within `uncertainty_us`.
@@ -115,11 +135,12 @@ impl State {
         let noise_ns = self.random.range(-uncertainty_us, uncertainty_us) * 1000;
         let measured_ns = self.error_ns() + noise_ns;
         self.discipline.unsynchronized = false;
-        // A margin for what it drifts until the kernel next adds to it.
-        let maxerror = uncertainty_us + 700 + self.random.range(0, 300);
-        self.discipline.maxerror_us = maxerror.unsigned_abs();
+        // What it wanted slewed before is void: the caller says what is to be slewed now.
+        self.discipline.offset_ns = 0;
+        self.discipline.single_shot_ns = 0;
+        // As good as it is now: what it drifts from now on is the kernel's to add.
+        self.discipline.maxerror_us = uncertainty_us.unsigned_abs();
         self.discipline.esterror_us = uncertainty_us.unsigned_abs() / 2;
-        self.maxerror_age_ns = self.random.range(0, 999_999_999).into();
         -measured_ns
     }
 
@@ -134,6 +155,8 @@ impl State {
         self.discipline.maxerror_us = 16_000_000;
         self.discipline.offset_ns = 0;
         self.discipline.single_shot_ns = 0;
+        self.loop_share_ns = 0;
+        self.shot_share_ns = 0;
     }
 
     /// The machine sleeps; its battery clock, which sets CLOCK_REALTIME afterwards, is off by
@@ -204,6 +227,7 @@ impl Machine {
         let mut random = Random::new(seed);
         let oscillator_ppb = random.range(-50_000, 50_000);
         let ticks = i128::from(random.next() >> 20) * ONE;
+        let second_age_ns = random.range(0, 999_999_999).into();
         Self {
             state: RefCell::new(State {
                 random,
@@ -219,9 +243,12 @@ impl Machine {
                     maxerror_us: 16_000_000,
                     esterror_us: 16_000_000,
                     tick_us: 10_000,
+                    loop_shift: 2,
                     ..Discipline::default()
                 },
-                maxerror_age_ns: 0,
+                second_age_ns,
+                loop_share_ns: 0,
+                shot_share_ns: 0,
                 tai_minus_utc_sec: 37,
                 leap: None,
                 announced: false,

@@ -1,0 +1,65 @@
+//! What the kernel slews in the present second, of which it tells nothing.
+
+use std::collections::VecDeque;
+
+use super::rate::{self, NS_PER_SEC};
+use crate::system_clock::Discipline;
+
+/// What was to be slewed at the samples of the last second.
+#[derive(Debug, Default)]
+pub(super) struct SlewWatch {
+    /// (CLOCK_MONOTONIC, the most that the kernel takes off in one second), in order.
+    recent: VecDeque<(i128, u128)>,
+    last: Discipline,
+    /// What was running when the daemon last spoke.
+    overlooked_ns: u128,
+}
+
+/// What the kernel slews without showing it, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HiddenSlew {
+    /// At most so much in the present second.
+    pub(super) running_ns: u128,
+    /// So much at most is between the clock and what the daemon wanted: what runs now, and what ran
+    /// when it last measured the clock and told the kernel what to slew. The kernel carried out the
+    /// rest of that second's share on top.
+    pub(super) owed_ns: u128,
+}
+
+impl SlewWatch {
+    /// Takes note of a sample. A second's share is slewed to the second's end even if a daemon has
+    /// given the kernel another offset, or none, meanwhile: so the largest of a second's samples
+    /// counts, and the one before them, which was in force when that second began.
+    pub(super) fn look(&mut self, monotonic_ns: i128, discipline: &Discipline) -> HiddenSlew {
+        let since_ns = monotonic_ns - NS_PER_SEC;
+        while self.recent.get(1).is_some_and(|(at, _)| *at <= since_ns) {
+            self.recent.pop_front();
+        }
+        if spoke(&self.last, discipline) {
+            self.overlooked_ns = self.largest_ns();
+        }
+        self.last = *discipline;
+        self.recent
+            .push_back((monotonic_ns, rate::running_slew_ns(discipline)));
+        let running_ns = self.largest_ns();
+        HiddenSlew {
+            running_ns,
+            owed_ns: running_ns + self.overlooked_ns,
+        }
+    }
+
+    fn largest_ns(&self) -> u128 {
+        let shares = self.recent.iter().map(|(_, share_ns)| *share_ns);
+        shares.max().unwrap_or_default()
+    }
+}
+
+/// Whether what the kernel says is not what it counted and slewed by itself.
+fn spoke(last: &Discipline, now: &Discipline) -> bool {
+    let by_itself = |last: i64, now: i64| {
+        now == 0 || now.signum() == last.signum() && now.unsigned_abs() <= last.unsigned_abs()
+    };
+    now.maxerror_us < last.maxerror_us
+        || !by_itself(last.offset_ns, now.offset_ns)
+        || !by_itself(last.single_shot_ns, now.single_shot_ns)
+}
