@@ -631,6 +631,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         let side = (label.epoch_ns - label.earliest_ns).max(label.latest_ns - label.epoch_ns);
         Ok(Reading {
             epoch_ns,
+            // An error too large for 64 bits saturates; the interval was made before that, so that
+            // it still holds every truth that 64 bits can express.
             max_error_ns: bound_ns.map(|_| fixed::saturate(side.unsigned_abs())),
             est_error_ns,
             earliest_ns: bound_ns.map(|_| clamp(label.earliest_ns)),

@@ -108,8 +108,9 @@ proptest! {
         let growth_ns = fixed::growth_ns(d, rate, shift);
         prop_assert_eq!(big(growth_ns), exact::growth_ns(&big(d), rate, shift));
         let bound_ns = fixed::bound_ns(at_reference, growth_ns);
-        let exact_ns = exact::saturated(big(at_reference) + big(growth_ns) + 1);
-        prop_assert_eq!(big(bound_ns), exact_ns);
+        let exact_ns: BigInt = big(at_reference) + big(growth_ns) + 1;
+        prop_assert_eq!(big(bound_ns), exact_ns.clone());
+        prop_assert_eq!(big(fixed::saturate(bound_ns)), exact::saturated(exact_ns));
         prop_assert_eq!(big(fixed::saturate(growth_ns)), exact::saturated(big(growth_ns)));
     }
 
@@ -555,6 +556,29 @@ proptest! {
             }
         }
     }
+}
+
+/// 300 years do not fit into 2^63 - 1 ns, but their interval's start does: an interval made from the
+/// saturated error would begin eight years too late.
+#[test]
+fn an_error_that_saturates_leaves_the_interval_true() {
+    const YEAR_NS: i64 = 31_557_600_000_000_000;
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        clock_status: 2,
+        flags: exact::TIME_MAXERROR_VALID | exact::PERIOD_MAXERROR_VALID,
+        counter_period_frac_sec: 1,
+        time_sec: AFTER_LEAP_SEC,
+        time_maxerror_nanosec: 300 * YEAR_NS.unsigned_abs(),
+        ..RawFields::default()
+    };
+    let mut clock = Bench::with(&page).clock(0x70, Options::default());
+    let reading = clock.convert(0, &token(&page)).unwrap();
+    assert_eq!(reading.max_error_ns, Some(i64::MAX.unsigned_abs()));
+    let earliest_ns = i128::from(reading.epoch_ns) - 300 * i128::from(YEAR_NS) - 1;
+    assert_eq!(reading.earliest_ns.map(i128::from), Some(earliest_ns));
+    assert_eq!(reading.latest_ns, Some(i64::MAX));
 }
 
 #[test]
