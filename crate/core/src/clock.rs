@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::abi::VMCLOCK_COUNTER_INVALID;
+use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
 use crate::counter::{Counter, CpuCounter};
 use crate::error::{Error, NoTime};
 use crate::fixed;
@@ -251,7 +251,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// [`Error::NoTime`], [`Error::Unsynchronized`], [`Error::WrongCounter`],
     /// [`Error::CounterMismatch`], [`Error::BadPeriod`], [`Error::OutOfRange`],
-    /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::Timeout`].
+    /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
         if let Some(Derived {
@@ -340,7 +340,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
         let counter = self.look()?;
         Ok(Snapshot {
@@ -354,7 +354,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn has_time(&mut self) -> Result<bool, Error> {
         self.refresh()?;
         Ok(!matches!(
@@ -367,7 +367,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn continuity(&mut self) -> Result<Continuity, Error> {
         self.refresh()?;
         let snapshot = &self.derived()?.snapshot;
@@ -381,7 +381,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn is_continuous(&mut self, token: &Continuity) -> Result<bool, Error> {
         Ok(self.continuity()? == *token)
     }
@@ -499,6 +499,14 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             Ok(seen) => {
                 self.stuck_seq = None;
                 let snapshot = Snapshot::new(&seen, self.size_bytes, self.options.abi);
+                // A machine that was moved to another host may find another provider's page here.
+                // What that means no field tells, so nothing of it is used and nothing is kept.
+                if snapshot.raw.version != VMCLOCK_VERSION {
+                    self.derived = None;
+                    return Err(Error::VersionChanged {
+                        found: snapshot.raw.version,
+                    });
+                }
                 let mapping = self.map(&snapshot).ok();
                 let plain = mapping.and_then(|mapping| Plain::new(&snapshot, &mapping));
                 self.derived = Some(Derived {
