@@ -535,6 +535,23 @@ test('options are their own: nothing comes from a prototype', (t) => {
   }
 })
 
+test('a bigint so huge that it takes seconds to write down is refused at once', (t) => {
+  const clock = open(t, page(t, liveFields(t)).path)
+  const token = clock.continuity()
+  const huge = 1n << 20_000_000n
+  const startMs = performance.now()
+  for (const counter of [huge, -huge]) {
+    const error = refuses(
+      t,
+      () => clock.convert(counter, token),
+      'ERR_VMCLOCK_INVALID_ARGUMENT',
+      /this is a bigint of more than 128 bits/,
+    )
+    t.true(error.message.length < 200)
+  }
+  t.true(performance.now() - startMs < 150)
+})
+
 test("an option's getter that throws throws that", (t) => {
   const { path } = page(t, {})
   const options = {
