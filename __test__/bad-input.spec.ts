@@ -552,6 +552,26 @@ test('a bigint so huge that it takes seconds to write down is refused at once', 
   t.true(performance.now() - startMs < 150)
 })
 
+test("a token's getter that detaches what is to be converted", (t) => {
+  const clock = open(t, page(t, liveFields(t)).path)
+  const counters = new BigUint64Array([clock.counter()])
+  const out = new BigInt64Array(1)
+  const { disruptionMarker } = clock.continuity()
+  const token = {
+    get disruptionMarker() {
+      structuredClone(counters, { transfer: [counters.buffer] })
+      return disruptionMarker
+    },
+    vmGeneration: undefined,
+  }
+  refuses(
+    t,
+    () => clock.convertInto(counters, out, token),
+    'ERR_VMCLOCK_INVALID_ARGUMENT',
+    /counters is detached/,
+  )
+})
+
 test("an option's getter that throws throws that", (t) => {
   const { path } = page(t, {})
   const options = {

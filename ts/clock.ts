@@ -345,8 +345,9 @@ export class VmClock {
    * @throws VmClockError as {@link VmClock.convert}
    */
   convertInto(counters: BigUint64Array, out: BigInt64Array, token: ContinuityToken): void {
-    argument.conversion(counters, out)
+    // The token first: its getters may do anything to the arrays.
     const { disruptionMarker, vmGeneration } = continuityToken(token)
+    argument.conversion(counters, out)
     checked(this.#open().convertInto(counters, out, disruptionMarker, vmGeneration))
   }
 
