@@ -572,6 +572,17 @@ test("a token's getter that detaches what is to be converted", (t) => {
   )
 })
 
+test('a version that changes while the page is open', (t) => {
+  const made = page(t, liveFields(t))
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  clock.nowNs()
+  made.write({ version: 2 })
+  const [code, remedy] = ['ERR_VMCLOCK_BAD_VERSION', REMEDY.ERR_VMCLOCK_BAD_VERSION] as const
+  refuses(t, () => clock.nowNs(), code, remedy)
+  refuses(t, () => clock.isContinuous(token), code, remedy)
+})
+
 test("an option's getter that throws throws that", (t) => {
   const { path } = page(t, {})
   const options = {

@@ -99,6 +99,7 @@ let make: (clock: NativeClock, timescale: Timescale) => VmClock
  * - `ERR_VMCLOCK_TIMESCALE`, `ERR_VMCLOCK_NO_TAI_OFFSET`: not in this timescale
  * - `ERR_VMCLOCK_COUNTER_MISMATCH`: the counter is over a second behind the page's reference
  * - `ERR_VMCLOCK_OUT_OF_RANGE`: outside the years 1677 to 2262
+ * - `ERR_VMCLOCK_BAD_VERSION`: the page has become one of another version, which no call can read on
  * - `ERR_VMCLOCK_TIMEOUT`: the page was being updated for 100 ms on end; while it stays stuck in the
  *   same update, later calls fail at once
  *
@@ -219,7 +220,7 @@ export class VmClock {
    * Whether the page carries time at all, as it stands now: false exactly where time throws
    * `ERR_VMCLOCK_NO_TIME`.
    *
-   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   get hasTime(): boolean {
     return checked(this.#open().hasTime())
@@ -355,7 +356,7 @@ export class VmClock {
    * A token for `isContinuous` and `convert`: which machine and which clock this is now. Works on
    * any page.
    *
-   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   continuity(): ContinuityToken {
     const failure = this.#continuity()
@@ -387,7 +388,7 @@ export class VmClock {
   /**
    * Every field of the page, decoded and raw. Works on any page.
    *
-   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   snapshot(): Snapshot {
     return snapshotFrom(checked(this.#open().snapshot()))
