@@ -402,8 +402,10 @@ export class VmClock {
    */
   systemOffset(): SystemOffset {
     if (!this.#followsUtc) throw this.#notUtc('systemOffset')
-    const { offsetNs, maxErrorNs } = checked(this.#open().systemOffset())
-    return { offsetNs, maxErrorNs }
+    const result = checked(this.#open().systemOffset())
+    // Where there is no bound, the property is not there, and must not come from a prototype.
+    const maxErrorNs = Object.hasOwn(result, 'maxErrorNs') ? result.maxErrorNs : undefined
+    return { offsetNs: result.offsetNs, maxErrorNs }
   }
 
   /** Unmaps the page at once. Closing again does nothing. */
@@ -443,7 +445,7 @@ function clockOptions(value: unknown): NativeClockOptions & { timescale: Timesca
     timescale: argument.choice(given['timescale'], 'options.timescale', TIMESCALES) ?? 'utc',
     rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
     // Rounded up: an allowance must not shrink.
-    ...(driftPpm !== undefined && { assumedDriftPpb: Math.ceil(driftPpm * PPB_PER_PPM) }),
+    assumedDriftPpb: driftPpm === undefined ? undefined : Math.ceil(driftPpm * PPB_PER_PPM),
     refuseFreeRunning:
       argument.choice(given['freeRunning'], 'options.freeRunning', ['accept', 'refuse']) ===
       'refuse',

@@ -130,7 +130,7 @@ function isBranded(value: unknown): value is VmClockError {
 
 /** Whether a native call failed. */
 export function isFailure(result: unknown): result is Failure {
-  return typeof result === 'object' && result !== null && 'failed' in result
+  return typeof result === 'object' && result !== null && Object.hasOwn(result, 'failed')
 }
 
 /** The error for a native failure. */
