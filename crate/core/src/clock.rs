@@ -416,14 +416,27 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             }
         };
         self.require_near(before)?;
+        let after = before.wrapping_add(width);
         let first = self.reading(before)?;
-        let last = self.reading(before.wrapping_add(width))?;
+        let last = self.reading(after)?;
         let middle_ns = (i128::from(first.epoch_ns) + i128::from(last.epoch_ns)).div_euclid(2);
+        // Where UTC steps back between the two ends, it reaches beyond both of them in between, each
+        // way by less than the bracket is wide.
+        let beyond_ns = if last.epoch_ns < first.epoch_ns {
+            let derived = self.derived()?;
+            let page_ns = |counter| {
+                let reference = derived.snapshot.raw.counter_value;
+                derived.page_ns(fixed::distance_ticks(counter, reference))
+            };
+            page_ns(after) - page_ns(before)
+        } else {
+            0
+        };
         let hull = [first, last].map(|end| end.earliest_ns.zip(end.latest_ns));
         let max_error_ns = match hull {
             [Some((a, b)), Some((c, d))] => {
-                let earliest = i128::from(a.min(c).min(first.epoch_ns));
-                let latest = i128::from(b.max(d).max(last.epoch_ns));
+                let earliest = i128::from(a.min(c).min(first.epoch_ns)) - beyond_ns;
+                let latest = i128::from(b.max(d).max(last.epoch_ns)) + beyond_ns;
                 // One for the middle, which was rounded.
                 let side = (middle_ns - earliest).max(latest - middle_ns) + 1;
                 Some(fixed::saturate(side.unsigned_abs()))
