@@ -25,6 +25,7 @@ use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
 pub const UPDATE_TIMEOUT: Duration = Duration::from_millis(100);
 
 const NS_PER_MS: i64 = 1_000_000;
+const MS_PER_NS: f64 = 1e-6;
 const NS_PER_SEC: i64 = 1_000_000_000;
 const PPB: u128 = 1_000_000_000;
 
@@ -277,9 +278,11 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     pub fn now_ms(&mut self) -> Result<f64, Error> {
         self.require_utc()?;
         let ns = self.now_ns()?;
-        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out: the
-        // sum is one of the two numbers next to the exact time.
-        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 / NS_PER_MS as f64)
+        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
+        // product is off by less than a unit of its last place, which is at most half a unit of
+        // the sum's: the sum is one of the two numbers next to the exact time. A division would
+        // keep the next stamp's fence waiting.
+        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
     }
 
     /// The time now with its bound, and what the page says in the same breath.
