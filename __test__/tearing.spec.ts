@@ -21,16 +21,17 @@ const { read } = require('./tearing/reader.cjs') as {
 }
 
 const READERS = 4
-const isLong = process.env['VMCLOCK_LONG'] === '1'
+// How long a reader waits for an update to end.
+const TIMEOUT_NS = 100_000_000
 // Each reader goes on until it has seen the page change under it this often.
-const LEAST_STATES = isLong ? 3000 : 300
-const READS = isLong ? 10_000_000 : isEmulated ? 100_000 : 1_000_000
+const LEAST_STATES = 300
+const READS = isEmulated ? 100_000 : 10_000_000
 
 async function readAll(
   t: ExecutionContext,
   manner: 'paused' | 'open',
   reads: number,
-): Promise<Result[]> {
+): Promise<{ timeouts: number; longestUpdateNs: number }> {
   t.timeout(600_000)
   const { path } = page(t, fieldsOf(1))
   const count = reads / READERS
@@ -52,6 +53,7 @@ async function readAll(
   const inTheWriter = JSON.parse(await writer.line()) as Result
   const results = [inThisThread, inTheWriter, ...(await Promise.all(workers))]
   writer.child.stdin.end()
+  const longestUpdateNs = Number(await writer.line())
   t.is((await writer.outcome).exitCode, 0)
   const readings = results.reduce((sum, result) => sum + result.readings, 0)
   t.true(readings >= reads)
@@ -63,17 +65,18 @@ async function readAll(
     `${readings} readings of ${results.map(({ states }) => states).join(', ')} states, ` +
       `timeouts: ${results.map(({ timeouts }) => timeouts).join(', ')}`,
   )
-  return results
+  const timeouts = results.reduce((sum, result) => sum + result.timeouts, 0)
+  return { timeouts, longestUpdateNs }
 }
 
 test.serial(
   'with a writer that pauses a microsecond, every read is whole and none fails',
   async (t) => {
-    const results = await readAll(t, 'paused', READS)
-    t.deepEqual(
-      results.map(({ timeouts }) => timeouts),
-      [0, 0, 0, 0],
-    )
+    const { timeouts, longestUpdateNs } = await readAll(t, 'paused', READS)
+    // A writer that waits for a CPU in the middle of an update keeps the page from its readers: on a
+    // busy machine that can last, and then a timeout is the right answer.
+    if (longestUpdateNs < TIMEOUT_NS) t.is(timeouts, 0)
+    else t.log(`the writer stood still in an update for ${longestUpdateNs} ns`)
   },
 )
 

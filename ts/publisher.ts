@@ -87,7 +87,7 @@ export class VmClockPublisher {
    * Publishes at the place where readers look on machines without a driver, `/run/vmclock/page`.
    *
    * @param options - how to publish
-   * @throws VmClockError as {@link VmClockPublisher.(create:2)}
+   * @throws VmClockError as with a path
    */
   static create(options?: VmClockPublisherOptions): VmClockPublisher
   /**

@@ -10,12 +10,15 @@ const [path, manner, count, leastStates] = process.argv.slice(2)
 const page = VmClockPage.open(path)
 const UPDATES_A_TURN = 200
 let state = 1
+let longestUpdateNs = 0n
 
 /** One update, then nothing for a microsecond. */
 function paused(fields) {
-  page.write(fields)
   const startNs = process.hrtime.bigint()
-  while (process.hrtime.bigint() - startNs < 1000n);
+  page.write(fields)
+  const endNs = process.hrtime.bigint()
+  if (endNs - startNs > longestUpdateNs) longestUpdateNs = endNs - startNs
+  while (process.hrtime.bigint() - endNs < 1000n);
 }
 
 /** An update in pieces and no pause at all: the page is nearly always in the middle of one. */
@@ -43,6 +46,11 @@ const reader = new Worker(require.resolve('./reader.cjs'), {
   workerData: { path, count: Number(count), leastStates: Number(leastStates) },
 })
 reader.once('message', (result) => console.log(JSON.stringify(result)))
-process.stdin.once('end', () => process.exit(0)).resume()
+process.stdin
+  .once('end', () => {
+    console.log(String(longestUpdateNs))
+    process.exit(0)
+  })
+  .resume()
 // Until then the updates stand still: starting a thread takes this one's time.
 reader.once('online', () => console.log('writing'))

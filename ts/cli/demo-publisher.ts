@@ -4,6 +4,9 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { VmClockError } from '../errors'
 
+// How long it may take to end when it is asked to.
+const PATIENCE_MS = 5000
+
 /** A process that publishes a page until `end`, and that ends by itself when this one does. */
 export class DemoPublisher {
   /** The page that it publishes. */
@@ -76,7 +79,9 @@ export class DemoPublisher {
   /** Stops it and waits until it is gone. */
   async end(): Promise<void> {
     if (this.#outcome === undefined) this.#child.kill('SIGTERM')
+    const insist = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS)
     await this.#ended
+    clearTimeout(insist)
   }
 
   // What it said on standard error was one line of JSON.

@@ -24,8 +24,9 @@ const TICK_MS = 100
 // share a CPU with this process.
 const BURST_NS = 20_000_000n
 const STAMPS_A_LOOK = 1000
-// How much longer than asked for the demo waits for an event to be noticed.
-const GRACE_SECONDS = 5
+// How much longer than asked for the demo waits for an event to be noticed: on a machine that is busy
+// with other things, the publishing process may have to wait for a CPU.
+const GRACE_SECONDS = 30
 
 /** Runs the demo; gives the exit code. */
 export async function demo(options: DemoOptions): Promise<number> {

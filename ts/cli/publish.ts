@@ -36,11 +36,15 @@ One line is printed when the page stands, and one for each line of input that wa
 SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable and end with 0; the page's file stays.`
 
 const FAILURE_CHECK_MS = 500
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** Publishes until it is stopped; gives the exit code. */
 export function publish(path: string | undefined, options: PublishOptions): Promise<number> {
   // A reader that goes away takes our words with it, not the page.
   endQuietlyOnBrokenPipe(() => {})
+  // From before the page stands: a signal in between is handled when it does.
+  const ignore = (): void => {}
+  for (const signal of SIGNALS) process.on(signal, ignore)
   const publisher = VmClockPublisher.create(path, {
     shape: options.shape,
     intervalMs: options.interval,
@@ -49,10 +53,14 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     acceptCounter: options.acceptCounter,
   })
   return new Promise((resolve) => {
+    let ended = false
     const end = (code: number): void => {
+      if (ended) return
+      ended = true
       clearInterval(check)
       lines.close()
       process.stdin.destroy()
+      if (process.connected) process.disconnect()
       try {
         publisher.close()
         tell(options, 'stopped', { path: publisher.path })
@@ -84,7 +92,7 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     })
     // Standard input that cannot be read is one that says nothing.
     process.stdin.on('error', () => {})
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => end(0))
+    for (const signal of SIGNALS) process.on(signal, () => end(0)).off(signal, ignore)
     // Whoever started this with a channel and is gone cannot stop it any more.
     if (process.connected) process.once('disconnect', () => end(0))
     tell(options, 'published', { path: publisher.path, shape: options.shape })

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
-use crate::counter::{Counter, CpuCounter};
+use crate::counter::{self, Counter, CpuCounter};
 use crate::error::{Error, NoTime};
 use crate::fixed;
 use crate::leap::{Mapping, Reference, Timescale};
@@ -419,7 +419,10 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             }
         };
         self.require_near(before)?;
-        let after = before.wrapping_add(width);
+        // The counter may have shown that end for a step already.
+        let after = before
+            .wrapping_add(width)
+            .wrapping_add(counter::step_ticks(&self.counter));
         let first = self.reading(before)?;
         let last = self.reading(after)?;
         let middle_ns = (i128::from(first.epoch_ns) + i128::from(last.epoch_ns)).div_euclid(2);

@@ -82,7 +82,9 @@
 //! - A page is believed. A hypervisor that lies, lies about everything else in the guest, too.
 //! - Marker and generation detect change. Two clones of one snapshot read the same numbers, so they
 //!   are never an identity.
-//! - A counter is taken to be the same on all CPUs, as the page format does.
+//! - A counter is taken to be the same on all CPUs, as the page format does. One that moves in larger
+//!   steps than its ticks ([`counter::step_ticks`]) lags behind by up to a step, which only the page's
+//!   provider can include in its bound; [`publish`] does.
 //! - Between a disruption and the hypervisor's update of the page nothing can be noticed; providers
 //!   update it before the guest runs again.
 

@@ -28,6 +28,30 @@ pub struct CounterFacts {
     pub invariant: bool,
 }
 
+/// How far the counter moves at a time, in ticks: the least advance that a series of reads sees,
+/// and one for a step that is no whole number of them. 0 where it does not move at all.
+///
+/// A counter may tick in a finer unit than it moves in (an Arm counter that is scaled to 1 GHz, a TSC
+/// that counts a bus clock's cycles in multiples, an emulated one that counts microseconds), and
+/// then what it shows lies up to one such step behind.
+#[must_use]
+pub fn step_ticks(counter: &impl Counter) -> u64 {
+    const ADVANCES: usize = 64;
+    // A counter of 1 us a step is read some forty times a step.
+    const READS: usize = 100_000;
+    let mut last = counter.read();
+    let advances = (0..READS).filter_map(|_| {
+        let now = counter.read();
+        let advance = now.wrapping_sub(last);
+        last = now;
+        (advance != 0).then_some(advance)
+    });
+    advances
+        .take(ADVANCES)
+        .min()
+        .map_or(0, |least| least.saturating_add(1))
+}
+
 #[cfg(all(feature = "machine", target_arch = "aarch64"))]
 mod aarch64;
 #[cfg(all(feature = "machine", target_arch = "x86_64"))]
@@ -37,3 +61,53 @@ mod x86_64;
 pub use aarch64::CpuCounter;
 #[cfg(all(feature = "machine", target_arch = "x86_64"))]
 pub use x86_64::CpuCounter;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A counter that is read every 25 ticks and moves only every `step`.
+    struct Coarse {
+        ticks: Cell<u64>,
+        step: u64,
+    }
+
+    impl Counter for Coarse {
+        fn id(&self) -> u8 {
+            0
+        }
+
+        fn read(&self) -> u64 {
+            self.ticks.set(self.ticks.get().wrapping_add(25));
+            self.ticks.get() / self.step * self.step
+        }
+    }
+
+    #[test]
+    fn a_step_is_never_taken_for_less_than_it_is() {
+        for step in [1, 25, 62, 1000] {
+            let counter = Coarse {
+                ticks: Cell::new(0),
+                step,
+            };
+            let found = step_ticks(&counter);
+            assert!(
+                (step + 1..=step.max(25) + 1).contains(&found),
+                "{found} for {step}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_is_not_waited_for() {
+        assert_eq!(
+            step_ticks(&Coarse {
+                ticks: Cell::new(0),
+                step: u64::MAX
+            }),
+            0
+        );
+    }
+}

@@ -8,8 +8,9 @@
 //!
 //! At an update the counter is read before and after CLOCK_REALTIME, `w` apart. The claims follow:
 //!
-//! - **`time_maxerror`** = the kernel's `maxerror` + what it still has to slew + `w` / 2. Daemons
-//!   hand `maxerror` over in whole microseconds, cut off, so one is added.
+//! - **`time_maxerror`** = the kernel's `maxerror` + what it still has to slew + `w` / 2 + one step of
+//!   the counter, which may move in larger steps than its ticks. Daemons hand `maxerror` over in
+//!   whole microseconds, cut off, so one is added.
 //! - **No bound** where the kernel's figure is worth nothing. systemd-timesyncd and linuxptp's
 //!   `phc2sys` set `maxerror` to 0 at each adjustment, with milliseconds still to go. The kernel
 //!   adds 500 µs a second from there, so a `maxerror` that is a multiple of 500 µs was counted up

@@ -9,7 +9,7 @@ use super::sample::Sample;
 use super::takeover::{goes_on, page_utc_sec};
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
-use crate::counter::Counter;
+use crate::counter::{self, Counter};
 use crate::error::Error;
 use crate::fixed;
 use crate::snapshot::RawFields;
@@ -48,6 +48,8 @@ enum Event {
 pub struct Publication<S: SystemClock, C: Counter> {
     clock: S,
     counter: C,
+    /// How far the counter moves at a time.
+    step_ticks: u64,
     options: PublishOptions,
     leap_seconds: Option<LeapSeconds>,
     /// TAI - UTC as the operator stated it, and leap seconds since.
@@ -111,6 +113,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             stretch: Stretch::new(options.wander_ppb, options.stated_max_error_ns.is_some()),
             stated_tai_sec: options.tai_minus_utc_sec,
             taken_over: taken_over.filter(|_| options.shape == Shape::Time),
+            step_ticks: counter::step_ticks(&counter),
             clock,
             counter,
             options,
@@ -235,7 +238,13 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         let discipline = Discipline::default();
         let realtime_ns = bracket.realtime_ns;
-        self.last = Some(Sample::new(&bracket, realtime_ns, suspended_ns, discipline));
+        self.last = Some(Sample::new(
+            &bracket,
+            self.step_ticks,
+            realtime_ns,
+            suspended_ns,
+            discipline,
+        ));
     }
 
     fn update_time(&mut self, cause: Cause) -> Result<(), Error> {
@@ -305,7 +314,13 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 ..after
             };
             let seen = self.leap.look(bracket.realtime_ns, discipline.leap);
-            let sample = Sample::new(&bracket, seen.realtime_ns, suspended_ns, discipline);
+            let sample = Sample::new(
+                &bracket,
+                self.step_ticks,
+                seen.realtime_ns,
+                suspended_ns,
+                discipline,
+            );
             return Ok(Some((sample, seen)));
         }
         Ok(None)

@@ -8,7 +8,8 @@ use crate::system_clock::{Bracket, Discipline};
 pub(super) struct Sample {
     /// The counter in the middle of the bracket.
     pub(super) counter: u64,
-    /// Half the bracket around CLOCK_REALTIME, rounded up.
+    /// Half the bracket around CLOCK_REALTIME, rounded up, and one step of the counter: by so much it
+    /// may lag behind, here or at a reader.
     pub(super) half_width_ticks: u64,
     /// The whole bracket, CLOCK_MONOTONIC included.
     pub(super) span_ticks: u64,
@@ -26,6 +27,7 @@ impl Sample {
     /// A sample from a bracket, with nothing claimed yet.
     pub(super) fn new(
         bracket: &Bracket,
+        step_ticks: u64,
         realtime_ns: i128,
         suspended_ns: i128,
         discipline: Discipline,
@@ -33,7 +35,7 @@ impl Sample {
         let half = bracket.width_ticks / 2;
         Self {
             counter: bracket.counter.wrapping_add(half),
-            half_width_ticks: half + 1,
+            half_width_ticks: half.saturating_add(1).saturating_add(step_ticks),
             span_ticks: bracket.span_ticks,
             realtime_ns,
             monotonic_ns: bracket.monotonic_ns,

@@ -1,0 +1,418 @@
+// The command line says what it was asked for, in words or in JSON, ends with the documented codes,
+// lets nothing from a page or a path reach a terminal as it is, and leaves nothing behind.
+
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { VmClock } from 'vmclock'
+import { commandLine, type Outcome, type Running, run, start } from './node-command'
+import { contents, FLAG, folder, held, liveFields, newPath, open, page } from './pages'
+
+// What must never reach a terminal: C0 but newline, DEL, C1, bidirectional marks.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
+const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
+
+const vmclock = (...words: string[]): Promise<Outcome> => run([commandLine, ...words])
+
+function parse(text: string): Record<string, unknown> {
+  return JSON.parse(text) as Record<string, unknown>
+}
+
+function errorOf({ stderr }: Outcome): Record<string, unknown> {
+  return parse(stderr)['error'] as Record<string, unknown>
+}
+
+/** A command that runs until it is stopped; ended with the test in any case. */
+function startCommand(t: ExecutionContext, words: readonly string[], env = {}): Running {
+  const running = start([commandLine, ...words], { env })
+  t.teardown(() => running.child.kill('SIGKILL'))
+  return running
+}
+
+/** A publisher whose page stands. */
+async function publish(
+  t: ExecutionContext,
+  ...words: string[]
+): Promise<Running & { path: string }> {
+  const path = newPath(t)
+  const running = startCommand(t, ['publish', path, '--json', '--accept-counter', ...words])
+  t.is(parse(await running.line())['event'], 'published')
+  return { ...running, path }
+}
+
+// Help and usage
+
+test('help tells every command, its options and the exit codes', async (t) => {
+  const all = await vmclock('--help')
+  t.is(all.exitCode, 0)
+  for (const name of ['status', 'now', 'publish', 'demo']) {
+    t.regex(all.stdout, new RegExp(`^  ${name} `, 'm'))
+    const { exitCode, stdout, stderr } = await vmclock(name, '--help')
+    t.is(exitCode, 0)
+    t.is(stderr, '')
+    t.regex(stdout, /--json/)
+    t.regex(stdout, /Exit codes:\n {2}0 {2}done\n {2}1 .*\n {2}2 .*\n {2}3 /)
+  }
+})
+
+test('the version is the package’s', async (t) => {
+  const { version } = JSON.parse(
+    readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+  ) as { version: string }
+  t.is((await vmclock('--version')).stdout, `${version}\n`)
+})
+
+for (const words of [
+  [],
+  ['frobnicate'],
+  ['now', '--timescale', 'gps'],
+  ['now', '--assumed-drift-ppm', '-1'],
+  ['now', 'one', 'two'],
+  ['status', '--abi', 'v1'],
+  ['status', '--unknown'],
+  ['publish', '--shape', 'cloud'],
+  ['publish', '--interval', '250'],
+  ['publish', '--interval', '0.5ms'],
+  ['publish', '--max-error', '5 parsecs'],
+  ['publish', '--max-error', '-5ms'],
+  ['publish', '--tai-offset', '9'],
+  ['demo', '--seconds', '0'],
+  ['demo', '--seconds', ''],
+  ['now', '--timescale', '\u001b]0;x\u0007\u009b31m\u202e'],
+]) {
+  test(`what cannot be understood ends with 2: ${JSON.stringify(words)}`, async (t) => {
+    const plain = await vmclock(...words)
+    t.is(plain.exitCode, 2)
+    t.is(plain.stdout, '')
+    t.notRegex(plain.stderr, UNSAFE)
+    t.regex(plain.stderr, /help|--help/)
+    if (words.length === 0) return
+    const inJson = await vmclock(...words, '--json')
+    t.is(inJson.exitCode, 2)
+    t.is(errorOf(inJson)['code'], 'ERR_VMCLOCK_USAGE')
+    t.notRegex(inJson.stderr, UNSAFE)
+  })
+}
+
+// Errors
+
+for (const command of ['status', 'now']) {
+  test(`${command}: an error has its code and remedy, and no stack`, async (t) => {
+    const path = newPath(t)
+    const plain = await vmclock(command, path)
+    t.is(plain.exitCode, 1)
+    t.is(plain.stdout, '')
+    t.regex(plain.stderr, /^error: .*there is no vmclock page here.*`vmclock publish`/)
+    t.regex(plain.stderr, /^code: {2}ERR_VMCLOCK_NOT_FOUND$/m)
+    t.notRegex(plain.stderr, /^\s+at /m)
+    const inJson = await vmclock(command, path, '--json')
+    t.is(inJson.exitCode, 1)
+    t.is(inJson.stdout, '')
+    t.is(errorOf(inJson)['code'], 'ERR_VMCLOCK_NOT_FOUND')
+    t.is(errorOf(inJson)['path'], path)
+    t.is(inJson.stderr.trim().split('\n').length, 1)
+  })
+}
+
+test('no path and no page: the remedy', async (t) => {
+  if (VmClock.list().length > 0) {
+    t.log('not shown: this machine has a page')
+    t.pass()
+    return
+  }
+  const { exitCode, stderr } = await vmclock('status')
+  t.is(exitCode, 1)
+  t.regex(stderr, /vmclock publish/)
+})
+
+test('nothing from a path reaches a terminal as it is', async (t) => {
+  const evil = join(folder(t), 'a\u001b[31m\u009b2J\u202e\u2066\u0007\r\nz')
+  mkdirSync(evil)
+  for (const words of [
+    ['now', evil],
+    ['status', evil],
+    ['now', `${evil}/page`],
+    ['publish', join(evil, 'no', 'page'), '--shape', 'marker'],
+  ]) {
+    for (const json of [[], ['--json']]) {
+      const { exitCode, stdout, stderr } = await vmclock(...words, ...json)
+      t.is(exitCode, 1)
+      t.notRegex(stdout + stderr, UNSAFE)
+    }
+  }
+  const path = join(evil, 'page')
+  const publishing = startCommand(t, ['publish', path, '--shape', 'marker'])
+  t.notRegex(await publishing.line(), UNSAFE)
+  for (const words of [
+    ['status', path],
+    ['status', path, '--json'],
+  ]) {
+    const { exitCode, stdout } = await vmclock(...words)
+    t.is(exitCode, 0)
+    t.notRegex(stdout, UNSAFE)
+    if (words.includes('--json')) t.is(parse(stdout)['path'], path)
+  }
+  publishing.child.stdin.write('\u001b[2J\u202e\n')
+  t.notRegex(await publishing.errorLine(), UNSAFE)
+  publishing.child.stdin.write('quit\n')
+  t.is((await publishing.outcome).exitCode, 0)
+})
+
+// now
+
+test('now: the time, its bound and its interval', async (t) => {
+  const { path } = page(t, { ...liveFields(t), timeSec: 1767225600n })
+  const plain = await vmclock('now', path)
+  t.is(plain.exitCode, 0)
+  t.is(plain.stderr, '')
+  t.regex(plain.stdout, /^time +2026-01-01T00:0\d:\d\d\.\d{9}Z$/m)
+  t.regex(plain.stdout, /^bound +± 1\.001 µs$/m)
+  t.regex(plain.stdout, /^earliest +2026-01-01T/m)
+  t.regex(plain.stdout, /^latest +2026-01-01T/m)
+  const told = parse((await vmclock('now', path, '--json')).stdout)
+  t.is(told['maxErrorNs'], '1001')
+  t.is(BigInt(String(told['latestNs'])) - BigInt(String(told['earliestNs'])), 2002n)
+  t.is(told['timescale'], 'utc')
+  t.is(told['path'], path)
+})
+
+test('now: why the bound is unknown, and how to supply it', async (t) => {
+  const fields = { ...liveFields(t), flags: FLAG.TIME_MAXERROR_VALID }
+  const { path } = page(t, fields)
+  t.regex((await vmclock('now', path)).stdout, /^bound +unknown: .*--assumed-drift-ppm/m)
+  t.regex((await vmclock('now', path, '--assumed-drift-ppm', '50')).stdout, /^bound +± /m)
+  const freeRunning = page(t, { ...fields, clockStatus: 3, flags: 0n })
+  t.regex((await vmclock('now', freeRunning.path)).stdout, /^bound +unknown: .*not synchronized/m)
+  t.false('maxErrorNs' in parse((await vmclock('now', path, '--json')).stdout))
+})
+
+test('now: other timescales and the other document', async (t) => {
+  const flags = liveFields(t).flags | FLAG.TAI_OFFSET_VALID
+  const { path } = page(t, {
+    ...liveFields(t),
+    flags,
+    taiOffsetSec: 37,
+    timeMaxerrorNanosec: 5000n,
+  })
+  t.regex((await vmclock('now', path, '--timescale', 'tai')).stdout, /^time +2026-01-01T.* TAI$/m)
+  t.is((await vmclock('now', path, '--timescale', 'monotonic')).exitCode, 1)
+  const rfc = parse((await vmclock('now', path, '--abi', 'rfc-v4', '--json')).stdout)
+  t.is(rfc['maxErrorNs'], '6')
+})
+
+// status
+
+test('status: what a page means, also without time', async (t) => {
+  const { path } = page(t, { disruptionMarker: 2n ** 64n - 1n, flags: FLAG.DISRUPTION_SOON })
+  const { exitCode, stdout } = await vmclock('status', path)
+  t.is(exitCode, 0)
+  t.regex(stdout, /^time +none for this machine now: .*`vmclock publish`/m)
+  t.regex(stdout, /^code +ERR_VMCLOCK_NO_TIME$/m)
+  t.regex(stdout, /^disruption +marker 18446744073709551615;/m)
+  t.regex(stdout, /^maintenance +.*within about a day/m)
+  const told = parse((await vmclock('status', path, '--json')).stdout)
+  t.is(told['hasTime'], false)
+  t.is((told['noTime'] as { code: string }).code, 'ERR_VMCLOCK_NO_TIME')
+  t.is((told['page'] as { disruptionMarker: string }).disruptionMarker, '18446744073709551615')
+})
+
+test('status: a page with time, in whatever timescale it has', async (t) => {
+  for (const [timeType, name] of ['utc', 'tai', 'monotonic'].entries()) {
+    const { path } = page(t, { ...liveFields(t), timeType })
+    const told = parse((await vmclock('status', path, '--json')).stdout)
+    t.is((told['reading'] as { timescale: string }).timescale, name)
+    t.regex((await vmclock('status', path)).stdout, /^clock +synchronized/m)
+  }
+})
+
+test('status: a page that is stuck in an update is an error', async (t) => {
+  const made = page(t, {})
+  made.begin()
+  const outcome = await vmclock('status', made.path, '--json')
+  t.is(outcome.exitCode, 1)
+  t.is(errorOf(outcome)['code'], 'ERR_VMCLOCK_TIMEOUT')
+})
+
+test('status: the pages that were found, where no path is given', async (t) => {
+  const { path } = page(t, {})
+  const { stdout, exitCode } = await run([commandLine, 'status', '--json'], {
+    env: { VMCLOCK_PATH: path },
+  })
+  t.is(exitCode, 0)
+  t.is(parse(stdout)['path'], path)
+  t.true((parse(stdout)['pages'] as string[]).includes(path))
+})
+
+// publish
+
+test('publish: each line of input is carried out and answered', async (t) => {
+  const publisher = await publish(t, '--shape', 'marker-and-generation')
+  const clock = open(t, publisher.path)
+  const say = async (text: string): Promise<Record<string, unknown>> => {
+    publisher.child.stdin.write(`${text}\n`)
+    return parse(await publisher.line())
+  }
+  const token = clock.continuity()
+  t.is((await say('disrupt'))['event'], 'disrupted')
+  t.false(clock.isContinuous(token))
+  t.is((await say('  generation  '))['event'], 'generation-changed')
+  t.not(clock.continuity().vmGeneration, token.vmGeneration)
+  t.deepEqual(await say('maintenance soon'), { event: 'maintenance', announced: 'soon' })
+  t.true(clock.snapshot().disruptionSoon)
+  t.is((await say('maintenance none'))['event'], 'maintenance')
+  t.regex(String((await say('status'))['updates']), /^\d+$/)
+  for (const wrong of ['disrupted', 'maintenance later', 'maintenance', 'x'.repeat(1000)]) {
+    publisher.child.stdin.write(`${wrong}\n`)
+    const { error } = parse(await publisher.errorLine()) as { error: { code: string } }
+    t.is(error.code, 'ERR_VMCLOCK_INVALID_ARGUMENT')
+  }
+  t.is((await say('disrupt'))['event'], 'disrupted')
+  t.is((await say('quit'))['event'], 'stopped')
+  t.is((await publisher.outcome).exitCode, 0)
+})
+
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+  test(`publish: ${signal} marks the page unreliable and ends with 0`, async (t) => {
+    const publisher = await publish(t, '--max-error', '5ms', '--interval', '100ms')
+    const clock = open(t, publisher.path)
+    t.is(clock.read().status, 'synchronized')
+    publisher.child.kill(signal)
+    const { exitCode, stderr } = await publisher.outcome
+    t.is(exitCode, 0)
+    t.is(stderr, '')
+    t.is(clock.snapshot().clockStatus, 'unreliable')
+    t.true(contents(join(publisher.path, '..')).includes('page'))
+  })
+}
+
+test('publish: the end of its input does not stop it', async (t) => {
+  const publisher = await publish(t, '--tai-offset', '37')
+  publisher.child.stdin.end()
+  const clock = open(t, publisher.path)
+  const { seqCount } = clock.snapshot().raw
+  while (clock.snapshot().raw.seqCount < seqCount + 6) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  t.true(clock.nowNs() > 0n)
+  publisher.child.kill('SIGTERM')
+  t.is((await publisher.outcome).exitCode, 0)
+})
+
+test('publish: a page that is held is an error', async (t) => {
+  const publisher = await publish(t)
+  const outcome = await vmclock('publish', publisher.path, '--json', '--accept-counter')
+  t.is(outcome.exitCode, 1)
+  t.is(errorOf(outcome)['code'], 'ERR_VMCLOCK_BUSY')
+  publisher.child.kill('SIGTERM')
+  t.is((await publisher.outcome).exitCode, 0)
+})
+
+// Streams
+
+test('a reader that goes away is no error', async (t) => {
+  const { path } = page(t, liveFields(t))
+  for (const words of [
+    ['status', path],
+    ['now', path],
+    ['demo', '--seconds', '1'],
+  ]) {
+    const running = startCommand(t, words)
+    running.child.stdout.destroy()
+    const { exitCode, stderr } = await running.outcome
+    t.is(stderr, '')
+    t.is(exitCode, 0)
+  }
+})
+
+test('colours are for terminals only, and not where NO_COLOR is set', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const plain = await run([commandLine, 'now', path], { env: { NO_COLOR: '' } })
+  t.notRegex(plain.stdout, UNSAFE)
+  if (spawnSync('script', ['--version']).error !== undefined) {
+    t.log('the rest is not shown: there is no script')
+    return
+  }
+  const onTerminal = (env: NodeJS.ProcessEnv): Promise<Outcome> => {
+    // `script` gives the program a terminal; the path holds nothing that a shell would take apart.
+    const by = ['sh', '-c', 'script -qec "$*" /dev/null', 'sh']
+    return run([commandLine, 'now', path], { by, env: { TERM: 'xterm', ...env } })
+  }
+  t.true((await onTerminal({ NO_COLOR: '' })).stdout.includes('\u001b['))
+  t.false((await onTerminal({ NO_COLOR: '1' })).stdout.includes('\u001b['))
+})
+
+// demo
+
+/** Runs the demo with a temporary folder of its own, in which it must leave nothing. */
+function startDemo(t: ExecutionContext, ...words: string[]): Running & { temporary: string } {
+  const temporary = folder(t)
+  return { ...startCommand(t, ['demo', ...words], { TMPDIR: temporary }), temporary }
+}
+
+function leavesNothing(t: ExecutionContext, temporary: string, pid: number): void {
+  t.deepEqual(readdirSync(temporary), [])
+  t.deepEqual(held(temporary), [])
+  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+}
+
+test('demo: both processes work, both events are noticed, nothing is left', async (t) => {
+  const demo = startDemo(t, '--seconds', '1', '--json')
+  const { exitCode, stdout, stderr } = await demo.outcome
+  t.is(exitCode, 0, stderr)
+  const told = stdout.trim().split('\n').map(parse)
+  const names = told.map(({ event }) => event)
+  t.is(names[0], 'begin')
+  t.is(names.at(-1), 'end')
+  for (const name of ['stamp', 'disruption', 'maintenance']) t.true(names.includes(name), name)
+  const stamp = told.find(({ event }) => event === 'stamp') as Record<string, unknown>
+  const reading = stamp['reading'] as { epochNs: string; maxErrorNs?: string }
+  t.regex(reading.epochNs, /^\d{19}$/)
+  t.is(reading.maxErrorNs === undefined, 'boundUnknown' in stamp)
+  t.true(Number(stamp['stampsPerSecond']) > 0)
+  leavesNothing(t, demo.temporary, Number(told[0]?.['publisherPid']))
+})
+
+test('demo: in words', async (t) => {
+  const demo = startDemo(t, '--seconds', '1')
+  const { exitCode, stdout } = await demo.outcome
+  t.is(exitCode, 0)
+  t.regex(stdout, /bound (± |unknown: .*relative to this machine's own clock)/)
+  t.regex(stdout, /system clock [+-]?[\d.]+ (ns|µs|ms) from the page/)
+  t.regex(stdout, /noticed disruption/)
+  t.regex(stdout, /noticed maintenance/)
+  t.notRegex(stdout, UNSAFE)
+})
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test(`demo: ${signal} ends it, and nothing is left`, async (t) => {
+    const demo = startDemo(t, '--seconds', '600', '--json')
+    const { publisherPid } = parse(await demo.line())
+    await demo.lineThat((text) => parse(text)['event'] === 'stamp')
+    demo.child.kill(signal)
+    t.is((await demo.outcome).exitCode, 0)
+    leavesNothing(t, demo.temporary, Number(publisherPid))
+  })
+}
+
+test('demo: the death of its publisher is an error, and nothing is left', async (t) => {
+  const demo = startDemo(t, '--seconds', '600', '--json')
+  const { publisherPid } = parse(await demo.line())
+  process.kill(Number(publisherPid), 'SIGKILL')
+  const outcome = await demo.outcome
+  t.is(outcome.exitCode, 1)
+  t.regex(String(errorOf(outcome)['message']), /publishing process is gone \(ended by SIGKILL\)/)
+  leavesNothing(t, demo.temporary, Number(publisherPid))
+})
+
+test('demo: its publisher ends when the demo is killed', async (t) => {
+  const demo = startDemo(t, '--seconds', '600', '--json')
+  const { publisherPid, path } = parse(await demo.line())
+  const clock = open(t, String(path))
+  demo.child.kill('SIGKILL')
+  await demo.outcome
+  while (clock.snapshot().clockStatus !== 'unreliable') {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  t.true(Number(publisherPid) > 0)
+})

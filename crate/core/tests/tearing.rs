@@ -1,0 +1,166 @@
+//! No reading mixes two states of a page that is rewritten without end, at the full speed of a
+//! writer in another thread.
+//!
+//! The model in `model.rs` shows that the protocol is right; this shows that what the compiler made
+//! of it does not fail grossly. A missing fence would not show here.
+
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "a test that meets the unexpected fails"
+)]
+
+use std::hint;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vmclock::clock::UPDATE_TIMEOUT;
+use vmclock::snapshot::RawFields;
+use vmclock::{Options, PageHeader, PageLayout, PageWriter, VmClock};
+
+const READERS: usize = 2;
+const READS: u64 = if cfg!(debug_assertions) {
+    500_000
+} else {
+    5_000_000
+};
+
+/// The state of a page in its generation `g`: every field follows from it.
+fn state(g: u64) -> RawFields {
+    let [a, b, c, ..] = g.to_le_bytes();
+    RawFields {
+        version: 1,
+        counter_id: a,
+        time_type: b,
+        disruption_marker: g,
+        flags: g.wrapping_mul(3),
+        clock_status: c,
+        leap_second_smearing_hint: a,
+        tai_offset_sec: i16::from_le_bytes([a, b]),
+        leap_indicator: b,
+        counter_period_shift: c,
+        counter_value: g ^ 0x5555,
+        counter_period_frac_sec: !g,
+        counter_period_esterror_rate_frac_sec: g.rotate_left(8),
+        counter_period_maxerror_rate_frac_sec: g.rotate_left(16),
+        time_sec: g.wrapping_add(1),
+        time_frac_sec: g.wrapping_add(2),
+        time_esterror_nanosec: g.wrapping_add(3),
+        time_maxerror_nanosec: g.wrapping_add(4),
+        vm_generation_counter: g.wrapping_mul(5),
+    }
+}
+
+/// What one reader saw.
+struct Seen {
+    whole: u64,
+    timeouts: u64,
+    states: u64,
+}
+
+fn read_all(mut clock: VmClock, reads: u64) -> Seen {
+    let mut seen = Seen {
+        whole: 0,
+        timeouts: 0,
+        states: 0,
+    };
+    let mut last = None;
+    // On one CPU all reads could pass while the writer waits: go on until it was seen to write.
+    while seen.whole + seen.timeouts < reads || seen.states < 100 {
+        match clock.snapshot() {
+            Ok(snapshot) => {
+                assert_eq!(snapshot.raw, state(snapshot.raw.disruption_marker), "torn");
+                seen.whole += 1;
+                let state = Some(snapshot.raw.disruption_marker);
+                seen.states += u64::from(state != last);
+                last = state;
+            }
+            Err(error) => {
+                assert_eq!(error.code(), "ERR_VMCLOCK_TIMEOUT", "{error}");
+                seen.timeouts += 1;
+            }
+        }
+    }
+    seen
+}
+
+/// Reads in all readers against a writer that calls `pause` after each update; also gives the time
+/// that the longest update took, which is long only where the writer had to wait for a CPU.
+fn race(pause: fn()) -> (Vec<Seen>, Duration) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("page");
+    let layout = PageLayout::default();
+    let mut writer =
+        PageWriter::create(&path, &layout, PageHeader::default(), &state(0)).expect("a page");
+    let clocks: Vec<VmClock> = (0..READERS)
+        .map(|_| VmClock::open(Some(&path), Options::default()).expect("a clock"))
+        .collect();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut longest = Duration::ZERO;
+            for g in 1.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let start = Instant::now();
+                writer.update(|fields| *fields = state(g));
+                longest = longest.max(start.elapsed());
+                pause();
+            }
+            longest
+        });
+        let readers: Vec<_> = clocks
+            .into_iter()
+            .map(|clock| scope.spawn(|| read_all(clock, READS)))
+            .collect();
+        let joined: Vec<_> = readers
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        let longest = writing.join().expect("the writer does not panic");
+        let seen = joined
+            .into_iter()
+            .map(|seen| seen.expect("no reading is torn"))
+            .collect();
+        (seen, longest)
+    })
+}
+
+fn report((seen, longest): &(Vec<Seen>, Duration)) {
+    println!("longest update: {longest:?}");
+    for (
+        reader,
+        Seen {
+            whole,
+            timeouts,
+            states,
+        },
+    ) in seen.iter().enumerate()
+    {
+        println!("reader {reader}: {whole} whole, {timeouts} timeouts, {states} states");
+    }
+}
+
+#[test]
+fn against_a_writer_that_pauses_a_microsecond_every_read_is_whole_and_none_fails() {
+    let race = race(|| {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_micros(1) {
+            hint::spin_loop();
+        }
+    });
+    report(&race);
+    let (seen, longest) = race;
+    // A writer that waits for a CPU in the middle of an update keeps the page from its readers: on
+    // a busy machine that can last, and then a timeout is the right answer.
+    let failed = seen.iter().any(|seen| seen.timeouts != 0);
+    assert!(!failed || longest >= UPDATE_TIMEOUT, "{longest:?}");
+}
+
+#[test]
+fn against_a_writer_that_never_pauses_every_read_is_whole_or_times_out() {
+    report(&race(|| {}));
+}
