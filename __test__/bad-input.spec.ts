@@ -535,6 +535,91 @@ test('options are their own: nothing comes from a prototype', (t) => {
   }
 })
 
+test.serial(
+  'what is on Object.prototype chooses no bound, makes no failure and is given nothing',
+  (t) => {
+    const fields = liveFields(t)
+    const unbounded = page(t, { ...fields, flags: FLAG.TIME_MAXERROR_VALID })
+    const given: unknown[] = []
+    const polluted = {
+      assumedDriftPpb: { value: 0, writable: true },
+      maxErrorNs: { value: 1n, writable: true },
+      vmGeneration: { value: 1n, writable: true },
+      mode: { value: 0o666, writable: true },
+      timeMaxerrorNanosec: { value: 0n, writable: true },
+      failed: { value: true, writable: true },
+      slots: { set: (value: unknown) => given.push(value) },
+      nowNs: { set: (value: unknown) => given.push(value) },
+    }
+    for (const [name, property] of Object.entries(polluted)) {
+      Object.defineProperty(Object.prototype, name, { ...property, configurable: true })
+    }
+    try {
+      const clock = open(t, unbounded.path, {})
+      t.is(clock.read().maxErrorNs, undefined)
+      t.is(clock.systemOffset().maxErrorNs, undefined)
+      t.is(clock.snapshot().vmGeneration, undefined)
+      const { timeMaxerrorNanosec: _, ...left } = fields
+      const made = page(t, { ...left, timeSec: 5n })
+      t.is(open(t, made.path).snapshot().raw.timeMaxerrorNanosec, 0n)
+      made.write({ timeMaxerrorNanosec: 9n })
+      made.write({ timeSec: 6n })
+      t.is(open(t, made.path).snapshot().raw.timeMaxerrorNanosec, 9n)
+    } finally {
+      for (const name of Object.keys(polluted)) Reflect.deleteProperty(Object.prototype, name)
+    }
+    t.deepEqual(given, [])
+  },
+)
+
+test('a version that changes while the page is open', (t) => {
+  const made = page(t, liveFields(t))
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  clock.nowNs()
+  made.write({ version: 2 })
+  const [code, remedy] = ['ERR_VMCLOCK_BAD_VERSION', REMEDY.ERR_VMCLOCK_BAD_VERSION] as const
+  refuses(t, () => clock.nowNs(), code, remedy)
+  refuses(t, () => clock.isContinuous(token), code, remedy)
+})
+
+test("a token's getter that detaches what is to be converted", (t) => {
+  const clock = open(t, page(t, liveFields(t)).path)
+  const counters = new BigUint64Array([clock.counter()])
+  const out = new BigInt64Array(1)
+  const { disruptionMarker } = clock.continuity()
+  const token = {
+    get disruptionMarker() {
+      structuredClone(counters, { transfer: [counters.buffer] })
+      return disruptionMarker
+    },
+    vmGeneration: undefined,
+  }
+  refuses(
+    t,
+    () => clock.convertInto(counters, out, token),
+    'ERR_VMCLOCK_INVALID_ARGUMENT',
+    /counters is detached/,
+  )
+})
+
+test('a bigint so huge that it takes seconds to write down is refused at once', (t) => {
+  const clock = open(t, page(t, liveFields(t)).path)
+  const token = clock.continuity()
+  const huge = 1n << 20_000_000n
+  const startMs = performance.now()
+  for (const counter of [huge, -huge]) {
+    const error = refuses(
+      t,
+      () => clock.convert(counter, token),
+      'ERR_VMCLOCK_INVALID_ARGUMENT',
+      /this is a bigint of more than 128 bits/,
+    )
+    t.true(error.message.length < 200)
+  }
+  t.true(performance.now() - startMs < 150)
+})
+
 test("an option's getter that throws throws that", (t) => {
   const { path } = page(t, {})
   const options = {

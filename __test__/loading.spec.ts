@@ -166,6 +166,16 @@ test('nothing else is taken for an error of the package', (t) => {
   }
 })
 
+test('an error of the package is no error of a class that extends it', (t) => {
+  class Mine extends vmclock.VmClockError {}
+  const error = new vmclock.VmClockError('ERR_VMCLOCK_CLOSED', 'message')
+  t.false(error instanceof Mine)
+  const mine = new Mine('ERR_VMCLOCK_CLOSED', 'message')
+  t.true(mine instanceof Mine)
+  t.true(mine instanceof vmclock.VmClockError)
+  t.is(vmclock.VmClockError.name, 'VmClockError')
+})
+
 test('an error tells what it knows, and only that', (t) => {
   const cause = new Error('underneath')
   const error = new vmclock.VmClockError('ERR_VMCLOCK_SYSTEM', 'message', { errno: 5, cause })

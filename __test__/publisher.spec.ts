@@ -64,6 +64,23 @@ test('an error that is stated makes the page synchronized, with that bound', (t)
   t.true(maxErrorNs >= 5_000_000n && maxErrorNs < 50_000_000n, `${maxErrorNs}`)
 })
 
+test('what is on Object.prototype states no error, for a page or a publisher', (t) => {
+  const path = newPath(t)
+  const polluted = { statedMaxErrorNs: 1n, taiMinusUtcSec: 200, mode: 0o666 }
+  for (const [name, value] of Object.entries(polluted)) {
+    Object.defineProperty(Object.prototype, name, { value, writable: true, configurable: true })
+  }
+  try {
+    publish(t, path)
+  } finally {
+    for (const name of Object.keys(polluted)) Reflect.deleteProperty(Object.prototype, name)
+  }
+  t.is(statSync(path).mode & 0o777, 0o644)
+  const { maxErrorNs, taiMinusUtcSec } = open(t, path).read()
+  t.not(taiMinusUtcSec, 200)
+  t.true(maxErrorNs === undefined || maxErrorNs > 1000n, `${maxErrorNs}`)
+})
+
 test('a clock that nothing synchronizes is published as free-running, its bound unknown', (t) => {
   const reading = open(t, publish(t, newPath(t)).path).read()
   if (reading.status === 'synchronized') {

@@ -18,7 +18,8 @@ function describe(value: unknown): string {
       return JSON.stringify(shown)
     }
     case 'bigint':
-      return `${value}n`
+      // A large one takes seconds to become decimal.
+      return value === BigInt.asIntN(128, value) ? `${value}n` : 'a bigint of more than 128 bits'
     case 'object':
     case 'function':
       return types.isTypedArray(value) ? `a ${value[Symbol.toStringTag]}` : `a ${typeof value}`

@@ -99,6 +99,7 @@ let make: (clock: NativeClock, timescale: Timescale) => VmClock
  * - `ERR_VMCLOCK_TIMESCALE`, `ERR_VMCLOCK_NO_TAI_OFFSET`: not in this timescale
  * - `ERR_VMCLOCK_COUNTER_MISMATCH`: the counter is over a second behind the page's reference
  * - `ERR_VMCLOCK_OUT_OF_RANGE`: outside the years 1677 to 2262
+ * - `ERR_VMCLOCK_BAD_VERSION`: the page has become one of another version, which no call can read on
  * - `ERR_VMCLOCK_TIMEOUT`: the page was being updated for 100 ms on end; while it stays stuck in the
  *   same update, later calls fail at once
  *
@@ -219,7 +220,7 @@ export class VmClock {
    * Whether the page carries time at all, as it stands now: false exactly where time throws
    * `ERR_VMCLOCK_NO_TIME`.
    *
-   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   get hasTime(): boolean {
     return checked(this.#open().hasTime())
@@ -345,8 +346,9 @@ export class VmClock {
    * @throws VmClockError as {@link VmClock.convert}
    */
   convertInto(counters: BigUint64Array, out: BigInt64Array, token: ContinuityToken): void {
-    argument.conversion(counters, out)
+    // The token first: its getters may do anything to the arrays.
     const { disruptionMarker, vmGeneration } = continuityToken(token)
+    argument.conversion(counters, out)
     checked(this.#open().convertInto(counters, out, disruptionMarker, vmGeneration))
   }
 
@@ -354,7 +356,7 @@ export class VmClock {
    * A token for `isContinuous` and `convert`: which machine and which clock this is now. Works on
    * any page.
    *
-   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   continuity(): ContinuityToken {
     const failure = this.#continuity()
@@ -386,7 +388,7 @@ export class VmClock {
   /**
    * Every field of the page, decoded and raw. Works on any page.
    *
-   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
+   * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   snapshot(): Snapshot {
     return snapshotFrom(checked(this.#open().snapshot()))
@@ -400,8 +402,10 @@ export class VmClock {
    */
   systemOffset(): SystemOffset {
     if (!this.#followsUtc) throw this.#notUtc('systemOffset')
-    const { offsetNs, maxErrorNs } = checked(this.#open().systemOffset())
-    return { offsetNs, maxErrorNs }
+    const result = checked(this.#open().systemOffset())
+    // Where there is no bound, the property is not there, and must not come from a prototype.
+    const maxErrorNs = Object.hasOwn(result, 'maxErrorNs') ? result.maxErrorNs : undefined
+    return { offsetNs: result.offsetNs, maxErrorNs }
   }
 
   /** Unmaps the page at once. Closing again does nothing. */
@@ -441,7 +445,7 @@ function clockOptions(value: unknown): NativeClockOptions & { timescale: Timesca
     timescale: argument.choice(given['timescale'], 'options.timescale', TIMESCALES) ?? 'utc',
     rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
     // Rounded up: an allowance must not shrink.
-    ...(driftPpm !== undefined && { assumedDriftPpb: Math.ceil(driftPpm * PPB_PER_PPM) }),
+    assumedDriftPpb: driftPpm === undefined ? undefined : Math.ceil(driftPpm * PPB_PER_PPM),
     refuseFreeRunning:
       argument.choice(given['freeRunning'], 'options.freeRunning', ['accept', 'refuse']) ===
       'refuse',

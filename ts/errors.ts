@@ -111,12 +111,17 @@ export class VmClockError extends Error {
   static isVmClockError(value: unknown): value is VmClockError {
     return isBranded(value)
   }
-
-  /** Lets `instanceof` recognize the errors of other copies of the package. */
-  static override [Symbol.hasInstance](value: unknown): boolean {
-    return isBranded(value)
-  }
 }
+
+// Out here, because a class that names itself in its own body would lose its name to the bundler.
+Object.defineProperty(VmClockError, Symbol.hasInstance, {
+  value: function hasInstance(this: unknown, value: unknown): boolean {
+    // A subclass inherits this, and not every error of this package is one of its own.
+    return this === VmClockError
+      ? isBranded(value)
+      : Function.prototype[Symbol.hasInstance].call(this, value)
+  },
+})
 
 // Not `instanceof Error`: a realm has an Error of its own.
 function isBranded(value: unknown): value is VmClockError {
@@ -125,7 +130,7 @@ function isBranded(value: unknown): value is VmClockError {
 
 /** Whether a native call failed. */
 export function isFailure(result: unknown): result is Failure {
-  return typeof result === 'object' && result !== null && 'failed' in result
+  return typeof result === 'object' && result !== null && Object.hasOwn(result, 'failed')
 }
 
 /** The error for a native failure. */

@@ -2,7 +2,8 @@
  * The one file that loads the native part, and the types of what it exports.
  *
  * Native calls never throw: one that fails returns a {@link Failure}, which `errors.ts` turns into
- * a `VmClockError`. The calls of {@link HotCalls} are raw Node-API callbacks that exchange figures
+ * a `VmClockError`. They look for what they are given on prototypes too, and leave out what they do
+ * not have: nothing optional goes in or out but as an own property. The calls of {@link HotCalls} are raw Node-API callbacks that exchange figures
  * by way of the two arrays beside them.
  */
 
@@ -86,7 +87,7 @@ export interface NativeClockOptions {
   timescale: string
   rfcV4: boolean
   /** Parts per billion, 0 to 10^9. */
-  assumedDriftPpb?: number
+  assumedDriftPpb: number | undefined
   refuseFreeRunning: boolean
   nonDecreasing: boolean
   trustedUids: number[]
@@ -144,7 +145,7 @@ export interface NativeSnapshot {
 
 export interface NativeClock {
   readonly path: string
-  /** The same object at every access. */
+  /** Makes new calls with new arrays at every access: take it once. */
   readonly hot: HotCalls
   hasTime(): boolean | Failure
   snapshot(): NativeSnapshot | Failure
@@ -163,13 +164,13 @@ export interface NativeClock {
 export interface NativePublisherOptions {
   /** `time`, `marker`, `marker-and-generation`. */
   shape: string
-  intervalMs?: number
-  statedMaxErrorNs?: bigint
-  taiMinusUtcSec?: number
+  intervalMs: number | undefined
+  statedMaxErrorNs: bigint | undefined
+  taiMinusUtcSec: number | undefined
   /** Allowance for the wander of the counter's rate, parts per billion. */
-  wanderPpb?: number
+  wanderPpb: number | undefined
   acceptCounter: boolean
-  mode?: number
+  mode: number | undefined
 }
 
 export interface NativePublisher {
@@ -227,9 +228,9 @@ export interface NativePage {
 }
 
 export interface NativePageLayout {
-  fileBytes?: number
-  pageOffset?: number
-  mode?: number
+  fileBytes: number | undefined
+  pageOffset: number | undefined
+  mode: number | undefined
 }
 
 export interface CounterFacts {

@@ -148,9 +148,9 @@ export class VmClockPage {
     const pageOffset = argument.integer(given['pageOffset'], 'layout.pageOffset', 0, most)
     const mode = argument.integer(given['mode'], 'layout.mode', 0, 0o777)
     const page = native().createPage(argument.path(path), pageFields(fields), {
-      ...(fileBytes !== undefined && { fileBytes }),
-      ...(pageOffset !== undefined && { pageOffset }),
-      ...(mode !== undefined && { mode }),
+      fileBytes,
+      pageOffset,
+      mode,
     })
     return make(checked(page))
   }
@@ -242,7 +242,7 @@ makeDisposable(VmClockPage)
 
 function pageFields(fields: unknown): NativePageFields {
   const given = argument.record(fields, 'fields', FIELDS)
-  const taken: { [Field in keyof NativePageFields]?: number | bigint } = {}
+  const taken: { [Field in keyof NativePageFields]?: number | bigint } = Object.create(null)
   for (const [field, [least, most]] of Object.entries(NUMBER_RANGES)) {
     const value = argument.integer(given[field], `fields.${field}`, least, most)
     if (value !== undefined) taken[field as keyof typeof NUMBER_RANGES] = value

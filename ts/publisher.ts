@@ -212,11 +212,11 @@ function publisherOptions(value: unknown): NativePublisherOptions {
   const mode = argument.integer(given['mode'], 'options.mode', 0, 0o777)
   return {
     shape: argument.choice(given['shape'], 'options.shape', SHAPES) ?? 'time',
-    ...(intervalMs !== undefined && { intervalMs }),
-    ...(statedMaxErrorNs !== undefined && { statedMaxErrorNs }),
-    ...(taiMinusUtcSec !== undefined && { taiMinusUtcSec }),
-    ...(wanderPpm !== undefined && { wanderPpb: Math.ceil(wanderPpm * 1000) }),
+    intervalMs,
+    statedMaxErrorNs,
+    taiMinusUtcSec,
+    wanderPpb: wanderPpm === undefined ? undefined : Math.ceil(wanderPpm * 1000),
     acceptCounter: argument.flag(given['acceptCounter'], 'options.acceptCounter') ?? false,
-    ...(mode !== undefined && { mode }),
+    mode,
   }
 }

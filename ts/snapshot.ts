@@ -132,7 +132,9 @@ const COUNTER_KINDS: ReadonlyMap<number, CounterKind> = new Map([
 ] as const)
 
 /** The public form of what the native part decoded. */
-export function snapshotFrom(native: NativeSnapshot): Snapshot {
+export function snapshotFrom(result: NativeSnapshot): Snapshot {
+  // What the page has not is not there, and must not come from a prototype.
+  const native: NativeSnapshot = Object.assign(Object.create(null), result)
   return {
     counterKind: COUNTER_KINDS.get(native.counterId) ?? `unknown (${native.counterId})`,
     counter: native.counter,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::abi::VMCLOCK_COUNTER_INVALID;
+use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
 use crate::counter::{self, Counter, CpuCounter};
 use crate::error::{Error, NoTime};
 use crate::fixed;
@@ -25,6 +25,7 @@ use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
 pub const UPDATE_TIMEOUT: Duration = Duration::from_millis(100);
 
 const NS_PER_MS: i64 = 1_000_000;
+const MS_PER_NS: f64 = 1e-6;
 const NS_PER_SEC: i64 = 1_000_000_000;
 const PPB: u128 = 1_000_000_000;
 
@@ -251,7 +252,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// [`Error::NoTime`], [`Error::Unsynchronized`], [`Error::WrongCounter`],
     /// [`Error::CounterMismatch`], [`Error::BadPeriod`], [`Error::OutOfRange`],
-    /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::Timeout`].
+    /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
         if let Some(Derived {
@@ -277,9 +278,11 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     pub fn now_ms(&mut self) -> Result<f64, Error> {
         self.require_utc()?;
         let ns = self.now_ns()?;
-        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out: the
-        // sum is one of the two numbers next to the exact time.
-        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 / NS_PER_MS as f64)
+        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
+        // product is off by less than a unit of its last place, which is at most half a unit of
+        // the sum's: the sum is one of the two numbers next to the exact time. A division would
+        // keep the next stamp's fence waiting.
+        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
     }
 
     /// The time now with its bound, and what the page says in the same breath.
@@ -340,7 +343,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
         let counter = self.look()?;
         Ok(Snapshot {
@@ -354,7 +357,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn has_time(&mut self) -> Result<bool, Error> {
         self.refresh()?;
         Ok(!matches!(
@@ -367,7 +370,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn continuity(&mut self) -> Result<Continuity, Error> {
         self.refresh()?;
         let snapshot = &self.derived()?.snapshot;
@@ -381,7 +384,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn is_continuous(&mut self, token: &Continuity) -> Result<bool, Error> {
         Ok(self.continuity()? == *token)
     }
@@ -416,17 +419,30 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             }
         };
         self.require_near(before)?;
-        let first = self.reading(before)?;
-        let last = self.reading(before.wrapping_add(width))?;
-        let middle_ns = (i128::from(first.epoch_ns) + i128::from(last.epoch_ns)).div_euclid(2);
         // The counter may have shown that end for a step already.
-        let step_ticks = counter::step_ticks(&self.counter);
-        let last = self.reading(before.wrapping_add(width).wrapping_add(step_ticks))?;
+        let after = before
+            .wrapping_add(width)
+            .wrapping_add(counter::step_ticks(&self.counter));
+        let first = self.reading(before)?;
+        let last = self.reading(after)?;
+        let middle_ns = (i128::from(first.epoch_ns) + i128::from(last.epoch_ns)).div_euclid(2);
+        // Where UTC steps back between the two ends, it reaches beyond both of them in between, each
+        // way by less than the bracket is wide.
+        let beyond_ns = if last.epoch_ns < first.epoch_ns {
+            let derived = self.derived()?;
+            let page_ns = |counter| {
+                let reference = derived.snapshot.raw.counter_value;
+                derived.page_ns(fixed::distance_ticks(counter, reference))
+            };
+            page_ns(after) - page_ns(before)
+        } else {
+            0
+        };
         let hull = [first, last].map(|end| end.earliest_ns.zip(end.latest_ns));
         let max_error_ns = match hull {
             [Some((a, b)), Some((c, d))] => {
-                let earliest = i128::from(a.min(c).min(first.epoch_ns));
-                let latest = i128::from(b.max(d).max(last.epoch_ns));
+                let earliest = i128::from(a.min(c).min(first.epoch_ns)) - beyond_ns;
+                let latest = i128::from(b.max(d).max(last.epoch_ns)) + beyond_ns;
                 // One for the middle, which was rounded.
                 let side = (middle_ns - earliest).max(latest - middle_ns) + 1;
                 Some(fixed::saturate(side.unsigned_abs()))
@@ -502,6 +518,14 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             Ok(seen) => {
                 self.stuck_seq = None;
                 let snapshot = Snapshot::new(&seen, self.size_bytes, self.options.abi);
+                // A machine that was moved to another host may find another provider's page here.
+                // What that means no field tells, so nothing of it is used and nothing is kept.
+                if snapshot.raw.version != VMCLOCK_VERSION {
+                    self.derived = None;
+                    return Err(Error::VersionChanged {
+                        found: snapshot.raw.version,
+                    });
+                }
                 let mapping = self.map(&snapshot).ok();
                 let plain = mapping.and_then(|mapping| Plain::new(&snapshot, &mapping));
                 self.derived = Some(Derived {
@@ -634,6 +658,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         let side = (label.epoch_ns - label.earliest_ns).max(label.latest_ns - label.epoch_ns);
         Ok(Reading {
             epoch_ns,
+            // An error too large for 64 bits saturates; the interval was made before that, so that
+            // it still holds every truth that 64 bits can express.
             max_error_ns: bound_ns.map(|_| fixed::saturate(side.unsigned_abs())),
             est_error_ns,
             earliest_ns: bound_ns.map(|_| clamp(label.earliest_ns)),

@@ -74,6 +74,14 @@ pub enum Error {
         /// The page's `version`.
         found: u16,
     },
+    /// The page's `version` was 1 when the page was opened and is another now.
+    #[error(
+        "the page had version 1 when it was opened and has version {found} now, and this release of vmclock reads version 1; update vmclock, or check what wrote the page"
+    )]
+    VersionChanged {
+        /// The page's `version` now.
+        found: u16,
+    },
     /// The file or the page's `size` is too small, or `size` promises more than the file holds.
     #[error("{}: the page says that it has {declared_bytes} bytes and the file has {available_bytes}; a page has at least 32 and its file holds all of them: check what wrote it", show(.path))]
     TooSmall {
@@ -228,7 +236,7 @@ impl Error {
             Self::Stopped { .. } => "ERR_VMCLOCK_CLOSED",
             Self::Untrusted { .. } => "ERR_VMCLOCK_UNTRUSTED",
             Self::BadMagic { .. } => "ERR_VMCLOCK_BAD_MAGIC",
-            Self::BadVersion { .. } => "ERR_VMCLOCK_BAD_VERSION",
+            Self::BadVersion { .. } | Self::VersionChanged { .. } => "ERR_VMCLOCK_BAD_VERSION",
             Self::TooSmall { .. } => "ERR_VMCLOCK_TOO_SMALL",
             Self::NoTime { .. } => "ERR_VMCLOCK_NO_TIME",
             Self::Unsynchronized { .. } => "ERR_VMCLOCK_UNSYNCHRONIZED",

@@ -67,15 +67,15 @@ pub fn growth_ns(d: i64, rate: u64, shift: u8) -> u128 {
     (high >> shift) + u128::from(rest)
 }
 
-/// The maximum error at `d` ticks from the reference. It saturates at 2^63 - 1 ns, which then reads
-/// "at least 292 years".
+/// The maximum error at `d` ticks from the reference. Exact for every growth that [`growth_ns`]
+/// returns: an interval is made from it before anything is cut off.
 #[inline]
 #[must_use]
-pub fn bound_ns(time_maxerror_ns: u64, growth_ns: u128) -> u64 {
-    saturate(u128::from(time_maxerror_ns) + growth_ns + 1)
+pub fn bound_ns(time_maxerror_ns: u64, growth_ns: u128) -> u128 {
+    u128::from(time_maxerror_ns) + growth_ns + 1
 }
 
-/// `value`, at most 2^63 - 1.
+/// `value`, at most 2^63 - 1, which as an error then reads "at least 292 years".
 #[inline]
 #[must_use]
 pub fn saturate(value: u128) -> u64 {

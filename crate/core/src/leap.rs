@@ -237,8 +237,9 @@ impl Mapping {
     /// The label of `page_ns` (the page's own time) and the hull of the image of
     /// `[page_ns - bound_ns, page_ns + bound_ns]`.
     #[must_use]
-    pub fn label(&self, page_ns: i128, bound_ns: u64) -> Label {
-        let bound_ns = i128::from(bound_ns);
+    pub fn label(&self, page_ns: i128, bound_ns: u128) -> Label {
+        // `fixed::bound_ns` stays below 2^95, so neither this nor the sums below lose anything.
+        let bound_ns = bound_ns.cast_signed();
         match (self.form, self.leap) {
             (Form::Leaping(smear), Some(leap)) => {
                 let c = page_ns + i128::from(leap.count_shift_sec) * NS_PER_SEC;

@@ -12,6 +12,8 @@
 mod exact;
 mod virtual_page;
 
+use std::cell::Cell;
+
 use exact::{View, big, two_to};
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -20,7 +22,7 @@ use proptest::sample::select;
 use virtual_page::{Bench, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::{Abi, RawFields};
-use vmclock::{Error, Options, Reading, Timescale, fixed};
+use vmclock::{Error, Options, Reading, Timescale, VmClock, fixed};
 
 /// Seconds in 2^63 ns, where times stop fitting.
 const LAST_SEC: u64 = 9_223_372_036;
@@ -108,8 +110,9 @@ proptest! {
         let growth_ns = fixed::growth_ns(d, rate, shift);
         prop_assert_eq!(big(growth_ns), exact::growth_ns(&big(d), rate, shift));
         let bound_ns = fixed::bound_ns(at_reference, growth_ns);
-        let exact_ns = exact::saturated(big(at_reference) + big(growth_ns) + 1);
-        prop_assert_eq!(big(bound_ns), exact_ns);
+        let exact_ns: BigInt = big(at_reference) + big(growth_ns) + 1;
+        prop_assert_eq!(big(bound_ns), exact_ns.clone());
+        prop_assert_eq!(big(fixed::saturate(bound_ns)), exact::saturated(exact_ns));
         prop_assert_eq!(big(fixed::saturate(growth_ns)), exact::saturated(big(growth_ns)));
     }
 
@@ -555,6 +558,85 @@ proptest! {
             }
         }
     }
+}
+
+/// 300 years do not fit into 2^63 - 1 ns, but their interval's start does: an interval made from the
+/// saturated error would begin eight years too late.
+#[test]
+fn an_error_that_saturates_leaves_the_interval_true() {
+    const YEAR_NS: i64 = 31_557_600_000_000_000;
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        clock_status: 2,
+        flags: exact::TIME_MAXERROR_VALID | exact::PERIOD_MAXERROR_VALID,
+        counter_period_frac_sec: 1,
+        time_sec: AFTER_LEAP_SEC,
+        time_maxerror_nanosec: 300 * YEAR_NS.unsigned_abs(),
+        ..RawFields::default()
+    };
+    let mut clock = Bench::with(&page).clock(0x70, Options::default());
+    let reading = clock.convert(0, &token(&page)).unwrap();
+    assert_eq!(reading.max_error_ns, Some(i64::MAX.unsigned_abs()));
+    let earliest_ns = i128::from(reading.epoch_ns) - 300 * i128::from(YEAR_NS) - 1;
+    assert_eq!(reading.earliest_ns.map(i128::from), Some(earliest_ns));
+    assert_eq!(reading.latest_ns, Some(i64::MAX));
+}
+
+/// A counter that goes on by the same step with every look at it.
+struct SteppingCounter {
+    next: Cell<u64>,
+    step: u64,
+}
+
+impl Counter for SteppingCounter {
+    fn id(&self) -> u8 {
+        CpuCounter.id()
+    }
+
+    fn read(&self) -> u64 {
+        self.next.replace(self.next.get().wrapping_add(self.step))
+    }
+}
+
+/// The bracket's middle may be any time of an inserted second and of the one before, up to its
+/// joint: both ends of the bracket are a little away from that.
+#[test]
+fn the_system_clock_is_held_against_all_of_a_bracket_that_a_leap_second_falls_into() {
+    // 2^30 ticks a second, and about a millisecond between two looks.
+    const STEP: u64 = 1 << 20;
+    const EDGE_TICKS: u64 = 1 << 40;
+    const EDGE_NS: i64 = AFTER_LEAP_SEC as i64 * 1_000_000_000;
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        clock_status: 2,
+        leap_indicator: 1,
+        flags: exact::TIME_MAXERROR_VALID | exact::PERIOD_MAXERROR_VALID,
+        counter_period_frac_sec: 1 << 34,
+        counter_value: EDGE_TICKS - (1 << 30),
+        time_sec: AFTER_LEAP_SEC - 1,
+        ..RawFields::default()
+    };
+    let bench = Bench::with(&page);
+    // One look for the page; the second and third make the first bracket.
+    let before = EDGE_TICKS - STEP / 2;
+    let counter = SteppingCounter {
+        next: Cell::new(before - STEP),
+        step: STEP,
+    };
+    let mut clock = VmClock::new(bench.page.clone(), 0x70, counter, Options::default());
+    let held = clock.system_offset().unwrap();
+    let token = clock.continuity().unwrap();
+    let ends = [before, before + STEP].map(|end| clock.convert(end, &token).unwrap().epoch_ns);
+    assert!(ends[1] < EDGE_NS - 900_000_000 && ends[0] > EDGE_NS - 100_000_000);
+    let middle_ns = i64::midpoint(ends[0], ends[1]);
+    let max_error_ns = held.max_error_ns.unwrap().cast_signed();
+    assert!(max_error_ns >= EDGE_NS - middle_ns, "{max_error_ns}");
+    assert!(
+        max_error_ns >= middle_ns - (EDGE_NS - 1_000_000_000),
+        "{max_error_ns}"
+    );
 }
 
 #[test]

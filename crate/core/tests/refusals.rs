@@ -231,6 +231,28 @@ fn a_page_that_only_tells_of_disruptions_has_no_time_and_is_no_broken_clock() {
 }
 
 #[test]
+fn a_page_that_becomes_one_of_another_version_is_not_read_on() {
+    const BAD_VERSION: Option<&str> = Some("ERR_VMCLOCK_BAD_VERSION");
+    let bench = Bench::with(&sound());
+    bench.counter.set(sound().counter_value);
+    let mut clock = bench.clock(0x70, Options::default());
+    let token = clock.continuity().unwrap();
+    assert_eq!(code(clock.now_ns()), None);
+    for version in [0, 2, u16::MAX] {
+        bench.publish(&RawFields { version, ..sound() });
+        for _ in 0..2 {
+            assert_eq!(code(clock.now_ns()), BAD_VERSION, "{version}");
+            assert_eq!(code(clock.read()), BAD_VERSION, "{version}");
+            assert_eq!(code(clock.convert(0, &token)), BAD_VERSION, "{version}");
+            assert_eq!(code(clock.is_continuous(&token)), BAD_VERSION, "{version}");
+            assert_eq!(code(clock.snapshot()), BAD_VERSION, "{version}");
+        }
+        bench.publish(&sound());
+        assert_eq!(code(clock.now_ns()), None, "{version}");
+    }
+}
+
+#[test]
 fn a_time_that_64_bits_cannot_hold_is_refused_from_the_very_first_of_them() {
     const LAST_SEC: u64 = 9_223_372_036;
     // The least fraction that makes 2^63 ns: ceil(0.854775808 * 2^64).

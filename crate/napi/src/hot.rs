@@ -14,13 +14,13 @@
 //!   object is made after the clock was let go.
 //! - Everything here belongs to one environment (a worker has its own) and so to one thread.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::rc::Rc;
 
 use napi::bindgen_prelude::{JsValue, Object, Result, ToNapiValue};
-use napi::{Env, Status, sys};
+use napi::{Env, JsError, Status, sys};
 use vmclock::{Continuity, Reading, VmClock};
 
 use crate::failure::Failure;
@@ -176,19 +176,16 @@ struct Hot {
     clock: Rc<ClockBox>,
     figures: Figures,
     env: sys::napi_env,
-    /// Keeps the buffer behind `figures`; null until it is made.
-    buffer: Cell<sys::napi_ref>,
+    /// Keeps the buffer behind `figures`.
+    buffer: sys::napi_ref,
 }
 
 impl Drop for Hot {
     fn drop(&mut self) {
-        let buffer = self.buffer.get();
-        if !buffer.is_null() {
-            // The status is of no use here: the only failure is an argument that is null.
-            // SAFETY: the reference was made in this environment and is deleted once, here, on its
-            // thread: `Hot` is dropped by finalizers of the same environment.
-            unsafe { sys::napi_delete_reference(self.env, buffer) };
-        }
+        // The status is of no use here: the only failure is an argument that is null.
+        // SAFETY: the reference was made in this environment and is deleted once, here, on its
+        // thread: `Hot` is dropped by finalizers of the same environment.
+        unsafe { sys::napi_delete_reference(self.env, self.buffer) };
     }
 }
 
@@ -276,7 +273,15 @@ unsafe extern "C" fn invoke<T: HotCall>(
 #[cold]
 fn fail(env: sys::napi_env, failure: Failure) -> sys::napi_value {
     // SAFETY: called within a callback on the thread of `env`.
-    unsafe { Failure::to_napi_value(env, failure) }.unwrap_or(ptr::null_mut())
+    match unsafe { Failure::to_napi_value(env, failure) } {
+        Ok(object) => object,
+        Err(error) => {
+            // To return nothing would mean success, and the slots hold an older time.
+            // SAFETY: as above.
+            unsafe { JsError::from(error).throw_into(env) };
+            ptr::null_mut()
+        }
+    }
 }
 
 /// Gives back the count that a function held.
@@ -305,7 +310,7 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
             start: start.cast(),
         },
         env: raw_env,
-        buffer: Cell::new(reference),
+        buffer: reference,
     });
 
     let mut slots: sys::napi_value = ptr::null_mut();
@@ -334,8 +339,8 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
     })?;
 
     let object = Object::new(env)?;
-    set(raw_env, object.raw(), c"slots", slots)?;
-    set(raw_env, object.raw(), c"doubles", doubles)?;
+    define(raw_env, object.raw(), c"slots", slots)?;
+    define(raw_env, object.raw(), c"doubles", doubles)?;
     add_function::<NowNs>(raw_env, object.raw(), &hot)?;
     add_function::<NowMs>(raw_env, object.raw(), &hot)?;
     add_function::<Read>(raw_env, object.raw(), &hot)?;
@@ -385,18 +390,29 @@ fn add_function<T: HotCall>(
         drop(unsafe { Rc::from_raw(data.cast::<Hot>()) });
         return check("napi_create_function", finalized);
     }
-    set(env, object, T::NAME, function)
+    define(env, object, T::NAME, function)
 }
 
-fn set(
+fn define(
     env: sys::napi_env,
     object: sys::napi_value,
     name: &CStr,
     value: sys::napi_value,
 ) -> Result<()> {
+    let property = sys::napi_property_descriptor {
+        utf8name: name.as_ptr(),
+        name: ptr::null_mut(),
+        method: None,
+        getter: None,
+        setter: None,
+        value,
+        attributes: sys::PropertyAttributes::enumerable,
+        data: ptr::null_mut(),
+    };
+    // Defined, not set: a setter that somebody put on `Object.prototype` would be handed the slots.
     // SAFETY: both values were just made in this handle scope, and the name is a C string.
-    check("napi_set_named_property", unsafe {
-        sys::napi_set_named_property(env, object, name.as_ptr(), value)
+    check("napi_define_properties", unsafe {
+        sys::napi_define_properties(env, object, 1, &property)
     })
 }
 

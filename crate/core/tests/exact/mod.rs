@@ -344,7 +344,7 @@ impl View {
         let bound_ns = self
             .stated(page, TIME_MAXERROR_VALID, 0x60, page.time_maxerror_nanosec)
             .zip(rate)
-            .map(|(raw, rate)| saturated(error_ns(raw) + growth_ns(&d, rate, shift) + 1));
+            .map(|(raw, rate)| error_ns(raw) + growth_ns(&d, rate, shift) + 1);
         let est_error_ns = self
             .stated(page, TIME_ESTERROR_VALID, 0x58, page.time_esterror_nanosec)
             .zip(self.stated(
