@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock, VmClockPage, VmClockPublisher, type VmClockPublisherOptions } from 'vmclock'
-import { evaluate } from './node-command'
+import { evaluate, start } from './node-command'
 import { COUNTER_ID, contents, held, newPath, open, refuses } from './pages'
 
 function publish(
@@ -225,6 +225,39 @@ test('a publisher does not keep the process alive', async (t) => {
     ),
     false,
   )
+})
+
+for (const [how, end] of [
+  ['process.exit', 'process.exit(0)'],
+  ['an error that nobody catches', 'throw new Error("expected")'],
+] as const) {
+  test(`a publisher that is left open is closed when its process ends by ${how}`, async (t) => {
+    const path = newPath(t)
+    const script = `const { VmClockPublisher } = require('vmclock')
+      VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true })
+      ${end}`
+    t.is((await start(['-e', script]).outcome).signal, null)
+    t.is(open(t, path).snapshot().clockStatus, 'unreliable')
+    t.deepEqual(contents(dirname(path)), ['page'])
+  })
+}
+
+test('a publisher that nobody holds goes on', async (t) => {
+  const path = newPath(t)
+  const status = await evaluate<string>(
+    `const { VmClock, VmClockPublisher } = require('vmclock')
+    require('node:v8').setFlagsFromString('--expose-gc')
+    const gc = require('node:vm').runInNewContext('gc')
+    const make = () => { VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true }) }
+    make()
+    const collect = (rounds) => {
+      gc()
+      if (rounds > 0) return setImmediate(collect, rounds - 1)
+      console.log(JSON.stringify(VmClock.open(${JSON.stringify(path)}).snapshot().clockStatus))
+    }
+    collect(10)`,
+  )
+  t.not(status, 'unreliable')
 })
 
 test('a folder that is not there', (t) => {

@@ -52,12 +52,27 @@ const OPTIONS = [
 const KEY: unique symbol = Symbol('VmClockPublisher.create')
 let make: (publisher: NativePublisher) => VmClockPublisher
 
+// What is published is published until it is closed, whether or not anybody still holds the object.
+const live = new Set<NativePublisher>()
+
+function keep(publisher: NativePublisher): void {
+  if (live.size === 0) process.once('exit', closeAll)
+  live.add(publisher)
+}
+
+function closeAll(): void {
+  for (const publisher of live) publisher.close()
+  live.clear()
+}
+
 /**
  * Keeps a page up to date from this machine's counter and clock, with honest bounds, until closed.
  *
  * The work is done in a native thread, which does not keep the process alive. Closing marks the page
- * unreliable, so that readers refuse its time; the file stays. No signal handler is installed: a
- * process that ends without `close` leaves a page that nobody corrects any more, whose bound grows.
+ * unreliable, so that readers refuse its time; the file stays. A publisher that is still open when its
+ * process or worker ends is closed then; one whose process is killed, also by a signal that nobody
+ * handles (no handler is installed here), leaves a page that nobody corrects any more, whose bound
+ * grows.
  *
  * After `close` everything throws `ERR_VMCLOCK_CLOSED` but `closed` and `path`.
  */
@@ -81,6 +96,7 @@ export class VmClockPublisher {
     }
     this.#native = publisher
     this.#path = publisher.path
+    keep(publisher)
   }
 
   /**
@@ -158,7 +174,8 @@ export class VmClockPublisher {
   }
 
   /**
-   * Changes the generation counter, and the disruption marker with it, as a restored snapshot does.
+   * Changes the generation counter, and nothing else. A provider that restores a snapshot changes the
+   * disruption marker as well: call `disrupt` too.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`
    * where the page's shape has no generation counter
@@ -187,6 +204,8 @@ export class VmClockPublisher {
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    live.delete(this.#native)
+    if (live.size === 0) process.off('exit', closeAll)
     checked(this.#native.close())
   }
 

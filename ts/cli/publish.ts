@@ -96,6 +96,8 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     // Whoever started this with a channel and is gone cannot stop it any more.
     if (process.connected) process.once('disconnect', () => end(0))
     tell(options, 'published', { path: publisher.path, shape: options.shape })
+    // It may be gone already. Without a channel this is undefined.
+    if (process.connected === false) end(0)
   })
 }
 

@@ -291,14 +291,16 @@ impl Leap {
     fn near(reference: &Reference, utc_shift_sec: i16) -> Option<Self> {
         let utc_sec = i128::from(reference.time_sec) + i128::from(utc_shift_sec);
         let (month_start, month_end) = utc_month(utc_sec);
-        let last_second = utc_sec.rem_euclid(SEC_PER_DAY) == SEC_PER_DAY - 1;
         let last_day = month_end - utc_sec <= SEC_PER_DAY;
         let (inserted, edge_sec, reference_shift_sec) = match reference.leap_indicator {
             LeapIndicator::PrePositive => (true, month_end, 0),
             LeapIndicator::PreNegative => (false, month_end, 0),
             // The kernel repeats the last second of the month, others the first of the next.
-            LeapIndicator::Positive if last_second => (true, month_end, 1),
-            LeapIndicator::Positive => (true, month_start, 0),
+            LeapIndicator::Positive if utc_sec + 1 == month_end => (true, month_end, 1),
+            LeapIndicator::Positive if utc_sec == month_start => (true, month_start, 0),
+            // In no other second can one be inserted: the page contradicts itself, and its time is
+            // taken as it stands.
+            LeapIndicator::Positive => return None,
             // RFC PATCH v4 only. The deleted second has no length, so the reference is just before
             // or just after it.
             LeapIndicator::Negative if last_day => (false, month_end, 0),

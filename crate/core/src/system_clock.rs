@@ -299,9 +299,11 @@ impl StepAlarm {
             },
         };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        rustix::time::timerfd_settime(&timer, flags, &never)
-            .map_err(|errno| Error::system("timerfd_settime", None, errno))?;
-        Ok(Self { timer })
+        match rustix::time::timerfd_settime(&timer, flags, &never) {
+            // Cancelled: the clock was set while this armed the timer, which it did all the same.
+            Ok(_) | Err(Errno::CANCELED) => Ok(Self { timer }),
+            Err(errno) => Err(Error::system("timerfd_settime", None, errno)),
+        }
     }
 
     /// Whether the clock was set since the last call. Does not wait, and leaves the alarm armed:

@@ -103,14 +103,12 @@ pub(crate) struct Leap {
 
 pub(crate) fn leap(indicator: u8, abi: Abi, utc_sec: &BigInt) -> Option<Leap> {
     let (start, end) = month_around(utc_sec);
-    let second_of_day = utc_sec.mod_floor(&big(86_400));
-    let last_second = second_of_day == big(86_399);
     let rfc_v4 = abi == Abi::RfcV4;
     let (sign, edge_sec, c_minus_u) = match indicator {
         1 => (1, end, 0),
         2 => (-1, end, 0),
-        3 if last_second => (1, end, 1),
-        3 => (1, start, 0),
+        3 if utc_sec + 1 == end => (1, end, 1),
+        3 if *utc_sec == start => (1, start, 0),
         4 if rfc_v4 => {
             // A second is being deleted: before or after it, whichever is nearer.
             if &end - utc_sec <= big(86_400) {
