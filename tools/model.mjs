@@ -186,11 +186,8 @@ function copy(slug, seqlock) {
   }
   put(join(folder, 'Cargo.toml'), manifest)
   const core = join('crate', 'core')
-  const wanted = [
-    join(core, 'Cargo.toml'),
-    ...files(join(PROJECT, core, 'src')),
-    join(core, 'tests', 'model.rs'),
-  ]
+  // All of it, although only the model is built: the manifest names the other tests.
+  const wanted = files(join(PROJECT, core))
   for (const path of wanted) {
     put(join(folder, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
   }
@@ -199,12 +196,8 @@ function copy(slug, seqlock) {
     const here = join(path.parentPath ?? path.path, path.name)
     if (path.isFile() && !wanted.includes(relative(folder, here))) rmSync(here)
   }
-  // Cargo drops from the copy's lock what only the other crates need, so it is copied once.
-  try {
-    readFileSync(join(folder, 'Cargo.lock'))
-  } catch {
-    cpSync(join(PROJECT, 'Cargo.lock'), join(folder, 'Cargo.lock'))
-  }
+  // Cargo drops from the copy what only the other crates need.
+  cpSync(join(PROJECT, 'Cargo.lock'), join(folder, 'Cargo.lock'))
   return folder
 }
 
