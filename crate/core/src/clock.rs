@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
+use crate::conversion::{Conversion, Converter, Rules};
 use crate::counter::{self, Counter, CpuCounter};
-use crate::error::{Error, NoTime};
+use crate::error::Error;
 use crate::fixed;
-use crate::leap::{Mapping, Reference, Timescale};
+use crate::leap::Timescale;
 use crate::page::{self, Page};
+use crate::reading::{Continuity, Reading, SystemOffset};
 use crate::seqlock::{self, SharedWords, Stuck};
-use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
+use crate::snapshot::{Abi, Snapshot};
 
 /// How long a reader waits for a page that is being updated: what the kernel's driver waits.
 pub const UPDATE_TIMEOUT: Duration = Duration::from_millis(100);
 
 const NS_PER_MS: i64 = 1_000_000;
 const MS_PER_NS: f64 = 1e-6;
-const NS_PER_SEC: i64 = 1_000_000_000;
-const PPB: u128 = 1_000_000_000;
+const NS_PER_SEC: i128 = 1_000_000_000;
 
 /// How a page is to be read.
 #[derive(Clone, Debug, Default)]
@@ -48,127 +48,6 @@ pub struct Options {
     pub trusted_uids: Vec<u32>,
 }
 
-/// A time with its bound, and what the page said in the same breath.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// Nanoseconds since 1970-01-01 in `timescale` (since the page's own epoch if that is
-    /// monotonic).
-    pub epoch_ns: i64,
-    /// The truth is at most this far from `epoch_ns`; 2^63 - 1 stands for that and more. `None`:
-    /// the page states no bound.
-    pub max_error_ns: Option<u64>,
-    /// The provider's estimate of the error. `None`: the page gives none.
-    pub est_error_ns: Option<u64>,
-    /// The start of the interval that holds the truth, where there is a bound.
-    pub earliest_ns: Option<i64>,
-    /// The end of that interval. Near a leap second the interval is not symmetric.
-    pub latest_ns: Option<i64>,
-    /// The counter that was converted.
-    pub counter: u64,
-    /// Changes when the counter was disrupted (live migration).
-    pub disruption_marker: u64,
-    /// Changes when the machine was restored from a snapshot or cloned, where the page has it.
-    pub vm_generation: Option<u64>,
-    /// The state of the page's clock.
-    pub status: ClockStatus,
-    /// Whether UTC is in an inserted second, 23:59:60.
-    pub leap_second: bool,
-    /// The timescale of the times above.
-    pub timescale: Timescale,
-    /// TAI - UTC at this time, where the page tells it.
-    pub tai_minus_utc_sec: Option<i16>,
-}
-
-/// What a page says about which machine this is. Good for one page and one boot; clones of one
-/// snapshot hold equal ones, so it detects change and is no identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Continuity {
-    /// The page's `disruption_marker`.
-    pub disruption_marker: u64,
-    /// The page's `vm_generation_counter`, where it has one.
-    pub vm_generation: Option<u64>,
-}
-
-/// The system clock held against the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SystemOffset {
-    /// CLOCK_REALTIME - page, in nanoseconds: positive where the system clock is ahead.
-    pub offset_ns: i64,
-    /// How far that may be off: the page's bound and half the bracket around the system clock's
-    /// reading. `None`: the page states no bound.
-    pub max_error_ns: Option<u64>,
-}
-
-/// What follows from the page under one sequence number.
-#[derive(Clone, Debug)]
-struct Derived {
-    seq: u32,
-    /// The short way from counter to label, where there is one.
-    plain: Option<Plain>,
-    /// `None` where the page gives no time: [`VmClock::mapping`] says why.
-    mapping: Option<Mapping>,
-    snapshot: Snapshot,
-}
-
-/// A label that is the page's time plus a constant.
-#[derive(Clone, Copy, Debug)]
-struct Plain {
-    counter_value: u64,
-    period: u64,
-    shift: u8,
-    /// The label at the reference in units of 2^-64 s.
-    reference: i128,
-    /// The least distance from the reference that a live counter may have: -1 s.
-    least_distance_ticks: i64,
-}
-
-impl Plain {
-    /// References further from 1970 than this many seconds take the long way, which is exact for
-    /// all: here neither the reference nor its sum with a second's ticks overflows.
-    const LARGEST_SEC: i128 = 1 << 40;
-
-    fn new(snapshot: &Snapshot, mapping: &Mapping) -> Option<Self> {
-        let raw = &snapshot.raw;
-        let reference_sec = i128::from(raw.time_sec) + i128::from(mapping.shift_sec()?);
-        if !(0..Self::LARGEST_SEC).contains(&reference_sec) {
-            return None;
-        }
-        let per_second =
-            fixed::ticks_per_second(raw.counter_period_frac_sec, raw.counter_period_shift);
-        Some(Self {
-            counter_value: raw.counter_value,
-            period: raw.counter_period_frac_sec,
-            shift: raw.counter_period_shift,
-            reference: (reference_sec << 64) | i128::from(raw.time_frac_sec),
-            least_distance_ticks: i64::try_from(per_second).map_or(i64::MIN, |ticks| -ticks),
-        })
-    }
-
-    /// The label of a live counter; `None` where it needs the long way, to a result or an error.
-    #[inline(always)]
-    fn live_ns(&self, counter: u64) -> Option<i64> {
-        let d = fixed::distance_ticks(counter, self.counter_value);
-        if d < self.least_distance_ticks {
-            return None;
-        }
-        self.label_ns(d)
-    }
-
-    #[inline(always)]
-    fn label_ns(&self, d: i64) -> Option<i64> {
-        let elapsed = fixed::elapsed_frac(d, self.period, self.shift);
-        let ticks = self.reference.checked_add(elapsed)?;
-        // Cut off on purpose: the halves are whole seconds and the fraction.
-        let seconds = (ticks >> 64) as i64;
-        let fraction = ticks as u64;
-        // Strictly inside the range, so that the sum below cannot leave it.
-        if seconds.unsigned_abs() >= i64::MAX.unsigned_abs() / NS_PER_SEC.unsigned_abs() {
-            return None;
-        }
-        Some(seconds * NS_PER_SEC + fixed::frac_to_ns(fraction).cast_signed())
-    }
-}
-
 /// A clock that reads one page. Each reader has its own, with its private cache; clones share the
 /// mapping.
 #[derive(Debug)]
@@ -177,7 +56,7 @@ pub struct VmClock<M = Page, C = CpuCounter> {
     size_bytes: u32,
     counter: C,
     options: Options,
-    derived: Option<Derived>,
+    conversion: Option<Conversion>,
     /// The odd sequence number that a read timed out on.
     stuck_seq: Option<u32>,
     /// The latest time returned, for `non_decreasing`.
@@ -191,7 +70,7 @@ impl<M, C: Clone> Clone for VmClock<M, C> {
             size_bytes: self.size_bytes,
             counter: self.counter.clone(),
             options: self.options.clone(),
-            derived: self.derived.clone(),
+            conversion: self.conversion.clone(),
             stuck_seq: self.stuck_seq,
             last_ns: self.last_ns,
         }
@@ -228,7 +107,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             size_bytes,
             counter,
             options,
-            derived: None,
+            conversion: None,
             stuck_seq: None,
             last_ns: None,
         }
@@ -255,11 +134,11 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
-        if let Some(Derived {
+        if let Some(Conversion {
             seq,
             plain: Some(plain),
             ..
-        }) = &self.derived
+        }) = &self.conversion
             && let Some(counter) = seqlock::counter_if_unchanged(&*self.memory, &self.counter, *seq)
             && let Some(ns) = plain.live_ns(counter)
         {
@@ -293,8 +172,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     #[inline]
     pub fn read(&mut self) -> Result<Reading, Error> {
         let counter = self.look()?;
-        self.require_near(counter)?;
-        let mut reading = self.reading(counter)?;
+        let mut reading = self.live_reading(counter)?;
         if self.options.non_decreasing {
             let held_ns = self.held(reading.epoch_ns);
             if held_ns > reading.epoch_ns {
@@ -324,7 +202,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`VmClock::now_ns`] without [`Error::CounterMismatch`].
     pub fn convert(&mut self, counter: u64, token: &Continuity) -> Result<Reading, Error> {
         self.require_continuous(token)?;
-        self.reading(counter)
+        self.conversion()?.reading(counter)
     }
 
     /// Prepares to convert many counters by one state of the page.
@@ -334,9 +212,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// As [`VmClock::convert`].
     pub fn converter(&mut self, token: &Continuity) -> Result<Converter<'_>, Error> {
         self.require_continuous(token)?;
-        let derived = self.derived()?;
-        let mapping = self.mapping(derived)?;
-        Ok(Converter { derived, mapping })
+        self.conversion()?.converter()
     }
 
     /// Every field of the page, at one sequence number.
@@ -348,7 +224,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         let counter = self.look()?;
         Ok(Snapshot {
             counter,
-            ..self.derived()?.snapshot
+            ..*self.conversion()?.snapshot()
         })
     }
 
@@ -361,7 +237,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     pub fn has_time(&mut self) -> Result<bool, Error> {
         self.refresh()?;
         Ok(!matches!(
-            self.mapping(self.derived()?),
+            self.conversion()?.mapping(),
             Err(Error::NoTime { .. })
         ))
     }
@@ -373,11 +249,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn continuity(&mut self) -> Result<Continuity, Error> {
         self.refresh()?;
-        let snapshot = &self.derived()?.snapshot;
-        Ok(Continuity {
-            disruption_marker: snapshot.raw.disruption_marker,
-            vm_generation: snapshot.vm_generation(),
-        })
+        Ok(self.conversion()?.continuity())
     }
 
     /// Whether this is the same machine with the same clock as when `token` was taken.
@@ -418,23 +290,19 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
                 return Err(Error::Disrupted);
             }
         };
-        self.require_near(before)?;
+        let conversion = self.conversion()?;
+        conversion.require_near(before)?;
         // The counter may have shown that end for a step already.
         let after = before
             .wrapping_add(width)
             .wrapping_add(counter::step_ticks(&self.counter));
-        let first = self.reading(before)?;
-        let last = self.reading(after)?;
+        let first = conversion.reading(before)?;
+        let last = conversion.reading(after)?;
         let middle_ns = (i128::from(first.epoch_ns) + i128::from(last.epoch_ns)).div_euclid(2);
         // Where UTC steps back between the two ends, it reaches beyond both of them in between, each
         // way by less than the bracket is wide.
         let beyond_ns = if last.epoch_ns < first.epoch_ns {
-            let derived = self.derived()?;
-            let page_ns = |counter| {
-                let reference = derived.snapshot.raw.counter_value;
-                derived.page_ns(fixed::distance_ticks(counter, reference))
-            };
-            page_ns(after) - page_ns(before)
+            conversion.span_ns(before, after)
         } else {
             0
         };
@@ -461,17 +329,21 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         let before = self.counter.read();
         let system = clock_gettime(ClockId::Realtime);
         let after = self.counter.read();
-        let system_ns =
-            i128::from(system.tv_sec) * i128::from(NS_PER_SEC) + i128::from(system.tv_nsec);
+        let system_ns = i128::from(system.tv_sec) * NS_PER_SEC + i128::from(system.tv_nsec);
         (before, after.wrapping_sub(before), system_ns)
     }
 
     #[cold]
     fn now_ns_the_long_way(&mut self) -> Result<i64, Error> {
         let counter = self.look()?;
-        self.require_near(counter)?;
-        let ns = self.reading(counter)?.epoch_ns;
+        let ns = self.live_reading(counter)?.epoch_ns;
         Ok(self.held(ns))
+    }
+
+    fn live_reading(&self, counter: u64) -> Result<Reading, Error> {
+        let conversion = self.conversion()?;
+        conversion.require_near(counter)?;
+        conversion.reading(counter)
     }
 
     #[inline(always)]
@@ -484,23 +356,23 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         held
     }
 
-    /// Reads the counter under a state of the page that `derived` then holds.
+    /// Reads the counter under a state of the page that `conversion` then holds.
     #[inline]
     fn look(&mut self) -> Result<u64, Error> {
-        if let Some(derived) = &self.derived
+        if let Some(conversion) = &self.conversion
             && let Some(counter) =
-                seqlock::counter_if_unchanged(&*self.memory, &self.counter, derived.seq)
+                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
         {
             return Ok(counter);
         }
         self.reread()
     }
 
-    /// Brings `derived` up to the page as it stands, without a counter read where nothing changed.
+    /// Brings `conversion` up to the page as it stands, without a counter read where nothing changed.
     #[inline]
     fn refresh(&mut self) -> Result<(), Error> {
-        if let Some(derived) = &self.derived
-            && seqlock::unchanged(&*self.memory, derived.seq)
+        if let Some(conversion) = &self.conversion
+            && seqlock::unchanged(&*self.memory, conversion.seq)
         {
             return Ok(());
         }
@@ -517,23 +389,16 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         match seen {
             Ok(seen) => {
                 self.stuck_seq = None;
-                let snapshot = Snapshot::new(&seen, self.size_bytes, self.options.abi);
-                // A machine that was moved to another host may find another provider's page here.
-                // What that means no field tells, so nothing of it is used and nothing is kept.
-                if snapshot.raw.version != VMCLOCK_VERSION {
-                    self.derived = None;
-                    return Err(Error::VersionChanged {
-                        found: snapshot.raw.version,
-                    });
-                }
-                let mapping = self.map(&snapshot).ok();
-                let plain = mapping.and_then(|mapping| Plain::new(&snapshot, &mapping));
-                self.derived = Some(Derived {
-                    seq: seen.seq,
-                    plain,
-                    mapping,
-                    snapshot,
-                });
+                let rules = Rules {
+                    counter_id: self.counter.id(),
+                    timescale: self.options.timescale,
+                    assumed_drift_ppb: self.options.assumed_drift_ppb,
+                    refuse_free_running: self.options.refuse_free_running,
+                };
+                // Nothing is kept of a page that cannot be read.
+                self.conversion = None;
+                let abi = self.options.abi;
+                self.conversion = Some(Conversion::new(&seen, self.size_bytes, abi, rules)?);
                 Ok(seen.counter)
             }
             Err(Stuck { seq }) => {
@@ -544,55 +409,9 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
-    fn derived(&self) -> Result<&Derived, Error> {
+    fn conversion(&self) -> Result<&Conversion, Error> {
         // Present after every successful `look` and `refresh`.
-        self.derived.as_ref().ok_or(Error::Timeout { seq: 1 })
-    }
-
-    fn mapping(&self, derived: &Derived) -> Result<Mapping, Error> {
-        derived
-            .mapping
-            .map_or_else(|| self.map(&derived.snapshot), Ok)
-    }
-
-    /// All that decides whether the page's time may be used, and how.
-    fn map(&self, snapshot: &Snapshot) -> Result<Mapping, Error> {
-        let raw = &snapshot.raw;
-        if !snapshot.covers_time() {
-            return Err(Error::NoTime {
-                reason: NoTime::Size(snapshot.size_bytes),
-            });
-        }
-        if raw.counter_id == VMCLOCK_COUNTER_INVALID {
-            return Err(Error::NoTime {
-                reason: NoTime::NoCounter,
-            });
-        }
-        if raw.counter_id != self.counter.id() {
-            return Err(Error::WrongCounter {
-                found: raw.counter_id,
-                expected: self.counter.id(),
-            });
-        }
-        match ClockStatus::from(raw.clock_status) {
-            ClockStatus::Synchronized => {}
-            ClockStatus::FreeRunning if !self.options.refuse_free_running => {}
-            status => return Err(Error::Unsynchronized { status }),
-        }
-        if raw.counter_period_frac_sec == 0 || raw.counter_period_shift > fixed::MAX_SHIFT {
-            return Err(Error::BadPeriod {
-                period: raw.counter_period_frac_sec,
-                shift: raw.counter_period_shift,
-            });
-        }
-        let reference = Reference {
-            time_type: snapshot.time_type(),
-            time_sec: raw.time_sec,
-            leap_indicator: snapshot.leap_indicator().unwrap_or(LeapIndicator::None),
-            tai_offset_sec: raw.tai_offset_sec,
-            tai_offset_flagged: snapshot.tai_offset_flagged(),
-        };
-        Mapping::new(&reference, self.options.timescale)
+        self.conversion.as_ref().ok_or(Error::Timeout { seq: 1 })
     }
 
     fn require_utc(&self) -> Result<(), Error> {
@@ -611,113 +430,6 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             Err(Error::Disrupted)
         }
     }
-
-    /// Refuses a live counter that is more than a second behind the reference.
-    fn require_near(&self, counter: u64) -> Result<(), Error> {
-        let derived = self.derived()?;
-        self.mapping(derived)?;
-        let raw = &derived.snapshot.raw;
-        let d = fixed::distance_ticks(counter, raw.counter_value);
-        let per_second =
-            fixed::ticks_per_second(raw.counter_period_frac_sec, raw.counter_period_shift);
-        if d < 0 && d.unsigned_abs() > per_second {
-            return Err(Error::CounterMismatch {
-                behind_ticks: d.unsigned_abs(),
-            });
-        }
-        Ok(())
-    }
-
-    /// Converts `counter` by `derived`.
-    fn reading(&self, counter: u64) -> Result<Reading, Error> {
-        let derived = self.derived()?;
-        let mapping = self.mapping(derived)?;
-        let snapshot = &derived.snapshot;
-        let raw = &snapshot.raw;
-        let shift = raw.counter_period_shift;
-        let d = fixed::distance_ticks(counter, raw.counter_value);
-        let page_ns = derived.page_ns(d);
-        let bound_ns = snapshot
-            .time_max_error_ns()
-            .zip(
-                snapshot
-                    .period_max_error()
-                    .or_else(|| self.assumed_period_error(raw.counter_period_frac_sec)),
-            )
-            .map(|(at_reference, rate)| {
-                fixed::bound_ns(at_reference, fixed::growth_ns(d, rate, shift))
-            });
-        let est_error_ns = snapshot
-            .time_est_error_ns()
-            .zip(snapshot.period_est_error())
-            .map(|(at_reference, rate)| {
-                fixed::saturate(u128::from(at_reference) + fixed::growth_ns(d, rate, shift))
-            });
-        let label = mapping.label(page_ns, bound_ns.unwrap_or(0));
-        let epoch_ns = i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)?;
-        let side = (label.epoch_ns - label.earliest_ns).max(label.latest_ns - label.epoch_ns);
-        Ok(Reading {
-            epoch_ns,
-            // An error too large for 64 bits saturates; the interval was made before that, so that
-            // it still holds every truth that 64 bits can express.
-            max_error_ns: bound_ns.map(|_| fixed::saturate(side.unsigned_abs())),
-            est_error_ns,
-            earliest_ns: bound_ns.map(|_| clamp(label.earliest_ns)),
-            latest_ns: bound_ns.map(|_| clamp(label.latest_ns)),
-            counter,
-            disruption_marker: raw.disruption_marker,
-            vm_generation: snapshot.vm_generation(),
-            status: raw.clock_status.into(),
-            leap_second: mapping.is_leap_second(page_ns),
-            timescale: self.options.timescale,
-            tai_minus_utc_sec: mapping.tai_minus_utc_sec(page_ns),
-        })
-    }
-
-    /// The caller's assumption about the counter's rate in the period's own unit, rounded up.
-    fn assumed_period_error(&self, period: u64) -> Option<u64> {
-        let ppb = u128::from(self.options.assumed_drift_ppb?);
-        u64::try_from((u128::from(period) * ppb).div_ceil(PPB)).ok()
-    }
-}
-
-impl Derived {
-    /// The page's own time at `d` ticks from its reference.
-    fn page_ns(&self, d: i64) -> i128 {
-        let raw = &self.snapshot.raw;
-        let elapsed = fixed::elapsed_frac(d, raw.counter_period_frac_sec, raw.counter_period_shift);
-        fixed::time_ns(raw.time_sec, raw.time_frac_sec, elapsed)
-    }
-}
-
-/// Converts counters by one state of the page: [`VmClock::converter`].
-#[derive(Debug)]
-pub struct Converter<'clock> {
-    derived: &'clock Derived,
-    mapping: Mapping,
-}
-
-impl Converter<'_> {
-    /// The time at `counter`, in nanoseconds since the timescale's epoch.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfRange`].
-    #[inline]
-    pub fn epoch_ns(&self, counter: u64) -> Result<i64, Error> {
-        let d = fixed::distance_ticks(counter, self.derived.snapshot.raw.counter_value);
-        if let Some(ns) = self.derived.plain.and_then(|plain| plain.label_ns(d)) {
-            return Ok(ns);
-        }
-        let label = self.mapping.label(self.derived.page_ns(d), 0);
-        i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)
-    }
-}
-
-/// The end of an interval, cut off at what 64 bits hold. Times beyond it cannot be expressed, so
-/// an interval that is cut off still holds every truth that can.
-fn clamp(ns: i128) -> i64 {
-    ns.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
 /// The wait for a page that is being updated: spins first, because an update takes less than a

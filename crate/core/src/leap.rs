@@ -24,7 +24,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
-use crate::snapshot::{LeapIndicator, TimeType};
+use crate::snapshot::{LeapIndicator, TimeType, tai_minus_utc_sec};
 
 const NS_PER_SEC: i128 = 1_000_000_000;
 const SEC_PER_DAY: i128 = 86_400;
@@ -96,16 +96,6 @@ impl FromStr for Timescale {
                 ))
             })
     }
-}
-
-/// How far TAI is ahead of UTC by a page's raw `tai_offset_sec`.
-///
-/// The released ABI writes UTC - TAI (-37 today), other providers +37, and RFC PATCH v4 computed
-/// with the other sign again. TAI has been ahead since 1961, so the magnitude says it all; below 10
-/// (its value when leap seconds began, in 1972) or above 255 it is no offset at all.
-#[must_use]
-pub fn tai_minus_utc_sec(raw: i16, flagged_valid: bool) -> Option<i16> {
-    (flagged_valid && (10..=255).contains(&raw.unsigned_abs())).then(|| raw.abs())
 }
 
 /// What of a page decides how its time becomes another timescale's.
@@ -448,24 +438,6 @@ mod tests {
                 }
                 expected_start = end;
             }
-        }
-    }
-
-    #[test]
-    fn only_a_plausible_magnitude_marked_valid_is_an_offset() {
-        for (raw, expected) in [
-            (-37, Some(37)),
-            (37, Some(37)),
-            (10, Some(10)),
-            (-255, Some(255)),
-            (9, None),
-            (0, None),
-            (256, None),
-            (i16::MIN, None),
-            (i16::MAX, None),
-        ] {
-            assert_eq!(tai_minus_utc_sec(raw, true), expected, "{raw}");
-            assert_eq!(tai_minus_utc_sec(raw, false), None, "{raw}");
         }
     }
 }

@@ -107,6 +107,8 @@ compile_error!(
 pub mod abi;
 #[cfg(feature = "machine")]
 pub mod clock;
+#[cfg(feature = "machine")]
+mod conversion;
 pub mod counter;
 mod error;
 pub mod fixed;
@@ -115,6 +117,8 @@ pub mod leap;
 pub mod page;
 #[cfg(feature = "machine")]
 pub mod publish;
+#[cfg(feature = "machine")]
+mod reading;
 pub mod seqlock;
 pub mod snapshot;
 #[cfg(feature = "machine")]
@@ -123,10 +127,14 @@ pub mod system_clock;
 pub mod writer;
 
 #[cfg(feature = "machine")]
-pub use clock::{Continuity, Converter, Options, Reading, SystemOffset, VmClock};
+pub use clock::{Options, VmClock};
+#[cfg(feature = "machine")]
+pub use conversion::Converter;
 pub use error::{Error, NoTime};
 pub use leap::Timescale;
 #[cfg(feature = "machine")]
 pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
+#[cfg(feature = "machine")]
+pub use reading::{Continuity, Reading, SystemOffset};
 #[cfg(feature = "machine")]
 pub use writer::{PageHeader, PageLayout, PageWriter};

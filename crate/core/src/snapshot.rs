@@ -6,7 +6,6 @@
 use std::fmt;
 
 use crate::abi::{self, offset};
-use crate::leap;
 use crate::seqlock::{Consistent, FIRST_WORD_OFFSET, WORDS};
 
 /// Which document a page follows. Both say version 1, so a page cannot tell.
@@ -163,6 +162,16 @@ impl fmt::Display for LeapIndicator {
             Self::Unknown(raw) => return write!(f, "unknown ({raw})"),
         })
     }
+}
+
+/// How far TAI is ahead of UTC by a page's raw `tai_offset_sec`.
+///
+/// The released ABI writes UTC - TAI (-37 today), other providers +37, and RFC PATCH v4 computed
+/// with the other sign again. TAI has been ahead since 1961, so the magnitude says it all; below 10
+/// (its value when leap seconds began, in 1972) or above 255 it is no offset at all.
+#[must_use]
+pub fn tai_minus_utc_sec(raw: i16, flagged_valid: bool) -> Option<i16> {
+    (flagged_valid && (10..=255).contains(&raw.unsigned_abs())).then(|| raw.abs())
 }
 
 /// Every field of the structure from 0x08 on, raw, as loaded in one consistent look. Bytes that
@@ -371,7 +380,7 @@ impl Snapshot {
     /// TAI - UTC in seconds at the page's reference, where the page tells it.
     #[must_use]
     pub fn tai_minus_utc_sec(&self) -> Option<i16> {
-        leap::tai_minus_utc_sec(self.raw.tai_offset_sec, self.tai_offset_flagged())
+        tai_minus_utc_sec(self.raw.tai_offset_sec, self.tai_offset_flagged())
     }
 
     /// The maximum error at the reference, in nanoseconds; `None` where the page states none.
@@ -448,3 +457,26 @@ impl Snapshot {
 }
 
 const _: () = assert!(FIRST_WORD_OFFSET + 8 * WORDS == abi::SIZE_FULL as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plausible_magnitude_marked_valid_is_an_offset() {
+        for (raw, expected) in [
+            (-37, Some(37)),
+            (37, Some(37)),
+            (10, Some(10)),
+            (-255, Some(255)),
+            (9, None),
+            (0, None),
+            (256, None),
+            (i16::MIN, None),
+            (i16::MAX, None),
+        ] {
+            assert_eq!(tai_minus_utc_sec(raw, true), expected, "{raw}");
+            assert_eq!(tai_minus_utc_sec(raw, false), None, "{raw}");
+        }
+    }
+}

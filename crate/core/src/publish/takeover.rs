@@ -4,8 +4,7 @@ use super::rate::{self, NS_PER_SEC};
 use super::sample::Sample;
 use crate::abi;
 use crate::fixed;
-use crate::leap;
-use crate::snapshot::RawFields;
+use crate::snapshot::{RawFields, tai_minus_utc_sec};
 
 /// What two clocks may differ by, beyond all that is accounted for.
 const JUMP_NS: u128 = 1_000_000;
@@ -19,7 +18,7 @@ pub(super) fn page_utc_sec(fields: &RawFields) -> i128 {
 fn page_shift_sec(fields: &RawFields) -> i16 {
     if fields.time_type == abi::VMCLOCK_TIME_TAI {
         let flagged = fields.flags & abi::VMCLOCK_FLAG_TAI_OFFSET_VALID != 0;
-        leap::tai_minus_utc_sec(fields.tai_offset_sec, flagged).unwrap_or(0)
+        tai_minus_utc_sec(fields.tai_offset_sec, flagged).unwrap_or(0)
     } else {
         0
     }

@@ -14,10 +14,11 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use super::lock::Lock;
 use super::{Cause, Publication};
 use crate::abi::VMCLOCK_STATUS_UNRELIABLE;
-use crate::clock::{Continuity, Options, VmClock};
+use crate::clock::{Options, VmClock};
 use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::page::DEVICE_PATH;
+use crate::reading::Continuity;
 use crate::system_clock::{KernelClock, LeapSeconds, StepAlarm};
 use crate::writer::PageWriter;
 
