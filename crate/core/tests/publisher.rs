@@ -523,7 +523,8 @@ fn the_kernels_clocks_answer() {
     let bracket = KernelClock.bracket(&counter);
     let after = realtime_ns();
     assert!((before..=after).contains(&bracket.realtime_ns));
-    assert!(bracket.width_ticks > 0 && bracket.width_ticks <= bracket.span_ticks);
+    // Both are 0 where all of it fell into one step of the counter.
+    assert!(bracket.width_ticks <= bracket.span_ticks);
     assert!(KernelClock.suspended_ns() > -1_000_000);
     assert!(!StepAlarm::new().unwrap().went_off());
 }
