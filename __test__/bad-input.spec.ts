@@ -1,7 +1,9 @@
 // Whatever is wrong is refused with its own code and a message that says what to do, and nothing is
 // left behind: no descriptor, no mapping, no file.
 
+import { once } from 'node:events'
 import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
@@ -117,12 +119,19 @@ test('a directory', (t) => {
 })
 
 test('a device that is no page', (t) => {
-  const error = t.throws(() => VmClock.open('/dev/null'), { instanceOf: VmClockError })
-  t.regex(error?.code ?? '', /^ERR_VMCLOCK_(SYSTEM|UNTRUSTED|BAD_MAGIC)$/)
+  refuses(t, () => VmClock.open('/dev/null'), 'ERR_VMCLOCK_UNTRUSTED', /cannot be mapped/)
   t.deepEqual(
     held('/dev/null').filter((entry) => entry.includes('/dev/null') && entry.includes('-')),
     [],
   )
+})
+
+test('a socket', async (t) => {
+  const path = newPath(t)
+  const server = createServer().listen(path)
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  refuses(t, () => VmClock.open(path), 'ERR_VMCLOCK_UNTRUSTED', /a socket/)
 })
 
 test('no permission', async (t) => {

@@ -144,20 +144,8 @@ impl Page {
                     SIZE_FULL as usize,
                 )
             }
-            other => {
-                let kind = if other == FileType::Directory {
-                    "a directory"
-                } else {
-                    "no file"
-                };
-                return Err(Error::Untrusted {
-                    path: path.to_path_buf(),
-                    reason: format!(
-                        "this is {kind}; a page is the driver's character device or a regular \
-                         file: give the page's own path"
-                    ),
-                });
-            }
+            FileType::Directory => return Err(no_page(path, "a directory")),
+            _ => return Err(no_page(path, "neither a device nor a file")),
         };
         if let Some(available_bytes) = file_bytes.filter(|bytes| *bytes < u64::from(SIZE_MIN)) {
             let path = path.to_path_buf();
@@ -167,8 +155,12 @@ impl Page {
                 available_bytes,
             });
         }
-        let mapping = Mapping::read_only(&File::from(file), map_bytes)
-            .map_err(|error| Error::system("mmap", Some(path), error))?;
+        let mapping = Mapping::read_only(&File::from(file), map_bytes).map_err(|error| {
+            match Errno::from_io_error(&error) {
+                Some(Errno::NODEV) => no_page(path, "a device that cannot be mapped"),
+                _ => Error::system("mmap", Some(path), error),
+            }
+        })?;
         Self::check(mapping, path, file_bytes)
     }
 
@@ -291,12 +283,23 @@ fn open_file(path: &Path) -> Result<OwnedFd, Error> {
         Errno::NOENT | Errno::NOTDIR => Error::NotFound {
             path: path.to_path_buf(),
         },
+        Errno::NXIO => no_page(path, "a socket, or a device without a driver"),
         Errno::ACCESS | Errno::PERM => Error::Access {
             path: path.to_path_buf(),
             errno: errno.raw_os_error(),
         },
         other => system("open", path, other),
     })
+}
+
+fn no_page(path: &Path, kind: &str) -> Error {
+    Error::Untrusted {
+        path: path.to_path_buf(),
+        reason: format!(
+            "this is {kind}; a page is the driver's character device or a regular file: give the \
+             page's own path"
+        ),
+    }
 }
 
 fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Error> {
