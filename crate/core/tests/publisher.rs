@@ -47,9 +47,13 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn realtime_ns() -> i128 {
-    let now = clock_gettime(ClockId::Realtime);
+fn now_ns(clock: ClockId) -> i128 {
+    let now = clock_gettime(clock);
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
+}
+
+fn realtime_ns() -> i128 {
+    now_ns(ClockId::Realtime)
 }
 
 #[test]
@@ -90,6 +94,47 @@ fn with_a_stated_error_of_0_the_system_clock_lies_within_bracket_and_bound() {
             "CLOCK_REALTIME {before} to {after}, page {earliest} to {latest}"
         );
     }
+    publisher.close().unwrap();
+}
+
+#[test]
+fn two_readings_are_as_far_apart_as_the_raw_clock_says() {
+    /// CLOCK_REALTIME may be slewed by this against CLOCK_MONOTONIC_RAW, in parts per million.
+    const SLEW_PPM: i128 = 600;
+    let (_folder, path) = place();
+    let options = PublishOptions {
+        stated_max_error_ns: Some(0),
+        interval: PublishOptions::INTERVAL_MIN,
+        ..options()
+    };
+    let publisher = Publisher::create(&path, options).unwrap();
+    let mut clock = open(&path);
+    let mut look = || {
+        let before = now_ns(ClockId::MonotonicRaw);
+        let reading = clock.read().unwrap();
+        let after = now_ns(ClockId::MonotonicRaw);
+        let interval = (reading.earliest_ns.unwrap(), reading.latest_ns.unwrap());
+        (
+            before,
+            after,
+            i128::from(interval.0),
+            i128::from(interval.1),
+        )
+    };
+    let first = look();
+    let mut looks = 0_u32;
+    while publisher.updates() < 5 {
+        let last = look();
+        let (raw_least, raw_most) = (last.0 - first.1, last.1 - first.0);
+        let (least, most) = (last.2 - first.3, last.3 - first.2);
+        let slewed = raw_most * SLEW_PPM / 1_000_000 + 1;
+        assert!(
+            least <= raw_most + slewed && raw_least - slewed <= most,
+            "raw clock {raw_least} to {raw_most}, page {least} to {most}"
+        );
+        looks += 1;
+    }
+    assert!(looks > 1000, "{looks}");
     publisher.close().unwrap();
 }
 
