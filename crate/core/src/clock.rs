@@ -119,6 +119,12 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         self.options.timescale
     }
 
+    /// Which document the page is read by.
+    #[must_use]
+    pub fn abi(&self) -> Abi {
+        self.options.abi
+    }
+
     /// The memory that the page lies in.
     #[must_use]
     pub fn memory(&self) -> &Arc<M> {

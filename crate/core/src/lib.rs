@@ -71,6 +71,11 @@
 //! and tests use it. [`publish`] uses it to publish a page from this machine's own clock, with
 //! bounds that are no better than what the kernel knows ([`system_clock`]).
 //!
+//! # Watching a page
+//!
+//! [`watch`] blocks until the page changes, by the driver's notification where there is one and by a
+//! timer elsewhere, and says what happened: a disruption, a clone, an announcement.
+//!
 //! # Counters and memory of the caller's
 //!
 //! [`VmClock`] is generic over its memory ([`seqlock::SharedWords`]) and its counter
@@ -124,6 +129,8 @@ pub mod snapshot;
 #[cfg(feature = "machine")]
 pub mod system_clock;
 #[cfg(feature = "machine")]
+pub mod watch;
+#[cfg(feature = "machine")]
 pub mod writer;
 
 #[cfg(feature = "machine")]
@@ -136,5 +143,7 @@ pub use leap::Timescale;
 pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
 #[cfg(feature = "machine")]
 pub use reading::{Continuity, Reading, SystemOffset};
+#[cfg(feature = "machine")]
+pub use watch::{WatchOptions, Watcher};
 #[cfg(feature = "machine")]
 pub use writer::{PageHeader, PageLayout, PageWriter};

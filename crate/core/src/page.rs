@@ -111,12 +111,33 @@ impl SharedWords for Mapping {
     }
 }
 
+/// Which file a path led to, whatever may stand at that path now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    is_character_device: bool,
+}
+
+impl From<&Stat> for FileIdentity {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            is_character_device: FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
+        }
+    }
+}
+
 /// A page that was opened, checked and mapped for reading.
 #[derive(Debug)]
 pub struct Page {
     mapping: Mapping,
     size_bytes: u32,
     path: PathBuf,
+    /// The path as it was then, also after the process went to another folder.
+    absolute: PathBuf,
+    identity: FileIdentity,
 }
 
 impl Page {
@@ -161,14 +182,20 @@ impl Page {
                 _ => Error::system("mmap", Some(path), error),
             }
         })?;
-        Self::check(mapping, path, file_bytes)
+        Self::check(mapping, path, file_bytes, FileIdentity::from(&stat))
     }
 
-    fn check(mapping: Mapping, path: &Path, file_bytes: Option<u64>) -> Result<Self, Error> {
+    fn check(
+        mapping: Mapping,
+        path: &Path,
+        file_bytes: Option<u64>,
+        identity: FileIdentity,
+    ) -> Result<Self, Error> {
         let magic = mapping.word32(offset::MAGIC).load(Ordering::Relaxed);
         let size_bytes = mapping.word32(offset::SIZE).load(Ordering::Relaxed);
         let [v0, v1, ..] = mapping.load_head().to_le_bytes();
         let version = u16::from_le_bytes([v0, v1]);
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let path = path.to_path_buf();
         if magic != VMCLOCK_MAGIC {
             return Err(Error::BadMagic { path, found: magic });
@@ -194,6 +221,8 @@ impl Page {
             mapping,
             size_bytes,
             path,
+            absolute,
+            identity,
         })
     }
 
@@ -207,6 +236,25 @@ impl Page {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether another file stands at the page's path now. Nobody tells this page's readers
+    /// anything any more, then. A path that leads nowhere is no other file.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        rustix::fs::stat(&self.absolute)
+            .is_ok_and(|stat| FileIdentity::from(&stat) != self.identity)
+    }
+
+    /// The driver's device behind this page, opened anew; `None` where the page is a file, or
+    /// another device by now.
+    pub(crate) fn open_device(&self) -> Option<OwnedFd> {
+        if !self.identity.is_character_device {
+            return None;
+        }
+        let file = open_file(&self.absolute).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        (FileIdentity::from(&stat) == self.identity).then_some(file)
     }
 }
 

@@ -1,0 +1,265 @@
+//! What happened between two looks at a page: no I/O, no time.
+
+use crate::publish::Maintenance;
+use crate::snapshot::{ClockStatus, LeapIndicator, Snapshot};
+
+/// What a watcher compares: the part of a page that says what happened to the machine and its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The sequence number, even.
+    pub seq_count: u32,
+    /// `disruption_marker`.
+    pub disruption_marker: u64,
+    /// `vm_generation_counter`, where the page has it.
+    pub vm_generation: Option<u64>,
+    /// What the page announces.
+    pub maintenance: Maintenance,
+    /// `clock_status`, where the page has it.
+    pub status: Option<ClockStatus>,
+    /// `leap_indicator`, where the page has it.
+    pub leap: Option<LeapIndicator>,
+}
+
+impl From<&Snapshot> for Watched {
+    fn from(snapshot: &Snapshot) -> Self {
+        let maintenance = if snapshot.is_disruption_imminent() {
+            Maintenance::Imminent
+        } else if snapshot.is_disruption_soon() {
+            Maintenance::Soon
+        } else {
+            Maintenance::None
+        };
+        Self {
+            seq_count: snapshot.seq_count,
+            disruption_marker: snapshot.raw.disruption_marker,
+            vm_generation: snapshot.vm_generation(),
+            maintenance,
+            status: snapshot.clock_status(),
+            leap: snapshot.leap_indicator(),
+        }
+    }
+}
+
+/// Which of the watched figures changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// The disruption marker.
+    pub disruption: bool,
+    /// The generation counter, or whether there is one.
+    pub generation: bool,
+    /// The announcement.
+    pub maintenance: bool,
+    /// The clock's status.
+    pub status: bool,
+    /// The leap indicator.
+    pub leap: bool,
+}
+
+impl Kinds {
+    /// What differs between two states.
+    #[must_use]
+    pub fn between(before: &Watched, after: &Watched) -> Self {
+        Self {
+            disruption: before.disruption_marker != after.disruption_marker,
+            generation: before.vm_generation != after.vm_generation,
+            maintenance: before.maintenance != after.maintenance,
+            status: before.status != after.status,
+            leap: before.leap != after.leap,
+        }
+    }
+
+    /// Whether nothing that is watched changed: an update of the time alone.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            disruption: self.disruption || other.disruption,
+            generation: self.generation || other.generation,
+            maintenance: self.maintenance || other.maintenance,
+            status: self.status || other.status,
+            leap: self.leap || other.leap,
+        }
+    }
+}
+
+/// Something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The last state that was told of before.
+    pub before: Watched,
+    /// The state now.
+    pub after: Watched,
+    /// What changed on the way: also what changed back.
+    pub kinds: Kinds,
+    /// Updates of the page since `before`: half the distance of the sequence numbers. Updates that
+    /// changed nothing of this, but the time, count too.
+    pub updates: u32,
+}
+
+impl Change {
+    /// What happened from `told`, the state that was told of last, by way of `last`, the state seen
+    /// last, to `now`; `None` where nothing that is watched changed.
+    #[must_use]
+    pub fn between(told: &Watched, last: &Watched, now: &Watched) -> Option<Self> {
+        let kinds = Kinds::between(last, now);
+        (!kinds.is_empty()).then(|| Self {
+            before: *told,
+            after: *now,
+            kinds,
+            updates: now.seq_count.wrapping_sub(told.seq_count) / 2,
+        })
+    }
+
+    /// This change and a later one, told as one. What happened stays told, even if it was undone.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        Self {
+            before: self.before,
+            after: later.after,
+            kinds: self.kinds.or(later.kinds),
+            updates: self.updates.saturating_add(later.updates),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::{
+        VMCLOCK_FLAG_DISRUPTION_IMMINENT, VMCLOCK_FLAG_DISRUPTION_SOON,
+        VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT,
+    };
+    use crate::snapshot::{Abi, RawFields};
+
+    fn snapshot(seq_count: u32, change: impl FnOnce(&mut RawFields)) -> Snapshot {
+        let mut raw = RawFields {
+            version: 1,
+            ..RawFields::default()
+        };
+        change(&mut raw);
+        Snapshot {
+            size_bytes: 0x1000,
+            seq_count,
+            counter: 0,
+            abi: Abi::Uapi,
+            raw,
+        }
+    }
+
+    fn watched(seq_count: u32, change: impl FnOnce(&mut RawFields)) -> Watched {
+        Watched::from(&snapshot(seq_count, change))
+    }
+
+    type Edit = fn(&mut RawFields);
+
+    #[test]
+    fn each_figure_is_one_kind_and_no_other() {
+        let none = Kinds::default();
+        let cases: [(Edit, Kinds); 9] = [
+            (
+                |raw| raw.disruption_marker = 1,
+                Kinds {
+                    disruption: true,
+                    ..none
+                },
+            ),
+            (
+                |raw| raw.flags = VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT,
+                Kinds {
+                    generation: true,
+                    ..none
+                },
+            ),
+            (
+                |raw| raw.flags = VMCLOCK_FLAG_DISRUPTION_SOON,
+                Kinds {
+                    maintenance: true,
+                    ..none
+                },
+            ),
+            (
+                |raw| raw.flags = VMCLOCK_FLAG_DISRUPTION_IMMINENT,
+                Kinds {
+                    maintenance: true,
+                    ..none
+                },
+            ),
+            (
+                |raw| raw.clock_status = 4,
+                Kinds {
+                    status: true,
+                    ..none
+                },
+            ),
+            (|raw| raw.leap_indicator = 1, Kinds { leap: true, ..none }),
+            // Without its flag a generation is none, and the rest is the time's.
+            (|raw| raw.vm_generation_counter = 1, none),
+            (|raw| raw.counter_value = 1, none),
+            (|raw| raw.time_sec = 1, none),
+        ];
+        let before = watched(2, |_| {});
+        for (edit, expected) in cases {
+            let after = watched(4, edit);
+            assert_eq!(Kinds::between(&before, &after), expected, "{after:?}");
+            let change = Change::between(&before, &before, &after);
+            assert_eq!(
+                change.map(|change| change.kinds).unwrap_or_default(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn fields_that_the_page_does_not_have_never_change() {
+        let small = |status, leap| {
+            let mut small = snapshot(2, |raw| {
+                raw.clock_status = status;
+                raw.leap_indicator = leap;
+            });
+            small.size_bytes = 0x20;
+            Watched::from(&small)
+        };
+        assert!(Kinds::between(&small(0, 0), &small(2, 1)).is_empty());
+    }
+
+    #[test]
+    fn imminent_goes_before_soon() {
+        let both = VMCLOCK_FLAG_DISRUPTION_SOON | VMCLOCK_FLAG_DISRUPTION_IMMINENT;
+        assert_eq!(
+            watched(2, |raw| raw.flags = both).maintenance,
+            Maintenance::Imminent
+        );
+    }
+
+    #[test]
+    fn updates_count_from_what_was_told_last_and_across_the_wrap() {
+        let told = watched(u32::MAX - 3, |_| {});
+        let last = watched(u32::MAX - 1, |_| {});
+        let now = watched(2, |raw| raw.disruption_marker = 1);
+        assert_eq!(
+            Change::between(&told, &last, &now).map(|change| change.updates),
+            Some(3)
+        );
+    }
+
+    #[test]
+    fn changes_that_are_told_as_one_lose_nothing() {
+        let first = watched(2, |_| {});
+        let second = watched(6, |raw| raw.flags = VMCLOCK_FLAG_DISRUPTION_SOON);
+        let third = watched(8, |raw| raw.disruption_marker = 1);
+        let one = Change::between(&first, &first, &second).unwrap();
+        let other = Change::between(&second, &second, &third).unwrap();
+        let both = one.then(other);
+        assert_eq!((both.before, both.after, both.updates), (first, third, 3));
+        let kinds = Kinds {
+            disruption: true,
+            maintenance: true,
+            ..Kinds::default()
+        };
+        // The announcement came and went.
+        assert_eq!(both.kinds, kinds);
+    }
+}

@@ -1,0 +1,159 @@
+//! A watcher on a page that is a file: every change that is still visible is told, and nothing is
+//! told twice. Nothing here sleeps: a wait ends by what is told, or by closing.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmclock::page::Page;
+use vmclock::snapshot::{ClockStatus, LeapIndicator};
+use vmclock::watch::{Change, Notice, WatchOptions};
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
+use vmclock::{Error, Maintenance, Watcher, abi};
+
+fn create(path: &Path) -> PageWriter {
+    let layout = PageLayout::default();
+    PageWriter::create(path, &layout, PageHeader::default(), &blank()).unwrap()
+}
+
+fn watch(path: &Path) -> Watcher {
+    let page = Arc::new(Page::open(path, &[]).unwrap());
+    let options = WatchOptions {
+        interval: Duration::from_millis(1),
+        ..WatchOptions::default()
+    };
+    Watcher::new(page, options).unwrap()
+}
+
+fn change(watcher: &mut Watcher) -> Change {
+    match watcher.wait() {
+        Some(Notice::Change(change)) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_changed_is_told_with_the_number_of_updates() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    let mut writer = create(&path);
+    let mut watcher = watch(&path);
+    for marker in 1..=5 {
+        writer.update(|page| page.disruption_marker = marker);
+    }
+    writer.update(|page| {
+        page.flags = abi::VMCLOCK_FLAG_DISRUPTION_SOON | abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT;
+        page.clock_status = abi::VMCLOCK_STATUS_UNRELIABLE;
+        page.leap_indicator = abi::VMCLOCK_LEAP_PRE_POS;
+    });
+    let told = change(&mut watcher);
+    assert_eq!(told.updates, 6);
+    let kinds = told.kinds;
+    assert!(
+        kinds.disruption && kinds.generation && kinds.maintenance && kinds.status && kinds.leap
+    );
+    assert_eq!(told.after.disruption_marker, 5);
+    assert_eq!(told.after.vm_generation, Some(0));
+    assert_eq!(told.after.maintenance, Maintenance::Soon);
+    assert_eq!(told.after.status, Some(ClockStatus::Unreliable));
+    assert_eq!(told.after.leap, Some(LeapIndicator::PrePositive));
+
+    // Updates of the time alone are not told, and counted with what is.
+    writer.update(|page| page.time_sec = 1);
+    writer.update(|page| page.disruption_marker = 6);
+    let next = change(&mut watcher);
+    assert_eq!((next.updates, next.before), (2, told.after));
+}
+
+#[test]
+fn closing_ends_the_wait_of_another_thread_and_every_later_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    let _writer = create(&path);
+    let mut watcher = watch(&path);
+    let closer = watcher.closer();
+    let waiting = std::thread::spawn(move || {
+        let ended = watcher.wait().is_none();
+        ended && watcher.wait().is_none()
+    });
+    closer.close();
+    assert!(waiting.join().unwrap());
+}
+
+#[test]
+fn another_file_at_the_path_is_told_once_and_the_old_page_is_watched_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    let mut writer = create(&path);
+    let mut watcher = watch(&path);
+    create(&path);
+    assert!(matches!(watcher.wait(), Some(Notice::Replaced)));
+    writer.update(|page| page.disruption_marker = 1);
+    assert!(change(&mut watcher).kinds.disruption);
+}
+
+#[test]
+fn a_page_that_is_removed_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    let mut writer = create(&path);
+    let mut watcher = watch(&path);
+    std::fs::remove_file(&path).unwrap();
+    writer.update(|page| page.disruption_marker = 1);
+    assert!(change(&mut watcher).kinds.disruption);
+}
+
+#[test]
+fn a_stuck_page_is_told_once_and_what_changed_meanwhile_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    let mut writer = create(&path);
+    let mut watcher = watch(&path);
+    writer.begin();
+    assert!(matches!(
+        watcher.wait(),
+        Some(Notice::Trouble(Error::Timeout { seq })) if seq % 2 == 1
+    ));
+    // Begun again and ended by whoever takes the page over.
+    writer.update(|page| page.disruption_marker = 1);
+    let told = change(&mut watcher);
+    assert!(told.kinds.disruption);
+    assert_eq!(told.updates, 1);
+    writer.begin();
+    assert!(matches!(watcher.wait(), Some(Notice::Trouble(_))));
+}
+
+#[test]
+fn a_page_that_is_stuck_from_the_beginning_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    let mut writer = create(&path);
+    writer.begin();
+    let page = Arc::new(Page::open(&path, &[]).unwrap());
+    let refused = Watcher::new(page, WatchOptions::default());
+    assert!(matches!(refused, Err(Error::Timeout { .. })));
+}
+
+#[test]
+fn a_page_of_another_version_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page");
+    let mut writer = create(&path);
+    let mut watcher = watch(&path);
+    writer.update(|page| page.version = 2);
+    assert!(matches!(
+        watcher.wait(),
+        Some(Notice::Trouble(Error::VersionChanged { found: 2 }))
+    ));
+    writer.update(|page| {
+        page.version = 1;
+        page.clock_status = abi::VMCLOCK_STATUS_SYNCHRONIZED;
+    });
+    assert!(change(&mut watcher).kinds.status);
+}
