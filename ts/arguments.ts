@@ -147,6 +147,23 @@ export function int63(value: unknown, name: string): bigint | undefined {
   )
 }
 
+/** A signal that aborts, of whatever realm; undefined stays undefined. */
+export function abortSignal(value: unknown, name: string): AbortSignal | undefined {
+  if (value === undefined) return undefined
+  const signal = value as AbortSignal | null
+  if (
+    typeof signal === 'object' &&
+    signal !== null &&
+    typeof signal.aborted === 'boolean' &&
+    typeof signal.addEventListener === 'function'
+  ) {
+    return signal
+  }
+  throw invalidArgument(
+    `${name} must be an AbortSignal such as that of an AbortController, and this is ${describe(value)}`,
+  )
+}
+
 /** User numbers; undefined is none. */
 export function uids(value: unknown, name: string): number[] {
   if (value === undefined) return []

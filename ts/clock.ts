@@ -17,6 +17,7 @@ import {
 } from './native'
 import { Reading, SLOT_COUNT, TIMESCALES, type Timescale } from './reading'
 import { type Snapshot, snapshotFrom } from './snapshot'
+import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
 
 const NS_PER_MS = 1_000_000n
 const PPB_PER_PPM = 1000
@@ -408,7 +409,23 @@ export class VmClock {
     return { offsetNs: result.offsetNs, maxErrorNs }
   }
 
-  /** Unmaps the page at once. Closing again does nothing. */
+  /**
+   * Watches the page: tells of disruptions, clones, announcements, and changes of the clock's state.
+   * Works on any page. The watcher lives until it is closed itself, also when this clock is closed.
+   *
+   * @param options - how to watch
+   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT` where the page is stuck in an update,
+   * `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_SYSTEM`,
+   * `ERR_VMCLOCK_CLOSED`
+   */
+  watch(options?: VmClockWatchOptions): VmClockWatcher {
+    return watch(this.#open(), this.#path, options)
+  }
+
+  /**
+   * Unmaps the page at once, unless a watcher is open, which shares the mapping. Closing again does
+   * nothing.
+   */
   close(): void {
     if (this.#closed) return
     this.#closed = true

@@ -29,3 +29,16 @@ export type {
   TimeType,
   UnknownValue,
 } from './snapshot'
+export {
+  type DisruptionEvent,
+  type GenerationEvent,
+  type LeapEvent,
+  type MaintenanceEvent,
+  type ReplacedEvent,
+  type StatusEvent,
+  type VmClockChange,
+  type VmClockEvent,
+  VmClockWatcher,
+  type VmClockWatcherEvents,
+  type VmClockWatchOptions,
+} from './watcher'

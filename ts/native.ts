@@ -157,7 +157,48 @@ export interface NativeClock {
     disruptionMarker: bigint,
     vmGeneration?: bigint,
   ): Failure | undefined
-  /** Unmaps at once. Afterwards every call fails with ERR_VMCLOCK_CLOSED. */
+  /** `callback` is called when there is something to `take`; it keeps nothing alive. */
+  watch(intervalMs: number | undefined, callback: () => void): NativeWatcher | Failure
+  /**
+   * Unmaps at once, unless a watcher shares the mapping. Afterwards every call fails with
+   * ERR_VMCLOCK_CLOSED.
+   */
+  close(): void
+}
+
+/** The watched part of a page. What the page has not is absent. */
+export interface NativeWatched {
+  seqCount: number
+  disruptionMarker: bigint
+  vmGeneration?: bigint
+  /** `none`, `soon`, `imminent`. */
+  maintenance: string
+  clockStatus?: string
+  leapIndicator?: string
+}
+
+/** Two states, what changed on the way, and in how many updates. */
+export interface NativeChange {
+  before: NativeWatched
+  after: NativeWatched
+  updates: number
+  disruption: boolean
+  generation: boolean
+  maintenance: boolean
+  status: boolean
+  leap: boolean
+}
+
+/** All that happened since the last `take`; nothing may have. */
+export interface NativeNotices {
+  change?: NativeChange
+  replaced: boolean
+  trouble?: Failure
+}
+
+export interface NativeWatcher {
+  take(): NativeNotices
+  /** Ends the thread; `take` gives nothing afterwards. */
   close(): void
 }
 

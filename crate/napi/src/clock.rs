@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
-use napi::bindgen_prelude::{BigInt, Object, Result};
+use napi::bindgen_prelude::{BigInt, Function, Object, Result};
+use napi::threadsafe_function::UnknownReturnValue;
 use napi::{Env, sys};
 use napi_derive::napi;
 use vmclock::abi::offset;
@@ -14,6 +16,7 @@ use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use crate::failure::{Failure, Outcome, outcome};
 use crate::hot::{ClockBox, Elements64, hot_calls};
+use crate::watcher::NativeWatcher;
 
 #[napi(object)]
 pub struct NativeClockOptions {
@@ -254,6 +257,20 @@ impl NativeClock {
             }
             Ok(())
         }))
+    }
+
+    #[napi]
+    pub fn watch(
+        &self,
+        env: &Env,
+        interval_ms: Option<u32>,
+        callback: Function<'_, (), UnknownReturnValue>,
+    ) -> Outcome<NativeWatcher> {
+        let interval = interval_ms.map(|ms| Duration::from_millis(ms.into()));
+        outcome(
+            self.with(|clock| clock.watch(interval))
+                .and_then(|watcher| NativeWatcher::start(env, watcher, &callback)),
+        )
     }
 
     #[napi]

@@ -25,3 +25,4 @@ pub mod failure;
 mod hot;
 pub mod page;
 pub mod publisher;
+pub mod watcher;
