@@ -171,16 +171,12 @@ export class VmClockWatcher
     make = (clock, path, options) => new this(KEY, clock, path, options)
   }
 
-  private constructor(
-    key: symbol,
-    clock: NativeClock,
-    path: string,
-    { intervalMs, signal }: VmClockWatchOptions,
-  ) {
+  private constructor(key: symbol, clock: NativeClock, path: string, options: VmClockWatchOptions) {
     if (key !== KEY) {
       throw invalidArgument('VmClockWatcher has no public constructor; use VmClock.watch()')
     }
     super()
+    const { intervalMs, signal } = options
     this.#path = path
     this.#signal = signal
     this.#native = checked(clock.watch(intervalMs, () => this.#take()))

@@ -1,0 +1,420 @@
+// What happens to the machine and its clock is told: all of it that is still visible, nothing after
+// close, and without keeping anything alive.
+
+import { Worker } from 'node:worker_threads'
+import test, { type ExecutionContext } from 'ava'
+import {
+  VmClock,
+  type VmClockEvent,
+  VmClockPage,
+  VmClockPublisher,
+  VmClockWatcher,
+  type VmClockWatchOptions,
+} from 'vmclock'
+import { evaluate, run } from './node-command'
+import { FLAG, held, liveFields, newPath, open, page, refuses } from './pages'
+
+// Events are awaited, so the interval only says how long that takes.
+const OFTEN: VmClockWatchOptions = { intervalMs: 1 }
+
+/** A watcher of a page; closed when the test ends. */
+function watch(t: ExecutionContext, path: string, options = OFTEN): VmClockWatcher {
+  const watcher = open(t, path).watch(options)
+  t.teardown(() => watcher.close())
+  return watcher
+}
+
+/** The next event of a kind; keeps the process alive until it comes. */
+function next<Type extends VmClockEvent['type']>(
+  watcher: VmClockWatcher,
+  type: Type,
+): Promise<Extract<VmClockEvent, { type: Type }>> {
+  return alive(
+    new Promise((resolve) => {
+      watcher.once(type, resolve as never)
+    }),
+  )
+}
+
+/** Keeps the thread alive until a promise is settled, which a watcher does not. */
+async function alive<Value>(promise: Promise<Value>): Promise<Value> {
+  const timer = setInterval(() => {}, 1 << 30)
+  try {
+    return await promise
+  } finally {
+    clearInterval(timer)
+  }
+}
+
+const generation = FLAG.VM_GEN_COUNTER_PRESENT
+
+for (const [type, fields, previous, current] of [
+  ['disruption', { disruptionMarker: 2n ** 64n - 1n }, 1n, 2n ** 64n - 1n],
+  ['generation', { vmGenerationCounter: 6n }, 5n, 6n],
+  ['generation', { flags: 0n }, 5n, undefined],
+  ['maintenance', { flags: generation | FLAG.DISRUPTION_SOON }, 'none', 'soon'],
+  ['maintenance', { flags: generation | FLAG.DISRUPTION_IMMINENT }, 'none', 'imminent'],
+  ['status', { clockStatus: 3 }, 'synchronized', 'free-running'],
+  ['leap', { leapIndicator: 1 }, 'none', 'pre-positive'],
+] as const) {
+  test(`a change is told as what it is: ${type} ${previous} to ${current}`, async (t) => {
+    const made = page(t, {
+      disruptionMarker: 1n,
+      flags: generation,
+      vmGenerationCounter: 5n,
+      clockStatus: 2,
+    })
+    const watcher = watch(t, made.path)
+    const told: VmClockEvent[] = []
+    for (const name of ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced']) {
+      watcher.on(name as 'replaced', (event: VmClockEvent) => told.push(event))
+    }
+    const seen = next(watcher, type)
+    made.write({ timeSec: 1n })
+    made.write(fields)
+    await seen
+    t.deepEqual(told, [
+      { type, previous, current, updates: 2, seqCount: made.seqCount } as VmClockEvent,
+    ])
+    t.true(Object.isFrozen(told[0]))
+  })
+}
+
+test('what a publisher does is told', async (t) => {
+  const publisher = VmClockPublisher.create(newPath(t), { shape: 'marker-and-generation' })
+  t.teardown(() => publisher.close())
+  const watcher = watch(t, publisher.path)
+  const disruption = next(watcher, 'disruption')
+  publisher.disrupt()
+  const { previous, current } = await disruption
+  t.not(previous, current)
+  const cloned = next(watcher, 'generation')
+  publisher.bumpGeneration()
+  t.not((await cloned).previous, undefined)
+  for (const announced of ['soon', 'imminent', 'none'] as const) {
+    const maintenance = next(watcher, 'maintenance')
+    publisher.setMaintenance(announced)
+    t.is((await maintenance).current, announced)
+  }
+  const status = next(watcher, 'status')
+  publisher.close()
+  t.is((await status).current, 'unreliable')
+})
+
+test('a burst is one event of each kind, and no update goes uncounted', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  const told: Array<{ updates: number; previous: bigint; current: bigint }> = []
+  watcher.on('disruption', (event) => told.push(event))
+  const begun = made.seqCount
+  // The thread sees some of it on the way, and JavaScript hears of nothing until it returns.
+  for (let marker = 1n; marker <= 20_000n; marker++) made.write({ disruptionMarker: marker })
+  const end = new Promise<void>((resolve) => {
+    watcher.on('disruption', ({ current }) => {
+      if (current === 20_000n) resolve()
+    })
+  })
+  await alive(end)
+  // At most what was told in the loop's first turn, and what the thread saw after that was taken.
+  t.true(told.length <= 2, `${told.length} events`)
+  t.is(
+    told.reduce((sum, { updates }) => sum + updates, 0),
+    (made.seqCount - begun) / 2,
+  )
+  t.is(told[0]?.previous, 0n)
+})
+
+test('what came and went before it was told is told', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  const told = next(watcher, 'replaced')
+  const seen: VmClockEvent[] = []
+  watcher.on('maintenance', (event) => seen.push(event))
+  watcher.on('disruption', (event) => seen.push(event))
+  made.write({ flags: FLAG.DISRUPTION_SOON, disruptionMarker: 1n })
+  VmClockPage.create(made.path, {}).close()
+  await told
+  t.deepEqual(
+    seen.map(({ type }) => type),
+    ['disruption', 'maintenance'],
+  )
+})
+
+test('a change between watch() and the first listener is told', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  made.write({ disruptionMarker: 1n })
+  t.is((await next(watcher, 'disruption')).updates, 1)
+})
+
+test('a file that replaces the page is told once, and the page is watched on', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  let count = 0
+  watcher.on('replaced', () => count++)
+  const replaced = next(watcher, 'replaced')
+  VmClockPage.create(made.path, {}).close()
+  t.deepEqual(await replaced, { type: 'replaced', path: made.path })
+  const disruption = next(watcher, 'disruption')
+  made.write({ disruptionMarker: 1n })
+  await disruption
+  t.is(count, 1)
+})
+
+test('a stuck page is an error, told once, and the watcher goes on', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  const errors: unknown[] = []
+  const stuck = new Promise<{ code: string; message: string }>((resolve) => {
+    watcher.on('error', (error) => {
+      errors.push(error)
+      resolve(error)
+    })
+  })
+  made.begin()
+  const { code, message } = await alive(stuck)
+  t.is(code, 'ERR_VMCLOCK_TIMEOUT')
+  t.regex(message, /restart what publishes it/)
+  const disruption = next(watcher, 'disruption')
+  made.write({ disruptionMarker: 1n })
+  await disruption
+  t.is(errors.length, 1)
+})
+
+test('an error without a listener is thrown', async (t) => {
+  const made = page(t, {})
+  made.close()
+  const { exitCode, stderr } = await run([
+    '--input-type=commonjs',
+    '-e',
+    `const { VmClock, VmClockPage } = require('vmclock')
+    const path = ${JSON.stringify(made.path)}
+    VmClock.open(path).watch({ intervalMs: 1 })
+    setInterval(() => {}, 1 << 30)
+    VmClockPage.open(path).begin()`,
+  ])
+  t.is(exitCode, 1)
+  t.regex(stderr, /ERR_VMCLOCK_TIMEOUT/)
+})
+
+test('a page that is stuck from the beginning is refused', (t) => {
+  const made = page(t, {})
+  const clock = open(t, made.path)
+  made.begin()
+  refuses(t, () => clock.watch(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes it/)
+})
+
+test('a process with an open watcher ends by itself, also in the middle of an iteration', async (t) => {
+  const { path } = page(t, {})
+  const script = (iteration: string): string =>
+    `const { VmClock } = require('vmclock')
+    const watcher = VmClock.open(${JSON.stringify(path)}).watch()
+    watcher.on('disruption', () => {})
+    ${iteration}
+    console.log('true')`
+  t.true(await evaluate(script('')))
+  t.true(await evaluate(script('watcher[Symbol.asyncIterator]().next()')))
+})
+
+test('nothing is told after close, also when it is closed by a listener', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  const told: string[] = []
+  watcher.on('disruption', () => {
+    told.push('disruption')
+    watcher.close()
+  })
+  watcher.on('maintenance', () => told.push('maintenance'))
+  const disruption = next(watcher, 'disruption')
+  made.write({ disruptionMarker: 1n, flags: FLAG.DISRUPTION_SOON })
+  await disruption
+  t.true(watcher.closed)
+  // Another watcher hears of the next change, and so would this one.
+  const other = next(watch(t, made.path), 'disruption')
+  made.write({ disruptionMarker: 2n, flags: 0n })
+  await other
+  t.deepEqual(told, ['disruption'])
+})
+
+for (const closes of [false, true]) {
+  const what = closes ? 'closed: it tells nothing' : 'not closed: it tells'
+  test(`a call was under way when the watcher was ${what}`, async (t) => {
+    const { path } = page(t, {})
+    const told = await evaluate<number>(
+      `const { VmClock, VmClockPage } = require('vmclock')
+      const { readdirSync, readFileSync } = require('node:fs')
+      const writer = VmClockPage.open(${JSON.stringify(path)})
+      const watcher = VmClock.open(writer.path).watch({ intervalMs: 1 })
+      let told = 0
+      watcher.on('disruption', () => told++)
+      const read = (id, name) => readFileSync('/proc/self/task/' + id + '/' + name, 'utf8')
+      const isOurs = (id) => read(id, 'comm').startsWith('vmclock-watch')
+      let thread
+      while (thread === undefined) thread = readdirSync('/proc/self/task').find(isOurs)
+      const waits = () => Number(/^voluntary_ctxt_switches:\\s+(\\d+)/m.exec(read(thread, 'status'))[1])
+      writer.write({ disruptionMarker: 1n })
+      // The thread has looked when it waits again for the second time.
+      const before = waits()
+      while (waits() < before + 2);
+      if (${closes}) watcher.close()
+      setTimeout(() => setImmediate(() => console.log(told)), 0)`,
+    )
+    t.is(told, closes ? 0 : 1)
+  })
+}
+
+test('a listener that throws is an uncaught exception, and the others are still told', async (t) => {
+  const { path } = page(t, {})
+  const told = await evaluate<string[]>(
+    `const { VmClock, VmClockPage } = require('vmclock')
+    const told = []
+    const watcher = VmClock.open(${JSON.stringify(path)}).watch({ intervalMs: 1 })
+    const alive = setInterval(() => {}, 1 << 30)
+    process.on('uncaughtException', ({ message }) => {
+      told.push(message)
+      clearInterval(alive)
+      console.log(JSON.stringify(told))
+    })
+    watcher.on('disruption', () => { throw new Error('mine') })
+    watcher.on('maintenance', ({ current }) => told.push(current))
+    VmClockPage.open(${JSON.stringify(path)}).write({ disruptionMarker: 1n, flags: 2n })`,
+  )
+  t.deepEqual(told, ['soon', 'mine'])
+})
+
+test('abort closes it', async (t) => {
+  const made = page(t, {})
+  const controller = new AbortController()
+  const watcher = watch(t, made.path, { ...OFTEN, signal: controller.signal })
+  const pending = watcher[Symbol.asyncIterator]().next()
+  t.false(watcher.closed)
+  controller.abort()
+  t.true(watcher.closed)
+  t.deepEqual(await pending, { done: true, value: undefined })
+  const late = watch(t, made.path, { signal: AbortSignal.abort() })
+  t.true(late.closed)
+})
+
+test('options are checked', (t) => {
+  const clock = open(t, page(t, {}).path)
+  for (const options of [
+    { intervalMs: 0 },
+    { intervalMs: 1.5 },
+    { intervalMs: 3_600_001 },
+    { intervalMs: '100' },
+    { signal: {} },
+    { signal: null },
+    { interval: 1 },
+    5,
+  ]) {
+    refuses(
+      t,
+      () => clock.watch(options as never),
+      'ERR_VMCLOCK_INVALID_ARGUMENT',
+      /must be|have no/,
+    )
+  }
+  const make = (): unknown => Reflect.construct(VmClockWatcher, [])
+  refuses(t, make, 'ERR_VMCLOCK_INVALID_ARGUMENT', /watch\(\)/)
+})
+
+test('a closed clock cannot be watched, and a watcher outlives its clock', async (t) => {
+  const made = page(t, {})
+  made.close()
+  const clock = VmClock.open(made.path)
+  const watcher = clock.watch(OFTEN)
+  clock.close()
+  refuses(t, () => clock.watch(), 'ERR_VMCLOCK_CLOSED', /open a new one/)
+  const writer = VmClockPage.open(made.path)
+  const disruption = next(watcher, 'disruption')
+  writer.write({ disruptionMarker: 1n })
+  await disruption
+  writer.close()
+  t.is(held(made.path).length, 1)
+  watcher[Symbol.dispose]()
+  t.true(watcher.closed)
+  t.deepEqual(held(made.path), [])
+})
+
+test('a worker takes its watchers along when it ends, however it ends', async (t) => {
+  const made = page(t, liveFields(t))
+  made.close()
+  const script = `const { parentPort, workerData } = require('node:worker_threads')
+    const { VmClock } = require('vmclock')
+    const watchers = [1, 2, 3].map(() => VmClock.open(workerData.path).watch({ intervalMs: 1 }))
+    watchers[0].close()
+    parentPort.postMessage('watching')
+    if (workerData.stays) for (;;);`
+  for (const stays of [false, true]) {
+    const worker = new Worker(script, { eval: true, workerData: { path: made.path, stays } })
+    const exited = new Promise((resolve) => worker.once('exit', resolve))
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+    if (stays) await worker.terminate()
+    await exited
+    // The page is mapped for as long as a clock or a thread has it.
+    t.deepEqual(held(made.path), [])
+  }
+})
+
+test('the thread is there while the watcher is', async (t) => {
+  const { path } = page(t, {})
+  const opened = await evaluate<number>(
+    `const { VmClock } = require('vmclock')
+    const { readdirSync } = require('node:fs')
+    const count = () => readdirSync('/proc/self/task').length
+    const before = count()
+    const watchers = [1, 2].map(() => VmClock.open(${JSON.stringify(path)}).watch())
+    const opened = count() - before
+    for (const watcher of watchers) watcher.close()
+    // A thread that was waited for may be listed for a moment longer.
+    while (count() > before);
+    console.log(opened)`,
+  )
+  t.is(opened, 2)
+})
+
+test('an iteration gives what happens, and ends on close', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  const told: string[] = []
+  const iteration = alive(
+    (async () => {
+      for await (const event of watcher) {
+        told.push(event.type)
+        if (event.type === 'disruption') made.write({ leapIndicator: 1 })
+        else watcher.close()
+      }
+    })(),
+  )
+  made.write({ disruptionMarker: 1n })
+  await iteration
+  t.deepEqual(told, ['disruption', 'leap'])
+  for await (const event of watcher) t.fail(event.type)
+})
+
+test('an iteration that is busy has one event of each kind waiting', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  const iteration = watcher[Symbol.asyncIterator]()
+  for (const marker of [1n, 2n, 3n]) {
+    const disruption = next(watcher, 'disruption')
+    made.write({ disruptionMarker: marker })
+    await disruption
+  }
+  t.like(await iteration.next(), { value: { previous: 0n, current: 3n, updates: 3 } })
+  await iteration.return?.()
+  t.deepEqual(await iteration.next(), { done: true, value: undefined })
+  t.false(watcher.closed)
+})
+
+test('an iteration rejects on an error, which then needs no listener', async (t) => {
+  const made = page(t, {})
+  const watcher = watch(t, made.path)
+  const iteration = watcher[Symbol.asyncIterator]()
+  made.begin()
+  await t.throwsAsync(alive(iteration.next()), { code: 'ERR_VMCLOCK_TIMEOUT' })
+  t.deepEqual(await iteration.next(), { done: true, value: undefined })
+  const again = watcher[Symbol.asyncIterator]().next()
+  made.write({ disruptionMarker: 1n })
+  t.like(await alive(again), { value: { type: 'disruption' } })
+})
