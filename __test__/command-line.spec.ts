@@ -2,7 +2,7 @@
 // lets nothing from a page or a path reach a terminal as it is, and leaves nothing behind.
 
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock } from 'vmclock'
@@ -46,7 +46,7 @@ async function publish(
 test('help tells every command, its options and the exit codes', async (t) => {
   const all = await vmclock('--help')
   t.is(all.exitCode, 0)
-  for (const name of ['status', 'now', 'publish', 'demo']) {
+  for (const name of ['status', 'now', 'watch', 'publish', 'demo']) {
     t.regex(all.stdout, new RegExp(`^  ${name} `, 'm'))
     const { exitCode, stdout, stderr } = await vmclock(name, '--help')
     t.is(exitCode, 0)
@@ -71,6 +71,7 @@ for (const words of [
   ['now', 'one', 'two'],
   ['status', '--abi', 'v1'],
   ['status', '--unknown'],
+  ['watch', '--interval', '0ms'],
   ['publish', '--shape', 'cloud'],
   ['publish', '--interval', '250'],
   ['publish', '--interval', '0.5ms'],
@@ -97,7 +98,7 @@ for (const words of [
 
 // Errors
 
-for (const command of ['status', 'now']) {
+for (const command of ['status', 'now', 'watch']) {
   test(`${command}: an error has its code and remedy, and no stack`, async (t) => {
     const path = newPath(t)
     const plain = await vmclock(command, path)
@@ -308,6 +309,71 @@ test('publish: a page that is held is an error', async (t) => {
   t.is((await publisher.outcome).exitCode, 0)
 })
 
+// watch
+
+test('watch: the time and every event, one object a line', async (t) => {
+  const made = page(t, liveFields(t))
+  const watching = startCommand(t, ['watch', made.path, '--json', '--interval', '1ms'])
+  t.deepEqual(parse(await watching.line()), { event: 'begin', path: made.path })
+  const stamp = parse(await watching.line())
+  t.is(stamp['event'], 'stamp')
+  t.regex((stamp['reading'] as { epochNs: string }).epochNs, /^\d{19}$/)
+  t.regex(String(stamp['systemOffsetNs']), /^-?\d+$/)
+  const told = async (event: string): Promise<Record<string, unknown>> =>
+    parse(await watching.lineThat((text) => parse(text)['event'] === event))
+  made.write({ disruptionMarker: 5n })
+  const disruption = { event: 'disruption', previous: '0', current: '5', updates: 1 }
+  t.deepEqual(await told('disruption'), { ...disruption, seqCount: made.seqCount })
+  made.write({ clockStatus: 4 })
+  t.is((await told('status'))['current'], 'unreliable')
+  const refused = parse(await watching.lineThat((text) => parse(text)['noTime'] !== undefined))
+  t.is((refused['noTime'] as { code: string }).code, 'ERR_VMCLOCK_UNSYNCHRONIZED')
+  made.begin()
+  t.is((await told('error'))['code'], 'ERR_VMCLOCK_TIMEOUT')
+  made.write({ leapIndicator: 1 })
+  t.is((await told('leap'))['current'], 'pre-positive')
+  const again = page(t, {}).path
+  renameSync(again, made.path)
+  t.deepEqual(await told('replaced'), { event: 'replaced', path: made.path })
+  watching.child.kill('SIGTERM')
+  const { exitCode, stderr } = await watching.outcome
+  t.is(exitCode, 0)
+  t.is(stderr, '')
+})
+
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+  test(`watch: in words, on a page without time, until ${signal}`, async (t) => {
+    const made = page(t, { disruptionMarker: 1n })
+    const watching = startCommand(t, ['watch', made.path, '--interval', '1ms'])
+    t.is(await watching.line(), `Watching ${made.path}.`)
+    t.regex(await watching.line(), /^time none: the page carries no time/)
+    made.write({ disruptionMarker: 2n })
+    const told = await watching.lineThat((text) => text.startsWith('noticed'))
+    t.regex(told, /^noticed disruption: .* from 1 to 2 \(1 update\)$/)
+    watching.child.kill(signal)
+    const { exitCode, stdout, stderr } = await watching.outcome
+    t.is(exitCode, 0)
+    t.is(stderr, '')
+    t.notRegex(stdout, UNSAFE)
+  })
+}
+
+test('watch: live on a terminal', async (t) => {
+  const { path } = page(t, liveFields(t))
+  if (spawnSync('script', ['--version']).error !== undefined) {
+    t.log('not shown: there is no script')
+    return
+  }
+  const by = ['sh', '-c', 'script -qec "$*" /dev/null', 'sh']
+  const watching = start([commandLine, 'watch', path], { by, env: { TERM: 'xterm' } })
+  t.teardown(() => watching.child.kill('SIGKILL'))
+  // The second round is written over the first.
+  const over = await watching.lineThat((text) => text.includes('\u001b[3A'))
+  t.regex(over, /time {10}.*\d{4}-\d\d-\d\dT/)
+  watching.child.stdin.write('\u0003')
+  t.is((await watching.outcome).exitCode, 0)
+})
+
 // Streams
 
 test('a reader that goes away is no error', async (t) => {
@@ -315,6 +381,7 @@ test('a reader that goes away is no error', async (t) => {
   for (const words of [
     ['status', path],
     ['now', path],
+    ['watch', path],
     ['demo', '--seconds', '1'],
   ]) {
     const running = startCommand(t, words)

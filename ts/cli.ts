@@ -10,6 +10,7 @@ import { type NowOptions, now } from './cli/now'
 import { EXIT, EXIT_HELP, endQuietlyOnBrokenPipe, reportError, reportUsage } from './cli/output'
 import { PUBLISH_HELP, type PublishOptions, publish } from './cli/publish'
 import { type StatusOptions, status } from './cli/status'
+import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
 import { TIMESCALES } from './reading'
 
 const PATH_HELP = 'the page; if left out, $VMCLOCK_PATH, else /dev/vmclock0, else /run/vmclock/page'
@@ -49,6 +50,15 @@ command('now', 'stamp once: the time, its bound, and the interval that holds the
   .action((path: string | undefined, options: NowOptions) => {
     endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     now(path, options)
+  })
+
+command('watch', 'show the time live, and what happens to the machine and its clock')
+  .argument('[path]', PATH_HELP)
+  .addOption(abi())
+  .option('--interval <duration>', 'how often to look where nothing notifies', durationMs)
+  .addHelpText('after', WATCH_HELP)
+  .action(async (path: string | undefined, options: WatchOptions) => {
+    process.exitCode = await watch(path, options)
   })
 
 command('publish', 'publish a page from this machine, until SIGTERM, SIGINT or quit')

@@ -4,7 +4,8 @@ import type { SystemOffset } from '../clock'
 import type { Reading } from '../reading'
 import { json, printable } from './escape'
 import { distance, timestamp } from './figures'
-import { coloursFor, line } from './output'
+import { LiveView, offsetWords } from './live-view'
+import { line } from './output'
 
 /** One look at the clock. */
 export interface Stamp {
@@ -15,22 +16,18 @@ export interface Stamp {
   readonly stampsPerSecond: number
 }
 
-const PLAIN_INTERVAL_NS = 1_000_000_000n
 const NO_BOUND =
   "unknown: this machine's clock is not synchronized, so the time is relative to this machine's own clock"
 
 /** Shows the course of the demo. */
 export class DemoView {
   readonly #asJson: boolean
-  readonly #live: boolean
-  readonly #colours: ReturnType<typeof coloursFor> = coloursFor(process.stdout)
-  #liveLines = 0
+  readonly #view: LiveView
   #stamps = 0
-  #lastPlainNs: bigint | undefined
 
   constructor(asJson: boolean) {
     this.#asJson = asJson
-    this.#live = !asJson && process.stdout.isTTY === true
+    this.#view = new LiveView(asJson)
   }
 
   /** The page stands. */
@@ -49,26 +46,18 @@ export class DemoView {
   /** A look at the clock: shown at once on a terminal, once a second elsewhere. */
   stamp(stamp: Stamp): void {
     this.#stamps += stamp.stamps
-    const nowNs = process.hrtime.bigint()
-    if (!this.#live) {
-      if (this.#lastPlainNs !== undefined && nowNs - this.#lastPlainNs < PLAIN_INTERVAL_NS) return
-      this.#lastPlainNs = nowNs
-    }
+    if (!this.#view.isDue()) return
     if (this.#asJson) {
       line(json({ event: 'stamp', ...flat(stamp) }))
       return
     }
     const { reading, offset } = stamp
-    const figures: Array<[string, string]> = [
+    this.#view.show([
       ['time', timestamp(reading.epochNs, reading.timescale, reading.leapSecond)],
       ['bound', reading.maxErrorNs === undefined ? NO_BOUND : `± ${distance(reading.maxErrorNs)}`],
-      ['system clock', `${signed(offset.offsetNs)} from the page${bracket(offset)}`],
+      ['system clock', offsetWords(offset)],
       ['stamps', `${grouped(stamp.stampsPerSecond)} a second`],
-    ]
-    const shown = this.#live
-      ? figures.map(([label, value]) => `${this.#colours.dim(label.padEnd(14))}${value}`)
-      : [figures.map(([label, value]) => `${label} ${value}`).join(' | ')]
-    this.#replace(shown)
+    ])
   }
 
   /** Something happened to the machine, and the reader noticed. */
@@ -77,8 +66,7 @@ export class DemoView {
       line(json({ event: name, noticed: true, words }))
       return
     }
-    this.#leaveLive()
-    line(`${this.#colours.yellow(`noticed ${name}:`)} ${words}`)
+    this.#view.event(name, words)
   }
 
   /** All went well. */
@@ -87,9 +75,9 @@ export class DemoView {
       line(json({ event: 'end', stamps: this.#stamps }))
       return
     }
-    this.#leaveLive()
+    this.#view.leave()
     line(
-      this.#colours.green(
+      this.#view.colours.green(
         `${grouped(this.#stamps)} stamps; the disruption and the warning were both noticed.`,
       ),
     )
@@ -97,23 +85,7 @@ export class DemoView {
 
   /** Leaves the terminal as it was. */
   end(): void {
-    this.#leaveLive()
-  }
-
-  // On a terminal the same lines are written over again, each cut to the terminal's width: one that
-  // wraps would be two.
-  #replace(lines: readonly string[]): void {
-    if (!this.#live) {
-      lines.forEach(line)
-      return
-    }
-    const up = this.#liveLines === 0 ? '' : `\x1b[${this.#liveLines}A`
-    process.stdout.write(`\x1b[?7l${up}${lines.map((text) => `\x1b[2K${text}\n`).join('')}\x1b[?7h`)
-    this.#liveLines = lines.length
-  }
-
-  #leaveLive(): void {
-    this.#liveLines = 0
+    this.#view.leave()
   }
 }
 
@@ -125,14 +97,6 @@ function flat({ reading, offset, stampsPerSecond }: Stamp): Record<string, unkno
     systemOffsetMaxErrorNs: offset.maxErrorNs,
     stampsPerSecond,
   }
-}
-
-function bracket({ maxErrorNs }: SystemOffset): string {
-  return maxErrorNs === undefined ? '' : ` ± ${distance(maxErrorNs)}`
-}
-
-function signed(ns: bigint): string {
-  return ns < 0n ? distance(ns) : `+${distance(ns)}`
 }
 
 function grouped(count: number): string {

@@ -52,25 +52,22 @@ export async function demo(options: DemoOptions): Promise<number> {
   }
 }
 
-/** What the publisher is made to do, when, and how the reader notices it. */
+/** What the publisher is made to do, when, and what the reader's watcher tells then. */
 interface Event {
   readonly name: 'disruption' | 'maintenance'
   readonly command: string
   readonly atShare: number
-  readonly happened: (clock: VmClock) => boolean
   readonly words: string
   sent: boolean
   noticed: boolean
 }
 
-function events(clock: VmClock): Event[] {
-  const token = clock.continuity()
+function events(): Event[] {
   return [
     {
       name: 'disruption',
       command: 'disrupt',
       atShare: 0.4,
-      happened: (reader) => !reader.isContinuous(token),
       words: 'the machine was disrupted: a counter from before can no longer be converted',
       sent: false,
       noticed: false,
@@ -79,7 +76,6 @@ function events(clock: VmClock): Event[] {
       name: 'maintenance',
       command: 'maintenance imminent',
       atShare: 0.7,
-      happened: (reader) => reader.snapshot().disruptionImminent,
       words: 'a disruption is announced within about an hour',
       sent: false,
       noticed: false,
@@ -94,8 +90,15 @@ async function watch(
   signal: AbortSignal,
 ): Promise<number> {
   const clock = VmClock.open(publisher.path)
+  const watcher = clock.watch()
   try {
-    const script = events(clock)
+    const script = events()
+    for (const event of script) {
+      watcher.once(event.name as 'disruption', () => {
+        event.noticed = true
+        view.event(event.name, event.words)
+      })
+    }
     const startNs = process.hrtime.bigint()
     const elapsedSeconds = (): number => Number(process.hrtime.bigint() - startNs) / 1e9
     const open = (): boolean => script.some(({ noticed }) => !noticed)
@@ -108,10 +111,6 @@ async function watch(
         if (!event.sent && elapsedSeconds() >= seconds * event.atShare) {
           publisher.command(event.command)
           event.sent = true
-        }
-        if (event.sent && !event.noticed && event.happened(clock)) {
-          event.noticed = true
-          view.event(event.name, event.words)
         }
       }
       await delay(TICK_MS, undefined, { signal }).catch(() => {})
@@ -127,6 +126,7 @@ async function watch(
     view.summary()
     return EXIT.OK
   } finally {
+    watcher.close()
     clock.close()
   }
 }
