@@ -18,7 +18,7 @@ import type { ClockStatus, LeapIndicator } from './snapshot'
 export interface VmClockWatchOptions {
   /**
    * How often a timer looks at the page, in milliseconds, a whole number from 1 to 3,600,000; 100 if
-   * left out, which is about 0.01 % of a CPU. Of no consequence where the kernel notifies (a device
+   * left out, which is about 0.03 % of a CPU. Of no consequence where the kernel notifies (a device
    * whose page says so, Linux 7.0 and later): there an interrupt ends the wait.
    */
   readonly intervalMs?: number | undefined

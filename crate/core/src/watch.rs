@@ -4,8 +4,8 @@
 //! visible on the page is told, however late the look comes. Updates that follow one another between
 //! two looks are told as one change, with their number.
 //!
-//! Where the kernel's driver notifies, the wait is a `poll(2)` that an interrupt ends ([`wait`]'s
-//! rules). Regular files and older drivers have nobody to notify of a store to a shared mapping; there
+//! Where the kernel's driver notifies, the wait is a `poll(2)` that an interrupt ends (the
+//! file `wait.rs` has the rules). Regular files and older drivers have nobody to notify of a store to a shared mapping; there
 //! a timer looks, which costs one load where nothing changed.
 
 mod change;
@@ -32,7 +32,7 @@ use wait::{Device, Waiter};
 /// Whoever must not act on a stale clock asks synchronously ([`VmClock::is_continuous`]); a watcher
 /// is for what is done *about* a change: new leases, new random state, a warning. A tenth of a second
 /// is what a live migration stops a machine for anyway, and what a reader waits for a stuck page. Ten
-/// looks a second cost some ten microseconds each, most of them the wake-up: about 0.01 % of a CPU.
+/// looks a second cost some thirty microseconds each, most of them the wake-up: 0.03 % of a CPU.
 /// Ten times as often would cost ten times that in every process of a fleet, to shorten a reaction that
 /// has an event loop's turn and a network's round trip behind it.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);

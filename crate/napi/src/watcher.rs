@@ -9,7 +9,7 @@
 //! - `close` empties that place and waits for the thread, which never waits for JavaScript. A call
 //!   that was queued before finds nothing; the facade does not even look.
 //! - The environment's clean-up hook closes what was left open, so that no thread outlives a worker.
-//!   It holds a count of the [`Slot`], which whoever removes the hook or runs it gives back.
+//!   It holds a count of the `Slot`, which whoever removes the hook or runs it gives back.
 //! - Everything but the thread belongs to one environment and so to one JavaScript thread.
 
 use std::cell::RefCell;
