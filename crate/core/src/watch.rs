@@ -245,3 +245,41 @@ fn require_version(snapshot: &Snapshot) -> Result<(), Error> {
         found => Err(Error::VersionChanged { found }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::writer::{PageHeader, PageLayout, PageWriter, blank};
+
+    #[test]
+    fn a_trouble_is_told_once_while_it_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page");
+        let layout = PageLayout::default();
+        let mut writer =
+            PageWriter::create(&path, &layout, PageHeader::default(), &blank()).unwrap();
+        let page = Arc::new(Page::open(&path, &[]).unwrap());
+        let mut watcher = Watcher::new(page, WatchOptions::default()).unwrap();
+        let mut told = || loop {
+            if let Some(notice) = watcher.look() {
+                break (notice, watcher.look());
+            }
+        };
+        writer.begin();
+        assert!(matches!(
+            told(),
+            (Notice::Trouble(Error::Timeout { .. }), None)
+        ));
+        writer.update(|page| page.version = 2);
+        // Another one, but the page could not be read in between either.
+        assert!(watcher.look().is_none());
+        writer.update(|page| page.version = 1);
+        assert!(watcher.look().is_none());
+        writer.update(|page| page.version = 2);
+        assert!(matches!(
+            watcher.look(),
+            Some(Notice::Trouble(Error::VersionChanged { found: 2 }))
+        ));
+        assert!(watcher.look().is_none());
+    }
+}

@@ -23,9 +23,13 @@ fn create(path: &Path) -> PageWriter {
 }
 
 fn watch(path: &Path) -> Watcher {
+    watch_every(path, Duration::from_millis(1))
+}
+
+fn watch_every(path: &Path, interval: Duration) -> Watcher {
     let page = Arc::new(Page::open(path, &[]).unwrap());
     let options = WatchOptions {
-        interval: Duration::from_millis(1),
+        interval,
         ..WatchOptions::default()
     };
     Watcher::new(page, options).unwrap()
@@ -76,7 +80,8 @@ fn closing_ends_the_wait_of_another_thread_and_every_later_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("page");
     let _writer = create(&path);
-    let mut watcher = watch(&path);
+    // Longer than any test may take.
+    let mut watcher = watch_every(&path, Duration::from_secs(3600));
     let closer = watcher.closer();
     let waiting = std::thread::spawn(move || {
         let ended = watcher.wait().is_none();

@@ -249,17 +249,24 @@ mod tests {
     fn changes_that_are_told_as_one_lose_nothing() {
         let first = watched(2, |_| {});
         let second = watched(6, |raw| raw.flags = VMCLOCK_FLAG_DISRUPTION_SOON);
-        let third = watched(8, |raw| raw.disruption_marker = 1);
-        let one = Change::between(&first, &first, &second).unwrap();
-        let other = Change::between(&second, &second, &third).unwrap();
-        let both = one.then(other);
-        assert_eq!((both.before, both.after, both.updates), (first, third, 3));
+        let third = watched(8, |raw| {
+            raw.flags = VMCLOCK_FLAG_DISRUPTION_SOON;
+            raw.disruption_marker = 1;
+        });
+        let fourth = watched(10, |raw| raw.disruption_marker = 1);
+        let step = |before: &Watched, after: &Watched| Change::between(before, before, after);
         let kinds = Kinds {
             disruption: true,
             maintenance: true,
             ..Kinds::default()
         };
-        // The announcement came and went.
-        assert_eq!(both.kinds, kinds);
+        let both = step(&first, &second)
+            .unwrap()
+            .then(step(&second, &third).unwrap());
+        assert_eq!((both.before, both.after), (first, third));
+        assert_eq!((both.kinds, both.updates), (kinds, 3));
+        // The announcement comes and goes.
+        let all = both.then(step(&third, &fourth).unwrap());
+        assert_eq!((all.kinds, all.updates), (kinds, 4));
     }
 }

@@ -335,6 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn closing_ends_every_wait() {
+        let closer = Closer::new().unwrap();
+        let mut device = Device {
+            file: None,
+            closer: closer.clone(),
+        };
+        closer.close();
+        // Longer than any test may take.
+        for _ in 0..2 {
+            assert_eq!(device.sleep(Duration::from_secs(3600)), Ok(()));
+        }
+    }
+
+    #[test]
     fn without_the_flag_the_timer_looks() {
         let mut waiter = waiter(&[]);
         waiter.wait(false, || true);
