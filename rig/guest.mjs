@@ -1,0 +1,251 @@
+// A guest from boot to end: an emulated machine whose memory is a file of the host's, with the page
+// inside it that the host writes and the guest's driver maps.
+
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { rootFolder, succeeds, Unavailable } from '../tools/command.mjs'
+import { GuestConsole } from './console.mjs'
+import { writeInitramfs } from './initramfs.mjs'
+import { hostNowNs, noTimeFields, pairWithHost, timeFields } from './page.mjs'
+import { disposedAtTheLatestAtExit, scratchFolder } from './scratch.mjs'
+
+const RAM_BYTES = 1024 ** 3
+const BOOT_MS = 120_000
+
+// What Node and the addon link to.
+const LIBRARIES = ['libc.so.6', 'libm.so.6', 'libdl.so.2', 'libpthread.so.0', 'librt.so.1'].concat([
+  'libgcc_s.so.1',
+  'libstdc++.so.6',
+])
+
+/** Brings the tree and the cache to where a guest of this machine can boot. */
+export async function prepareGuest(machine) {
+  // A guest must not outlive whoever started it, not even one that was killed.
+  if (!(await succeeds('setpriv', ['--version']))) throw new Unavailable('no setpriv (util-linux)')
+  const tools = await machine.tools()
+  const parts = await machine.guest()
+  await machine.setUpPackage()
+  return { machine, tools, parts }
+}
+
+/**
+ * Boots a guest, gives it to `work` and ends it, whatever happens. `programs` are files of this
+ * machine that stand beside those of `programs/` in the guest.
+ */
+export async function withGuest({ machine, tools, parts }, programs, work) {
+  const scratch = scratchFolder()
+  const guest = new Guest(machine, await import('vmclock'), scratch.folder)
+  try {
+    await guest.boot(tools, parts, programs)
+    return await work(guest)
+  } finally {
+    await guest.end()
+    scratch.remove()
+  }
+}
+
+class Guest {
+  #machine
+  #vmclock
+  #folder
+  #exited
+  #kill = () => {}
+  #hostClock
+  #hostAtStart
+  /** The guest's page, for the host to write: a `VmClockPage`. */
+  page
+  /** The console, for commands: see `GuestConsole`. */
+  console
+  /** The fields that were last written as the truth. */
+  timeFields
+  /** Seconds from the start to the shell, and from there to a page with time and its driver. */
+  bootSeconds
+  clockSeconds
+
+  constructor(machine, vmclock, folder) {
+    this.#machine = machine
+    this.#vmclock = vmclock
+    this.#folder = folder
+  }
+
+  async boot(tools, parts, programs) {
+    const startMs = performance.now()
+    const machine = this.#machine
+    const initramfs = join(this.#folder, 'initramfs')
+    writeInitramfs(initramfs, userland(machine, parts, programs))
+    this.#makePage()
+    this.#hostAtStart = await this.#hostPair()
+    const mark = randomBytes(8).toString('hex')
+    const words = [...machine.kernelWords, 'quiet', 'panic=-1', `rig.mark=${mark}`]
+    this.#start(tools, mark, [
+      ...[
+        '-L',
+        join(tools.folder, 'usr/share/qemu'),
+        '-L',
+        join(tools.folder, 'usr/share/seabios'),
+      ],
+      ...['-nodefaults', '-display', 'none', '-no-reboot', '-m', `${RAM_BYTES / 1024 ** 2}M`],
+      '-object',
+      `memory-backend-file,id=ram,size=${RAM_BYTES},mem-path=${this.#ramPath},share=on`,
+      ...(await machine.machineOptions(tools, this.#folder)),
+      ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
+      ...['-kernel', parts.kernel, '-initrd', initramfs, '-append', words.join(' ')],
+    ])
+    await this.console.ready(BOOT_MS)
+    this.bootSeconds = secondsSince(startMs)
+    await this.tellTime()
+    const loaded = await this.console.execute(machine.loadDriver)
+    if (loaded !== 0) throw new Error('the driver does not load')
+    this.clockSeconds = secondsSince(startMs) - this.bootSeconds
+  }
+
+  /** Writes the truth on the page, with marker and generation as they are. */
+  async tellTime() {
+    const rate = await this.#counterRate()
+    let answered
+    const calibration = this.console.execute('node calibration.mjs', {
+      onText: (text) => answered(text),
+    })
+    const line = () =>
+      new Promise((resolve, reject) => {
+        answered = resolve
+        calibration.then(() => reject(new Error('the calibration ended early')), reject)
+      })
+    // The first line says that it is there; everything before it is Node's start.
+    await line()
+    const pair = await pairWithHost(async () => {
+      const next = line()
+      this.console.send('counter')
+      return BigInt(await next)
+    })
+    this.console.send('end')
+    await calibration
+    this.timeFields = { counterId: this.#machine.counterId, ...timeFields(pair, rate) }
+    this.page.write(this.timeFields)
+  }
+
+  /** Makes the page one that has the marker only. */
+  tellNoTime() {
+    this.page.write(noTimeFields)
+  }
+
+  /** Runs a program of `rig/programs/` in the guest's Node; options and result as of `execute`. */
+  run(program, args = [], options = {}) {
+    return this.console.execute(['node', program, ...args].map(quoted).join(' '), options)
+  }
+
+  async end() {
+    this.#kill()
+    await this.#exited
+    this.page?.close()
+    this.#hostClock?.close()
+  }
+
+  get #ramPath() {
+    return join(this.#folder, 'ram')
+  }
+
+  // The file of the guest's memory, with a page in it that says nothing yet.
+  #makePage() {
+    const { VmClock, VmClockPage } = this.#vmclock
+    this.page = VmClockPage.create(
+      this.#ramPath,
+      {
+        seqCount: 2,
+        disruptionMarker: 1n,
+        vmGenerationCounter: 1n,
+        ...this.#machine.earlyFields?.(),
+      },
+      { fileBytes: RAM_BYTES, pageOffset: this.#machine.pageOffset, mode: 0o600 },
+    )
+    // Any page will do to read this machine's counter.
+    const hostPage = join(this.#folder, 'host')
+    VmClockPage.create(hostPage, {}).close()
+    this.#hostClock = VmClock.open(hostPage)
+  }
+
+  #hostPair() {
+    return pairWithHost(() => this.#hostClock.counter(), 100)
+  }
+
+  async #counterRate() {
+    if (!this.#machine.counterIsTheHosts) return this.#machine.counterRate
+    const now = await this.#hostPair()
+    return {
+      ticks: now.counter - this.#hostAtStart.counter,
+      ns: now.epochNs - this.#hostAtStart.epochNs,
+    }
+  }
+
+  #start(tools, mark, options) {
+    const emulator = tools.program(this.#machine.emulator)
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', emulator, ...options], {
+      stdio: 'pipe',
+      env: {
+        ...process.env,
+        QEMU_MODULE_DIR: join(tools.folder, 'usr/lib/x86_64-linux-gnu/qemu'),
+      },
+    })
+    this.console = new GuestConsole(child.stdin, child.stdout, mark)
+    let complaint = ''
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      complaint += text
+    })
+    this.#exited = new Promise((resolve) => {
+      const ended = (reason) => {
+        this.console.end(reason)
+        resolve()
+      }
+      child.on('error', (error) => ended(`the emulator does not start: ${error.message}`))
+      child.on('close', () => ended(`the guest's machine ended by itself\n${complaint}`))
+    })
+    this.#kill = disposedAtTheLatestAtExit(() => child.kill('SIGKILL'))
+  }
+}
+
+/** The host's clock between two looks, as `[earliestNs, latestNs]`, and what `work` gave. */
+export async function whileTimed(work) {
+  const earliestNs = hostNowNs()
+  const result = await work()
+  return { earliestNs, latestNs: hostNowNs(), result }
+}
+
+function userland(machine, parts, programs) {
+  const inTree = (path) => ({ file: join(rootFolder, path) })
+  const entries = new Map([
+    ['init', inTree('rig/init.sh')],
+    ['bin/busybox', { file: parts.busybox }],
+    ['bin/node', { file: parts.node }],
+    [machine.loader, { file: join(parts.libraries, machine.loader.split('/').at(-1)) }],
+    ['etc/passwd', { text: 'root:x:0:0::/:/bin/sh\nguest:x:1000:1000::/:/bin/sh\n' }],
+    ['package.json', { text: '{}' }],
+  ])
+  for (const library of LIBRARIES) {
+    entries.set(`${machine.libraryFolder}/${library}`, { file: join(parts.libraries, library) })
+  }
+  if (machine.driver !== undefined) {
+    entries.set('driver.ko.xz', { file: join(parts.modules, machine.driver) })
+  }
+  // As an installed package would lie there.
+  const packageFiles = readdirSync(join(rootFolder, 'dist')).map((file) => `dist/${file}`)
+  for (const path of ['package.json', 'native/binding.cjs', `native/${machine.addon}`].concat(
+    packageFiles.filter((file) => /\.[cm]js$/.test(file)),
+  )) {
+    entries.set(`node_modules/vmclock/${path}`, inTree(path))
+  }
+  for (const program of readdirSync(join(rootFolder, 'rig/programs'))) {
+    entries.set(`rig/programs/${program}`, inTree(`rig/programs/${program}`))
+  }
+  for (const [name, file] of programs) entries.set(`rig/programs/${name}`, { file })
+  return entries
+}
+
+function quoted(word) {
+  return `'${word.replaceAll("'", `'\\''`)}'`
+}
+
+function secondsSince(startMs) {
+  return (performance.now() - startMs) / 1000
+}
