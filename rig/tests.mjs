@@ -1,0 +1,163 @@
+// What this package promises of the real driver, shown in a guest: one boot for all of it.
+// `node rig/tests.mjs [MACHINE…]` runs them on those machines only.
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { asProgram, timed } from '../tools/command.mjs'
+import { prepareGuest, whileTimed, withGuest } from './guest.mjs'
+import { machineNamed, machines } from './machines.mjs'
+
+const tests = {
+  async 'the driver offers the page to root alone, and its clock to PTP'(guest) {
+    const shown = await inShell(
+      guest,
+      'stat -c %a:%u:%F /dev/vmclock0 && cat /sys/class/ptp/ptp0/clock_name && ls /dev/ptp0',
+    )
+    assert.deepEqual(shown, ['600:0:character special file', 'vmclock0', '/dev/ptp0'])
+  },
+
+  async 'a reading holds the time that the host knows'(guest) {
+    const reading = await whileTimed(() => readingIn(guest, 'uapi'))
+    assertTrue(reading)
+    assert.ok(
+      reading.result.maxErrorNs < 100_000_000n,
+      `a bound of ${reading.result.maxErrorNs} ns`,
+    )
+  },
+
+  async 'a user who is not root is told the udev rule, and needs no more than it'(guest) {
+    assert.deepEqual(await program(guest, 'access.mjs', ['refused']), ['refused'])
+    await inShell(guest, 'chmod 0444 /dev/vmclock0')
+    assert.deepEqual(await program(guest, 'access.mjs', ['granted']), ['granted'])
+    await inShell(guest, 'chmod 0600 /dev/vmclock0')
+  },
+
+  async 'a page of RFC PATCH v4 is read in its own units'(guest) {
+    const told = guest.timeFields
+    // The same figure in picoseconds. What the RFC had not yet is not there.
+    const picoseconds = { timeMaxerrorNanosec: told.timeMaxerrorNanosec * 1000n }
+    guest.page.write({ ...picoseconds, flags: told.flags & 0xffn, vmGenerationCounter: 0n })
+    const asRfc = await whileTimed(() => readingIn(guest, 'rfc-v4'))
+    assertTrue(asRfc)
+    const asReleased = await readingIn(guest, 'uapi')
+    guest.page.write(told)
+    // Growth since the reference is in both; the rest is a thousandfold.
+    const least = told.timeMaxerrorNanosec
+    assert.ok(asRfc.result.maxErrorNs >= least)
+    assert.ok(asReleased.maxErrorNs >= asRfc.result.maxErrorNs + 998n * least)
+  },
+
+  async 'snapshot() is what pread of the device returns, field by field, under a live writer'(
+    guest,
+  ) {
+    const [comparisons, updates] = [2000, 200]
+    const writer = setInterval(() => guest.page.write(anyFields()), 2)
+    try {
+      const shown = await program(guest, 'device-fields.mjs', [`${comparisons}`, `${updates}`])
+      console.log(`    ${shown.join('\n    ')}`)
+    } finally {
+      clearInterval(writer)
+    }
+  },
+
+  async 'a page with the marker only answers continuity and refuses time'(guest) {
+    guest.tellNoTime()
+    guest.page.write({ disruptionMarker: 41n })
+    const shown = await program(guest, 'marker-only.mjs', [], (text) => {
+      if (text === 'token\n') guest.page.write({ disruptionMarker: 42n })
+    })
+    assert.deepEqual(shown, ['token', 'disrupted'])
+  },
+}
+
+// Every field of it at random, but those that say that it is a page.
+function anyFields() {
+  const random = randomBytes(96)
+  const uint64 = (index) => random.readBigUInt64LE(8 * index)
+  return {
+    counterId: random[88],
+    timeType: random[89],
+    disruptionMarker: uint64(0),
+    flags: uint64(1),
+    clockStatus: random[90],
+    leapSecondSmearingHint: random[91],
+    taiOffsetSec: random.readInt16LE(92),
+    leapIndicator: random[94],
+    counterPeriodShift: random[95] & 0x7f,
+    counterValue: uint64(2),
+    counterPeriodFracSec: uint64(3),
+    counterPeriodEsterrorRateFracSec: uint64(4),
+    counterPeriodMaxerrorRateFracSec: uint64(5),
+    timeSec: uint64(6),
+    timeFracSec: uint64(7),
+    timeEsterrorNanosec: uint64(8),
+    timeMaxerrorNanosec: uint64(9),
+    vmGenerationCounter: uint64(10),
+  }
+}
+
+async function readingIn(guest, abi) {
+  const [line] = await program(guest, 'reading.mjs', [abi])
+  const [earliestNs, latestNs, maxErrorNs] = line.split(' ').map(BigInt)
+  return { earliestNs, latestNs, maxErrorNs }
+}
+
+// Not one instant, but two intervals of which each holds it: they meet.
+function assertTrue({ earliestNs, latestNs, result }) {
+  assert.ok(
+    result.earliestNs <= latestNs && earliestNs <= result.latestNs,
+    `the guest says ${result.earliestNs} to ${result.latestNs}, the host ${earliestNs} to ${latestNs}`,
+  )
+}
+
+// Both give the lines that were printed.
+function program(guest, name, args, onText) {
+  return lines(onText, (options) => guest.run(name, args, options))
+}
+
+function inShell(guest, command) {
+  return lines(undefined, (options) => guest.console.execute(command, options))
+}
+
+async function lines(onText, execute) {
+  let printed = ''
+  const exitCode = await execute({
+    onText(text) {
+      printed += text
+      onText?.(text)
+    },
+  })
+  assert.equal(exitCode, 0, printed)
+  return printed.split('\n').filter((line) => line !== '')
+}
+
+async function testOn(machine) {
+  const outcomes = { passed: 0, failed: 0 }
+  const prepared = await timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
+  await withGuest(prepared, [], async (guest) => {
+    const [boot, clock] = [guest.bootSeconds, guest.clockSeconds].map((s) => s.toFixed(1))
+    console.log(`vmclock: guest (${machine.name}): boot ${boot} s, clock and driver ${clock} s`)
+    for (const [promise, test] of Object.entries(tests)) {
+      const startMs = performance.now()
+      const failure = await test(guest).catch((error) => error)
+      const seconds = ((performance.now() - startMs) / 1000).toFixed(1)
+      outcomes[failure === undefined ? 'passed' : 'failed'] += 1
+      console.log(`  ${failure === undefined ? 'ok' : 'FAILED'} ${promise} (${seconds} s)`)
+      if (failure !== undefined) console.log(failure.message)
+    }
+  })
+  return outcomes
+}
+
+async function main(names) {
+  const total = { passed: 0, failed: 0 }
+  for (const machine of names.length === 0 ? machines : names.map(machineNamed)) {
+    const { passed, failed } = await testOn(machine)
+    total.passed += passed
+    total.failed += failed
+  }
+  console.log(`${total.passed} passed, ${total.failed} failed`)
+  if (total.failed > 0) process.exitCode = 1
+}
+
+await asProgram(import.meta.url, main)
