@@ -7,7 +7,8 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 chmod 1777 /tmp
-export PATH=/bin HOME=/tmp
+# The console looks like a terminal to what runs here.
+export PATH=/bin HOME=/tmp NO_COLOR=1 NODE_DISABLE_COLORS=1
 cd /rig/programs
 exec </dev/console >/dev/console 2>&1
 # What the host sends is not sent back, and what is sent to the host stays as it is.
