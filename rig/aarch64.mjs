@@ -32,7 +32,7 @@ export const aarch64 = {
   /** What the page says at the start: the driver makes a PTP clock of one that has time at boot. */
   earlyFields() {
     const startNs = hostNowNs() + START_NS / 2n
-    const pair = { counter: 0n, epochNs: startNs, widthNs: START_NS }
+    const pair = { answer: 0n, epochNs: startNs, widthNs: START_NS }
     return { counterId: this.counterId, ...timeFields(pair, COUNTER_RATE) }
   },
 

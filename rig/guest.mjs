@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { rootFolder, succeeds, Unavailable } from '../tools/command.mjs'
 import { GuestConsole } from './console.mjs'
 import { writeInitramfs } from './initramfs.mjs'
-import { hostNowNs, noTimeFields, pairWithHost, timeFields } from './page.mjs'
+import { noTimeFields, pairWithHost, timeFields } from './page.mjs'
 import { disposedAtTheLatestAtExit, scratchFolder } from './scratch.mjs'
 
 const RAM_MEBIBYTES = 1024
@@ -107,24 +107,9 @@ class Guest {
   /** Writes the truth on the page, with marker and generation as they are. */
   async tellTime() {
     const rate = await this.#counterRate()
-    let answered
-    const calibration = this.console.execute('node calibration.mjs', {
-      onText: (text) => answered(text),
-    })
-    const line = () =>
-      new Promise((resolve, reject) => {
-        answered = resolve
-        calibration.then(() => reject(new Error('the calibration ended early')), reject)
-      })
-    // The first line says that it is there; everything before it is Node's start.
-    await line()
-    const pair = await pairWithHost(async () => {
-      const next = line()
-      this.console.send('counter')
-      return BigInt(await next)
-    })
-    this.console.send('end')
-    await calibration
+    const pair = await this.converse('calibration.mjs', [], (ask) =>
+      pairWithHost(async () => BigInt(await ask())),
+    )
     this.timeFields = { counterId: this.#machine.counterId, ...timeFields(pair, rate) }
     this.page.write(this.timeFields)
   }
@@ -137,6 +122,48 @@ class Guest {
   /** Runs a program of `rig/programs/` in the guest's Node; options and result as of `execute`. */
   run(program, args = [], options = {}) {
     return this.console.execute(['node', program, ...args].map(quoted).join(' '), options)
+  }
+
+  /**
+   * Runs a program that answers each line it gets with a line, after a first one that says that it is
+   * ready, and ends at the line `end`. Gives what `work` gives, which gets a function that asks once.
+   */
+  async converse(program, args, work) {
+    const lines = []
+    let wanted
+    let failed
+    const ended = this.run(program, args, {
+      onText(text) {
+        lines.push(text)
+        wanted?.resolve()
+      },
+    }).then(
+      (exitCode) => `exit code ${exitCode}`,
+      (error) => error.message,
+    )
+    ended.then((how) => {
+      failed = new Error(`${program} ended too soon: ${how}\n${lines.join('')}`)
+      wanted?.reject(failed)
+    })
+    const next = async () => {
+      if (lines.length === 0) {
+        if (failed !== undefined) throw failed
+        await new Promise((resolve, reject) => {
+          wanted = { resolve, reject }
+        })
+        wanted = undefined
+      }
+      return lines.shift().trimEnd()
+    }
+    const ready = await next()
+    if (ready !== 'ready') throw new Error(`${program} is not ready: ${ready}\n${await ended}`)
+    const result = await work(() => {
+      this.console.send('ask')
+      return next()
+    })
+    this.console.send('end')
+    await ended
+    return result
   }
 
   async end() {
@@ -177,7 +204,7 @@ class Guest {
     if (!this.#machine.counterIsTheHosts) return this.#machine.counterRate
     const now = await this.#hostPair()
     return {
-      ticks: now.counter - this.#hostAtStart.counter,
+      ticks: now.answer - this.#hostAtStart.answer,
       ns: now.epochNs - this.#hostAtStart.epochNs,
     }
   }
@@ -206,13 +233,6 @@ class Guest {
     })
     this.#kill = disposedAtTheLatestAtExit(() => child.kill('SIGKILL'))
   }
-}
-
-/** The host's clock between two looks, as `[earliestNs, latestNs]`, and what `work` gave. */
-export async function whileTimed(work) {
-  const earliestNs = hostNowNs()
-  const result = await work()
-  return { earliestNs, latestNs: hostNowNs(), result }
 }
 
 function userland(machine, parts, programs) {

@@ -30,22 +30,25 @@ export function hostNowNs() {
   return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6))
 }
 
-/** A counter against the host's clock: the narrowest of `questions` brackets around `ask`. */
+/**
+ * What the guest says against the host's clock: the answer in the narrowest of `questions` brackets
+ * around `ask`, the bracket's middle and its width.
+ */
 export async function pairWithHost(ask, questions = 25) {
   let best
   for (let question = 0; question < questions; question++) {
     const beforeNs = hostNowNs()
-    const counter = await ask()
+    const answer = await ask()
     const afterNs = hostNowNs()
     if (best === undefined || afterNs - beforeNs < best.widthNs) {
-      best = { counter, epochNs: (beforeNs + afterNs) / 2n, widthNs: afterNs - beforeNs }
+      best = { answer, epochNs: (beforeNs + afterNs) / 2n, widthNs: afterNs - beforeNs }
     }
   }
   return best
 }
 
-/** The fields of a page with time in TAI, from a pair and a rate of `ticks` in `ns`. */
-export function timeFields({ counter, epochNs, widthNs }, { ticks, ns }) {
+/** The fields of a page with time in TAI, from a counter's pair and a rate of `ticks` in `ns`. */
+export function timeFields({ answer: counter, epochNs, widthNs }, { ticks, ns }) {
   const { period, shift } = periodOf(ticks, ns)
   const taiNs = epochNs + TAI_MINUS_UTC_S * NS_PER_S
   return {
