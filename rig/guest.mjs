@@ -33,13 +33,14 @@ export async function prepareGuest(machine) {
 
 /**
  * Boots a guest, gives it to `work` and ends it, whatever happens. `programs` are files of this
- * machine that stand beside those of `programs/` in the guest.
+ * machine that stand beside those of `programs/` in the guest, by the names they have there; `devices`
+ * are QEMU's own to add, in the words of its `-device`.
  */
-export async function withGuest({ machine, tools, parts }, programs, work) {
+export async function withGuest({ machine, tools, parts }, options, work) {
   const scratch = scratchFolder()
   const guest = new Guest(machine, await import('vmclock'), scratch.folder)
   try {
-    await guest.boot(tools, parts, programs)
+    await guest.boot(tools, parts, options)
     return await work(guest)
   } finally {
     await guest.end()
@@ -71,7 +72,7 @@ class Guest {
     this.#folder = folder
   }
 
-  async boot(tools, parts, programs) {
+  async boot(tools, parts, { programs = [], devices = [] }) {
     const startMs = performance.now()
     const machine = this.#machine
     const initramfs = join(this.#folder, 'initramfs')
@@ -91,6 +92,7 @@ class Guest {
       '-object',
       `memory-backend-file,id=ram,size=${RAM_BYTES},mem-path=${this.#ramPath},share=on`,
       ...(await machine.machineOptions(tools, this.#folder, RAM_MEBIBYTES)),
+      ...devices.flatMap((device) => ['-device', device]),
       ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
       ...['-kernel', parts.kernel, '-initrd', initramfs, '-append', words.join(' ')],
     ])
@@ -102,6 +104,12 @@ class Guest {
       if (loaded !== 0) throw new Error('the driver does not load')
     }
     this.clockSeconds = secondsSince(startMs) - this.bootSeconds
+  }
+
+  /** One line that says what was booted and how long it took. */
+  get summary() {
+    const [boot, clock] = [this.bootSeconds, this.clockSeconds].map((s) => s.toFixed(1))
+    return `vmclock: guest (${this.#machine.name}): boot ${boot} s, clock and driver ${clock} s`
   }
 
   /** Writes the truth on the page, with marker and generation as they are. */

@@ -29,14 +29,17 @@ async function main([machineName, program = 'facts.mjs', ...args]) {
   }
   try {
     const prepared = await timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
-    process.exitCode = await withGuest(prepared, [[basename(file), file]], (guest) => {
-      const [boot, clock] = [guest.bootSeconds, guest.clockSeconds].map((s) => s.toFixed(1))
-      console.log(`vmclock: guest (${machine.name}): boot ${boot} s, clock and driver ${clock} s`)
-      return guest.run(basename(file), args, {
-        onText: (text) => process.stdout.write(text),
-        timeoutMs: PROGRAM_MS,
-      })
-    })
+    process.exitCode = await withGuest(
+      prepared,
+      { programs: [[basename(file), file]] },
+      (guest) => {
+        console.log(guest.summary)
+        return guest.run(basename(file), args, {
+          onText: (text) => process.stdout.write(text),
+          timeoutMs: PROGRAM_MS,
+        })
+      },
+    )
   } catch (error) {
     console.error(explain(error))
     process.exitCode = NOT_STARTED

@@ -1,4 +1,4 @@
-// What this package promises of the real driver, shown in a guest: one boot for all of it.
+// What this package promises of the real driver, shown in guests: as few boots as it takes.
 // `node rig/tests.mjs [MACHINE…]` runs them on those machines only.
 
 import assert from 'node:assert/strict'
@@ -8,7 +8,7 @@ import { prepareGuest, withGuest } from './guest.mjs'
 import { machineNamed, machines } from './machines.mjs'
 import { pairWithHost } from './page.mjs'
 
-const tests = {
+const testsOfThePage = {
   async 'the driver offers the page to root alone, and its clock to PTP'(guest) {
     const shown = await inShell(
       guest,
@@ -64,6 +64,15 @@ const tests = {
       if (text === 'token\n') guest.page.write({ disruptionMarker: 42n })
     })
     assert.deepEqual(shown, ['token', 'disrupted'])
+  },
+}
+
+const testsOfTwoDevices = {
+  async 'two devices at once are two pages'(guest) {
+    const shown = await program(guest, 'two-devices.mjs', [], (text) => {
+      if (text === 'tokens\n') guest.page.write({ disruptionMarker: 2n })
+    })
+    console.log(`    ${shown.at(-1)}`)
   },
 }
 
@@ -127,11 +136,17 @@ async function lines(onText, execute) {
 }
 
 async function testOn(machine) {
-  const outcomes = { passed: 0, failed: 0 }
   const prepared = await timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
-  await withGuest(prepared, [], async (guest) => {
-    const [boot, clock] = [guest.bootSeconds, guest.clockSeconds].map((s) => s.toFixed(1))
-    console.log(`vmclock: guest (${machine.name}): boot ${boot} s, clock and driver ${clock} s`)
+  const ofThePage = await testInGuest(prepared, {}, testsOfThePage)
+  if (machine.ownVmclock === undefined) return ofThePage
+  const ofTwo = await testInGuest(prepared, { devices: [machine.ownVmclock] }, testsOfTwoDevices)
+  return sum(ofThePage, ofTwo)
+}
+
+async function testInGuest(prepared, options, tests) {
+  const outcomes = { passed: 0, failed: 0 }
+  await withGuest(prepared, options, async (guest) => {
+    console.log(guest.summary)
     for (const [promise, test] of Object.entries(tests)) {
       const startMs = performance.now()
       const failure = await test(guest).catch((error) => error)
@@ -144,12 +159,14 @@ async function testOn(machine) {
   return outcomes
 }
 
+function sum(some, others) {
+  return { passed: some.passed + others.passed, failed: some.failed + others.failed }
+}
+
 async function main(names) {
-  const total = { passed: 0, failed: 0 }
+  let total = { passed: 0, failed: 0 }
   for (const machine of names.length === 0 ? machines : names.map(machineNamed)) {
-    const { passed, failed } = await testOn(machine)
-    total.passed += passed
-    total.failed += failed
+    total = sum(total, await testOn(machine))
   }
   console.log(`${total.passed} passed, ${total.failed} failed`)
   if (total.failed > 0) process.exitCode = 1
