@@ -16,12 +16,18 @@ const nodeVersion = '20.20.2'
 
 /** Runs the core's Rust tests and the ava specs (all, or those that are named) on arm64. */
 export async function testOnArm64(specs = []) {
-  await setUp()
-  const compiler = await crossCompiler()
+  const compiler = await setUpArm64Addon()
   const emulator = await arm64Emulator()
-  await timed('addon for arm64 (release)', () => buildAddon(compiler))
   await timed('Rust tests on arm64', () => runRustTests(compiler, emulator))
   await timed('ava on arm64', () => runAva(emulator, specs))
+}
+
+/** Brings the tree to where the package runs on arm64 as well, and gives the compiler's environment. */
+export async function setUpArm64Addon() {
+  await setUp()
+  const compiler = await crossCompiler()
+  await timed('addon for arm64 (release)', () => buildAddon(compiler))
+  return compiler
 }
 
 /** A program that runs arm64 programs: they see this machine's files and their own C library. */

@@ -65,7 +65,8 @@ function removeAbandoned() {
   }
 }
 
-function isRunning(pid) {
+/** Whether there is a process of this number. */
+export function isRunning(pid) {
   try {
     return process.kill(pid, 0)
   } catch (error) {

