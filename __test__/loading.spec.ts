@@ -28,14 +28,17 @@ test('what is exported is what is documented', (t) => {
     'VmClockError',
     'VmClockPage',
     'VmClockPublisher',
+    'VmClockWatcher',
   ])
 })
 
 test('classes have their names', (t) => {
-  const { Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher } = vmclock
+  const { Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher, VmClockWatcher } = vmclock
   t.deepEqual(
-    [Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher].map(({ name }) => name),
-    ['Reading', 'VmClock', 'VmClockError', 'VmClockPage', 'VmClockPublisher'],
+    [Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher, VmClockWatcher].map(
+      ({ name }) => name,
+    ),
+    ['Reading', 'VmClock', 'VmClockError', 'VmClockPage', 'VmClockPublisher', 'VmClockWatcher'],
   )
 })
 
