@@ -9,6 +9,7 @@ import { rootFolder, succeeds, Unavailable } from '../tools/command.mjs'
 import { GuestConsole } from './console.mjs'
 import { writeInitramfs } from './initramfs.mjs'
 import { noTimeFields, pairWithHost, timeFields } from './page.mjs'
+import { MachineControl } from './qmp.mjs'
 import { disposedAtTheLatestAtExit, scratchFolder } from './scratch.mjs'
 
 const RAM_MEBIBYTES = 1024
@@ -60,6 +61,8 @@ class Guest {
   page
   /** The console, for commands: see `GuestConsole`. */
   console
+  /** The machine itself, to be stopped and continued: a `MachineControl`. */
+  control
   /** The fields that were last written as the truth. */
   timeFields
   /** Seconds from the start to the shell, and from there to a page with time and its driver. */
@@ -93,10 +96,12 @@ class Guest {
       `memory-backend-file,id=ram,size=${RAM_BYTES},mem-path=${this.#ramPath},share=on`,
       ...(await machine.machineOptions(tools, this.#folder, RAM_MEBIBYTES)),
       ...devices.flatMap((device) => ['-device', device]),
+      ...['-qmp', `unix:${this.#controlPath},server=on,wait=off`],
       ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
       ...['-kernel', parts.kernel, '-initrd', initramfs, '-append', words.join(' ')],
     ])
     await this.console.ready(BOOT_MS)
+    this.control = await MachineControl.connect(this.#controlPath)
     this.bootSeconds = secondsSince(startMs)
     await this.tellTime()
     if (machine.loadDriver !== undefined) {
@@ -112,14 +117,14 @@ class Guest {
     return `vmclock: guest (${this.#machine.name}): boot ${boot} s, clock and driver ${clock} s`
   }
 
-  /** Writes the truth on the page, with marker and generation as they are. */
-  async tellTime() {
+  /** Writes the truth on the page, and `others` of its fields in the same update. */
+  async tellTime(others = {}) {
     const rate = await this.#counterRate()
     const pair = await this.converse('calibration.mjs', [], (ask) =>
       pairWithHost(async () => BigInt(await ask())),
     )
     this.timeFields = { counterId: this.#machine.counterId, ...timeFields(pair, rate) }
-    this.page.write(this.timeFields)
+    this.page.write({ ...this.timeFields, ...others })
   }
 
   /** Makes the page one that has the marker only. */
@@ -177,8 +182,13 @@ class Guest {
   async end() {
     this.#kill()
     await this.#exited
+    this.control?.close()
     this.page?.close()
     this.#hostClock?.close()
+  }
+
+  get #controlPath() {
+    return join(this.#folder, 'control')
   }
 
   get #ramPath() {

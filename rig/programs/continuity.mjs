@@ -1,0 +1,14 @@
+// Says the disruption marker; or, of the marker that the argument gives, whether it still stands.
+
+import { VmClock } from 'vmclock'
+
+const [marker] = process.argv.slice(2)
+const clock = VmClock.open('/dev/vmclock0')
+const now = clock.continuity()
+if (marker === undefined) {
+  console.log(String(now.disruptionMarker))
+} else {
+  const token = { ...now, disruptionMarker: BigInt(marker) }
+  console.log(clock.isContinuous(token) ? 'continuous' : 'disrupted')
+}
+clock.close()
