@@ -28,6 +28,7 @@ test('what is exported is what is documented', (t) => {
     'VmClockError',
     'VmClockPage',
     'VmClockPublisher',
+    'VmClockWatcher',
   ])
 })
 
