@@ -3,8 +3,6 @@
 // A suite is `name`, `setUp` (what of the tree it needs), `run`, and perhaps `needs`: what it asks of
 // the machine, which answers with nothing or with the words that say what is missing.
 
-import { prepareGuest } from '../rig/guest.mjs'
-import { machines } from '../rig/machines.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { run, succeeds } from './command.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
@@ -72,13 +70,6 @@ export const suites = [
     name: 'aarch64',
     setUp,
     run: () => testOnArm64(),
-  },
-  {
-    name: 'guests',
-    async setUp() {
-      for (const machine of machines) await prepareGuest(machine)
-    },
-    run: () => run('node', ['rig/tests.mjs']),
   },
 ]
 
