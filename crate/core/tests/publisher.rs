@@ -47,6 +47,9 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// How often at least a clock is held against the system's.
+const LOOKS: u32 = 5000;
+
 fn now_ns(clock: ClockId) -> i128 {
     let now = clock_gettime(clock);
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
@@ -83,7 +86,9 @@ fn with_a_stated_error_of_0_the_system_clock_lies_within_bracket_and_bound() {
     let mut clock = open(&path);
     assert_eq!(clock.read().unwrap().status, ClockStatus::Synchronized);
     // Through the first baseline and some updates after it.
-    while publisher.updates() < 5 {
+    let mut looks = 0;
+    while publisher.updates() < 5 || looks < LOOKS {
+        looks += 1;
         let before = realtime_ns();
         let reading = clock.read().unwrap();
         let after = realtime_ns();
@@ -122,8 +127,9 @@ fn two_readings_are_as_far_apart_as_the_raw_clock_says() {
         )
     };
     let first = look();
-    let mut looks = 0_u32;
-    while publisher.updates() < 5 {
+    let mut looks = 0;
+    while publisher.updates() < 5 || looks < LOOKS {
+        looks += 1;
         let last = look();
         let (raw_least, raw_most) = (last.0 - first.1, last.1 - first.0);
         let (least, most) = (last.2 - first.3, last.3 - first.2);
@@ -132,9 +138,7 @@ fn two_readings_are_as_far_apart_as_the_raw_clock_says() {
             least <= raw_most + slewed && raw_least - slewed <= most,
             "raw clock {raw_least} to {raw_most}, page {least} to {most}"
         );
-        looks += 1;
     }
-    assert!(looks > 1000, "{looks}");
     publisher.close().unwrap();
 }
 
