@@ -364,7 +364,8 @@ test('watch: live on a terminal', async (t) => {
     t.log('not shown: there is no script')
     return
   }
-  const by = ['sh', '-c', 'script -qec "$*" /dev/null', 'sh']
+  // exec: some shells stay, get the Ctrl-C as well, and end with 130 whatever the command says.
+  const by = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
   const watching = start([commandLine, 'watch', path], { by, env: { TERM: 'xterm' } })
   t.teardown(() => watching.child.kill('SIGKILL'))
   // The second round is written over the first.
@@ -402,7 +403,8 @@ test('colours are for terminals only, and not where NO_COLOR is set', async (t) 
   }
   const onTerminal = (env: NodeJS.ProcessEnv): Promise<Outcome> => {
     // `script` gives the program a terminal; the path holds nothing that a shell would take apart.
-    const by = ['sh', '-c', 'script -qec "$*" /dev/null', 'sh']
+    // exec: some shells stay, get the Ctrl-C as well, and end with 130 whatever the command says.
+  const by = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
     return run([commandLine, 'now', path], { by, env: { TERM: 'xterm', ...env } })
   }
   t.true((await onTerminal({ NO_COLOR: '' })).stdout.includes('\u001b['))
