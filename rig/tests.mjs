@@ -1,198 +1,80 @@
 // What this package promises of the real driver, shown in guests: as few boots as it takes.
-// `node rig/tests.mjs [MACHINE…]` runs them on those machines only.
+//
+//   node rig/tests.mjs [--short] [MACHINE…] [FILE…]
+//
+// runs all of it on every machine, or on those that are named, or only those files of `rig/tests/`. A
+// file exports `inGuest`, promises shown in a guest that all files share and that each leaves as it was,
+// and `ownGuests`, which boot what they need. A test gets the guest, or what `withGuest` boots one of,
+// and `{ isShort }`. One that its machine cannot show gives back the reason.
 
-import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
-import { setTimeout } from 'node:timers/promises'
+import { readdirSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { asProgram, timed } from '../tools/command.mjs'
 import { prepareGuest, withGuest } from './guest.mjs'
-import { machineNamed, machines } from './machines.mjs'
-import { pairWithHost } from './page.mjs'
+import { machines } from './machines.mjs'
 
-const STANDSTILL_MS = 1000
+const folder = join(import.meta.dirname, 'tests')
+const files = readdirSync(folder).map((file) => basename(file, '.mjs'))
 
-const testsOfThePage = {
-  async 'the driver offers the page to root alone, and its clock to PTP'(guest) {
-    const shown = await inShell(
-      guest,
-      'stat -c %a:%u:%F /dev/vmclock0 && cat /sys/class/ptp/ptp0/clock_name && ls /dev/ptp0',
-    )
-    assert.deepEqual(shown, ['600:0:character special file', 'vmclock0', '/dev/ptp0'])
-  },
-
-  async 'a reading holds the time that the host knows'(guest) {
-    const { maxErrorNs } = await trueReading(guest, 'uapi')
-    // A bound so wide that it holds everything would show nothing.
-    assert.ok(maxErrorNs < 50_000_000n, `a bound of ${maxErrorNs} ns`)
-  },
-
-  async 'a user who is not root is told the udev rule, and needs no more than it'(guest) {
-    assert.deepEqual(await program(guest, 'access.mjs', ['refused']), ['refused'])
-    await inShell(guest, 'chmod 0444 /dev/vmclock0')
-    assert.deepEqual(await program(guest, 'access.mjs', ['granted']), ['granted'])
-    await inShell(guest, 'chmod 0600 /dev/vmclock0')
-  },
-
-  async 'a page of RFC PATCH v4 is read in its own units'(guest) {
-    const told = guest.timeFields
-    // The same figure in picoseconds. What the RFC had not yet is not there.
-    const picoseconds = { timeMaxerrorNanosec: told.timeMaxerrorNanosec * 1000n }
-    guest.page.write({ ...picoseconds, flags: told.flags & 0xffn, vmGenerationCounter: 0n })
-    const asRfc = await trueReading(guest, 'rfc-v4')
-    const asReleased = await trueReading(guest, 'uapi')
-    guest.page.write(told)
-    // Growth since the reference is in both; the rest is a thousandfold.
-    const least = told.timeMaxerrorNanosec
-    assert.ok(asRfc.maxErrorNs >= least)
-    assert.ok(asReleased.maxErrorNs >= asRfc.maxErrorNs + 998n * least)
-  },
-
-  async 'a guest that stood still learns of it with the page that is right again'(guest) {
-    const [before] = await program(guest, 'continuity.mjs', [])
-    await guest.control.execute('stop')
-    await setTimeout(STANDSTILL_MS)
-    await guest.control.execute('cont')
-    // The counter stood still as well, and so the page lags by as much until the host corrects it.
-    const behind = await hostAheadNs(guest)
-    assert.ok(behind > BigInt(STANDSTILL_MS) * 900_000n, `the page is only ${behind} ns behind`)
-    assert.deepEqual(await program(guest, 'continuity.mjs', [before]), ['continuous'])
-    await guest.tellTime({ disruptionMarker: BigInt(before) + 1n })
-    assert.deepEqual(await program(guest, 'continuity.mjs', [before]), ['disrupted'])
-    await trueReading(guest, 'uapi')
-  },
-
-  async 'snapshot() is what pread of the device returns, field by field, under a live writer'(
-    guest,
-  ) {
-    const [comparisons, updates] = [2000, 200]
-    const writer = setInterval(() => guest.page.write(anyFields()), 2)
-    try {
-      const shown = await program(guest, 'device-fields.mjs', [`${comparisons}`, `${updates}`])
-      console.log(`    ${shown.join('\n    ')}`)
-    } finally {
-      clearInterval(writer)
+/** Runs them; with `isShort` in the form for every change. Says how many passed and failed. */
+export async function testGuests({ isShort, machineNames = [], fileNames = [] }) {
+  const chosen = fileNames.length === 0 ? files : fileNames
+  const modules = await Promise.all(chosen.map((name) => import(join(folder, `${name}.mjs`))))
+  const inGuest = modules.flatMap((module) => Object.entries(module.inGuest ?? {}))
+  const ownGuests = modules.flatMap((module) => Object.entries(module.ownGuests ?? {}))
+  const outcomes = { passed: 0, failed: 0, 'not shown': 0 }
+  for (const machine of machines) {
+    if (machineNames.length > 0 && !machineNames.includes(machine.name)) continue
+    const prepared = await timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
+    const runAll = async (tests, ...given) => {
+      for (const [promise, test] of tests) {
+        outcomes[await outcomeOf(promise, () => test(...given, { isShort }))] += 1
+      }
     }
-  },
-
-  async 'a page with the marker only answers continuity and refuses time'(guest) {
-    guest.tellNoTime()
-    guest.page.write({ disruptionMarker: 41n })
-    const shown = await program(guest, 'marker-only.mjs', [], (text) => {
-      if (text === 'token\n') guest.page.write({ disruptionMarker: 42n })
-    })
-    assert.deepEqual(shown, ['token', 'disrupted'])
-  },
-}
-
-const testsOfTwoDevices = {
-  async 'two devices at once are two pages'(guest) {
-    const shown = await program(guest, 'two-devices.mjs', [], (text) => {
-      if (text === 'tokens\n') guest.page.write({ disruptionMarker: 2n })
-    })
-    console.log(`    ${shown.at(-1)}`)
-  },
-}
-
-// Every field of it at random, but those that say that it is a page.
-function anyFields() {
-  const random = randomBytes(96)
-  const uint64 = (index) => random.readBigUInt64LE(8 * index)
-  return {
-    counterId: random[88],
-    timeType: random[89],
-    disruptionMarker: uint64(0),
-    flags: uint64(1),
-    clockStatus: random[90],
-    leapSecondSmearingHint: random[91],
-    taiOffsetSec: random.readInt16LE(92),
-    leapIndicator: random[94],
-    counterPeriodShift: random[95] & 0x7f,
-    counterValue: uint64(2),
-    counterPeriodFracSec: uint64(3),
-    counterPeriodEsterrorRateFracSec: uint64(4),
-    counterPeriodMaxerrorRateFracSec: uint64(5),
-    timeSec: uint64(6),
-    timeFracSec: uint64(7),
-    timeEsterrorNanosec: uint64(8),
-    timeMaxerrorNanosec: uint64(9),
-    vmGenerationCounter: uint64(10),
+    if (inGuest.length > 0) {
+      await withGuest(prepared, {}, async (guest) => {
+        console.log(guest.summary)
+        await runAll(inGuest, guest)
+      })
+    }
+    await runAll(ownGuests, prepared)
   }
-}
-
-async function hostAheadNs(guest) {
-  const { answer, epochNs } = await guest.converse('reading.mjs', ['uapi'], pairWithHost)
-  const [earliestNs] = answer.split(' ').map(BigInt)
-  return epochNs - earliestNs
-}
-
-// A reading of the guest's against the host's clock, which has to meet it: each is an interval that
-// holds the time.
-async function trueReading(guest, abi) {
-  const { answer, epochNs, widthNs } = await guest.converse('reading.mjs', [abi], pairWithHost)
-  const [earliestNs, latestNs, maxErrorNs] = answer.split(' ').map(BigInt)
-  assert.ok(
-    earliestNs <= epochNs + widthNs / 2n && epochNs - widthNs / 2n <= latestNs,
-    `the guest says ${earliestNs} to ${latestNs}, the host ${epochNs} within ${widthNs / 2n}`,
+  console.log(
+    Object.entries(outcomes)
+      .map(([outcome, count]) => `${count} ${outcome}`)
+      .join(', '),
   )
-  return { maxErrorNs }
-}
-
-// Both give the lines that were printed.
-function program(guest, name, args, onText) {
-  return lines(onText, (options) => guest.run(name, args, options))
-}
-
-function inShell(guest, command) {
-  return lines(undefined, (options) => guest.console.execute(command, options))
-}
-
-async function lines(onText, execute) {
-  let printed = ''
-  const exitCode = await execute({
-    onText(text) {
-      printed += text
-      onText?.(text)
-    },
-  })
-  assert.equal(exitCode, 0, printed)
-  return printed.split('\n').filter((line) => line !== '')
-}
-
-async function testOn(machine) {
-  const prepared = await timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
-  const ofThePage = await testInGuest(prepared, {}, testsOfThePage)
-  if (machine.ownVmclock === undefined) return ofThePage
-  const ofTwo = await testInGuest(prepared, { devices: [machine.ownVmclock] }, testsOfTwoDevices)
-  return sum(ofThePage, ofTwo)
-}
-
-async function testInGuest(prepared, options, tests) {
-  const outcomes = { passed: 0, failed: 0 }
-  await withGuest(prepared, options, async (guest) => {
-    console.log(guest.summary)
-    for (const [promise, test] of Object.entries(tests)) {
-      const startMs = performance.now()
-      const failure = await test(guest).catch((error) => error)
-      const seconds = ((performance.now() - startMs) / 1000).toFixed(1)
-      outcomes[failure === undefined ? 'passed' : 'failed'] += 1
-      console.log(`  ${failure === undefined ? 'ok' : 'FAILED'} ${promise} (${seconds} s)`)
-      if (failure !== undefined) console.log(failure.message)
-    }
-  })
   return outcomes
 }
 
-function sum(some, others) {
-  return { passed: some.passed + others.passed, failed: some.failed + others.failed }
+async function outcomeOf(promise, test) {
+  const startMs = performance.now()
+  const [outcome, words] = await Promise.resolve()
+    .then(test)
+    .then(
+      (reason) => (reason === undefined ? ['passed'] : ['not shown', reason]),
+      (error) => ['failed', error.message],
+    )
+  const seconds = ((performance.now() - startMs) / 1000).toFixed(1)
+  console.log(`  ${outcome}: ${promise} (${seconds} s)`)
+  if (words !== undefined) console.log(words)
+  return outcome
 }
 
-async function main(names) {
-  let total = { passed: 0, failed: 0 }
-  for (const machine of names.length === 0 ? machines : names.map(machineNamed)) {
-    total = sum(total, await testOn(machine))
+async function main(args) {
+  const isShort = args.includes('--short')
+  const names = args.filter((name) => name !== '--short')
+  const machineNames = names.filter((name) => machines.some((machine) => machine.name === name))
+  const fileNames = names.filter((name) => files.includes(name))
+  const unknown = names.filter((name) => ![...machineNames, ...fileNames].includes(name))
+  if (unknown.length > 0) {
+    const known = [...machines.map(({ name }) => name), ...files]
+    throw new Error(
+      `no machine and no file is named ${unknown.join(', ')}; there are: ${known.join(' ')}`,
+    )
   }
-  console.log(`${total.passed} passed, ${total.failed} failed`)
-  if (total.failed > 0) process.exitCode = 1
+  const { failed } = await testGuests({ isShort, machineNames, fileNames })
+  if (failed > 0) process.exitCode = 1
 }
 
 await asProgram(import.meta.url, main)

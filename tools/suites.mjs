@@ -3,8 +3,9 @@
 // A suite is `name`, `setUp` (what of the tree it needs), `run`, and perhaps `needs`: what it asks of
 // the machine, which answers with nothing or with the words that say what is missing.
 
+import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
-import { run, succeeds } from './command.mjs'
+import { CommandFailed, run, succeeds } from './command.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
 
@@ -70,6 +71,15 @@ export const suites = [
     name: 'aarch64',
     setUp,
     run: () => testOnArm64(),
+  },
+  {
+    name: 'guests',
+    setUp,
+    async run() {
+      const { failed } = await testGuests({ isShort: true })
+      if (failed > 0)
+        throw new CommandFailed('node', ['rig/tests.mjs', '--short'], `${failed} failed`)
+    },
   },
 ]
 
