@@ -118,6 +118,14 @@ class Guest {
     return `vmclock: guest (${this.#machine.name}): boot ${boot} s, clock and driver ${clock} s`
   }
 
+  /** A counter of the host's that runs as the guest's does but for its origin. */
+  get ticksNow() {
+    return this.#machine.counterIsTheHosts
+      ? () => this.#hostClock.counter()
+      : () =>
+          (process.hrtime.bigint() * this.#machine.counterRate.ticks) / this.#machine.counterRate.ns
+  }
+
   /** Writes the truth on the page, and `others` of its fields in the same update. */
   async tellTime(others = {}) {
     const rate = await this.#counterRate()
