@@ -267,6 +267,7 @@ function userland(machine, parts, programs) {
   const entries = new Map([
     ['init', inTree('rig/init.sh')],
     ['bin/busybox', { file: parts.busybox }],
+    ['bin/phc_ctl', { file: parts.phcCtl }],
     ['bin/node', { file: parts.node }],
     [machine.loader, { file: join(parts.libraries, machine.loader.split('/').at(-1)) }],
     ['etc/passwd', { text: 'root:x:0:0::/:/bin/sh\nguest:x:1000:1000::/:/bin/sh\n' }],
