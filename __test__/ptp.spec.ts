@@ -35,7 +35,7 @@ test('what is no PTP clock is refused by what it is', async (t) => {
     const remedy = new RegExp(`this is ${kind}.*such as /dev/ptp0`)
     const error = refuses(t, () => PtpClock.open(path), 'ERR_VMCLOCK_NOT_PTP', remedy)
     t.is(error.path, path)
-    t.deepEqual(held(path), [])
+    if (path.startsWith(made)) t.deepEqual(held(path), [])
   }
   for (const path of [join(made, 'none'), join(file, 'beneath')]) {
     const remedy = /no such device.*\/sys\/class\/ptp/
