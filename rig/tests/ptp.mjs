@@ -12,6 +12,9 @@ import { counterBounds, withUpdates } from '../updates.mjs'
 const READINGS = 10_000
 const UPDATES = 200
 
+// How far the pages' periods are off that never step back.
+const WANDER_PPM = 100_000
+
 const NS_PER_S = 1_000_000_000n
 
 export const inGuest = {
@@ -20,8 +23,8 @@ export const inGuest = {
     const where = await counterBounds(guest)
     let line = lineOf(told)
     const next = () => {
-      // About the true period, so that time does not run away.
-      line = continued(line, wandering(told.counterPeriodFracSec, 20), where())
+      // By so much that a step back would be longer than the time between two readings.
+      line = continued(line, wandering(told.counterPeriodFracSec, WANDER_PPM), where())
       return line
     }
     await agreement(guest, 'steadily', next)
