@@ -24,7 +24,8 @@ export async function hostTools(name, packages) {
 
 /**
  * The guest's parts, as paths on this machine: `kernel`, `modules` (the folder of this kernel's
- * drivers), `kernelVersion`, `busybox`, `node`, and `libraries` (the folder with the C and C++ ones).
+ * drivers), `kernelVersion`, `busybox`, `phcCtl` (linuxptp's program that asks a PTP clock), `node`, and
+ * `libraries` (the folder with the C and C++ ones).
  */
 export async function guestParts({ debianName, nodeName, libraryFolder }) {
   const folder = await debianFolder({
@@ -39,17 +40,45 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
     ),
     suites,
   })
+  const ptpFolder = await debianFolder({
+    name: `rig-ptp-${debianName}`,
+    packages: [`linuxptp:${debianName}`],
+    // Its program needs no more than the libraries that Node links to.
+    without: /^(?!linuxptp_)/,
+    suites,
+  })
+  const node = join(await npmPackage(nodeName, nodeVersion), nodeName, 'bin/node')
+  return {
+    ...kernelIn(folder),
+    busybox: join(folder, 'usr/bin/busybox'),
+    phcCtl: join(ptpFolder, 'usr/sbin/phc_ctl'),
+    node,
+    libraries: join(folder, libraryFolder),
+  }
+}
+
+/**
+ * Debian's kernel for machines of every kind, which has the network cards' drivers that the one for the
+ * cloud leaves out: `kernel` and `modules`, to stand in the place of those of `guestParts`.
+ */
+export async function wholeKernel(debianName) {
+  const folder = await debianFolder({
+    name: `rig-whole-kernel-${debianName}`,
+    packages: [`linux-image-${debianName}:${debianName}`],
+    without: RegExp(`^(?!(linux-binary-|linux-modules-).*_${debianName}[.])`),
+    suites,
+  })
+  return kernelIn(folder)
+}
+
+function kernelIn(folder) {
   const modulesFolder = join(folder, 'usr/lib/modules')
   const [kernelVersion] = readdirSync(modulesFolder)
   if (kernelVersion === undefined)
     throw new Unavailable(`no kernel among the packages of ${folder}`)
-  const node = join(await npmPackage(nodeName, nodeVersion), nodeName, 'bin/node')
   return {
     kernel: join(modulesFolder, kernelVersion, 'vmlinuz'),
     modules: join(modulesFolder, kernelVersion, 'kernel'),
     kernelVersion,
-    busybox: join(folder, 'usr/bin/busybox'),
-    node,
-    libraries: join(folder, libraryFolder),
   }
 }

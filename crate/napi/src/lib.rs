@@ -24,5 +24,6 @@ pub mod clock;
 pub mod failure;
 mod hot;
 pub mod page;
+pub mod ptp;
 pub mod publisher;
 pub mod watcher;
