@@ -4,6 +4,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { version } from '../package.json'
 import { demo } from './cli/demo'
+import { DOCTOR_HELP, type DoctorOptions, doctor } from './cli/doctor'
 import { printable } from './cli/escape'
 import { durationMs, durationNs, integerFrom, numberFrom } from './cli/figures'
 import { type NowOptions, now } from './cli/now'
@@ -59,6 +60,15 @@ command('watch', 'show the time live, and what happens to the machine and its cl
   .addHelpText('after', WATCH_HELP)
   .action(async (path: string | undefined, options: WatchOptions) => {
     process.exitCode = await watch(path, options)
+  })
+
+command('doctor', 'find what is missing on this machine, and how to mend it')
+  .argument('[path]', PATH_HELP)
+  .option('--udev-rule', 'print the udev rules that let every user read the device, and no more')
+  .addHelpText('after', DOCTOR_HELP)
+  .action((path: string | undefined, options: DoctorOptions) => {
+    endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
+    process.exitCode = doctor(path, options)
   })
 
 command('publish', 'publish a page from this machine, until SIGTERM, SIGINT or quit')

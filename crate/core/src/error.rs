@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Timescale;
 use crate::snapshot::{ClockStatus, TimeType};
+use crate::udev::{page_rule, rules_path};
 
 /// Why a page could not be opened, read, converted or published.
 ///
@@ -19,7 +20,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file may not be opened.
-    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as KERNEL==\"vmclock*\", MODE=\"0444\" in /etc/udev/rules.d/60-vmclock.rules and run `udevadm trigger`, or start this process as a user who may read it", show(.path))]
+    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as {} in {} and run `udevadm trigger` (`vmclock doctor --udev-rule` prints the file), or start this process as a user who may read it", show(.path), page_rule!(), rules_path!())]
     Access {
         /// The path as it was asked for.
         path: PathBuf,

@@ -1,0 +1,149 @@
+/** Walks through what a vmclock needs, and names the first thing that is wrong. */
+
+import * as argument from '../arguments'
+import { checkContainer, container } from './container'
+import { checkCost, checkCounter } from './counter'
+import { checkDevice, type DeviceFindings, noDevice, vmclockDevices } from './device'
+import { type Check, type CheckName, type Diagnosis, type Finding, skipped } from './diagnosis'
+import { checkMachine, hypervisor } from './machine'
+import { checkPage, lookAt, openPage } from './page'
+import { checkPhc, phcOf } from './phc'
+import { type Scene, thisMachine } from './scene'
+import { checkSystemClock } from './system-clock'
+
+/** What to diagnose. */
+export interface DiagnoseOptions {
+  /** The page; if left out, the one that `VmClock.open()` would open. */
+  readonly path?: string | undefined
+}
+
+const ORDER = [
+  'platform',
+  'machine',
+  'container',
+  'device',
+  'driver-built',
+  'driver-loaded',
+  'driver-bound',
+  'device-file',
+  'access',
+  'page',
+  'time',
+  'counter',
+  'cost',
+  'phc',
+  'phc-timescale',
+  'system-clock',
+] as const satisfies readonly CheckName[]
+
+type Findings = Readonly<Record<CheckName, Finding>>
+
+const DEVICE_FILE = /^\/dev\/vmclock\d+$/
+
+/**
+ * Looks at everything that a vmclock needs on this machine, from the hypervisor to the system's clock,
+ * and says what to mend first. It changes nothing, needs no privilege (what it may not see is
+ * `unknown`), and takes some milliseconds, in which it does not give way.
+ *
+ * What it finds it does not throw: on a system that vmclock does not support, `platform` is `wrong`
+ * and the other checks are `skipped`.
+ *
+ * @param options - what to diagnose
+ * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`
+ *
+ * @example
+ * ```ts
+ * import { diagnose } from 'vmclock'
+ *
+ * const { verdict, firstProblem } = diagnose()
+ * if (verdict === 'wrong') console.error(firstProblem?.finding, firstProblem?.remedy)
+ * ```
+ */
+export function diagnose(options?: DiagnoseOptions): Diagnosis {
+  const { path } = argument.record(options, 'options', ['path'])
+  return diagnoseIn(thisMachine(path === undefined ? undefined : argument.path(path)))
+}
+
+/** Diagnoses a machine that may be staged. */
+export function diagnoseIn(scene: Scene): Diagnosis {
+  const findings = scene.unsupported === undefined ? walk(scene) : unsupported(scene.unsupported)
+  const checks = ORDER.map((name): Check => {
+    const { state, finding, remedy, details = {} } = findings[name]
+    return { name, state, finding, ...(remedy !== undefined && { remedy }), details }
+  })
+  const firstProblem =
+    checks.find(({ state }) => state === 'wrong') ?? checks.find(({ state }) => state === 'warning')
+  return {
+    verdict: firstProblem === undefined ? 'ok' : (firstProblem.state as 'wrong' | 'warning'),
+    ...(firstProblem !== undefined && { firstProblem }),
+    checks,
+  }
+}
+
+function unsupported(reason: string): Findings {
+  const others = ORDER.map((name) => [name, skipped('the package does not work here')] as const)
+  const [, finding = reason, remedy = reason] = /^(.*?); (.*)$/s.exec(reason) ?? []
+  return {
+    ...(Object.fromEntries(others) as Findings),
+    platform: { state: 'wrong', finding, remedy },
+  }
+}
+
+function walk(scene: Scene): Findings {
+  const path = scene.pagePath()
+  const isDeviceFile = DEVICE_FILE.test(path)
+  const file = isDeviceFile ? path : '/dev/vmclock0'
+  const opened = openPage(scene, 'utc')
+  const clock = 'clock' in opened ? opened.clock : undefined
+  try {
+    const looked = clock === undefined ? undefined : lookAt(scene, clock)
+    const { snapshot, refusal, hasTime } = looked ?? {}
+    const served = clock === undefined ? 'none' : isDeviceFile ? 'device' : 'published'
+    const kind = container(scene)
+    const found = hypervisor(scene)
+    const devices = vmclockDevices(scene)
+    const isVirtual = found !== undefined || devices.length > 0 || served === 'device'
+    const towardsPage = {
+      machine: checkMachine(scene, found, isVirtual, served === 'published'),
+      ...(isVirtual
+        ? givenThat(served, checkDevice(scene, devices, file, kind !== undefined))
+        : noDevice(skipped('there is no hypervisor to give this machine a device'))),
+    }
+    const obstacle = ORDER.find((name) => towardsPage[name as 'device']?.state === 'wrong')
+    const missing =
+      isDeviceFile && obstacle !== undefined && 'refusal' in opened
+        ? `there is no page to open: see ${obstacle}`
+        : undefined
+    const phc = isDeviceFile ? phcOf(scene, file) : undefined
+    return {
+      platform: { state: 'ok', finding: `Linux on ${scene.architecture} is supported` },
+      container: checkContainer(kind),
+      ...towardsPage,
+      ...checkPage(path, opened, looked, missing),
+      counter: checkCounter(scene, snapshot, refusal),
+      cost: checkCost(scene, hasTime === true ? clock : undefined),
+      phc: isDeviceFile
+        ? checkPhc(scene, phc, devices, hasTime)
+        : skipped("only a hypervisor's page has a PTP clock"),
+      'phc-timescale': skipped('there is no PTP clock'),
+      'system-clock': checkSystemClock(scene, phc?.path),
+    }
+  } finally {
+    clock?.close()
+  }
+}
+
+// What keeps the hypervisor's page away is no more than a pity where a published page serves; and
+// where the device's own file opens, what seems to be in its way only cannot be seen from here.
+function givenThat(
+  served: 'none' | 'device' | 'published',
+  findings: DeviceFindings,
+): DeviceFindings {
+  const judged = Object.entries(findings).map(([name, finding]) => {
+    if (finding.state !== 'wrong' || served === 'none') return [name, finding]
+    return served === 'published'
+      ? [name, { ...finding, state: 'warning' }]
+      : [name, { ...finding, state: 'unknown', remedy: undefined }]
+  })
+  return Object.fromEntries(judged) as DeviceFindings
+}
