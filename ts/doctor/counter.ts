@@ -1,9 +1,7 @@
 /** The CPU's counter: is it the page's, can it be trusted, what does it cost. */
 
-import type { VmClockError } from '../errors'
-import type { Snapshot } from '../snapshot'
 import type { Finding } from './diagnosis'
-import { failure } from './page'
+import { failure, type Looked } from './page'
 import type { DiagnosedClock, Scene } from './scene'
 
 const CLOCKSOURCE = '/sys/devices/system/clocksource/clocksource0'
@@ -16,12 +14,12 @@ const COUNTERS: Readonly<Record<string, { clocksource: string; same: readonly st
   arm64: { clocksource: 'arch_sys_counter', same: ['arch_sys_counter'] },
 }
 
-/** Whether the counter can be trusted, and is the one that the page's time goes by. */
-export function checkCounter(
-  scene: Scene,
-  snapshot: Snapshot | undefined,
-  refusal: VmClockError | undefined,
-): Finding {
+/**
+ * Whether the counter can be trusted, and is the one that the page's time goes by. `vouched` is whether
+ * the hypervisor has it on its page: it answers for it, then, whatever it lets the CPU promise.
+ */
+export function checkCounter(scene: Scene, looked: Looked | undefined, vouched: boolean): Finding {
+  const { snapshot, refusal } = looked ?? {}
   const facts = scene.counterFacts()
   const { clocksource, same } = COUNTERS[scene.architecture] ?? { clocksource: '', same: [] }
   const available = scene.files.line(`${CLOCKSOURCE}/available_clocksource`)?.split(/\s+/)
@@ -50,11 +48,11 @@ export function checkCounter(
       details,
     }
   }
-  if (!facts.invariant) {
+  if (!facts.invariant && !vouched) {
     return {
       state: 'warning',
       finding:
-        "the CPU does not promise that its counter runs at one rate and never stops; only the page's provider vouches for it",
+        'the CPU does not promise that its counter runs at one rate and never stops, and no hypervisor vouches for it',
       remedy:
         'have the hypervisor offer an invariant TSC (QEMU: -cpu …,+invtsc); `vmclock publish` refuses such a counter without --accept-counter',
       details,
@@ -76,7 +74,10 @@ export function checkCounter(
       details,
     }
   }
-  return { state: 'ok', finding: `${clocksource} is invariant, and the kernel trusts it`, details }
+  const promise = facts.invariant
+    ? 'the CPU calls it invariant'
+    : "the hypervisor's page vouches for it"
+  return { state: 'ok', finding: `the kernel trusts ${clocksource}, and ${promise}`, details }
 }
 
 /** What a read of the counter and a stamp cost, and whether the hypervisor intercepts the read. */

@@ -10,7 +10,8 @@ import type { Scene } from './scene'
 
 const PLATFORM = '/sys/bus/platform'
 const ACPI_DEVICES = '/sys/bus/acpi/devices'
-const DRIVER = `${PLATFORM}/drivers/vmclock`
+/** The driver's folder in sysfs; it is there exactly while the driver is in the kernel. */
+export const DRIVER: string = `${PLATFORM}/drivers/vmclock`
 const MODULE = 'ptp_vmclock'
 const OPTION = 'CONFIG_PTP_1588_CLOCK_VMCLOCK'
 

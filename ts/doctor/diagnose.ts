@@ -91,27 +91,31 @@ function unsupported(reason: string): Findings {
 
 function walk(scene: Scene): Findings {
   const path = scene.pagePath()
+  // Any other page is a file that somebody publishes, and serves without a hypervisor's.
   const isDeviceFile = DEVICE_FILE.test(path)
   const file = isDeviceFile ? path : '/dev/vmclock0'
   const opened = openPage(scene, 'utc')
   const clock = 'clock' in opened ? opened.clock : undefined
   try {
     const looked = clock === undefined ? undefined : lookAt(scene, clock)
-    const { snapshot, refusal, hasTime } = looked ?? {}
-    const served = clock === undefined ? 'none' : isDeviceFile ? 'device' : 'published'
+    const hasTime = looked?.hasTime
     const kind = container(scene)
     const found = hypervisor(scene)
     const devices = vmclockDevices(scene)
-    const isVirtual = found !== undefined || devices.length > 0 || served === 'device'
+    const isVirtual =
+      found !== undefined || devices.length > 0 || (isDeviceFile && clock !== undefined)
     const towardsPage = {
-      machine: checkMachine(scene, found, isVirtual, served === 'published'),
+      machine: checkMachine(scene, found, isVirtual, !isDeviceFile),
       ...(isVirtual
-        ? givenThat(served, checkDevice(scene, devices, file, kind !== undefined))
+        ? judged(
+            checkDevice(scene, devices, file, kind !== undefined),
+            isDeviceFile ? (clock === undefined ? 'wrong' : 'unknown') : 'warning',
+          )
         : noDevice(skipped('there is no hypervisor to give this machine a device'))),
     }
     const obstacle = ORDER.find((name) => towardsPage[name as 'device']?.state === 'wrong')
     const missing =
-      isDeviceFile && obstacle !== undefined && 'refusal' in opened
+      obstacle !== undefined && 'refusal' in opened
         ? `there is no page to open: see ${obstacle}`
         : undefined
     const phc = isDeviceFile ? phcOf(scene, file) : undefined
@@ -120,7 +124,7 @@ function walk(scene: Scene): Findings {
       container: checkContainer(kind),
       ...towardsPage,
       ...checkPage(path, opened, looked, missing),
-      counter: checkCounter(scene, snapshot, refusal),
+      counter: checkCounter(scene, looked, isDeviceFile && hasTime === true),
       cost: checkCost(scene, hasTime === true ? clock : undefined),
       phc: isDeviceFile
         ? checkPhc(scene, phc, devices, hasTime)
@@ -133,17 +137,13 @@ function walk(scene: Scene): Findings {
   }
 }
 
-// What keeps the hypervisor's page away is no more than a pity where a published page serves; and
+// What keeps the hypervisor's page away is no more than a pity where another page is asked about; and
 // where the device's own file opens, what seems to be in its way only cannot be seen from here.
-function givenThat(
-  served: 'none' | 'device' | 'published',
-  findings: DeviceFindings,
-): DeviceFindings {
-  const judged = Object.entries(findings).map(([name, finding]) => {
-    if (finding.state !== 'wrong' || served === 'none') return [name, finding]
-    return served === 'published'
-      ? [name, { ...finding, state: 'warning' }]
-      : [name, { ...finding, state: 'unknown', remedy: undefined }]
+function judged(findings: DeviceFindings, wrong: 'wrong' | 'warning' | 'unknown'): DeviceFindings {
+  const all = Object.entries(findings).map(([name, finding]) => {
+    if (finding.state !== 'wrong') return [name, finding]
+    const { remedy, ...rest } = finding
+    return [name, { ...rest, state: wrong, ...(wrong !== 'unknown' && { remedy }) }]
   })
-  return Object.fromEntries(judged) as DeviceFindings
+  return Object.fromEntries(all) as DeviceFindings
 }

@@ -16,7 +16,7 @@ export interface Hypervisor {
 const SIGNATURES: ReadonlyMap<string, string> = new Map([
   ['KVMKVMKVM', 'KVM'],
   ['Linux KVM Hv', 'KVM'],
-  ['TCGTCGTCGTCG', 'QEMU (emulated in software)'],
+  ['TCGTCGTCGTCG', 'QEMU without KVM'],
   ['XenVMMXenVMM', 'Xen'],
   ['VMwareVMware', 'VMware'],
   ['VBoxVBoxVBox', 'VirtualBox'],
@@ -50,22 +50,28 @@ const DMI_BEGINNINGS: ReadonlyArray<readonly [string, string]> = [
 
 const DEVICE_TREE = '/proc/device-tree'
 
+// Who says more by them than by the CPU's signature, which is KVM's or another's.
+const DMI_FIRST: ReadonlySet<string> = new Set([
+  'Amazon EC2',
+  'Google Compute Engine',
+  'VirtualBox',
+  'Xen',
+  'Parallels',
+])
+
 /** The hypervisor under this machine; undefined where none shows itself. */
 export function hypervisor(scene: Scene): Hypervisor | undefined {
+  const vendor = fromDmi(scene)
   const signature = scene.hypervisorSignature()
-  const named = signature === undefined ? undefined : SIGNATURES.get(signature.trim())
-  // Others imitate Hyper-V's signature, so that Windows takes them for it.
-  if (signature !== undefined && named !== undefined && named !== 'Hyper-V') {
-    return { name: named, evidence: `CPUID says ${shown(signature)}` }
+  if (signature === undefined) return vendor ?? fromKernel(scene) ?? fromDeviceTree(scene)
+  const name = SIGNATURES.get(signature.trim())
+  const byCpu = {
+    name: name ?? 'an unknown hypervisor',
+    evidence: `CPUID says ${shown(signature)}`,
   }
-  return (
-    fromDmi(scene) ??
-    fromKernel(scene) ??
-    fromDeviceTree(scene) ??
-    (signature === undefined
-      ? undefined
-      : { name: named ?? 'an unknown hypervisor', evidence: `CPUID says ${shown(signature)}` })
-  )
+  if (vendor !== undefined && DMI_FIRST.has(vendor.name)) return vendor
+  // Others imitate Hyper-V's signature, so that Windows takes them for it.
+  return name === undefined || name === 'Hyper-V' ? (vendor ?? byCpu) : byCpu
 }
 
 /**

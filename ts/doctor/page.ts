@@ -131,10 +131,12 @@ export function failure(refusal: VmClockError, details: Finding['details'] = {})
 function pageFinding(path: string, snapshot: Snapshot): Finding {
   const { raw, disruptionMarker, vmGeneration } = snapshot
   const generation =
-    vmGeneration === undefined ? 'it has no generation, so clones go unnoticed' : 'and a generation'
+    vmGeneration === undefined
+      ? 'a disruption marker, and no generation: clones go unnoticed'
+      : 'a disruption marker and a generation'
   return {
     state: 'ok',
-    finding: `a page of ${raw.size} bytes with the disruption marker; ${generation}`,
+    finding: `a page of ${raw.size} bytes with ${generation}`,
     details: {
       path,
       sizeBytes: raw.size,

@@ -1,6 +1,6 @@
 /** The PTP clock (PHC) that the driver makes of a page with time. */
 
-import type { Device } from './device'
+import { type Device, DRIVER } from './device'
 import { type Finding, skipped } from './diagnosis'
 import type { Scene } from './scene'
 
@@ -40,14 +40,12 @@ export function checkPhc(
   if (!hasTime) return skipped('the driver makes a PTP clock of pages with time only')
   const others = files.names(CLASS).flatMap((ptp) => files.line(`${CLASS}/${ptp}/clock_name`) ?? [])
   const device = devices.find(({ driver }) => driver === 'vmclock')?.name
-  const again = files.has('/sys/module/ptp_vmclock')
-    ? 'modprobe -r ptp_vmclock && modprobe ptp_vmclock'
-    : `cd /sys/bus/platform/drivers/vmclock && echo ${device} > unbind && echo ${device} > bind`
+  const command = ['unbind', 'bind'].map((file) => `echo ${device} > ${DRIVER}/${file}`).join('; ')
   return {
     state: 'warning',
     finding:
       'the page carries time, and the driver has made no PTP clock of it: that is done when the driver starts, of pages that have time then',
-    remedy: `start the driver again, as root: ${again}. chrony, phc2sys and \`vmclock ptp\` need this clock; the rest of vmclock does not`,
-    details: { otherClocks: others },
+    remedy: `have the driver look at it again, as root: ${command} (chrony, phc2sys and \`vmclock ptp\` need this clock, the rest of vmclock does not)`,
+    details: { otherClocks: others, command },
   }
 }
