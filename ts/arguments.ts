@@ -42,6 +42,14 @@ export function path(value: unknown, name = 'path'): string {
   return value
 }
 
+/** What something is called: a string that is not empty. */
+export function called(value: unknown, name: string): string {
+  if (typeof value === 'string' && value !== '') return value
+  throw invalidArgument(
+    `${name} must be a string that is not empty, and this is ${describe(value)}`,
+  )
+}
+
 /**
  * The own properties of a plain object, each read once. Nothing is taken from a prototype, so that
  * nobody who can write to `Object.prototype` chooses the timescale.

@@ -79,6 +79,9 @@ const OPTIONS = [
 const KEY: unique symbol = Symbol('VmClock.open')
 let make: (clock: NativeClock, timescale: Timescale) => VmClock
 
+/** The native part of an open clock, for other files of this package. */
+export let nativeClock: (clock: unknown, name: string) => NativeClock
+
 /**
  * A clock that reads one vmclock page, without a system call.
  *
@@ -135,6 +138,10 @@ export class VmClock {
 
   static {
     make = (clock, timescale) => new this(KEY, clock, timescale)
+    nativeClock = (clock, name) => {
+      if (typeof clock === 'object' && clock !== null && #native in clock) return clock.#open()
+      throw invalidArgument(`${name} must be a VmClock; use VmClock.open()`)
+    }
   }
 
   private constructor(key: symbol, clock: NativeClock, timescale: Timescale) {

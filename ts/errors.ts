@@ -7,7 +7,7 @@ import type { Failure } from './native'
  *
  * | code | meaning |
  * |---|---|
- * | `ERR_VMCLOCK_NOT_FOUND` | there is no page at the path, or none on this machine |
+ * | `ERR_VMCLOCK_NOT_FOUND` | there is no page at the path, or none on this machine; no PTP clock of this path or name |
  * | `ERR_VMCLOCK_ACCESS` | the file may not be opened; the message names the udev rule |
  * | `ERR_VMCLOCK_UNTRUSTED` | somebody who is not trusted could write the page, or it is no file that a page may be |
  * | `ERR_VMCLOCK_BAD_MAGIC` | the file does not begin with `VCLK` |
@@ -21,10 +21,15 @@ import type { Failure } from './native'
  * | `ERR_VMCLOCK_OUT_OF_RANGE` | the result does not fit into signed 64-bit nanoseconds |
  * | `ERR_VMCLOCK_NO_TAI_OFFSET` | the page gives no usable offset between TAI and UTC |
  * | `ERR_VMCLOCK_TIMESCALE` | the page's time, or this clock's timescale, does not give what was asked for |
- * | `ERR_VMCLOCK_TIMEOUT` | the page was being updated for 100 ms on end |
+ * | `ERR_VMCLOCK_TIMEOUT` | the page was being updated for 100 ms on end; a PTP clock did not answer in its driver's time |
  * | `ERR_VMCLOCK_DISRUPTED` | the machine was migrated, restored or cloned since the token was taken |
  * | `ERR_VMCLOCK_BUSY` | another live publisher holds the page |
  * | `ERR_VMCLOCK_UNTRUSTED_COUNTER` | the counter is not one that time may be published from |
+ * | `ERR_VMCLOCK_NOT_PTP` | the file is no PTP clock |
+ * | `ERR_VMCLOCK_NOT_SUPPORTED` | this PTP clock or this kernel does not have the call |
+ * | `ERR_VMCLOCK_CLOCKSOURCE` | the system's clocks run on another counter than the PTP clock is read from |
+ * | `ERR_VMCLOCK_VANISHED` | the PTP clock was taken away: driver unbound, or device removed |
+ * | `ERR_VMCLOCK_STEPPED` | the system clock was set back between each two readings of it |
  * | `ERR_VMCLOCK_INVALID_ARGUMENT` | an argument is of the wrong type or out of its range |
  * | `ERR_VMCLOCK_CLOSED` | the object was closed |
  * | `ERR_VMCLOCK_UNSUPPORTED` | this system or this runtime cannot do it |
@@ -50,6 +55,11 @@ export type VmClockErrorCode =
   | 'ERR_VMCLOCK_DISRUPTED'
   | 'ERR_VMCLOCK_BUSY'
   | 'ERR_VMCLOCK_UNTRUSTED_COUNTER'
+  | 'ERR_VMCLOCK_NOT_PTP'
+  | 'ERR_VMCLOCK_NOT_SUPPORTED'
+  | 'ERR_VMCLOCK_CLOCKSOURCE'
+  | 'ERR_VMCLOCK_VANISHED'
+  | 'ERR_VMCLOCK_STEPPED'
   | 'ERR_VMCLOCK_INVALID_ARGUMENT'
   | 'ERR_VMCLOCK_CLOSED'
   | 'ERR_VMCLOCK_UNSUPPORTED'

@@ -6,6 +6,14 @@ export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from '.
 export type { Instant, InstantLike } from './instant'
 export { type PageFields, type PageLayout, VmClockPage } from './page'
 export {
+  type CrossTimestamp,
+  type PtpCapabilities,
+  PtpClock,
+  type PtpDevice,
+  type PtpSample,
+  type SampledClock,
+} from './ptp'
+export {
   type Maintenance,
   type PageShape,
   VmClockPublisher,

@@ -274,6 +274,51 @@ export interface NativePageLayout {
   mode: number | undefined
 }
 
+export interface NativePtpDevice {
+  path: string
+  name: string
+}
+
+export interface NativePtpCapabilities {
+  maxAdjustmentPpb: number
+  maxPhaseAdjustmentNs: number
+  alarms: number
+  externalTimestamps: number
+  periodicOutputs: number
+  pins: number
+  pulsePerSecond: boolean
+  crossTimestamping: boolean
+  phaseAdjustment: boolean
+}
+
+export interface NativeCrossTimestamp {
+  deviceNs: bigint
+  realtimeNs: bigint
+  monotonicRawNs: bigint
+}
+
+export interface NativePtpSample {
+  beforeNs: bigint
+  deviceNs: bigint
+  afterNs: bigint
+  offsetNs: bigint
+  maxErrorNs: bigint
+}
+
+export interface NativePtpClock {
+  readonly path: string
+  /** Empty where it is not known. */
+  readonly name: string
+  capabilities(): NativePtpCapabilities | Failure
+  nowNs(): bigint | Failure
+  crossTimestamp(): NativeCrossTimestamp | Failure
+  /** `clock` is `realtime`, `monotonic` or `monotonic-raw`. */
+  samples(count: number, clock: string): NativePtpSample[] | Failure
+  /** `tai`, `utc` or `unknown`. */
+  timescale(page: NativeClock): string | Failure
+  close(): void
+}
+
 export interface CounterFacts {
   /** The page's name for this machine's counter: 1 on x86-64 (TSC), 0 on aarch64 (CNTVCT_EL0). */
   counterId: number
@@ -322,6 +367,9 @@ export interface Binding {
   ): NativePublisher | Failure
   createPage(path: string, fields: NativePageFields, layout: NativePageLayout): NativePage | Failure
   openPage(path: string, pageOffset: number): NativePage | Failure
+  openPtpClock(path: string): NativePtpClock | Failure
+  findPtpClock(name: string): NativePtpClock | Failure
+  listPtpClocks(): NativePtpDevice[]
 }
 
 /** What keeps the native part from being used: what to throw, and why. */
@@ -343,6 +391,9 @@ const CALLS: ReadonlyArray<keyof Binding> = [
   'createPublisher',
   'createPage',
   'openPage',
+  'openPtpClock',
+  'findPtpClock',
+  'listPtpClocks',
 ]
 
 // Importing must not throw, so what goes wrong is kept until somebody needs the native part.

@@ -131,6 +131,20 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         &self.memory
     }
 
+    /// A reader of the same page in another timescale.
+    pub(crate) fn in_timescale(&self, timescale: Timescale) -> Self
+    where
+        C: Clone,
+    {
+        let options = Options {
+            timescale,
+            non_decreasing: false,
+            ..self.options.clone()
+        };
+        let memory = Arc::clone(&self.memory);
+        Self::new(memory, self.size_bytes, self.counter.clone(), options)
+    }
+
     /// The time now, in nanoseconds since the timescale's epoch.
     ///
     /// # Errors

@@ -7,7 +7,18 @@ use crate::Timescale;
 use crate::snapshot::{ClockStatus, TimeType};
 use crate::udev::{page_rule, rules_path};
 
-/// Why a page could not be opened, read, converted or published.
+/// The system's error numbers that an error stands for by itself (`asm-generic/errno.h`).
+mod errno {
+    pub(super) const ENODEV: i32 = 19;
+    pub(super) const EINVAL: i32 = 22;
+    pub(super) const ETIMEDOUT: i32 = 110;
+}
+
+/// Where the kernel says which counter its clocks run on, and takes another.
+pub(crate) const CLOCKSOURCE_PATH: &str =
+    "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+/// Why a page could not be opened, read, converted or published, or a PTP clock not be read.
 ///
 /// [`Error::code`] is stable; messages may be reworded in any release.
 #[derive(Debug, thiserror::Error)]
@@ -193,6 +204,92 @@ pub enum Error {
         /// What is wrong with it, and the remedy.
         reason: String,
     },
+    /// There is no file at the path of a PTP clock.
+    #[error("{}: there is no such device; `vmclock ptp` finds the PTP clock of a vmclock by its name, and /sys/class/ptp lists all that there are", show(.path))]
+    NoPtpDevice {
+        /// The path as it was asked for.
+        path: PathBuf,
+    },
+    /// No PTP clock of this machine has the name.
+    #[error("no PTP clock is called \"{}\" here, {}; of a vmclock page that has time when the kernel's driver is loaded the driver makes one, called vmclock0: `vmclock status` shows the page", name.escape_debug(), listed(.found))]
+    NoPtpClock {
+        /// The name as it was asked for.
+        name: String,
+        /// The names that there are.
+        found: Vec<String>,
+    },
+    /// A PTP clock's device may not be opened.
+    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{}, MODE=\"0444\" in /etc/udev/rules.d/60-vmclock.rules and run `udevadm trigger`, or start this process as a user who may read it", show(.path), ptp_match(.name.as_deref()))]
+    PtpAccess {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// The clock's name, where it is known.
+        name: Option<String>,
+        /// The system's error number, EACCES or EPERM.
+        errno: i32,
+    },
+    /// The file is no PTP clock.
+    #[error("{}: this is {kind}, and no PTP clock; give the path of one, such as /dev/ptp0: /sys/class/ptp lists all that there are", show(.path))]
+    NotPtp {
+        /// The path as it was asked for.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The clock was taken away since it was opened.
+    #[error("{}: this clock is gone: its driver was unbound or its device removed; open the clock again once it is back, by its name", show(.path))]
+    Vanished {
+        /// The path as it was opened.
+        path: PathBuf,
+    },
+    /// The kernel, or the clock's driver, does not have what was asked for.
+    #[error("{}: this clock or this kernel does not have {what} (error number {errno}); {remedy}", show(.path))]
+    NotSupported {
+        /// The path as it was opened.
+        path: PathBuf,
+        /// What was asked for.
+        what: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+        /// The system's error number: ENOTTY or EINVAL the kernel's, EOPNOTSUPP the driver's.
+        errno: i32,
+    },
+    /// The system's clocks run on another counter than the one that the clock is read from.
+    #[error("{}: the system's clocks run on the clocksource {}, and a cross timestamp needs them to run on the counter that this clock is read from; as root, write that one's name (tsc on x86-64, arch_sys_counter on Arm) to {CLOCKSOURCE_PATH} or boot with clocksource=NAME, or take samples(), which need no common counter", show(.path), .current.as_deref().unwrap_or("(unknown)").escape_debug())]
+    OtherClocksource {
+        /// The path as it was opened.
+        path: PathBuf,
+        /// The clocksource by the kernel's name for it.
+        current: Option<String>,
+    },
+    /// The clock did not answer for as long as its driver was willing to wait.
+    #[error("{}: {call}: the clock did not answer in time; a vmclock's does so where the hypervisor began an update of the page and does not end it: `vmclock status` shows the page", show(.path))]
+    PtpTimeout {
+        /// The path as it was opened.
+        path: PathBuf,
+        /// What was asked.
+        call: &'static str,
+    },
+    /// The clock's driver refused to tell the time.
+    #[error("{}: {call}: the clock's driver refuses this (EINVAL); a vmclock's does so while the page's clock is unreliable or the kernel distrusts the CPU's counter: `vmclock status` shows the page", show(.path))]
+    PtpRefused {
+        /// The path as it was opened.
+        path: PathBuf,
+        /// What was asked.
+        call: &'static str,
+    },
+    /// A clock's time does not fit into signed 64-bit nanoseconds (584 years around its epoch).
+    #[error("{}: the clock's time lies outside what signed 64-bit nanoseconds hold, 292 years to each side of its epoch; set the clock, or look at its page (`vmclock status`): the kernel's driver lands there where the counter is behind the page's reference", show(.path))]
+    PtpOutOfRange {
+        /// The path as it was opened.
+        path: PathBuf,
+    },
+    /// The system clock was set back within every bracket.
+    #[error("{}: the system clock was set back each time between its two readings around the clock's; sample a clock that is never set ('monotonic'), or find out what sets it", show(.path))]
+    SystemClockStepped {
+        /// The path as it was opened.
+        path: PathBuf,
+    },
     /// An argument is outside its range.
     #[error("{0}")]
     InvalidArgument(String),
@@ -232,8 +329,13 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } | Self::NoFolder { .. } => "ERR_VMCLOCK_NOT_FOUND",
-            Self::Access { .. } | Self::WriteAccess { .. } => "ERR_VMCLOCK_ACCESS",
+            Self::NotFound { .. }
+            | Self::NoFolder { .. }
+            | Self::NoPtpDevice { .. }
+            | Self::NoPtpClock { .. } => "ERR_VMCLOCK_NOT_FOUND",
+            Self::Access { .. } | Self::WriteAccess { .. } | Self::PtpAccess { .. } => {
+                "ERR_VMCLOCK_ACCESS"
+            }
             Self::Stopped { .. } => "ERR_VMCLOCK_CLOSED",
             Self::Untrusted { .. } => "ERR_VMCLOCK_UNTRUSTED",
             Self::BadMagic { .. } => "ERR_VMCLOCK_BAD_MAGIC",
@@ -244,15 +346,20 @@ impl Error {
             Self::WrongCounter { .. } => "ERR_VMCLOCK_WRONG_COUNTER",
             Self::CounterMismatch { .. } => "ERR_VMCLOCK_COUNTER_MISMATCH",
             Self::BadPeriod { .. } => "ERR_VMCLOCK_BAD_PERIOD",
-            Self::OutOfRange => "ERR_VMCLOCK_OUT_OF_RANGE",
+            Self::OutOfRange | Self::PtpOutOfRange { .. } => "ERR_VMCLOCK_OUT_OF_RANGE",
             Self::NoTaiOffset { .. } => "ERR_VMCLOCK_NO_TAI_OFFSET",
-            Self::Timeout { .. } => "ERR_VMCLOCK_TIMEOUT",
+            Self::Timeout { .. } | Self::PtpTimeout { .. } => "ERR_VMCLOCK_TIMEOUT",
             Self::Disrupted => "ERR_VMCLOCK_DISRUPTED",
             Self::Timescale { .. } | Self::NotUtc { .. } => "ERR_VMCLOCK_TIMESCALE",
             Self::Busy { .. } => "ERR_VMCLOCK_BUSY",
             Self::UntrustedCounter { .. } => "ERR_VMCLOCK_UNTRUSTED_COUNTER",
             Self::InvalidArgument(_) => "ERR_VMCLOCK_INVALID_ARGUMENT",
-            Self::System { .. } => "ERR_VMCLOCK_SYSTEM",
+            Self::NotPtp { .. } => "ERR_VMCLOCK_NOT_PTP",
+            Self::Vanished { .. } => "ERR_VMCLOCK_VANISHED",
+            Self::NotSupported { .. } => "ERR_VMCLOCK_NOT_SUPPORTED",
+            Self::OtherClocksource { .. } => "ERR_VMCLOCK_CLOCKSOURCE",
+            Self::SystemClockStepped { .. } => "ERR_VMCLOCK_STEPPED",
+            Self::System { .. } | Self::PtpRefused { .. } => "ERR_VMCLOCK_SYSTEM",
         }
     }
 
@@ -269,7 +376,17 @@ impl Error {
             | Self::BadMagic { path, .. }
             | Self::BadVersion { path, .. }
             | Self::TooSmall { path, .. }
-            | Self::Busy { path } => Some(path),
+            | Self::Busy { path }
+            | Self::NoPtpDevice { path }
+            | Self::PtpAccess { path, .. }
+            | Self::NotPtp { path, .. }
+            | Self::Vanished { path }
+            | Self::NotSupported { path, .. }
+            | Self::OtherClocksource { path, .. }
+            | Self::PtpTimeout { path, .. }
+            | Self::PtpRefused { path, .. }
+            | Self::PtpOutOfRange { path }
+            | Self::SystemClockStepped { path } => Some(path),
             Self::System { path, .. } => path.as_deref(),
             _ => None,
         }
@@ -279,7 +396,13 @@ impl Error {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Access { errno, .. } | Self::WriteAccess { errno, .. } => Some(*errno),
+            Self::Access { errno, .. }
+            | Self::WriteAccess { errno, .. }
+            | Self::PtpAccess { errno, .. }
+            | Self::NotSupported { errno, .. } => Some(*errno),
+            Self::Vanished { .. } | Self::OtherClocksource { .. } => Some(errno::ENODEV),
+            Self::PtpTimeout { .. } => Some(errno::ETIMEDOUT),
+            Self::PtpRefused { .. } => Some(errno::EINVAL),
             Self::System { source, .. } => source.raw_os_error(),
             _ => None,
         }
@@ -289,7 +412,8 @@ impl Error {
     #[must_use]
     pub fn syscall(&self) -> Option<&'static str> {
         match self {
-            Self::Access { .. } => Some("open"),
+            Self::Access { .. } | Self::PtpAccess { .. } => Some("open"),
+            Self::PtpTimeout { call, .. } | Self::PtpRefused { call, .. } => Some(call),
             Self::WriteAccess { syscall, .. } => Some(syscall),
             Self::System { syscall, .. } => Some(syscall),
             _ => None,
@@ -314,4 +438,28 @@ impl Error {
 /// A path as it may stand in a message: whatever could move a terminal's cursor is escaped.
 fn show(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
+}
+
+/// What PTP clocks there are, for a message.
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "and there is no other".to_owned();
+    }
+    let shown: Vec<String> = names
+        .iter()
+        .map(|name| format!("\"{}\"", name.escape_debug()))
+        .collect();
+    format!("only {}", shown.join(", "))
+}
+
+/// The part of a udev rule that matches one PTP clock. A name that a rule would read as something else
+/// matches no clock, so then the rule is for all of them.
+fn ptp_match(name: Option<&str>) -> String {
+    let plain = |name: &&str| {
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || " _-.:".contains(c))
+    };
+    name.filter(plain)
+        .map(|name| format!(", ATTR{{clock_name}}==\"{name}\""))
+        .unwrap_or_default()
 }

@@ -76,6 +76,11 @@
 //! [`watch`] blocks until the page changes, by the driver's notification where there is one and by a
 //! timer elsewhere, and says what happened: a disruption, a clone, an announcement.
 //!
+//! # The kernel's own clock
+//!
+//! Of a page with time the driver also makes a PTP clock. [`ptp`] reads it, as any other, and against
+//! the system's clocks, and tells which timescale it is in by comparison with the page.
+//!
 //! # Counters and memory of the caller's
 //!
 //! [`VmClock`] is generic over its memory ([`seqlock::SharedWords`]) and its counter
@@ -123,6 +128,8 @@ pub mod leap;
 #[cfg(feature = "machine")]
 pub mod page;
 #[cfg(feature = "machine")]
+pub mod ptp;
+#[cfg(feature = "machine")]
 pub mod publish;
 #[cfg(feature = "machine")]
 mod reading;
@@ -142,6 +149,8 @@ pub use clock::{Options, VmClock};
 pub use conversion::Converter;
 pub use error::{Error, NoTime};
 pub use leap::Timescale;
+#[cfg(feature = "machine")]
+pub use ptp::PtpClock;
 #[cfg(feature = "machine")]
 pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
 #[cfg(feature = "machine")]

@@ -172,14 +172,21 @@ impl NativeClock {
     }
 
     /// Runs `call` on the clock, if it is still open.
+    pub(crate) fn with_clock<T>(
+        &self,
+        call: impl FnOnce(&mut VmClock) -> std::result::Result<T, Failure>,
+    ) -> std::result::Result<T, Failure> {
+        match self.clock.borrow_mut().as_mut() {
+            Some(clock) => call(clock),
+            None => Err(Failure::closed("clock")),
+        }
+    }
+
     fn with<T>(
         &self,
         call: impl FnOnce(&mut VmClock) -> std::result::Result<T, Error>,
     ) -> std::result::Result<T, Failure> {
-        match self.clock.borrow_mut().as_mut() {
-            Some(clock) => call(clock).map_err(Failure::from),
-            None => Err(Failure::closed("clock")),
-        }
+        self.with_clock(|clock| call(clock).map_err(Failure::from))
     }
 
     #[napi(getter)]

@@ -25,5 +25,6 @@ pub mod failure;
 mod hot;
 pub mod machine;
 pub mod page;
+pub mod ptp;
 pub mod publisher;
 pub mod watcher;

@@ -1,0 +1,492 @@
+//! The calls on a clock: which request to make, what to do without it, and what a refusal means.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::device::{
+    Device, MAX_SAMPLES, Number, RawCapabilities, RawExtended, RawOffset, RawPrecise, RawTime,
+};
+use super::{Capabilities, CrossTimestamp, Sample, SampledClock, current_clocksource};
+use crate::error::Error;
+
+/// How often to begin again where the system clock was set back within a bracket.
+const TRIES: usize = 3;
+
+/// A clock, and the path that errors name.
+#[derive(Debug)]
+pub(super) struct Calls<D> {
+    device: D,
+    pub(super) path: PathBuf,
+}
+
+/// One sample as the kernel gives it: system clock, clock, system clock.
+type RawSample = [RawTime; 3];
+
+impl<D: Device> Calls<D> {
+    pub(super) fn new(device: D, path: PathBuf) -> Self {
+        Self { device, path }
+    }
+
+    pub(super) fn capabilities(&self) -> Result<Capabilities, Error> {
+        let caps = newest(|number| {
+            let mut caps = RawCapabilities::default();
+            self.device.capabilities(number, &mut caps).map(|()| caps)
+        })
+        .map_err(|errno| self.refusal("ioctl PTP_CLOCK_GETCAPS", errno))?;
+        let count = |count: i32| count.max(0).cast_unsigned();
+        Ok(Capabilities {
+            max_adjustment_ppb: caps.max_adj,
+            max_phase_adjustment_ns: caps.max_phase_adj,
+            alarms: count(caps.n_alarm),
+            external_timestamps: count(caps.n_ext_ts),
+            periodic_outputs: count(caps.n_per_out),
+            pins: count(caps.n_pins),
+            pulse_per_second: caps.pps != 0,
+            cross_timestamping: caps.cross_timestamping != 0,
+            phase_adjustment: caps.adjust_phase != 0,
+        })
+    }
+
+    pub(super) fn now_ns(&self) -> Result<i64, Error> {
+        let time = self
+            .device
+            .time()
+            .map_err(|errno| self.refusal("clock_gettime", errno))?;
+        self.ns(time)
+    }
+
+    pub(super) fn cross_timestamp(&self) -> Result<CrossTimestamp, Error> {
+        let stamps = newest(|number| {
+            let mut stamps = RawPrecise::default();
+            self.device.precise(number, &mut stamps).map(|()| stamps)
+        })
+        .map_err(|errno| match errno {
+            // Gone, or read from a counter that the system's clocks do not run on.
+            Errno::NODEV if self.device.resolution().is_ok() => Error::OtherClocksource {
+                path: self.path.clone(),
+                current: current_clocksource(),
+            },
+            errno => self.refusal("ioctl PTP_SYS_OFFSET_PRECISE", errno),
+        })?;
+        Ok(CrossTimestamp {
+            device_ns: self.ns(stamps.device)?,
+            realtime_ns: self.ns(stamps.sys_realtime)?,
+            monotonic_raw_ns: self.ns(stamps.sys_monoraw)?,
+        })
+    }
+
+    pub(super) fn samples(&self, count: u32, clock: SampledClock) -> Result<Vec<Sample>, Error> {
+        if !(1..=MAX_SAMPLES).contains(&count) {
+            return Err(Error::InvalidArgument(format!(
+                "one call takes 1 to {MAX_SAMPLES} samples, and {count} were asked for; ask more often"
+            )));
+        }
+        for _ in 0..TRIES {
+            let stamps = self.stamps(count, clock)?;
+            if let Some(samples) = self.bracketed(&stamps)? {
+                return Ok(samples);
+            }
+        }
+        Err(Error::SystemClockStepped {
+            path: self.path.clone(),
+        })
+    }
+
+    /// `None` where one of the brackets runs backwards.
+    fn bracketed(&self, stamps: &[RawSample]) -> Result<Option<Vec<Sample>>, Error> {
+        let mut samples = Vec::with_capacity(stamps.len());
+        for [before, device, after] in stamps {
+            let (before_ns, after_ns) = (self.ns(*before)?, self.ns(*after)?);
+            if after_ns < before_ns {
+                return Ok(None);
+            }
+            let sample = Sample::new(before_ns, self.ns(*device)?, after_ns);
+            samples.push(sample.ok_or_else(|| self.out_of_range())?);
+        }
+        Ok(Some(samples))
+    }
+
+    fn stamps(&self, count: u32, clock: SampledClock) -> Result<Vec<RawSample>, Error> {
+        const EXTENDED: &str = "ioctl PTP_SYS_OFFSET_EXTENDED";
+        match self.extended(count, clock) {
+            Ok(stamps) => Ok(stamps.ts.into_iter().take(count as usize).collect()),
+            // The older request: of a driver that does not stamp the system clock itself, the kernel
+            // does before and after it.
+            Err(Errno::NOTTY | Errno::OPNOTSUPP) if clock == SampledClock::Realtime => {
+                self.older_stamps(count)
+            }
+            Err(errno @ (Errno::NOTTY | Errno::OPNOTSUPP)) => Err(self.not_supported(
+                "samples of another clock than CLOCK_REALTIME",
+                "take them of 'realtime'",
+                errno,
+            )),
+            Err(Errno::INVAL) if clock != SampledClock::Realtime => {
+                // The kernel's for a clock that it does not know, or the driver's own. Without a sample
+                // the driver is not asked.
+                match self.extended(0, clock) {
+                    Err(Errno::INVAL) => Err(self.not_supported(
+                        "samples of another clock than CLOCK_REALTIME before Linux 6.12",
+                        "take them of 'realtime'",
+                        Errno::INVAL,
+                    )),
+                    Err(errno) => Err(self.refusal(EXTENDED, errno)),
+                    Ok(_) => Err(self.refusal(EXTENDED, Errno::INVAL)),
+                }
+            }
+            Err(errno) => Err(self.refusal(EXTENDED, errno)),
+        }
+    }
+
+    fn extended(&self, count: u32, clock: SampledClock) -> Result<RawExtended, Errno> {
+        let clockid = match clock {
+            SampledClock::Realtime => libc::CLOCK_REALTIME,
+            SampledClock::Monotonic => libc::CLOCK_MONOTONIC,
+            SampledClock::MonotonicRaw => libc::CLOCK_MONOTONIC_RAW,
+        };
+        newest(|number| {
+            let mut stamps = RawExtended::new(count, clockid);
+            self.device.extended(number, &mut stamps).map(|()| stamps)
+        })
+    }
+
+    fn older_stamps(&self, count: u32) -> Result<Vec<RawSample>, Error> {
+        let stamps = newest(|number| {
+            let mut stamps = RawOffset::new(count);
+            self.device.offset(number, &mut stamps).map(|()| stamps)
+        })
+        .map_err(|errno| self.refusal("ioctl PTP_SYS_OFFSET", errno))?;
+        // Each reading of the system clock ends one bracket and begins the next.
+        let systems = stamps.pairs.iter().map(|[system, _]| *system);
+        let afters = systems.skip(1).chain([stamps.last]);
+        Ok(stamps
+            .pairs
+            .iter()
+            .zip(afters)
+            .take(count as usize)
+            .map(|([before, device], after)| [*before, *device, after])
+            .collect())
+    }
+
+    fn ns(&self, time: RawTime) -> Result<i64, Error> {
+        time.epoch_ns().ok_or_else(|| self.out_of_range())
+    }
+
+    fn out_of_range(&self) -> Error {
+        Error::PtpOutOfRange {
+            path: self.path.clone(),
+        }
+    }
+
+    fn not_supported(&self, what: &'static str, remedy: &'static str, errno: Errno) -> Error {
+        Error::NotSupported {
+            path: self.path.clone(),
+            what,
+            remedy,
+            errno: errno.raw_os_error(),
+        }
+    }
+
+    /// What it means that `call` failed with `errno`.
+    fn refusal(&self, call: &'static str, errno: Errno) -> Error {
+        let path = self.path.clone();
+        match errno {
+            Errno::NOTTY | Errno::OPNOTSUPP => self.not_supported(
+                call,
+                "samples() works on every clock, and capabilities() says what this one has",
+                errno,
+            ),
+            Errno::NODEV if self.device.resolution() == Err(Errno::NODEV) => {
+                Error::Vanished { path }
+            }
+            Errno::TIMEDOUT => Error::PtpTimeout { path, call },
+            Errno::INVAL => Error::PtpRefused { path, call },
+            errno => Error::system(call, Some(&path), errno),
+        }
+    }
+}
+
+/// Makes a request by its second number, and by its first where the kernel is older than that.
+fn newest<T>(request: impl Fn(Number) -> Result<T, Errno>) -> Result<T, Errno> {
+    match request(Number::Second) {
+        Err(Errno::NOTTY) => request(Number::First),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Asked {
+        Capabilities(Number),
+        Precise(Number),
+        Extended(Number, u32, i32),
+        Offset(Number, u32),
+    }
+
+    type Answer = Box<dyn Fn(Asked) -> Result<(), Errno>>;
+
+    /// Answers as it is told to, with stamps that count up, and notes what it was asked.
+    struct Injected {
+        answer: Answer,
+        resolution: Result<(), Errno>,
+        time: Result<RawTime, Errno>,
+        /// How far each stamp is from the one before it, in nanoseconds.
+        steps: RefCell<Box<dyn Iterator<Item = i64>>>,
+        asked: RefCell<Vec<Asked>>,
+    }
+
+    impl Injected {
+        fn ask(&self, asked: Asked) -> Result<(), Errno> {
+            self.asked.borrow_mut().push(asked);
+            (self.answer)(asked)
+        }
+
+        fn stamps(&self) -> impl FnMut() -> RawTime {
+            let mut ns = 1_000_000_000;
+            move || {
+                ns += self.steps.borrow_mut().next().unwrap();
+                RawTime::new(ns / 1_000_000_000, (ns % 1_000_000_000) as u32)
+            }
+        }
+    }
+
+    impl Device for Injected {
+        fn resolution(&self) -> Result<(), Errno> {
+            self.resolution
+        }
+
+        fn time(&self) -> Result<RawTime, Errno> {
+            self.time
+        }
+
+        fn capabilities(&self, number: Number, caps: &mut RawCapabilities) -> Result<(), Errno> {
+            caps.cross_timestamping = 1;
+            self.ask(Asked::Capabilities(number))
+        }
+
+        fn precise(&self, number: Number, stamps: &mut RawPrecise) -> Result<(), Errno> {
+            let mut next = self.stamps();
+            stamps.device = next();
+            stamps.sys_realtime = next();
+            stamps.sys_monoraw = next();
+            self.ask(Asked::Precise(number))
+        }
+
+        fn extended(&self, number: Number, stamps: &mut RawExtended) -> Result<(), Errno> {
+            let mut next = self.stamps();
+            for stamp in stamps.ts.iter_mut().take(stamps.n_samples as usize) {
+                *stamp = std::array::from_fn(|_| next());
+            }
+            self.ask(Asked::Extended(number, stamps.n_samples, stamps.clockid))
+        }
+
+        fn offset(&self, number: Number, stamps: &mut RawOffset) -> Result<(), Errno> {
+            let mut next = self.stamps();
+            let count = stamps.n_samples as usize;
+            for pair in stamps.pairs.iter_mut().take(count) {
+                *pair = std::array::from_fn(|_| next());
+            }
+            *stamps
+                .pairs
+                .get_mut(count)
+                .map_or(&mut stamps.last, |[system, _]| system) = next();
+            self.ask(Asked::Offset(number, stamps.n_samples))
+        }
+    }
+
+    fn calls(answer: impl Fn(Asked) -> Result<(), Errno> + 'static) -> Calls<Injected> {
+        let device = Injected {
+            answer: Box::new(answer),
+            resolution: Ok(()),
+            time: Ok(RawTime::new(1, 2)),
+            steps: RefCell::new(Box::new(std::iter::repeat(100))),
+            asked: RefCell::new(Vec::new()),
+        };
+        Calls::new(device, "/dev/ptp7".into())
+    }
+
+    fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, Option<i32>) {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("/dev/ptp7"), "{error}");
+        (error.code(), error.errno())
+    }
+
+    const REALTIME: i32 = libc::CLOCK_REALTIME;
+    const RAW: i32 = libc::CLOCK_MONOTONIC_RAW;
+
+    #[test]
+    fn each_call_is_made_by_the_second_number_of_its_request() {
+        let calls = calls(|_| Ok(()));
+        calls.capabilities().unwrap();
+        let stamp = calls.cross_timestamp().unwrap();
+        assert_eq!(
+            [stamp.device_ns, stamp.realtime_ns, stamp.monotonic_raw_ns],
+            [1_000_000_100, 1_000_000_200, 1_000_000_300]
+        );
+        assert_eq!(
+            calls.samples(2, SampledClock::MonotonicRaw).unwrap().len(),
+            2
+        );
+        assert_eq!(
+            calls.device.asked.take(),
+            [
+                Asked::Capabilities(Number::Second),
+                Asked::Precise(Number::Second),
+                Asked::Extended(Number::Second, 2, RAW)
+            ]
+        );
+    }
+
+    #[test]
+    fn injected_enotty_before_linux_5_4_the_first_numbers_do_the_same() {
+        let calls = calls(|asked| match asked {
+            Asked::Capabilities(Number::Second)
+            | Asked::Precise(Number::Second)
+            | Asked::Extended(Number::Second, ..) => Err(Errno::NOTTY),
+            _ => Ok(()),
+        });
+        assert!(calls.capabilities().unwrap().cross_timestamping);
+        calls.cross_timestamp().unwrap();
+        let samples = calls.samples(1, SampledClock::Realtime).unwrap();
+        assert_eq!(
+            samples,
+            [Sample::new(1_000_000_100, 1_000_000_200, 1_000_000_300).unwrap()]
+        );
+    }
+
+    #[test]
+    fn injected_eopnotsupp_a_clock_without_extended_stamps_gives_the_older_ones() {
+        for errno in [Errno::NOTTY, Errno::OPNOTSUPP] {
+            let calls = calls(move |asked| match asked {
+                Asked::Extended(..) => Err(errno),
+                Asked::Offset(Number::Second, _) => Err(Errno::NOTTY),
+                _ => Ok(()),
+            });
+            for count in [1, 24, 25] {
+                let samples = calls.samples(count, SampledClock::Realtime).unwrap();
+                let expected: Vec<Sample> = (0..i64::from(count))
+                    .map(|at| 1_000_000_100 + 200 * at)
+                    .map(|before| Sample::new(before, before + 100, before + 200).unwrap())
+                    .collect();
+                assert_eq!(samples, expected);
+            }
+            assert_eq!(
+                calls.device.asked.take().last(),
+                Some(&Asked::Offset(Number::First, 25))
+            );
+            // Those have no other system clock.
+            let other = calls.samples(1, SampledClock::Monotonic);
+            assert_eq!(
+                refused(other),
+                ("ERR_VMCLOCK_NOT_SUPPORTED", Some(errno.raw_os_error()))
+            );
+        }
+    }
+
+    #[test]
+    fn injected_einval_before_linux_6_12_another_system_clock_is_not_supported() {
+        let calls = calls(|asked| match asked {
+            Asked::Extended(_, _, clock) if clock != REALTIME => Err(Errno::INVAL),
+            _ => Ok(()),
+        });
+        let refusal = refused(calls.samples(3, SampledClock::MonotonicRaw));
+        assert_eq!(refusal, ("ERR_VMCLOCK_NOT_SUPPORTED", Some(22)));
+        // Never one clock's stamps for another's.
+        assert_eq!(
+            calls.device.asked.take(),
+            [
+                Asked::Extended(Number::Second, 3, RAW),
+                Asked::Extended(Number::Second, 0, RAW)
+            ]
+        );
+    }
+
+    #[test]
+    fn injected_einval_of_the_driver_is_told_from_the_kernels() {
+        let calls = calls(|asked| match asked {
+            Asked::Extended(_, 0, _) => Ok(()),
+            _ => Err(Errno::INVAL),
+        });
+        for clock in [SampledClock::MonotonicRaw, SampledClock::Realtime] {
+            let refusal = refused(calls.samples(3, clock));
+            assert_eq!(refusal, ("ERR_VMCLOCK_SYSTEM", Some(22)));
+        }
+        let refusal = refused(calls.cross_timestamp());
+        assert_eq!(refusal, ("ERR_VMCLOCK_SYSTEM", Some(22)));
+    }
+
+    #[test]
+    fn injected_eopnotsupp_a_clock_without_cross_timestamps_says_so() {
+        let calls = calls(|_| Err(Errno::OPNOTSUPP));
+        let refusal = refused(calls.cross_timestamp());
+        assert_eq!(refusal, ("ERR_VMCLOCK_NOT_SUPPORTED", Some(95)));
+    }
+
+    #[test]
+    fn injected_enodev_a_clock_that_is_gone_is_told_from_another_clocksource() {
+        let mut calls = calls(|_| Err(Errno::NODEV));
+        assert_eq!(
+            refused(calls.cross_timestamp()).0,
+            "ERR_VMCLOCK_CLOCKSOURCE"
+        );
+        calls.device.resolution = Err(Errno::NODEV);
+        calls.device.time = Err(Errno::NODEV);
+        for code in [
+            refused(calls.cross_timestamp()).0,
+            refused(calls.capabilities()).0,
+            refused(calls.now_ns()).0,
+            refused(calls.samples(1, SampledClock::Realtime)).0,
+        ] {
+            assert_eq!(code, "ERR_VMCLOCK_VANISHED");
+        }
+    }
+
+    #[test]
+    fn injected_errors_of_a_driver_keep_their_numbers() {
+        let mut calls = calls(|_| Err(Errno::IO));
+        assert_eq!(
+            refused(calls.cross_timestamp()),
+            ("ERR_VMCLOCK_SYSTEM", Some(5))
+        );
+        calls.device.time = Err(Errno::TIMEDOUT);
+        assert_eq!(refused(calls.now_ns()), ("ERR_VMCLOCK_TIMEOUT", Some(110)));
+    }
+
+    #[test]
+    fn injected_times_that_do_not_fit_are_out_of_range() {
+        let mut calls = calls(|_| Ok(()));
+        // Where the driver lands whose counter is behind its page's reference.
+        calls.device.time = Ok(RawTime::new(20_241_737_000, 0));
+        assert_eq!(refused(calls.now_ns()).0, "ERR_VMCLOCK_OUT_OF_RANGE");
+    }
+
+    #[test]
+    fn injected_step_back_within_a_bracket_is_sampled_again() {
+        let mut calls = calls(|_| Ok(()));
+        // The second sample's reading after is before its reading before, once.
+        let steps = [100, 100, 100, 100, 100, -300];
+        calls.device.steps =
+            RefCell::new(Box::new(steps.into_iter().chain(std::iter::repeat(100))));
+        assert_eq!(calls.samples(2, SampledClock::Realtime).unwrap().len(), 2);
+        assert_eq!(calls.device.asked.take().len(), 2);
+
+        calls.device.steps = RefCell::new(Box::new(std::iter::repeat(-100)));
+        let refusal = refused(calls.samples(2, SampledClock::Realtime));
+        assert_eq!(refusal.0, "ERR_VMCLOCK_STEPPED");
+    }
+
+    #[test]
+    fn one_call_takes_1_to_25_samples() {
+        let calls = calls(|_| Ok(()));
+        for count in [0, 26, u32::MAX] {
+            let error = calls.samples(count, SampledClock::Realtime).unwrap_err();
+            assert_eq!(error.code(), "ERR_VMCLOCK_INVALID_ARGUMENT");
+        }
+        assert_eq!(calls.device.asked.take(), []);
+    }
+}
