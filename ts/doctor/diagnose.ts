@@ -7,7 +7,7 @@ import { checkDevice, type DeviceFindings, noDevice, vmclockDevices } from './de
 import { type Check, type CheckName, type Diagnosis, type Finding, skipped } from './diagnosis'
 import { checkMachine, hypervisor } from './machine'
 import { checkPage, lookAt, openPage } from './page'
-import { checkPhc, phcOf } from './phc'
+import { checkPhc, checkPhcTimescale, phcOf, phcTimescale } from './phc'
 import { type Scene, thisMachine } from './scene'
 import { checkSystemClock } from './system-clock'
 
@@ -119,6 +119,10 @@ function walk(scene: Scene): Findings {
         ? `there is no page to open: see ${obstacle}`
         : undefined
     const phc = isDeviceFile ? phcOf(scene, file) : undefined
+    const told =
+      phc === undefined || clock === undefined || looked?.reading === undefined
+        ? undefined
+        : phcTimescale(scene, phc, clock)
     return {
       platform: { state: 'ok', finding: `Linux on ${scene.architecture} is supported` },
       container: checkContainer(kind),
@@ -129,8 +133,8 @@ function walk(scene: Scene): Findings {
       phc: isDeviceFile
         ? checkPhc(scene, phc, devices, hasTime)
         : skipped("only a hypervisor's page has a PTP clock"),
-      'phc-timescale': skipped('there is no PTP clock'),
-      'system-clock': checkSystemClock(scene, phc?.path),
+      'phc-timescale': checkPhcTimescale(phc, told),
+      'system-clock': checkSystemClock(scene, phc, told === 'tai'),
     }
   } finally {
     clock?.close()

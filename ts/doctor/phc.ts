@@ -1,8 +1,10 @@
 /** The PTP clock (PHC) that the driver makes of a page with time. */
 
+import type { VmClockError } from '../errors'
 import { type Device, DRIVER } from './device'
 import { type Finding, skipped } from './diagnosis'
-import type { Scene } from './scene'
+import { failure, refusalOf } from './page'
+import type { DiagnosedClock, Scene } from './scene'
 
 const CLASS = '/sys/class/ptp'
 
@@ -47,5 +49,44 @@ export function checkPhc(
       'the page carries time, and the driver has made no PTP clock of it: that is done when the driver starts, of pages that have time then',
     remedy: `have the driver look at it again, as root: ${command} (chrony, phc2sys and \`vmclock ptp\` need this clock, the rest of vmclock does not)`,
     details: { otherClocks: others, command },
+  }
+}
+
+/** What the PTP clock was found to tell, held against its page, or why that failed. */
+export type Told = 'tai' | 'utc' | 'undecided' | VmClockError
+
+/** Asks the PTP clock for its timescale. */
+export function phcTimescale(scene: Scene, phc: Phc, clock: DiagnosedClock): Told {
+  try {
+    return scene.phcTimescale(phc.path, clock) ?? 'undecided'
+  } catch (error) {
+    return refusalOf(error)
+  }
+}
+
+/** The finding; undefined is a clock that is not there or could not be asked. */
+export function checkPhcTimescale(phc: Phc | undefined, told: Told | undefined): Finding {
+  if (phc === undefined) return skipped('there is no PTP clock')
+  const details = { ...phc }
+  switch (told) {
+    case undefined:
+      return skipped('the page gives no time to hold the PTP clock against')
+    case 'undecided':
+      return {
+        state: 'warning',
+        finding: `whether ${phc.path} tells TAI or UTC is not decided by the page`,
+        remedy:
+          'steer no clock by it before the page bounds its error; `vmclock ptp` shows the two beside each other',
+        details,
+      }
+    case 'tai':
+    case 'utc':
+      return {
+        state: 'ok',
+        finding: `${phc.path} tells ${told.toUpperCase()}`,
+        details: { ...details, timescale: told },
+      }
+    default:
+      return { ...failure(told, details), state: 'warning' }
   }
 }

@@ -10,6 +10,7 @@ import {
   native,
   obstacle,
 } from '../native'
+import { PtpClock } from '../ptp'
 import type { Timescale } from '../reading'
 import { Files } from './files'
 
@@ -36,6 +37,8 @@ export interface Scene {
   hypervisorSignature(): string | undefined
   counterFacts(): CounterFacts
   counterCost(): CounterCost
+  /** What a PTP clock tells, as `PtpClock.timescale`; `clock` is what `open` gave. */
+  phcTimescale(path: string, clock: DiagnosedClock): 'tai' | 'utc' | undefined
   /** How the kernel's clock is disciplined; undefined where the system refuses to tell. */
   discipline(): NativeDiscipline | undefined
 }
@@ -52,6 +55,15 @@ export function thisMachine(path: string | undefined): Scene {
     hypervisorSignature: () => native().hypervisorSignature() ?? undefined,
     counterFacts: () => native().counterFacts(),
     counterCost: () => native().counterCost(),
+    phcTimescale(ptpPath, clock) {
+      const ptp = PtpClock.open(ptpPath)
+      try {
+        // It is one: `open` above made it.
+        return ptp.timescale(clock as VmClock)
+      } finally {
+        ptp.close()
+      }
+    },
     discipline() {
       const discipline = native().systemDiscipline()
       return isFailure(discipline) ? undefined : discipline

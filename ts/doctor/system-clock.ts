@@ -2,6 +2,7 @@
 
 import type { Finding } from './diagnosis'
 import { shown } from './files'
+import type { Phc } from './phc'
 import type { Scene } from './scene'
 
 // What the kernel shows of a process's name ends after 15 characters (`/proc/PID/comm`).
@@ -24,8 +25,8 @@ const CLOCKBOUND_HEADER_BYTES = 16
 
 const TIMESYNCD_MARK = '/run/systemd/timesync/synchronized'
 
-/** The finding; `clock` is the PTP clock that the system's could be steered by. */
-export function checkSystemClock(scene: Scene, clock: string | undefined): Finding {
+/** The finding; the system's clock could be steered by `phc`, which may tell TAI. */
+export function checkSystemClock(scene: Scene, phc: Phc | undefined, inTai: boolean): Finding {
   const { files } = scene
   const found = daemons(scene)
   const clockBound = CLOCKBOUND_SEGMENTS.find((path) => {
@@ -73,9 +74,9 @@ export function checkSystemClock(scene: Scene, clock: string | undefined): Findi
     }
   }
   const byPage =
-    clock === undefined
+    phc === undefined
       ? ''
-      : `; it can take this machine's PTP clock as its source (refclock PHC ${clock})`
+      : `; it can go by this machine's PTP clock (chrony.conf: refclock PHC ${phc.path}${inTai ? ' tai, with leapsectz' : ''})`
   return {
     state: 'warning',
     finding: "the system's clock is not synchronized, and nothing here would do it",

@@ -219,7 +219,7 @@ pub enum Error {
         found: Vec<String>,
     },
     /// A PTP clock's device may not be opened.
-    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{}, MODE=\"0444\" in /etc/udev/rules.d/60-vmclock.rules and run `udevadm trigger`, or start this process as a user who may read it", show(.path), ptp_match(.name.as_deref()))]
+    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{}, MODE=\"0444\" in {} and run `udevadm trigger`, or start this process as a user who may read it", show(.path), ptp_match(.name.as_deref()), rules_path!())]
     PtpAccess {
         /// The path as it was asked for.
         path: PathBuf,
