@@ -106,7 +106,7 @@ export function checkCost(scene: Scene, clock: DiagnosedClock | undefined): Find
 
 // The median of some batches, after the calls were compiled.
 function stampCostNs(clock: DiagnosedClock): number | undefined {
-  const [BATCHES, STAMPS, WARM_UP] = [15, 64, 30]
+  const [BATCHES, STAMPS, WARM_UP] = [15, 64, 100]
   const batches: number[] = []
   try {
     for (let batch = -WARM_UP; batch < BATCHES; batch++) {

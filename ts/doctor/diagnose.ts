@@ -4,7 +4,14 @@ import * as argument from '../arguments'
 import { checkContainer, container } from './container'
 import { checkCost, checkCounter } from './counter'
 import { checkDevice, type DeviceFindings, noDevice, vmclockDevices } from './device'
-import { type Check, type CheckName, type Diagnosis, type Finding, skipped } from './diagnosis'
+import {
+  type Check,
+  type CheckName,
+  type Diagnosis,
+  type Finding,
+  skipped,
+  wrong,
+} from './diagnosis'
 import { checkMachine, hypervisor } from './machine'
 import { checkPage, lookAt, openPage } from './page'
 import { checkPhc, checkPhcTimescale, phcOf, phcTimescale } from './phc'
@@ -82,11 +89,7 @@ export function diagnoseIn(scene: Scene): Diagnosis {
 
 function unsupported(reason: string): Findings {
   const others = ORDER.map((name) => [name, skipped('the package does not work here')] as const)
-  const [, finding = reason, remedy = reason] = /^(.*?); (.*)$/s.exec(reason) ?? []
-  return {
-    ...(Object.fromEntries(others) as Findings),
-    platform: { state: 'wrong', finding, remedy },
-  }
+  return { ...(Object.fromEntries(others) as Findings), platform: wrong(reason) }
 }
 
 function walk(scene: Scene): Findings {
@@ -127,7 +130,7 @@ function walk(scene: Scene): Findings {
       platform: { state: 'ok', finding: `Linux on ${scene.architecture} is supported` },
       container: checkContainer(kind),
       ...towardsPage,
-      ...checkPage(path, opened, looked, missing),
+      ...checkPage(path, opened, looked, missing, kind !== undefined),
       counter: checkCounter(scene, looked, isDeviceFile && hasTime === true),
       cost: checkCost(scene, hasTime === true ? clock : undefined),
       phc: isDeviceFile
@@ -143,11 +146,11 @@ function walk(scene: Scene): Findings {
 
 // What keeps the hypervisor's page away is no more than a pity where another page is asked about; and
 // where the device's own file opens, what seems to be in its way only cannot be seen from here.
-function judged(findings: DeviceFindings, wrong: 'wrong' | 'warning' | 'unknown'): DeviceFindings {
+function judged(findings: DeviceFindings, as: 'wrong' | 'warning' | 'unknown'): DeviceFindings {
   const all = Object.entries(findings).map(([name, finding]) => {
     if (finding.state !== 'wrong') return [name, finding]
-    const { remedy, ...rest } = finding
-    return [name, { ...rest, state: wrong, ...(wrong !== 'unknown' && { remedy }) }]
+    const remedy = as === 'unknown' ? undefined : finding.remedy
+    return [name, { ...finding, state: as, remedy }]
   })
   return Object.fromEntries(all) as DeviceFindings
 }

@@ -7,7 +7,7 @@
  * |---|---|
  * | `ok` | as it should be |
  * | `warning` | what there is works, with less than it could have |
- * | `wrong` | it keeps the hypervisor's page, or its time, from being used |
+ * | `wrong` | it keeps the page, or its time, from being used |
  * | `unknown` | this machine does not tell |
  * | `skipped` | it means nothing while an earlier check is as it is; the finding says which |
  */
@@ -102,4 +102,10 @@ export interface Diagnosis {
 /** A check that says nothing because of an earlier one. */
 export function skipped(because: string): Finding {
   return { state: 'skipped', finding: because }
+}
+
+/** A finding of a message of this package's own: what is wrong, and after a semicolon what to do. */
+export function wrong(message: string, details: CheckDetails = {}): Finding {
+  const [, finding = message, remedy = message] = /^(.*?); (.*)$/s.exec(message) ?? []
+  return { state: 'wrong', finding, remedy, details }
 }

@@ -3,7 +3,9 @@
 import { VmClockError } from '../errors'
 import type { Reading, Timescale } from '../reading'
 import type { Snapshot } from '../snapshot'
-import { type CheckName, type Finding, skipped } from './diagnosis'
+import { containerRemedy } from './container'
+import { type CheckName, type Finding, skipped, wrong } from './diagnosis'
+import { shown } from './files'
 import type { DiagnosedClock, Scene } from './scene'
 
 /** The page, open, or what kept it from being opened. */
@@ -79,53 +81,54 @@ function tryRead(clock: DiagnosedClock): Pick<Looked, 'reading' | 'refusal'> {
 
 /**
  * The findings. `missing` says why the page need not be looked for: an earlier check has found what
- * keeps it away.
+ * keeps it away. `inContainer` is whether this process is in a container.
  */
 export function checkPage(
   path: string,
   opened: Opened,
   looked: Looked | undefined,
   missing: string | undefined,
+  inContainer: boolean,
 ): PageFindings {
-  const details = { path }
+  const access: Finding = {
+    state: 'ok',
+    finding: `${shown(path)} may be read`,
+    details: { path },
+  }
   if ('refusal' in opened) {
     const { refusal } = opened
-    const skip = skipped('the page could not be opened')
     if (missing !== undefined) {
       return { access: skipped(missing), page: skipped(missing), time: skipped(missing) }
     }
-    const failed = failure(refusal, details)
+    const failed = failure(refusal, { path })
+    const closed = skipped('the page cannot be opened')
     switch (refusal.code) {
-      case 'ERR_VMCLOCK_ACCESS':
+      case 'ERR_VMCLOCK_ACCESS': {
+        // Without a device's permission the container's engine refuses it, whatever its mode.
+        const remedy = inContainer ? containerRemedy(shown(path)) : failed.remedy
+        return { access: { ...failed, remedy }, page: closed, time: closed }
+      }
       case 'ERR_VMCLOCK_NOT_FOUND':
       case 'ERR_VMCLOCK_SYSTEM':
-        return { access: failed, page: skip, time: skip }
-      default: {
-        const access: Finding = { state: 'ok', finding: `${path} may be read`, details }
+        return { access: failed, page: closed, time: closed }
+      default:
         return { access, page: failed, time: skipped('there is no page that could carry time') }
-      }
     }
   }
-  const access: Finding = { state: 'ok', finding: `${path} may be read`, details }
   if (looked?.snapshot === undefined) {
-    const page: Finding =
-      looked?.refusal === undefined ? skipped('not looked at') : failure(looked.refusal, details)
-    return { access, page, time: skipped('the page could not be read') }
+    const unread = skipped('the page cannot be read')
+    const page = looked?.refusal === undefined ? unread : failure(looked.refusal, { path })
+    return { access, page, time: unread }
   }
   return { access, page: pageFinding(path, looked.snapshot), time: timeFinding(looked) }
 }
 
-/** What a refusal says: its message is the finding and the remedy in one. */
-export function failure(refusal: VmClockError, details: Finding['details'] = {}): Finding {
-  const { message, code } = refusal
-  // Every message goes on, after what is wrong, with what to do.
-  const [, wrong = message, remedy] = /^(.*?); (.*)$/s.exec(message) ?? []
-  return {
-    state: 'wrong',
-    finding: wrong,
-    remedy: remedy ?? message,
-    details: { ...details, code, errno: refusal.errno },
-  }
+/** What a refusal says. */
+export function failure(
+  { message, code, errno }: VmClockError,
+  details: Finding['details'] = {},
+): Finding {
+  return wrong(message, { ...details, code, errno })
 }
 
 function pageFinding(path: string, snapshot: Snapshot): Finding {

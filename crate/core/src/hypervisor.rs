@@ -7,18 +7,22 @@
 /// printable ASCII is escaped.
 #[must_use]
 pub fn signature() -> Option<String> {
-    registers().map(|registers| {
-        let bytes = registers.map(u32::to_le_bytes);
-        let text = bytes.as_flattened();
-        let end = text
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
-        text.get(..end)
-            .unwrap_or_default()
-            .escape_ascii()
-            .to_string()
-    })
+    registers().map(text)
+}
+
+/// Its twelve bytes without the zeros that fill them up.
+fn text(registers: [u32; 3]) -> String {
+    let bytes = registers.map(u32::to_le_bytes);
+    let bytes = bytes.as_flattened();
+    let end = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
+    bytes
+        .get(..end)
+        .unwrap_or_default()
+        .escape_ascii()
+        .to_string()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -35,4 +39,17 @@ fn registers() -> Option<[u32; 3]> {
 #[cfg(not(target_arch = "x86_64"))]
 fn registers() -> Option<[u32; 3]> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn a_signature_is_what_stands_in_the_registers_and_fit_to_be_shown() {
+        let [kvm, m] = [*b"KVMK", *b"VMKV"].map(u32::from_le_bytes);
+        assert_eq!(text([kvm, m, u32::from(b'M')]), "KVMKVMKVM");
+        assert_eq!(text([u32::from_le_bytes(*b"\x1b[2J"), 0, 0]), "\\x1b[2J");
+        assert_eq!(text([0; 3]), "");
+    }
 }
