@@ -119,6 +119,14 @@ class Guest {
     return `vmclock: guest (${this.#machine.name}): boot ${boot} s, clock and driver ${clock} s`
   }
 
+  /** A counter of the host's that runs as the guest's does but for its origin. */
+  get ticksNow() {
+    return this.#machine.counterIsTheHosts
+      ? () => this.#hostClock.counter()
+      : () =>
+          (process.hrtime.bigint() * this.#machine.counterRate.ticks) / this.#machine.counterRate.ns
+  }
+
   /** Writes the truth on the page, and `others` of its fields in the same update. */
   async tellTime(others = {}) {
     const rate = await this.#counterRate()
@@ -260,6 +268,7 @@ function userland(machine, parts, programs) {
   const entries = new Map([
     ['init', inTree('rig/init.sh')],
     ['bin/busybox', { file: parts.busybox }],
+    ['bin/phc_ctl', { file: parts.phcCtl }],
     ['bin/node', { file: parts.node }],
     [machine.loader, { file: join(parts.libraries, machine.loader.split('/').at(-1)) }],
     ['etc/passwd', { text: 'root:x:0:0::/:/bin/sh\nguest:x:1000:1000::/:/bin/sh\n' }],

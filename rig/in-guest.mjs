@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 
 /** A program of `rig/programs/`; `onText` gets what it prints, a line at a time. */
-export function program(guest, name, args, onText) {
-  return lines(onText, (options) => guest.run(name, args, options))
+export function program(guest, name, args, onText, timeoutMs) {
+  return lines(onText, (options) => guest.run(name, args, { ...options, timeoutMs }))
 }
 
 /** A command of the guest's shell. */

@@ -24,7 +24,8 @@ export async function hostTools(name, packages) {
 
 /**
  * The guest's parts, as paths on this machine: `kernel`, `modules` (the folder of this kernel's
- * drivers), `kernelVersion`, `busybox`, `node`, and `libraries` (the folder with the C and C++ ones).
+ * drivers), `kernelVersion`, `busybox`, `phcCtl` (linuxptp's program that asks a PTP clock), `node`, and
+ * `libraries` (the folder with the C and C++ ones).
  */
 export async function guestParts({ debianName, nodeName, libraryFolder }) {
   const folder = await debianFolder({
@@ -43,12 +44,20 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
   const [kernelVersion] = readdirSync(modulesFolder)
   if (kernelVersion === undefined)
     throw new Unavailable(`no kernel among the packages of ${folder}`)
+  const ptpFolder = await debianFolder({
+    name: `rig-ptp-${debianName}`,
+    packages: [`linuxptp:${debianName}`],
+    // Its program needs no more than the libraries that Node links to.
+    without: /^(?!linuxptp_)/,
+    suites,
+  })
   const node = join(await npmPackage(nodeName, nodeVersion), nodeName, 'bin/node')
   return {
     kernel: join(modulesFolder, kernelVersion, 'vmlinuz'),
     modules: join(modulesFolder, kernelVersion, 'kernel'),
     kernelVersion,
     busybox: join(folder, 'usr/bin/busybox'),
+    phcCtl: join(ptpFolder, 'usr/sbin/phc_ctl'),
     node,
     libraries: join(folder, libraryFolder),
   }

@@ -9,6 +9,7 @@ import { printable } from './cli/escape'
 import { durationMs, durationNs, integerFrom, numberFrom } from './cli/figures'
 import { type NowOptions, now } from './cli/now'
 import { EXIT, EXIT_HELP, endQuietlyOnBrokenPipe, reportError, reportUsage } from './cli/output'
+import { type PtpOptions, ptp } from './cli/ptp'
 import { PUBLISH_HELP, type PublishOptions, publish } from './cli/publish'
 import { type StatusOptions, status } from './cli/status'
 import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
@@ -60,6 +61,19 @@ command('watch', 'show the time live, and what happens to the machine and its cl
   .addHelpText('after', WATCH_HELP)
   .action(async (path: string | undefined, options: WatchOptions) => {
     process.exitCode = await watch(path, options)
+  })
+
+command('ptp', "ask a PTP clock of the kernel's: its time, what it can do, the system's clocks")
+  .argument('[clock]', 'its name or path, such as vmclock0 or /dev/ptp0; if left out, vmclock0')
+  .option('--samples <count>', 'how many samples, 1 to 25', integerFrom(1, 25), 5)
+  .addOption(
+    new Option('--clock <clock>', 'which system clock to take samples of')
+      .choices(['realtime', 'monotonic', 'monotonic-raw'])
+      .default('realtime'),
+  )
+  .action((clock: string | undefined, options: PtpOptions) => {
+    endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
+    ptp(clock, options)
   })
 
 command('doctor', 'find what is missing on this machine, and how to mend it')

@@ -271,7 +271,7 @@ pub enum Error {
         call: &'static str,
     },
     /// The clock's driver refused to tell the time.
-    #[error("{}: {call}: the clock's driver refuses this (EINVAL); a vmclock's does so while the page's clock is unreliable or the kernel distrusts the CPU's counter: `vmclock status` shows the page", show(.path))]
+    #[error("{}: {call}: the clock's driver refuses this (EINVAL); a vmclock's does so while the page's clock is unreliable or gives no TAI, and where the kernel distrusts the CPU's counter: `vmclock status` shows the page", show(.path))]
     PtpRefused {
         /// The path as it was opened.
         path: PathBuf,

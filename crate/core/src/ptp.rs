@@ -4,7 +4,9 @@
 //! The driver `ptp_vmclock.c` makes one of a vmclock page that has time when the driver is loaded:
 //! `/dev/ptpN`, by the name `vmclock0`. Network cards and other hypervisors' drivers make theirs, and
 //! all of this works on any of them. A vmclock's tells the same time as its page, in TAI from Linux
-//! 7.0 on and in UTC before: [`PtpClock::timescale`] finds out which.
+//! 7.0 on and in UTC before: [`PtpClock::timescale`] finds out which. (The two part where the counter is
+//! behind the page's reference: the driver takes that distance for an unsigned one, and tells a time
+//! centuries ahead.)
 //!
 //! The calls are those of `include/uapi/linux/ptp_clock.h`, of which each later one does more than the
 //! one before; a call that the kernel or the clock's driver does not have is made up for where an older

@@ -1,0 +1,131 @@
+// What is no PTP clock is refused by what it is, and nothing is left open. What a real one answers is
+// shown in the guests (rig/tests/ptp.mjs).
+
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import test from 'ava'
+import { PtpClock, type VmClockErrorCode } from 'vmclock'
+import { commandLine, evaluate, type Outcome, rootFolder, run } from './node-command'
+import { folder, held, refuses } from './pages'
+
+// What must never reach a terminal: C0 but newline, DEL, C1, bidirectional marks.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
+const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
+
+const ptp = (...words: string[]): Promise<Outcome> => run([commandLine, 'ptp', ...words])
+
+test('what is no PTP clock is refused by what it is', async (t) => {
+  const made = folder(t)
+  const file = join(made, 'file')
+  writeFileSync(file, 'no clock')
+  const socket = join(made, 'socket')
+  const server = createServer()
+  await new Promise<void>((resolve) => {
+    server.listen(socket, resolve)
+  })
+  t.teardown(() => server.close())
+  for (const [path, kind] of [
+    ['/dev/null', 'another device'],
+    ['/dev/urandom', 'another device'],
+    [file, 'a file'],
+    [made, 'a directory'],
+    [socket, 'a socket'],
+  ] as const) {
+    const remedy = new RegExp(`this is ${kind}.*such as /dev/ptp0`)
+    const error = refuses(t, () => PtpClock.open(path), 'ERR_VMCLOCK_NOT_PTP', remedy)
+    t.is(error.path, path)
+    if (path.startsWith(made)) t.deepEqual(held(path), [])
+  }
+  for (const path of [join(made, 'none'), join(file, 'beneath')]) {
+    const remedy = /no such device.*\/sys\/class\/ptp/
+    const error = refuses(t, () => PtpClock.open(path), 'ERR_VMCLOCK_NOT_FOUND', remedy)
+    t.is(error.path, path)
+  }
+})
+
+test('a name that no clock has is not found, and the message says which there are', (t) => {
+  const name = 'none \u001b[31m\u202e of these'
+  const error = refuses(
+    t,
+    () => PtpClock.find(name),
+    'ERR_VMCLOCK_NOT_FOUND',
+    /no PTP clock is called.*vmclock status/,
+  )
+  t.notRegex(error.message, UNSAFE)
+  for (const { name: other } of PtpClock.list()) t.true(error.message.includes(other))
+})
+
+test('the clocks that there are, are those that sysfs has', (t) => {
+  const folderOfAll = '/sys/class/ptp'
+  const devices = existsSync(folderOfAll) ? readdirSync(folderOfAll) : []
+  t.deepEqual(
+    PtpClock.list().sort((one, other) => (one.path < other.path ? -1 : 1)),
+    devices.sort().map((device) => ({
+      path: `/dev/${device}`,
+      name: readFileSync(join(folderOfAll, device, 'clock_name'), 'utf8').trimEnd(),
+    })),
+  )
+})
+
+test('arguments that are of the wrong type', (t) => {
+  const code: VmClockErrorCode = 'ERR_VMCLOCK_INVALID_ARGUMENT'
+  for (const value of [undefined, null, 3, '', {}, ['/dev/ptp0'], '/dev/ptp0\0']) {
+    refuses(
+      t,
+      () => PtpClock.open(value as string),
+      code,
+      /path (must be a string|is empty|holds a)/,
+    )
+  }
+  for (const value of [undefined, null, 3, '', {}, ['vmclock0']]) {
+    refuses(t, () => PtpClock.find(value as string), code, /clockName must be a string/)
+  }
+  refuses(
+    t,
+    () => new (PtpClock as unknown as new () => unknown)(),
+    code,
+    /no public constructor; use PtpClock\.open/,
+  )
+})
+
+test('on systems that are not supported there are no clocks, and open says so', async (t) => {
+  const seen = await evaluate<{ list: unknown; codes: string[] }>(`
+    Object.defineProperty(process, 'platform', { value: 'darwin' })
+    const { PtpClock } = require(${JSON.stringify(join(rootFolder, 'dist/index.cjs'))})
+    const codes = [() => PtpClock.open('/dev/ptp0'), () => PtpClock.find('vmclock0')].map((call) => {
+      try { call() } catch (error) { return error.code }
+    })
+    console.log(JSON.stringify({ list: PtpClock.list(), codes }))`)
+  t.deepEqual(seen, { list: [], codes: Array(2).fill('ERR_VMCLOCK_UNSUPPORTED') })
+})
+
+test('vmclock ptp: help, usage, and refusals with their codes', async (t) => {
+  const help = await ptp('--help')
+  t.is(help.exitCode, 0)
+  for (const words of [/--json/, /--samples <count>/, /--clock <clock>/, /Exit codes:/]) {
+    t.regex(help.stdout, words)
+  }
+  for (const words of [
+    ['--samples', '0'],
+    ['--samples', '26'],
+    ['--clock', 'tai'],
+    ['a', 'b'],
+  ]) {
+    t.is((await ptp(...words)).exitCode, 2)
+  }
+  for (const [clock, code] of [
+    ['/dev/null', 'ERR_VMCLOCK_NOT_PTP'],
+    ['/none \u001b[2J\u202e', 'ERR_VMCLOCK_NOT_FOUND'],
+    ['none \u001b[2J\u202e', 'ERR_VMCLOCK_NOT_FOUND'],
+  ] as const) {
+    const inWords = await ptp(clock)
+    t.is(inWords.exitCode, 1)
+    t.is(inWords.stdout, '')
+    t.true(inWords.stderr.includes(code))
+    const inJson = await ptp(clock, '--json')
+    t.is(inJson.exitCode, 1)
+    t.is((JSON.parse(inJson.stderr) as { error: { code: string } }).error.code, code)
+    t.notRegex(inWords.stderr + inJson.stderr, UNSAFE)
+  }
+})

@@ -1,0 +1,32 @@
+// Says whenever the host asks which timescale the page's PTP clock tells, and which another does that
+// keeps a time of its own: a virtual clock of the kernel's, free-running from 1970 at first, and set to the
+// system's CLOCK_REALTIME when the host has asked once.
+
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { PtpClock, VmClock } from 'vmclock'
+import { answerEach } from './answering.mjs'
+
+const VIRTUAL_CLOCKS = '/sys/class/ptp/ptp0/n_vclocks'
+
+writeFileSync(VIRTUAL_CLOCKS, '1')
+const page = VmClock.open('/dev/vmclock0', { timescale: 'tai' })
+const [own, other] = ['vmclock0', 'ptp0_virt'].map((name) => PtpClock.find(name))
+let isSet = false
+answerEach(() => {
+  const answer = [own, other].map(timescale).join(' ')
+  if (!isSet) isSet = spawnSync('phc_ctl', [other.path, 'set']).status === 0
+  return answer
+})
+own.close()
+other.close()
+page.close()
+writeFileSync(VIRTUAL_CLOCKS, '0')
+
+function timescale(clock) {
+  try {
+    return clock.timescale(page) ?? 'undefined'
+  } catch (error) {
+    return error.code
+  }
+}
