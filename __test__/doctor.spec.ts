@@ -263,6 +263,18 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /permission denied$/,
     remedy: /docker run --device \/dev\/vmclock0:\/dev\/vmclock0:r .* udev rule on the host/,
   },
+  'a container that is shown nothing of the machine': {
+    files: {
+      ...NO_DEVICE,
+      '/sys/bus/platform/devices/serial8250/modalias': undefined,
+      '/.dockerenv': '',
+    },
+    page: null,
+    first: 'access',
+    finding: /no vmclock page here/,
+    remedy: /docker run --device/,
+    states: { device: 'unknown', 'driver-loaded': 'skipped' },
+  },
   'a file that is no page': {
     page: { magic: 1 },
     first: 'page',

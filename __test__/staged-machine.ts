@@ -34,6 +34,7 @@ export const HEALTHY: Readonly<Record<string, Staged>> = {
   '/proc/42/comm': 'chronyd\n',
   '/sys/class/dmi/id/sys_vendor': 'QEMU\n',
   '/sys/class/dmi/id/product_name': 'Standard PC\n',
+  '/sys/bus/platform/devices/serial8250/modalias': 'platform:serial8250\n',
   [`${DEVICE}/modalias`]: 'acpi:AMZNC10C:VMCLOCK:\n',
   [`${DEVICE}/driver`]: { link: '../../../bus/platform/drivers/vmclock' },
   '/sys/bus/acpi/devices/AMZNC10C:00/modalias': 'acpi:AMZNC10C:VMCLOCK:\n',

@@ -27,7 +27,7 @@ export function checkContainer(kind: string | undefined): Finding {
     return { state: 'ok', finding: 'not in a container, as far as one can see' }
   return {
     state: 'ok',
-    finding: `in a container (${kind}): it sees only the devices that it was given`,
+    finding: `in a container (${kind}): it sees only the devices that it was given, and its kernel is to be mended on its host`,
     details: { container: kind },
   }
 }

@@ -84,7 +84,7 @@ export function checkDevice(
 ): DeviceFindings {
   const device = firmwareFinding(scene, devices)
   const findings: Record<DeviceCheck, Finding> = {
-    ...noDevice(skipped('there is no device for a driver')),
+    ...noDevice(skipped('no device is known that a driver could have')),
     device,
   }
   if (device.state !== 'ok') return findings
@@ -122,6 +122,12 @@ export function noDevice(finding: Finding): DeviceFindings {
 }
 
 function firmwareFinding(scene: Scene, devices: readonly Device[]): Finding {
+  if (!scene.files.has(`${PLATFORM}/devices`)) {
+    return {
+      state: 'unknown',
+      finding: 'whether there is a vmclock device cannot be seen here: sysfs shows no devices',
+    }
+  }
   const driverLoaded = scene.files.has(DRIVER)
   if (devices.length === 0) {
     const waiting = driverLoaded ? '; the driver is loaded and finds none to drive' : ''

@@ -130,7 +130,7 @@ function walk(scene: Scene): Findings {
       platform: { state: 'ok', finding: `Linux on ${scene.architecture} is supported` },
       container: checkContainer(kind),
       ...towardsPage,
-      ...checkPage(path, opened, looked, missing, kind !== undefined),
+      ...checkPage(path, opened, looked, missing, isDeviceFile && kind !== undefined),
       counter: checkCounter(scene, looked, isDeviceFile && hasTime === true),
       cost: checkCost(scene, hasTime === true ? clock : undefined),
       phc: isDeviceFile

@@ -81,7 +81,7 @@ function tryRead(clock: DiagnosedClock): Pick<Looked, 'reading' | 'refusal'> {
 
 /**
  * The findings. `missing` says why the page need not be looked for: an earlier check has found what
- * keeps it away. `inContainer` is whether this process is in a container.
+ * keeps it away. `inContainer` is whether the page is a device's, and this process in a container.
  */
 export function checkPage(
   path: string,
@@ -103,12 +103,12 @@ export function checkPage(
     const failed = failure(refusal, { path })
     const closed = skipped('the page cannot be opened')
     switch (refusal.code) {
-      case 'ERR_VMCLOCK_ACCESS': {
-        // Without a device's permission the container's engine refuses it, whatever its mode.
+      case 'ERR_VMCLOCK_ACCESS':
+      case 'ERR_VMCLOCK_NOT_FOUND': {
+        // A device that its container was not given is not there, or is refused whatever its mode.
         const remedy = inContainer ? containerRemedy(shown(path)) : failed.remedy
         return { access: { ...failed, remedy }, page: closed, time: closed }
       }
-      case 'ERR_VMCLOCK_NOT_FOUND':
       case 'ERR_VMCLOCK_SYSTEM':
         return { access: failed, page: closed, time: closed }
       default:

@@ -69,12 +69,12 @@ pub struct ReadCost {
 impl ReadCost {
     /// Above this many nanoseconds a read is taken to be one that traps.
     ///
-    /// A counter that the CPU reads by itself costs some 10 to 50 ns, fences included, and 100 or
-    /// two in an emulator. One that the hypervisor intercepts costs a VM exit and entry and what it
-    /// does in between, which is a microsecond and more. The line lies between the two. A kernel
-    /// that emulates the counter for user mode, without leaving the virtual machine, may stay below
-    /// it.
-    pub const TRAPPED_NS: f64 = 500.0;
+    /// A counter that the CPU reads by itself costs 10 to 50 ns, fences included, and one that QEMU
+    /// emulates without KVM some 25 (x86-64) or 70 (aarch64). One that the hypervisor intercepts costs
+    /// a thousand cycles and more to leave the guest and come back, which is 300 ns and more before
+    /// anything was done for it. An Arm kernel that emulates the counter for user mode does so inside
+    /// the guest, and may stay below.
+    pub const TRAPPED_NS: f64 = 300.0;
 
     /// Whether even the quickest reads cost what a trap costs.
     #[must_use]
