@@ -50,7 +50,7 @@ async function publish(
 test('help tells every command, its options and the exit codes', async (t) => {
   const all = await vmclock('--help')
   t.is(all.exitCode, 0)
-  for (const name of ['status', 'now', 'watch', 'ptp', 'publish', 'demo']) {
+  for (const name of ['status', 'now', 'watch', 'ptp', 'doctor', 'publish', 'demo']) {
     t.regex(all.stdout, new RegExp(`^  ${name} `, 'm'))
     const { exitCode, stdout, stderr } = await vmclock(name, '--help')
     t.is(exitCode, 0)

@@ -20,6 +20,7 @@ test('import and require give the same classes', (t) => {
 test('what is exported is what is documented', (t) => {
   t.deepEqual(Object.keys(vmclock).sort(), [
     'KNOWN',
+    'PtpClock',
     'Reading',
     'SLOTS',
     'SLOT_COUNT',
@@ -29,6 +30,7 @@ test('what is exported is what is documented', (t) => {
     'VmClockPage',
     'VmClockPublisher',
     'VmClockWatcher',
+    'diagnose',
   ])
 })
 

@@ -51,12 +51,14 @@ export const aarch64 = {
       libraryFolder: 'usr/lib/aarch64-linux-gnu',
     }),
 
-  /** The machine's own options; the tree is written into `folder`. */
-  async machineOptions(tools, folder, ramMebibytes) {
+  /** The machine's own options, with or without the page's description, which is made in `folder`. */
+  async machineOptions(tools, folder, ramMebibytes, isDescribed) {
     const [own, overlay, whole] = ['own.dtb', 'vmclock.dtbo', 'whole.dtb'].map((file) =>
       join(folder, file),
     )
     const cpu = ['-cpu', 'max,pauth-impdef=on']
+    const options = [`${MACHINE},memory-backend=ram`, '-accel', 'tcg,thread=multi', ...cpu]
+    if (!isDescribed) return ['-M', ...options]
     // The machine describes itself, and is given its description back with the page in it.
     await capture(tools.program('qemu-system-aarch64'), [
       ...['-M', `${MACHINE},dumpdtb=${own}`, ...cpu, '-m', `${ramMebibytes}M`],
@@ -65,10 +67,7 @@ export const aarch64 = {
     const source = join(import.meta.dirname, 'vmclock.dtso')
     await capture(tools.program('dtc'), ['-I', 'dts', '-O', 'dtb', '-o', overlay, source])
     await capture(tools.program('fdtoverlay'), ['-i', own, '-o', whole, overlay])
-    return [
-      ...['-M', `${MACHINE},memory-backend=ram`, '-accel', 'tcg,thread=multi', ...cpu],
-      ...['-dtb', whole],
-    ]
+    return ['-M', ...options, '-dtb', whole]
   },
 
   kernelWords: ['console=ttyAMA0'],

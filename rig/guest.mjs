@@ -36,7 +36,8 @@ export async function prepareGuest(machine) {
 /**
  * Boots a guest, gives it to `work` and ends it, whatever happens. `programs` are files of this
  * machine that stand beside those of `programs/` in the guest, by the names they have there; `devices`
- * are QEMU's own to add, in the words of its `-device`.
+ * are QEMU's own to add, in the words of its `-device`; with `isDescribed` false the firmware says
+ * nothing of the page, so that the driver finds no device.
  */
 export async function withGuest({ machine, tools, parts }, options, work) {
   const scratch = scratchFolder()
@@ -76,7 +77,7 @@ class Guest {
     this.#folder = folder
   }
 
-  async boot(tools, parts, { programs = [], devices = [] }) {
+  async boot(tools, parts, { programs = [], devices = [], isDescribed = true }) {
     const startMs = performance.now()
     const machine = this.#machine
     const initramfs = join(this.#folder, 'initramfs')
@@ -95,7 +96,7 @@ class Guest {
       ...['-nodefaults', '-display', 'none', '-no-reboot', '-m', `${RAM_MEBIBYTES}M`],
       '-object',
       `memory-backend-file,id=ram,size=${RAM_BYTES},mem-path=${this.#ramPath},share=on`,
-      ...(await machine.machineOptions(tools, this.#folder, RAM_MEBIBYTES)),
+      ...(await machine.machineOptions(tools, this.#folder, RAM_MEBIBYTES, isDescribed)),
       ...devices.flatMap((device) => ['-device', device]),
       ...['-qmp', `unix:${this.#controlPath},server=on,wait=off`],
       ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],

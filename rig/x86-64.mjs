@@ -45,14 +45,13 @@ export const x86 = {
       libraryFolder: 'usr/lib/x86_64-linux-gnu',
     }),
 
-  /** The machine's own options; tables are written into `folder`. */
-  async machineOptions(tools, folder) {
+  /** The machine's own options, with or without the page's description, which is made in `folder`. */
+  async machineOptions(tools, folder, _ramMebibytes, isDescribed) {
+    const options = ['-M', 'q35,accel=tcg,memory-backend=ram', '-cpu', 'max']
+    if (!isDescribed) return options
     const table = join(folder, 'vmclock')
     await capture(tools.program('iasl'), ['-p', table, join(import.meta.dirname, 'vmclock.asl')])
-    return [
-      ...['-M', 'q35,accel=tcg,memory-backend=ram', '-cpu', 'max'],
-      ...['-acpitable', `file=${table}.aml`],
-    ]
+    return [...options, '-acpitable', `file=${table}.aml`]
   },
 
   // The page lies in memory that the kernel must not take for its own.

@@ -8,7 +8,10 @@ import { cached, readFolder, writeLauncher } from './cache.mjs'
 import { capture, succeeds, Unavailable } from './command.mjs'
 
 // Where the libraries of unpacked amd64 packages are, and the loader that belongs to them.
-const libraryFolders = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu']
+const libraryFolders = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu'].concat(
+  // The programs of systemd share one that nobody else is to use.
+  'usr/lib/x86_64-linux-gnu/systemd',
+)
 const loaderName = 'ld-linux-x86-64.so.2'
 
 /**

@@ -4,6 +4,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { version } from '../package.json'
 import { demo } from './cli/demo'
+import { DOCTOR_HELP, type DoctorOptions, doctor } from './cli/doctor'
 import { printable } from './cli/escape'
 import { durationMs, durationNs, integerFrom, numberFrom } from './cli/figures'
 import { type NowOptions, now } from './cli/now'
@@ -73,6 +74,15 @@ command('ptp', "ask a PTP clock of the kernel's: its time, what it can do, the s
   .action((clock: string | undefined, options: PtpOptions) => {
     endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     ptp(clock, options)
+  })
+
+command('doctor', 'find what is missing on this machine, and how to mend it')
+  .argument('[path]', PATH_HELP)
+  .option('--udev-rule', 'print the udev rules that let every user read the device, and no more')
+  .addHelpText('after', DOCTOR_HELP)
+  .action((path: string | undefined, options: DoctorOptions) => {
+    endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
+    process.exitCode = doctor(path, options)
   })
 
 command('publish', 'publish a page from this machine, until SIGTERM, SIGINT or quit')

@@ -326,11 +326,41 @@ export interface CounterFacts {
   invariant: boolean
 }
 
+/** What a read of the counter costs. */
+export interface CounterCost {
+  /** Nanoseconds a read in the median batch. */
+  medianNs: number
+  /** Nanoseconds a read in the quickest batch. */
+  leastNs: number
+  /** Whether even that is what a trap costs: more than the next figure. */
+  trapped: boolean
+  trappedAboveNs: number
+}
+
+/** How the kernel's clock is disciplined: `adjtimex`. */
+export interface NativeDiscipline {
+  unsynchronized: boolean
+  maxErrorUs: number
+  estErrorUs: number
+  /** TAI - CLOCK_REALTIME; 0 where nobody told the kernel. */
+  taiMinusUtcSec: number
+}
+
+/** The udev rules file, and where it belongs. */
+export interface UdevRules {
+  path: string
+  text: string
+}
+
 export interface Binding {
   openClock(path: string | undefined, options: NativeClockOptions): NativeClock | Failure
   defaultPath(): string
   listPages(): string[]
   counterFacts(): CounterFacts
+  counterCost(): CounterCost
+  hypervisorSignature(): string | null | undefined
+  systemDiscipline(): NativeDiscipline | Failure
+  udevRules(): UdevRules
   createPublisher(
     path: string | undefined,
     options: NativePublisherOptions,
@@ -354,6 +384,10 @@ const CALLS: ReadonlyArray<keyof Binding> = [
   'defaultPath',
   'listPages',
   'counterFacts',
+  'counterCost',
+  'hypervisorSignature',
+  'systemDiscipline',
+  'udevRules',
   'createPublisher',
   'createPage',
   'openPage',

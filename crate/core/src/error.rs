@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Timescale;
 use crate::snapshot::{ClockStatus, TimeType};
+use crate::udev::{page_rule, rules_path};
 
 /// The system's error numbers that an error stands for by itself (`asm-generic/errno.h`).
 mod errno {
@@ -30,7 +31,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file may not be opened.
-    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as KERNEL==\"vmclock*\", MODE=\"0444\" in /etc/udev/rules.d/60-vmclock.rules and run `udevadm trigger`, or start this process as a user who may read it", show(.path))]
+    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as {} in {} and run `udevadm trigger` (`vmclock doctor --udev-rule` prints the file), or start this process as a user who may read it", show(.path), page_rule!(), rules_path!())]
     Access {
         /// The path as it was asked for.
         path: PathBuf,
@@ -218,7 +219,7 @@ pub enum Error {
         found: Vec<String>,
     },
     /// A PTP clock's device may not be opened.
-    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{}, MODE=\"0444\" in /etc/udev/rules.d/60-vmclock.rules and run `udevadm trigger`, or start this process as a user who may read it", show(.path), ptp_match(.name.as_deref()))]
+    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{}, MODE=\"0444\" in {} and run `udevadm trigger`, or start this process as a user who may read it", show(.path), ptp_match(.name.as_deref()), rules_path!())]
     PtpAccess {
         /// The path as it was asked for.
         path: PathBuf,

@@ -122,6 +122,8 @@ mod conversion;
 pub mod counter;
 mod error;
 pub mod fixed;
+#[cfg(feature = "machine")]
+pub mod hypervisor;
 pub mod leap;
 #[cfg(feature = "machine")]
 pub mod page;
@@ -135,6 +137,7 @@ pub mod seqlock;
 pub mod snapshot;
 #[cfg(feature = "machine")]
 pub mod system_clock;
+pub mod udev;
 #[cfg(feature = "machine")]
 pub mod watch;
 #[cfg(feature = "machine")]

@@ -23,6 +23,7 @@
 pub mod clock;
 pub mod failure;
 mod hot;
+pub mod machine;
 pub mod page;
 pub mod ptp;
 pub mod publisher;

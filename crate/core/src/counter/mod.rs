@@ -1,5 +1,8 @@
 //! The CPU's counter: the ordered read, and what is known about it.
 
+use std::hint::black_box;
+use std::time::Instant;
+
 /// A counter that time is computed from.
 ///
 /// The clock and the publisher take theirs through this trait and are compiled for one concrete
@@ -52,6 +55,55 @@ pub fn step_ticks(counter: &impl Counter) -> u64 {
         .map_or(0, |least| least.saturating_add(1))
 }
 
+/// What one read of a counter costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ReadCost {
+    /// Nanoseconds a read in the median batch: what to expect of a read here and now.
+    pub median_ns: f64,
+    /// Nanoseconds a read in the quickest batch. Other work on the machine only ever adds to a batch,
+    /// and a trap adds to every read: this is what tells one from the other.
+    pub least_ns: f64,
+}
+
+impl ReadCost {
+    /// Above this many nanoseconds a read is taken to be one that traps.
+    ///
+    /// A counter that the CPU reads by itself costs 10 to 50 ns, fences included, and one that QEMU
+    /// emulates without KVM some 25 (x86-64) or 70 (aarch64). One that the hypervisor intercepts costs
+    /// a thousand cycles and more to leave the guest and come back, which is 300 ns and more before
+    /// anything was done for it. An Arm kernel that emulates the counter for user mode does so inside
+    /// the guest, and may stay below.
+    pub const TRAPPED_NS: f64 = 300.0;
+
+    /// Whether even the quickest reads cost what a trap costs.
+    #[must_use]
+    pub fn is_trapped(&self) -> bool {
+        self.least_ns > Self::TRAPPED_NS
+    }
+}
+
+/// Measures what a read costs: a thousand reads, which take well under a millisecond, and some
+/// milliseconds where each of them traps.
+#[must_use]
+pub fn read_cost(counter: &impl Counter) -> ReadCost {
+    const READS: u32 = 64;
+    let mut batches: [f64; 15] = std::array::from_fn(|_| {
+        let start = Instant::now();
+        for _ in 0..READS {
+            black_box(counter.read());
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(READS)
+    });
+    batches.sort_by(f64::total_cmp);
+    let [least_ns, .., _] = batches;
+    let median_ns = batches.get(batches.len() / 2).copied().unwrap_or(least_ns);
+    ReadCost {
+        median_ns,
+        least_ns,
+    }
+}
+
 #[cfg(all(feature = "machine", target_arch = "aarch64"))]
 mod aarch64;
 #[cfg(all(feature = "machine", target_arch = "x86_64"))]
@@ -65,6 +117,7 @@ pub use x86_64::CpuCounter;
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::time::Duration;
 
     use super::*;
 
@@ -98,6 +151,34 @@ mod tests {
                 "{found} for {step}"
             );
         }
+    }
+
+    /// A counter of which every read takes a while.
+    struct Slow(Duration);
+
+    impl Counter for Slow {
+        fn id(&self) -> u8 {
+            0
+        }
+
+        fn read(&self) -> u64 {
+            let start = Instant::now();
+            while start.elapsed() < self.0 {}
+            0
+        }
+    }
+
+    #[test]
+    fn a_read_that_traps_is_told_from_one_that_does_not() {
+        let slow = read_cost(&Slow(Duration::from_micros(2)));
+        assert!(slow.least_ns >= 2000.0);
+        assert!(slow.median_ns >= slow.least_ns);
+        assert!(slow.is_trapped());
+        let quick = ReadCost {
+            median_ns: 2000.0,
+            least_ns: 40.0,
+        };
+        assert!(!quick.is_trapped());
     }
 
     #[test]

@@ -1,0 +1,780 @@
+// The doctor names what is wrong first, says what to do about it, and gives the whole as data; it
+// neither throws nor waits for what it finds, and nothing that it reads reaches a terminal as it is.
+
+import { gzipSync } from 'node:zlib'
+import test from 'ava'
+import {
+  type Check,
+  type CheckName,
+  type Diagnosis,
+  diagnose,
+  VmClockError,
+  VmClockPage,
+} from 'vmclock'
+import { inWords } from '../ts/cli/doctor'
+import { commandLine, run } from './node-command'
+import { COUNTER_ID, FLAG, folder, liveFields, OTHER_COUNTER_ID, page } from './pages'
+import {
+  type Changes,
+  CLOCKSOURCE,
+  diagnoseStaged,
+  NO_DEVICE,
+  NO_DRIVER,
+  RELEASE,
+  stage,
+} from './staged-machine'
+
+const NAMES: readonly CheckName[] = [
+  'platform',
+  'machine',
+  'container',
+  'device',
+  'driver-built',
+  'driver-loaded',
+  'driver-bound',
+  'device-file',
+  'access',
+  'page',
+  'time',
+  'counter',
+  'cost',
+  'phc',
+  'phc-timescale',
+  'system-clock',
+]
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
+const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
+
+function check(diagnosis: Diagnosis, name: CheckName): Check {
+  const found = diagnosis.checks.find((one) => one.name === name)
+  if (found === undefined) throw new Error(`there is no ${name}`)
+  return found
+}
+
+function states(diagnosis: Diagnosis): Record<string, string> {
+  return Object.fromEntries(diagnosis.checks.map(({ name, state }) => [name, state]))
+}
+
+test('a machine that has everything lacks nothing', (t) => {
+  const diagnosis = diagnoseStaged(t)
+  t.deepEqual(states(diagnosis), Object.fromEntries(NAMES.map((name) => [name, 'ok'])))
+  t.is(diagnosis.verdict, 'ok')
+  t.false('firstProblem' in diagnosis)
+  t.deepEqual(
+    diagnosis.checks.map(({ name }) => name),
+    NAMES,
+  )
+})
+
+// Each broken set-up: what differs from a healthy machine, and what is to be named.
+
+interface Broken extends Changes {
+  readonly first: CheckName
+  readonly verdict?: 'warning'
+  readonly finding: RegExp
+  readonly remedy: RegExp
+  readonly states?: Partial<Record<CheckName, string>>
+}
+
+const noHypervisor = { hypervisorSignature: () => undefined }
+const noDmi = {
+  '/sys/class/dmi/id/sys_vendor': 'LENOVO\n',
+  '/sys/class/dmi/id/product_name': '20XW\n',
+}
+const unsynchronized = {
+  discipline: () => ({
+    unsynchronized: true,
+    maxErrorUs: 16_000_000,
+    estErrorUs: 16_000_000,
+    taiMinusUtcSec: 0,
+  }),
+}
+const refused = {
+  open: () => {
+    throw new VmClockError('ERR_VMCLOCK_ACCESS', '/dev/vmclock0: permission denied; a udev rule', {
+      errno: 13,
+    })
+  },
+}
+const config = (line: string): Buffer => gzipSync(`CONFIG_64BIT=y\n${line}\nCONFIG_PTP=y\n`)
+const NOT_SET = '# CONFIG_PTP_1588_CLOCK_VMCLOCK is not set'
+const AS_MODULE = 'CONFIG_PTP_1588_CLOCK_VMCLOCK=m'
+const modules = `/lib/modules/${RELEASE}`
+
+const BROKEN: Readonly<Record<string, Broken>> = {
+  'not a virtual machine': {
+    files: { ...NO_DEVICE, ...noDmi },
+    facts: noHypervisor,
+    page: null,
+    first: 'machine',
+    finding: /not a virtual machine/,
+    remedy: /`vmclock publish` makes one/,
+    states: { device: 'skipped', access: 'skipped', counter: 'ok', 'system-clock': 'ok' },
+  },
+  'a bare machine of EC2': {
+    files: {
+      ...NO_DEVICE,
+      '/sys/class/dmi/id/sys_vendor': 'Amazon EC2\n',
+      '/sys/class/dmi/id/product_name': 'm7g.metal-48xl\n',
+    },
+    facts: noHypervisor,
+    page: null,
+    first: 'machine',
+    finding: /not a virtual machine/,
+    remedy: /vmclock publish/,
+  },
+  'a virtual machine without a device': {
+    files: { ...NO_DEVICE, ...NO_DRIVER },
+    page: null,
+    first: 'device',
+    finding:
+      /^the firmware describes no vmclock device \(ACPI AMZNC10C, device tree amazon,vmclock\)$/,
+    remedy: /-device vmclock.*vmclock publish/,
+    states: { machine: 'ok', 'driver-loaded': 'skipped', page: 'skipped', phc: 'skipped' },
+  },
+  'a driver without a device': {
+    files: { ...NO_DEVICE, '/sys/bus/platform/drivers/vmclock/bind': '' },
+    page: null,
+    first: 'device',
+    finding: /the driver is loaded and finds none to drive/,
+    remedy: /-device vmclock/,
+  },
+  'a device that the firmware says is off': {
+    files: {
+      ...NO_DRIVER,
+      '/sys/bus/platform/devices/AMZNC10C:00/modalias': undefined,
+    },
+    page: null,
+    first: 'device',
+    finding: /AMZNC10C:00\) and says that it is not there/,
+    remedy: /switch the device on/,
+  },
+  'a kernel that was built without the driver': {
+    files: { ...NO_DRIVER, '/proc/config.gz': config(NOT_SET) },
+    page: null,
+    first: 'driver-built',
+    finding: /CONFIG_PTP_1588_CLOCK_VMCLOCK is not set/,
+    remedy: /Linux 6\.13 or later.*vmclock publish/,
+    states: { 'driver-loaded': 'skipped', 'driver-bound': 'skipped', access: 'skipped' },
+  },
+  'a driver that is not installed': {
+    files: {
+      ...NO_DRIVER,
+      [`/boot/config-${RELEASE}`]: `${AS_MODULE}\n`,
+      [`${modules}/modules.dep`]: 'kernel/drivers/ptp/ptp_kvm.ko.xz:\n',
+    },
+    page: null,
+    first: 'driver-built',
+    finding: /the module is not installed/,
+    remedy: /linux-modules-extra-7\.1\.0-test/,
+  },
+  'a device without its driver': {
+    files: {
+      ...NO_DRIVER,
+      [`${modules}/modules.dep`]:
+        'kernel/a.ko:\nkernel/drivers/ptp/ptp_vmclock.ko.xz: kernel/a.ko\n',
+    },
+    page: null,
+    first: 'driver-loaded',
+    finding: /ptp_vmclock is not loaded$/,
+    remedy: /modprobe ptp_vmclock/,
+    states: { 'driver-built': 'ok', 'driver-bound': 'skipped', 'device-file': 'skipped' },
+  },
+  'a device without a driver, on a kernel that tells nothing': {
+    files: NO_DRIVER,
+    page: null,
+    first: 'driver-loaded',
+    finding: /ptp_vmclock is not loaded$/,
+    remedy: /modprobe ptp_vmclock.*boot a kernel with/,
+    states: { 'driver-built': 'unknown' },
+  },
+  'a driver on a blacklist': {
+    files: {
+      ...NO_DRIVER,
+      '/proc/config.gz': config(AS_MODULE),
+      '/etc/modprobe.d/no.conf': '# why\nblacklist ptp-vmclock\n',
+      '/proc/cmdline': 'quiet modprobe.blacklist=floppy,ptp_vmclock\n',
+    },
+    page: null,
+    first: 'driver-loaded',
+    finding: /\/etc\/modprobe\.d\/no\.conf: blacklist ptp-vmclock; kernel command line: modprobe/,
+    remedy: /take that away/,
+  },
+  'a driver that is built in and did not start': {
+    files: { ...NO_DRIVER, '/proc/config.gz': config('CONFIG_PTP_1588_CLOCK_VMCLOCK=y') },
+    page: null,
+    first: 'driver-loaded',
+    finding: /built in, and did not start/,
+    remedy: /initcall_blacklist/,
+  },
+  'a device that the driver does not have': {
+    files: {
+      '/sys/bus/platform/devices/AMZNC10C:00/driver': undefined,
+      '/sys/class/misc/vmclock0/dev': undefined,
+      '/sys/class/ptp/ptp0/clock_name': undefined,
+    },
+    page: null,
+    first: 'driver-bound',
+    finding: /the driver does not have AMZNC10C:00/,
+    remedy: /echo AMZNC10C:00 > \/sys\/bus\/platform\/drivers\/vmclock\/bind/,
+    states: { 'driver-loaded': 'ok', 'device-file': 'skipped' },
+  },
+  'a device that another driver has': {
+    files: { '/sys/bus/platform/devices/AMZNC10C:00/driver': { link: '../../drivers/other' } },
+    page: null,
+    first: 'driver-bound',
+    finding: /the driver other has AMZNC10C:00/,
+    remedy: /bind/,
+  },
+  'a device of which no file was made': {
+    files: { '/sys/class/misc/vmclock0/dev': undefined },
+    page: null,
+    first: 'device-file',
+    finding: /made no file of it/,
+    remedy: /pages of 4 KiB/,
+  },
+  'no file of the device': {
+    page: null,
+    first: 'device-file',
+    finding: /made \/dev\/vmclock0 \(device 10:260\), and there is no such file/,
+    remedy: /mknod \/dev\/vmclock0 c 10 260/,
+  },
+  'a container without the device': {
+    files: { '/.dockerenv': '' },
+    page: null,
+    first: 'device-file',
+    finding: /there is no such file here/,
+    remedy:
+      /docker run --device \/dev\/vmclock0:\/dev\/vmclock0:r .*Kubernetes.*mode .* udev rule on the host/,
+    states: { container: 'ok' },
+  },
+  'no permission': {
+    facts: refused,
+    first: 'access',
+    finding: /permission denied$/,
+    remedy: /udev rule/,
+    states: { 'device-file': 'ok', page: 'skipped', time: 'skipped', phc: 'ok' },
+  },
+  'no permission for a container': {
+    files: { '/.dockerenv': '' },
+    facts: refused,
+    first: 'access',
+    finding: /permission denied$/,
+    remedy: /docker run --device \/dev\/vmclock0:\/dev\/vmclock0:r .* udev rule on the host/,
+  },
+  'a container that is shown nothing of the machine': {
+    files: {
+      ...NO_DEVICE,
+      '/sys/bus/platform/devices/serial8250/modalias': undefined,
+      '/.dockerenv': '',
+    },
+    page: null,
+    first: 'access',
+    finding: /no vmclock page here/,
+    remedy: /docker run --device/,
+    states: { device: 'unknown', 'driver-loaded': 'skipped' },
+  },
+  'a file that is no page': {
+    page: { magic: 1 },
+    first: 'page',
+    finding: /not a vmclock page/,
+    remedy: /check the path/,
+    states: { access: 'ok', time: 'skipped' },
+  },
+  'a page that is stuck in an update': {
+    page: { seqCount: 7 },
+    first: 'page',
+    finding: /not still within 100 ms/,
+    remedy: /restart what publishes it/,
+    states: { access: 'ok', time: 'skipped' },
+  },
+  'a page with the marker only': {
+    page: { counterId: 255, flags: 0n, clockStatus: 0 },
+    first: 'time',
+    verdict: 'warning',
+    finding: /only the disruption marker: continuity and events work on it, and time does not/,
+    remedy: /`vmclock publish` .*VMCLOCK_PATH=/,
+    states: { page: 'ok', counter: 'ok', 'phc-timescale': 'skipped' },
+  },
+  'a page whose clock is unreliable': {
+    page: { clockStatus: 4 },
+    first: 'time',
+    finding: /clock is unreliable/,
+    remedy: /wait until its provider/,
+  },
+  'a page whose clock nothing corrects': {
+    page: { clockStatus: 3 },
+    first: 'time',
+    verdict: 'warning',
+    finding: /free-running/,
+    remedy: /--max-error/,
+  },
+  'a page without a bound': {
+    page: { flags: 0n },
+    first: 'time',
+    verdict: 'warning',
+    finding: /does not bound its error/,
+    remedy: /assumedDriftPpm/,
+  },
+  'a page for another counter': {
+    page: { counterId: OTHER_COUNTER_ID },
+    first: 'counter',
+    finding: new RegExp(
+      `describes counter ${OTHER_COUNTER_ID}, and this machine's is ${COUNTER_ID}`,
+    ),
+    remedy: /another architecture/,
+    states: { time: 'skipped' },
+  },
+  'a counter that does not belong to the page': {
+    page: { counterValue: 2n ** 63n, counterPeriodFracSec: 2n ** 63n },
+    first: 'counter',
+    finding: /ticks behind the page's reference/,
+    remedy: /restart what publishes it/,
+    states: { time: 'skipped' },
+  },
+  'a counter that the kernel does not trust': {
+    files: { [`${CLOCKSOURCE}/available_clocksource`]: 'kvm-clock hpet\n' },
+    first: 'counter',
+    finding: /does not list tsc/,
+    remedy: /tsc=unstable/,
+    states: { time: 'ok' },
+  },
+  'a counter that nobody vouches for': {
+    page: { counterId: 255, flags: 0n, clockStatus: 3 },
+    published: {},
+    facts: { counterFacts: () => ({ counterId: 1, invariant: false }) },
+    first: 'counter',
+    verdict: 'warning',
+    finding: /does not promise/,
+    remedy: /\+invtsc.*--accept-counter/,
+  },
+  'a system clock on another counter': {
+    files: { [`${CLOCKSOURCE}/current_clocksource`]: 'acpi_pm\n' },
+    first: 'counter',
+    verdict: 'warning',
+    finding: /runs on acpi_pm, not on tsc/,
+    remedy: /echo tsc > .*current_clocksource/,
+  },
+  'a counter that is trapped': {
+    facts: {
+      counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped: true, trappedAboveNs: 500 }),
+    },
+    first: 'cost',
+    verdict: 'warning',
+    finding: /a read of the counter costs 2100 ns here, and a stamp .*trapped/,
+    remedy: /RDTSC exiting/,
+  },
+  'no PTP clock': {
+    files: { '/sys/class/ptp/ptp0/clock_name': 'KVM virtual PTP\n' },
+    first: 'phc',
+    verdict: 'warning',
+    finding: /has made no PTP clock of it/,
+    remedy: /echo AMZNC10C:00 > .*unbind; echo AMZNC10C:00 > .*bind/,
+    states: { 'phc-timescale': 'skipped' },
+  },
+  'a PTP clock of neither timescale': {
+    facts: { phcTimescale: () => undefined },
+    first: 'phc-timescale',
+    verdict: 'warning',
+    finding: /\/dev\/ptp0 tells TAI or UTC is not decided/,
+    remedy: /steer no clock by it/,
+  },
+  'a PTP clock that may not be opened': {
+    facts: {
+      phcTimescale: () => {
+        throw new VmClockError('ERR_VMCLOCK_ACCESS', '/dev/ptp0: permission denied; a udev rule')
+      },
+    },
+    first: 'phc-timescale',
+    verdict: 'warning',
+    finding: /permission denied/,
+    remedy: /udev rule/,
+  },
+  'a system clock that nobody synchronizes': {
+    files: { '/proc/42/comm': 'bash\n' },
+    facts: unsynchronized,
+    first: 'system-clock',
+    verdict: 'warning',
+    finding: /not synchronized, and nothing here would do it/,
+    remedy: /start chrony.*refclock PHC \/dev\/ptp0 tai/,
+  },
+  'a daemon that has no time yet': {
+    facts: unsynchronized,
+    first: 'system-clock',
+    verdict: 'warning',
+    finding: /not synchronized, though chrony runs/,
+    remedy: /chronyc sources/,
+  },
+}
+
+for (const [name, broken] of Object.entries(BROKEN)) {
+  test(`named first: ${name}`, (t) => {
+    const { first, verdict = 'wrong', finding, remedy, states: expected = {}, ...changes } = broken
+    const diagnosis = diagnoseStaged(t, changes)
+    const { firstProblem } = diagnosis
+    t.is(firstProblem?.name, first, firstProblem?.finding)
+    t.is(firstProblem?.state, verdict)
+    t.is(diagnosis.verdict, verdict)
+    t.regex(firstProblem?.finding ?? '', finding)
+    t.regex(firstProblem?.remedy ?? '', remedy)
+    t.like(states(diagnosis), { [first]: verdict, ...expected })
+    t.deepEqual(
+      diagnosis.checks.map((one) => one.name),
+      NAMES,
+    )
+    // What is not as it should be has a remedy, and nothing else has one.
+    for (const { name: one, state, remedy: given } of diagnosis.checks) {
+      t.is(given !== undefined, state === 'warning' || state === 'wrong', one)
+    }
+  })
+}
+
+test('what is wrong comes before what is a warning, wherever it stands', (t) => {
+  const page = { counterId: 255, flags: 0n, clockStatus: 0 }
+  const files = { [`${CLOCKSOURCE}/available_clocksource`]: 'hpet\n' }
+  t.is(diagnoseStaged(t, { page }).firstProblem?.name, 'time')
+  t.is(diagnoseStaged(t, { page, files }).firstProblem?.name, 'counter')
+})
+
+// Where the page is one that somebody publishes
+
+test('a published page serves where there is no hypervisor', (t) => {
+  const diagnosis = diagnoseStaged(t, {
+    files: { ...NO_DEVICE, ...noDmi },
+    facts: noHypervisor,
+    page: null,
+    published: {},
+  })
+  t.is(diagnosis.verdict, 'ok')
+  t.regex(check(diagnosis, 'machine').finding, /a published page is used/)
+  t.like(states(diagnosis), { device: 'skipped', time: 'ok', phc: 'skipped' })
+})
+
+test('what keeps the hypervisor’s page away is a warning where a published one is used', (t) => {
+  const { verdict, firstProblem } = diagnoseStaged(t, {
+    files: { ...NO_DRIVER, '/proc/config.gz': config(NOT_SET) },
+    page: null,
+    published: {},
+  })
+  t.is(verdict, 'warning')
+  t.is(firstProblem?.name, 'driver-built')
+})
+
+test('a device that opens is there, though its container hides where it comes from', (t) => {
+  const diagnosis = diagnoseStaged(t, {
+    files: {
+      ...NO_DEVICE,
+      ...noDmi,
+      '/run/.containerenv': '',
+      '/sys/class/ptp/ptp0/clock_name': 'vmclock0\n',
+    },
+    facts: noHypervisor,
+  })
+  t.is(diagnosis.verdict, 'ok')
+  t.like(states(diagnosis), { machine: 'ok', device: 'unknown', access: 'ok', time: 'ok' })
+})
+
+// Who the hypervisor is
+
+for (const [name, files, signature] of [
+  ['KVM', {}, 'KVMKVMKVM'],
+  ['QEMU without KVM', {}, 'TCGTCGTCGTCG'],
+  ['Amazon EC2', { '/sys/class/dmi/id/sys_vendor': 'Amazon EC2\n' }, 'KVMKVMKVM'],
+  ['QEMU', {}, 'Microsoft Hv'],
+  ['Hyper-V', noDmi, 'Microsoft Hv'],
+  ['an unknown hypervisor', noDmi, 'SomethingNew'],
+  ['Xen', { ...noDmi, '/sys/hypervisor/type': 'xen\n' }, undefined],
+  ['KVM', { ...noDmi, '/proc/device-tree/hypervisor/compatible': 'linux,kvm\0' }, undefined],
+  ['QEMU', { ...noDmi, '/proc/device-tree/fw-cfg@9020000/reg': '' }, undefined],
+  [
+    'an unnamed hypervisor',
+    { ...noDmi, '/proc/device-tree/compatible': 'linux,dummy-virt\0' },
+    undefined,
+  ],
+] as const) {
+  test(`the hypervisor is ${name}: ${signature ?? Object.keys(files).at(-1)}`, (t) => {
+    const facts = { hypervisorSignature: () => signature }
+    t.is(check(diagnoseStaged(t, { files, facts }), 'machine').details['hypervisor'], name)
+  })
+}
+
+for (const [kind, files] of [
+  ['podman', { '/run/.containerenv': '' }],
+  ['docker', { '/.dockerenv': '' }],
+  ['Kubernetes', { '/.dockerenv': '', '/run/secrets/kubernetes.io/token': '' }],
+  ['systemd-nspawn', { '/run/host/container-manager': 'systemd-nspawn\n' }],
+  ['lxc', { '/run/systemd/container': 'lxc\n' }],
+  ['kubepods', { '/proc/1/cgroup': '11:cpu:/kubepods/besteffort/pod1\n' }],
+  ['of an unknown kind', { '/sys/fs/cgroup/cgroup.type': 'domain\n' }],
+  [undefined, { '/proc/1/cgroup': '0::/init.scope\n' }],
+] as const) {
+  test(`the container is ${kind ?? 'none'}`, (t) => {
+    const { state, details } = check(diagnoseStaged(t, { files }), 'container')
+    t.is(state, 'ok')
+    t.is(details['container'], kind)
+  })
+}
+
+test('a device of the device tree is one', (t) => {
+  const device = '/sys/bus/platform/devices/60000000.ptp'
+  const files = {
+    ...NO_DEVICE,
+    [`${device}/modalias`]: 'of:NptpT(null)Camazon,vmclock\n',
+    [`${device}/uevent`]: 'OF_NAME=ptp\nOF_FULLNAME=/ptp@60000000\n',
+  }
+  const { state, details } = check(diagnoseStaged(t, { files, page: null }), 'device')
+  t.is(state, 'ok')
+  t.deepEqual(details['devices'], ['60000000.ptp'])
+  t.deepEqual(details['firmware'], ['device tree'])
+  t.deepEqual(details['firmwarePaths'], ['/ptp@60000000'])
+})
+
+test('only the driver’s own names are devices', (t) => {
+  for (const modalias of [
+    'acpi:AMZNC10D:',
+    'acpi:XVMCLOCK:',
+    'of:NptpT(null)Camazon,vmclock2',
+    '',
+  ]) {
+    const files = { ...NO_DEVICE, '/sys/bus/platform/devices/other/modalias': `${modalias}\n` }
+    t.is(check(diagnoseStaged(t, { files, page: null }), 'device').state, 'wrong', modalias)
+  }
+})
+
+// Who synchronizes the clock
+
+for (const [who, comm] of [
+  ['chrony', 'chronyd'],
+  ['systemd-timesyncd', 'systemd-timesyn'],
+  ['ntpd', 'ntpd'],
+  ['ClockBound', 'clockbound'],
+  ['phc2sys', 'phc2sys'],
+] as const) {
+  test(`the clock is synchronized by ${who}`, (t) => {
+    const files = { '/proc/42/comm': `${comm}\n` }
+    const { finding, details } = check(diagnoseStaged(t, { files }), 'system-clock')
+    t.is(finding, `the system's clock is synchronized within 1234 us, by ${who}`)
+    t.deepEqual(details['daemons'], [who])
+  })
+}
+
+test('ClockBound’s memory is noticed once it was written', (t) => {
+  const segment = Buffer.alloc(80)
+  segment.writeUInt32LE(0x414d5a4e, 0)
+  segment.writeUInt32LE(0x43420200, 4)
+  const seen = (): unknown =>
+    check(diagnoseStaged(t, { files: { '/run/clockbound/shm0': segment } }), 'system-clock')
+      .details['clockBoundSegment']
+  t.is(seen(), undefined)
+  segment.writeUInt16LE(2, 14)
+  t.is(seen(), '/run/clockbound/shm0')
+})
+
+test('a clock that the system does not tell of is unknown', (t) => {
+  const diagnosis = diagnoseStaged(t, { facts: { discipline: () => undefined } })
+  t.is(check(diagnosis, 'system-clock').state, 'unknown')
+  t.is(diagnosis.verdict, 'ok')
+})
+
+// What it reads is not to be trusted
+
+test('what cannot be read, never ends or is no file is as if it were not there', (t) => {
+  const files = {
+    '/sys/class/dmi/id/sys_vendor': 'fifo',
+    '/proc/config.gz': 'no gzip at all',
+    '/proc/cmdline': 'fifo',
+    '/proc/42/comm': { link: '/dev/zero' },
+    '/sys/class/dmi/id/product_name': { link: 'product_name' },
+    '/run/clockbound/shm0': 'fifo',
+    [`${CLOCKSOURCE}/available_clocksource`]: { link: '/dev/zero' },
+  } as const
+  const diagnosis = diagnoseStaged(t, { files })
+  t.is(check(diagnosis, 'machine').state, 'ok')
+  t.is(check(diagnosis, 'counter').state, 'unknown')
+  t.is(diagnosis.verdict, 'ok')
+})
+
+test('a compressed file that would fill the memory is not unpacked', (t) => {
+  const bomb = gzipSync(`${NOT_SET}\nCONFIG_64BIT=y\n${'\n'.repeat(64 * 1024 * 1024)}`)
+  const files = { ...NO_DRIVER, '/proc/config.gz': bomb }
+  t.is(check(diagnoseStaged(t, { files, page: null }), 'driver-built').state, 'unknown')
+})
+
+test('nothing that it reads is told or printed as it is', (t) => {
+  const evil = '\u001b]0;owned\u0007\u001b[31m\u009b1m\u202e\r\u0000end'
+  const bytes = Buffer.from(`${evil}\n`)
+  const machine = (): Diagnosis =>
+    diagnoseStaged(t, {
+      files: {
+        ...NO_DRIVER,
+        '/sys/class/dmi/id/sys_vendor': bytes,
+        '/sys/class/dmi/id/product_name': bytes,
+        '/sys/hypervisor/type': bytes,
+        '/run/systemd/container': bytes,
+        '/sys/bus/acpi/devices/AMZNC10C:00/path': bytes,
+        [`/sys/bus/platform/devices/${evil.replaceAll('\u0000', '')}/modalias`]: 'acpi:VMCLOCK:\n',
+        '/sys/bus/platform/drivers/vmclock/bind': '',
+        '/sys/bus/platform/devices/AMZNC10C:00/driver': { link: evil.replaceAll('\u0000', '') },
+        '/sys/class/ptp/ptp0/clock_name': bytes,
+        [`${CLOCKSOURCE}/available_clocksource`]: bytes,
+        [`${CLOCKSOURCE}/current_clocksource`]: bytes,
+        '/proc/42/comm': bytes,
+        '/proc/cmdline': Buffer.from(`modprobe.blacklist=${evil},ptp_vmclock\n`),
+        [`/etc/modprobe.d/\u001b[2J.conf`]: `blacklist ptp_vmclock ${evil}\n`,
+      },
+      facts: {
+        hypervisorSignature: () => undefined,
+        kernelRelease: `7${evil.replaceAll('\u0000', '')}`,
+      },
+      page: null,
+    })
+  const diagnosis = machine()
+  for (const { finding, remedy, details } of diagnosis.checks) {
+    for (const text of [finding, remedy ?? '', ...Object.values(details).flat()].map(String)) {
+      t.notRegex(text, UNSAFE)
+      t.notRegex(text, /\n/)
+    }
+  }
+  t.notRegex(inWords(diagnosis), UNSAFE)
+  t.regex(inWords(diagnosis), /\\u\{1b\}/)
+})
+
+// The whole as data
+
+test('a system that is not supported is a finding, not an error', (t) => {
+  const scene = {
+    ...stage(t, {}),
+    unsupported: 'vmclock works on Linux, and this is darwin-arm64; use another clock here',
+    pagePath: (): never => {
+      throw new Error('asked')
+    },
+  }
+  const diagnosis = diagnoseStaged(t, { facts: scene })
+  t.is(diagnosis.verdict, 'wrong')
+  t.like(diagnosis.firstProblem, {
+    name: 'platform',
+    finding: 'vmclock works on Linux, and this is darwin-arm64',
+    remedy: 'use another clock here',
+  })
+  t.deepEqual(
+    diagnosis.checks.map(({ state }) => state),
+    NAMES.map((name) => (name === 'platform' ? 'wrong' : 'skipped')),
+  )
+})
+
+test('JSON holds all of it, 64-bit figures as decimal strings', (t) => {
+  const diagnosis = diagnoseStaged(t, {
+    page: { disruptionMarker: 2n ** 64n - 1n, vmGenerationCounter: 2n ** 63n },
+    facts: {
+      counterFacts: () => ({ counterId: 1, invariant: true, frequencyHz: 2n ** 60n }),
+    },
+  })
+  t.like(check(diagnosis, 'page').details, {
+    disruptionMarker: '18446744073709551615',
+    vmGeneration: '9223372036854775808',
+  })
+  t.is(check(diagnosis, 'counter').details['frequencyHz'], String(2n ** 60n))
+  t.regex(String(check(diagnosis, 'time').details['maxErrorNs']), /^\d+$/)
+  const parsed = JSON.parse(JSON.stringify(diagnosis)) as Diagnosis
+  t.deepEqual(states(parsed), states(diagnosis))
+})
+
+test('this machine is diagnosed, whatever it is', (t) => {
+  const diagnosis = diagnose()
+  t.deepEqual(
+    diagnosis.checks.map(({ name }) => name),
+    NAMES,
+  )
+  t.is(check(diagnosis, 'platform').state, 'ok')
+  const { counterReadNs, leastCounterReadNs } = check(diagnosis, 'cost').details
+  t.true(Number(leastCounterReadNs) > 0)
+  t.true(Number(counterReadNs) >= Number(leastCounterReadNs))
+})
+
+test('a page that gives no UTC carries time in its own timescale', (t) => {
+  for (const [timeType, timescale] of [
+    [1, 'tai'],
+    [2, 'monotonic'],
+  ] as const) {
+    const fields = { timeType, flags: FLAG.TIME_MAXERROR_VALID | FLAG.PERIOD_MAXERROR_VALID }
+    const { state, details } = check(diagnoseStaged(t, { page: fields }), 'time')
+    t.is(state, 'ok')
+    t.is(details['timescale'], timescale)
+  }
+})
+
+test('a page of one’s own is diagnosed by its path', (t) => {
+  const path = `${folder(t)}/\u001b[31m\u202e`
+  VmClockPage.create(path, { ...liveFields(t), clockStatus: 4 }).close()
+  const diagnosis = diagnose({ path })
+  t.is(diagnosis.firstProblem?.name, 'time')
+  t.is(check(diagnosis, 'page').details['path'], path)
+  for (const { finding } of diagnosis.checks) t.notRegex(finding, UNSAFE)
+})
+
+test('a page that is not there is what is wrong, where it was asked for by its path', (t) => {
+  const path = `${folder(t)}/page`
+  const { firstProblem } = diagnose({ path })
+  t.is(firstProblem?.name, 'access')
+  t.is(firstProblem?.details['code'], 'ERR_VMCLOCK_NOT_FOUND')
+})
+
+test('what is no path is refused', (t) => {
+  for (const options of [{ path: 1 }, { path: '' }, { file: 'x' }, null, 'x'] as unknown[]) {
+    t.throws(() => diagnose(options as { path: string }), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
+  }
+})
+
+// The command
+
+test('doctor: ends with 1 where something is wrong and with 0 where nothing is', async (t) => {
+  const right = page(t, liveFields(t)).path
+  const wrong = page(t, { ...liveFields(t), clockStatus: 4 }).path
+  for (const [path, exitCode] of [
+    [right, 0],
+    [wrong, 1],
+  ] as const) {
+    const inJson = await run([commandLine, 'doctor', path, '--json'])
+    t.is(inJson.stderr, '')
+    t.is(inJson.exitCode, exitCode)
+    const { verdict, checks } = JSON.parse(inJson.stdout) as Diagnosis
+    t.is(verdict === 'wrong', exitCode === 1)
+    const plain = await run([commandLine, 'doctor', path])
+    t.is(plain.exitCode, exitCode)
+    for (const { name } of checks) t.regex(plain.stdout, new RegExp(`^[a-z]+ +${name} +\\S`, 'm'))
+  }
+})
+
+test('doctor: in words, what is wrong first and its remedy stand at the end', async (t) => {
+  const { path } = page(t, { ...liveFields(t), clockStatus: 4 })
+  const { stdout } = await run([commandLine, 'doctor', path])
+  t.regex(stdout, /\n\nfirst wrong {2}time\nremedy {7}wait until its provider has.*\n$/)
+})
+
+test('doctor: nothing from a path reaches a terminal as it is', async (t) => {
+  const path = `${folder(t)}/\u001b]0;x\u0007\u009b31m\u202e`
+  for (const words of [[], ['--json']]) {
+    const { stdout, exitCode } = await run([commandLine, 'doctor', path, ...words])
+    t.is(exitCode, 1)
+    t.notRegex(stdout, UNSAFE)
+  }
+})
+
+test('doctor: prints the udev rules, and no more', async (t) => {
+  const { stdout, exitCode } = await run([commandLine, 'doctor', '--udev-rule'])
+  t.is(exitCode, 0)
+  t.deepEqual(
+    stdout.split('\n').filter((line) => !line.startsWith('#')),
+    [
+      'KERNEL=="vmclock*", MODE="0444"',
+      'SUBSYSTEM=="ptp", ATTR{clock_name}=="vmclock*", MODE="0444"',
+      '',
+    ],
+  )
+  const inJson = await run([commandLine, 'doctor', '--udev-rule', '--json'])
+  t.deepEqual(JSON.parse(inJson.stdout), {
+    path: '/etc/udev/rules.d/60-vmclock.rules',
+    text: stdout,
+  })
+})

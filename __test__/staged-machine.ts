@@ -1,0 +1,126 @@
+/** Machines for the doctor: file trees and facts as a healthy guest has them, and what a test changes. */
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { ExecutionContext } from 'ava'
+import { type Diagnosis, type PageFields, VmClock, VmClockError, VmClockPage } from 'vmclock'
+import { diagnoseIn } from '../ts/doctor/diagnose'
+import { Files } from '../ts/doctor/files'
+import type { Scene } from '../ts/doctor/scene'
+import { FLAG, folder, liveFields } from './pages'
+
+/** What stands at a path: a file's text or bytes, a link, a FIFO, or nothing. */
+export type Staged = string | Buffer | { readonly link: string } | 'fifo' | undefined
+
+/** What is other than on a healthy machine. */
+export interface Changes {
+  readonly files?: Readonly<Record<string, Staged>>
+  readonly facts?: Partial<Scene>
+  /** Fields of `/dev/vmclock0`; null where there is none. */
+  readonly page?: PageFields | null
+  /** Fields of a page at `/run/vmclock/page`, which is asked about then. */
+  readonly published?: PageFields
+}
+
+export const RELEASE = '7.1.0-test'
+export const CLOCKSOURCE = '/sys/devices/system/clocksource/clocksource0'
+const DEVICE = '/sys/bus/platform/devices/AMZNC10C:00'
+
+/** The files of a guest in which all is well. */
+export const HEALTHY: Readonly<Record<string, Staged>> = {
+  '/proc/cmdline': 'root=/dev/vda1 quiet\n',
+  '/proc/1/comm': 'systemd\n',
+  '/proc/42/comm': 'chronyd\n',
+  '/sys/class/dmi/id/sys_vendor': 'QEMU\n',
+  '/sys/class/dmi/id/product_name': 'Standard PC\n',
+  '/sys/bus/platform/devices/serial8250/modalias': 'platform:serial8250\n',
+  [`${DEVICE}/modalias`]: 'acpi:AMZNC10C:VMCLOCK:\n',
+  [`${DEVICE}/driver`]: { link: '../../../bus/platform/drivers/vmclock' },
+  '/sys/bus/acpi/devices/AMZNC10C:00/modalias': 'acpi:AMZNC10C:VMCLOCK:\n',
+  '/sys/bus/acpi/devices/AMZNC10C:00/path': '\\_SB_.VCLK\n',
+  '/sys/bus/platform/drivers/vmclock/bind': '',
+  '/sys/module/ptp_vmclock/refcnt': '0\n',
+  '/sys/class/misc/vmclock0/dev': '10:260\n',
+  '/sys/class/ptp/ptp0/clock_name': 'vmclock0\n',
+  [`${CLOCKSOURCE}/available_clocksource`]: 'tsc kvm-clock acpi_pm \n',
+  [`${CLOCKSOURCE}/current_clocksource`]: 'tsc\n',
+}
+
+/** The files of the driver and what it makes, gone. */
+export const NO_DRIVER: Readonly<Record<string, Staged>> = {
+  [`${DEVICE}/driver`]: undefined,
+  '/sys/bus/platform/drivers/vmclock/bind': undefined,
+  '/sys/module/ptp_vmclock/refcnt': undefined,
+  '/sys/class/misc/vmclock0/dev': undefined,
+  '/sys/class/ptp/ptp0/clock_name': undefined,
+}
+
+/** All that a hypervisor gives, gone. */
+export const NO_DEVICE: Readonly<Record<string, Staged>> = {
+  ...NO_DRIVER,
+  [`${DEVICE}/modalias`]: undefined,
+  '/sys/bus/acpi/devices/AMZNC10C:00/modalias': undefined,
+  '/sys/bus/acpi/devices/AMZNC10C:00/path': undefined,
+}
+
+/** Diagnoses a machine that is healthy but for the changes. */
+export function diagnoseStaged(t: ExecutionContext, changes: Changes = {}): Diagnosis {
+  return diagnoseIn(stage(t, changes))
+}
+
+/** A machine that is healthy but for the changes. */
+export function stage(t: ExecutionContext, { files, facts, page, published }: Changes): Scene {
+  const root = folder(t)
+  for (const [path, staged] of Object.entries({ ...HEALTHY, ...files })) {
+    put(join(root, path), staged)
+  }
+  const healthy = { ...liveFields(t), timeType: 1, taiOffsetSec: -37, vmGenerationCounter: 1n }
+  const flags = healthy.flags | FLAG.TAI_OFFSET_VALID | FLAG.VM_GEN_COUNTER_PRESENT
+  if (page !== null) makePage(join(root, '/dev/vmclock0'), { ...healthy, flags, ...page })
+  if (published !== undefined) {
+    makePage(join(root, '/run/vmclock/page'), { ...healthy, flags, ...published })
+  }
+  const path = published === undefined ? '/dev/vmclock0' : '/run/vmclock/page'
+  return {
+    unsupported: undefined,
+    // The tree's; the page's counter is this machine's.
+    architecture: 'x64',
+    kernelRelease: RELEASE,
+    files: new Files(root),
+    pagePath: () => path,
+    open(timescale) {
+      try {
+        return VmClock.open(join(root, path), { timescale })
+      } catch (error) {
+        if (!(error instanceof VmClockError)) throw error
+        // As if the tree were the machine's.
+        throw new VmClockError(error.code, error.message.replaceAll(root, ''), { path })
+      }
+    },
+    hypervisorSignature: () => 'KVMKVMKVM',
+    counterFacts: () => ({ counterId: 1, invariant: true }),
+    counterCost: () => ({ medianNs: 15.04, leastNs: 14, trapped: false, trappedAboveNs: 500 }),
+    discipline: () => ({
+      unsynchronized: false,
+      maxErrorUs: 1234,
+      estErrorUs: 12,
+      taiMinusUtcSec: 37,
+    }),
+    phcTimescale: () => 'tai',
+    ...facts,
+  }
+}
+
+function makePage(path: string, fields: PageFields): void {
+  mkdirSync(dirname(path), { recursive: true })
+  VmClockPage.create(path, fields).close()
+}
+
+function put(path: string, staged: Staged): void {
+  if (staged === undefined) return
+  mkdirSync(dirname(path), { recursive: true })
+  if (staged === 'fifo') execFileSync('mkfifo', [path])
+  else if (typeof staged === 'object' && 'link' in staged) symlinkSync(staged.link, path)
+  else writeFileSync(path, staged)
+}

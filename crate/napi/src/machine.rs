@@ -1,0 +1,65 @@
+//! What the doctor asks of this machine.
+
+use napi_derive::napi;
+use vmclock::counter::{CpuCounter, ReadCost, read_cost};
+use vmclock::system_clock::{KernelClock, SystemClock};
+use vmclock::{hypervisor, udev};
+
+use crate::failure::{Outcome, outcome};
+
+#[napi(object)]
+pub struct CounterCost {
+    pub median_ns: f64,
+    pub least_ns: f64,
+    pub trapped: bool,
+    pub trapped_above_ns: f64,
+}
+
+#[napi(object)]
+pub struct NativeDiscipline {
+    pub unsynchronized: bool,
+    // Both are at most 2^31 microseconds or saturate near it: exact in a double.
+    pub max_error_us: f64,
+    pub est_error_us: f64,
+    pub tai_minus_utc_sec: i32,
+}
+
+#[napi(object)]
+pub struct UdevRules {
+    pub path: String,
+    pub text: String,
+}
+
+#[napi]
+pub fn hypervisor_signature() -> Option<String> {
+    hypervisor::signature()
+}
+
+#[napi]
+pub fn counter_cost() -> CounterCost {
+    let cost = read_cost(&CpuCounter);
+    CounterCost {
+        median_ns: cost.median_ns,
+        least_ns: cost.least_ns,
+        trapped: cost.is_trapped(),
+        trapped_above_ns: ReadCost::TRAPPED_NS,
+    }
+}
+
+#[napi]
+pub fn system_discipline() -> Outcome<NativeDiscipline> {
+    outcome(KernelClock.discipline().map(|discipline| NativeDiscipline {
+        unsynchronized: discipline.unsynchronized,
+        max_error_us: discipline.maxerror_us as f64,
+        est_error_us: discipline.esterror_us as f64,
+        tai_minus_utc_sec: discipline.tai_minus_utc_sec,
+    }))
+}
+
+#[napi]
+pub fn udev_rules() -> UdevRules {
+    UdevRules {
+        path: udev::RULES_PATH.to_owned(),
+        text: udev::RULES.to_owned(),
+    }
+}
