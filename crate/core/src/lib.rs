@@ -159,3 +159,8 @@ pub use reading::{Continuity, Reading, SystemOffset};
 pub use watch::{WatchOptions, Watcher};
 #[cfg(feature = "machine")]
 pub use writer::{PageHeader, PageLayout, PageWriter};
+
+/// The guide's page on this crate, so that its example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/rust.md")]
+struct Guide;

@@ -1,0 +1,38 @@
+// Which of two events on two machines came first? With intervals that hold the truth there are three
+// answers, and the third, "nobody can tell", can be waited out.
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { VmClock } from 'vmclock'
+
+/** When something happened, as one machine saw it; sent along with the event, as decimal strings. */
+interface Stamp {
+  readonly earliestNs: bigint
+  readonly latestNs: bigint
+}
+
+const clock = VmClock.open({ freeRunning: 'refuse' })
+
+function stamp(): Stamp {
+  const { earliestNs, latestNs } = clock.read()
+  if (earliestNs === undefined || latestNs === undefined) {
+    throw new Error('this machine does not know how wrong its clock is, so it cannot take part')
+  }
+  return { earliestNs, latestNs }
+}
+
+function order(a: Stamp, b: Stamp): 'before' | 'after' | 'unknown' {
+  if (a.latestNs < b.earliestNs) return 'before'
+  if (b.latestNs < a.earliestNs) return 'after'
+  return 'unknown'
+}
+
+/** Commit wait: when this resolves, no machine with a true bound can stamp an earlier time. */
+async function isPast(written: Stamp): Promise<void> {
+  while (stamp().earliestNs <= written.latestNs) await delay(1)
+}
+
+const first = stamp()
+console.log(order(first, stamp())) // unknown: their intervals overlap
+await isPast(first)
+console.log(order(first, stamp())) // before
+clock.close()
