@@ -39,6 +39,9 @@ export const aarch64 = {
   // QEMU's own device is described by ACPI, which this machine does not boot with.
   ownVmclock: undefined,
 
+  // Shown on x86-64: they are the same drivers.
+  cards: undefined,
+
   setUpPackage: setUpArm64Addon,
   tools: () => hostTools('aarch64', ['qemu-system-arm', 'device-tree-compiler']),
   guest: () =>

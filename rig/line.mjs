@@ -35,7 +35,7 @@ export function continued(line, period, { least, most }) {
   }
 }
 
-/** `value` times one more or less a few millionths, at random. */
+/** `value`, more or less by up to so many millionths of it, at random. */
 export function wandering(value, mostPpm) {
   const ppb = Math.round((Math.random() * 2 - 1) * mostPpm * 1000)
   return (value * (1_000_000_000n + BigInt(ppb))) / 1_000_000_000n

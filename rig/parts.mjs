@@ -40,10 +40,6 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
     ),
     suites,
   })
-  const modulesFolder = join(folder, 'usr/lib/modules')
-  const [kernelVersion] = readdirSync(modulesFolder)
-  if (kernelVersion === undefined)
-    throw new Unavailable(`no kernel among the packages of ${folder}`)
   const ptpFolder = await debianFolder({
     name: `rig-ptp-${debianName}`,
     packages: [`linuxptp:${debianName}`],
@@ -53,12 +49,36 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
   })
   const node = join(await npmPackage(nodeName, nodeVersion), nodeName, 'bin/node')
   return {
-    kernel: join(modulesFolder, kernelVersion, 'vmlinuz'),
-    modules: join(modulesFolder, kernelVersion, 'kernel'),
-    kernelVersion,
+    ...kernelIn(folder),
     busybox: join(folder, 'usr/bin/busybox'),
     phcCtl: join(ptpFolder, 'usr/sbin/phc_ctl'),
     node,
     libraries: join(folder, libraryFolder),
+  }
+}
+
+/**
+ * Debian's kernel for machines of every kind, which has the network cards' drivers that the one for the
+ * cloud leaves out: `kernel` and `modules`, to stand in the place of those of `guestParts`.
+ */
+export async function wholeKernel(debianName) {
+  const folder = await debianFolder({
+    name: `rig-whole-kernel-${debianName}`,
+    packages: [`linux-image-${debianName}:${debianName}`],
+    without: RegExp(`^(?!(linux-binary-|linux-modules-).*_${debianName}[.])`),
+    suites,
+  })
+  return kernelIn(folder)
+}
+
+function kernelIn(folder) {
+  const modulesFolder = join(folder, 'usr/lib/modules')
+  const [kernelVersion] = readdirSync(modulesFolder)
+  if (kernelVersion === undefined)
+    throw new Unavailable(`no kernel among the packages of ${folder}`)
+  return {
+    kernel: join(modulesFolder, kernelVersion, 'vmlinuz'),
+    modules: join(modulesFolder, kernelVersion, 'kernel'),
+    kernelVersion,
   }
 }

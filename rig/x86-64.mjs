@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { capture } from '../tools/command.mjs'
 import { setUp } from '../tools/setup.mjs'
-import { guestParts, hostTools } from './parts.mjs'
+import { guestParts, hostTools, wholeKernel } from './parts.mjs'
 
 export const x86 = {
   name: 'x86-64',
@@ -22,6 +22,19 @@ export const x86 = {
 
   // It has the disruption marker only, and the firmware describes it before ours.
   ownVmclock: 'vmclock',
+
+  // The emulator's network cards that have a PTP clock, and a kernel with their drivers, each after what
+  // it needs.
+  cards: {
+    devices: ['igb,mac=52:54:00:00:00:01', 'e1000e,mac=52:54:00:00:00:02'],
+    drivers: [
+      'drivers/i2c/algos/i2c-algo-bit.ko.xz',
+      'drivers/dca/dca.ko.xz',
+      'drivers/net/ethernet/intel/igb/igb.ko.xz',
+      'drivers/net/ethernet/intel/e1000e/e1000e.ko.xz',
+    ],
+    kernel: () => wholeKernel('amd64'),
+  },
 
   setUpPackage: setUp,
   tools: () => hostTools('x86-64', ['qemu-system-x86', 'acpica-tools']),

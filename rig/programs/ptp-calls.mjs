@@ -17,8 +17,13 @@ const clock = VmClock.open('/dev/vmclock0', { timescale: 'tai' })
     [byPath, ptp].map(({ path, name }) => ({ path, name })),
     [device, device],
   )
+  byPath[Symbol.dispose ?? Symbol.for('Symbol.dispose')]()
   byPath.close()
-  assert.throws(() => byPath.nowNs(), { code: 'ERR_VMCLOCK_CLOSED' })
+  assert.deepEqual([byPath.closed, byPath.path, byPath.name], [true, device.path, device.name])
+  for (const call of ['capabilities', 'nowNs', 'crossTimestamp', 'samples', 'timescale']) {
+    const argument = { samples: 1, timescale: clock }[call]
+    assert.throws(() => byPath[call](argument), { code: 'ERR_VMCLOCK_CLOSED' })
+  }
 }
 
 assert.deepEqual(ptp.capabilities(), {
@@ -82,6 +87,15 @@ for (const [name, { now, unitNs }] of Object.entries(systemClocks)) {
 assert.equal(typeof ptp.samples(1)[0].offsetNs, 'bigint')
 for (const count of [0, 26, -1, 1.5, '1', undefined]) {
   assert.throws(() => ptp.samples(count), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
+}
+assert.throws(() => ptp.samples(1, 'tai'), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
+for (const page of [undefined, null, '/dev/vmclock0', ptp, {}]) {
+  assert.throws(() => ptp.timescale(page), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
+}
+{
+  const closed = VmClock.open('/dev/vmclock0')
+  closed.close()
+  assert.throws(() => ptp.timescale(closed), { code: 'ERR_VMCLOCK_CLOSED' })
 }
 
 // Another's program, of the same clock.

@@ -3,6 +3,8 @@
 
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
+import { basename, join } from 'node:path'
+import { withGuest } from '../guest.mjs'
 import { inShell, program } from '../in-guest.mjs'
 import { continued, lineOf, wandering } from '../line.mjs'
 import { FLAGS } from '../page.mjs'
@@ -12,6 +14,9 @@ import { counterBounds, withUpdates } from '../updates.mjs'
 const READINGS = 10_000
 const UPDATES = 200
 
+// How far the pages' periods are off that never step back.
+const WANDER_PPM = 100_000
+
 const NS_PER_S = 1_000_000_000n
 
 export const inGuest = {
@@ -20,8 +25,8 @@ export const inGuest = {
     const where = await counterBounds(guest)
     let line = lineOf(told)
     const next = () => {
-      // About the true period, so that time does not run away.
-      line = continued(line, wandering(told.counterPeriodFracSec, 20), where())
+      // By so much that a step back would be longer than the time between two readings.
+      line = continued(line, wandering(told.counterPeriodFracSec, WANDER_PPM), where())
       return line
     }
     await agreement(guest, 'steadily', next)
@@ -118,6 +123,26 @@ export const inGuest = {
     const text = (await inShell(guest, `${cli} /dev/ptp0`)).join('\n')
     assert.match(text, /\btime +\S+ TAI\b/)
     assert.match(text, /\btimescale +TAI, by \/dev\/vmclock0/)
+  },
+}
+
+export const ownGuests = {
+  async 'network cards’ clocks are read as any other, and say what they have not'(prepared) {
+    const { cards } = prepared.machine
+    if (cards === undefined) return 'network cards are shown on x86-64'
+    const kernel = await cards.kernel()
+    const drivers = cards.drivers.map((driver) => [basename(driver), join(kernel.modules, driver)])
+    const options = { devices: cards.devices, programs: drivers }
+    const withCards = { ...prepared, parts: { ...prepared.parts, ...kernel } }
+    return await withGuest(withCards, options, async (guest) => {
+      for (const [driver] of drivers) {
+        await inShell(guest, `xz -dc ${driver} > /tmp/driver && insmod /tmp/driver`)
+      }
+      // The cards' clocks are set to the system's, which is right to a second or two.
+      guest.page.write({ timeMaxerrorNanosec: 10n * NS_PER_S })
+      const shown = await program(guest, 'ptp-cards.mjs', [])
+      console.log(`    ${shown.join('\n    ')}`)
+    })
   },
 }
 

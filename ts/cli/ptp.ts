@@ -54,7 +54,7 @@ export function ptp(nameOrPath: string | undefined, options: PtpOptions): void {
           ...('given' in cross
             ? { crossTimestamp: cross.given }
             : { noCrossTimestamp: shown(cross.refusal) }),
-          clock: options.clock,
+          sampledClock: options.clock,
           ...('given' in samples
             ? { samples: samples.given }
             : { noSamples: shown(samples.refusal) }),

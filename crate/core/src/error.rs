@@ -413,7 +413,8 @@ impl Error {
     pub fn syscall(&self) -> Option<&'static str> {
         match self {
             Self::Access { .. } | Self::PtpAccess { .. } => Some("open"),
-            Self::PtpTimeout { call, .. } | Self::PtpRefused { call, .. } => Some(call),
+            Self::PtpTimeout { call, .. } | Self::PtpRefused { call, .. } => Some(syscall_of(call)),
+            Self::NotSupported { .. } | Self::OtherClocksource { .. } => Some("ioctl"),
             Self::WriteAccess { syscall, .. } => Some(syscall),
             Self::System { syscall, .. } => Some(syscall),
             _ => None,
@@ -438,6 +439,15 @@ impl Error {
 /// A path as it may stand in a message: whatever could move a terminal's cursor is escaped.
 fn show(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
+}
+
+/// The system call by which a PTP clock is asked: one has a name of its own, the others are requests.
+pub(crate) fn syscall_of(call: &'static str) -> &'static str {
+    if call.starts_with("PTP_") {
+        "ioctl"
+    } else {
+        call
+    }
 }
 
 /// What PTP clocks there are, for a message.

@@ -33,7 +33,7 @@ impl<D: Device> Calls<D> {
             let mut caps = RawCapabilities::default();
             self.device.capabilities(number, &mut caps).map(|()| caps)
         })
-        .map_err(|errno| self.refusal("ioctl PTP_CLOCK_GETCAPS", errno))?;
+        .map_err(|errno| self.refusal("PTP_CLOCK_GETCAPS", errno))?;
         let count = |count: i32| count.max(0).cast_unsigned();
         Ok(Capabilities {
             max_adjustment_ppb: caps.max_adj,
@@ -67,7 +67,7 @@ impl<D: Device> Calls<D> {
                 path: self.path.clone(),
                 current: current_clocksource(),
             },
-            errno => self.refusal("ioctl PTP_SYS_OFFSET_PRECISE", errno),
+            errno => self.refusal("PTP_SYS_OFFSET_PRECISE", errno),
         })?;
         Ok(CrossTimestamp {
             device_ns: self.ns(stamps.device)?,
@@ -108,7 +108,7 @@ impl<D: Device> Calls<D> {
     }
 
     fn stamps(&self, count: u32, clock: SampledClock) -> Result<Vec<RawSample>, Error> {
-        const EXTENDED: &str = "ioctl PTP_SYS_OFFSET_EXTENDED";
+        const EXTENDED: &str = "PTP_SYS_OFFSET_EXTENDED";
         match self.extended(count, clock) {
             Ok(stamps) => Ok(stamps.ts.into_iter().take(count as usize).collect()),
             // The older request: of a driver that does not stamp the system clock itself, the kernel
@@ -155,7 +155,7 @@ impl<D: Device> Calls<D> {
             let mut stamps = RawOffset::new(count);
             self.device.offset(number, &mut stamps).map(|()| stamps)
         })
-        .map_err(|errno| self.refusal("ioctl PTP_SYS_OFFSET", errno))?;
+        .map_err(|errno| self.refusal("PTP_SYS_OFFSET", errno))?;
         // Each reading of the system clock ends one bracket and begins the next.
         let systems = stamps.pairs.iter().map(|[system, _]| *system);
         let afters = systems.skip(1).chain([stamps.last]);
@@ -201,7 +201,7 @@ impl<D: Device> Calls<D> {
             }
             Errno::TIMEDOUT => Error::PtpTimeout { path, call },
             Errno::INVAL => Error::PtpRefused { path, call },
-            errno => Error::system(call, Some(&path), errno),
+            errno => Error::system(crate::error::syscall_of(call), Some(&path), errno),
         }
     }
 }
