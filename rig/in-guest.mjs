@@ -2,7 +2,10 @@
 
 import assert from 'node:assert/strict'
 
-/** A program of `rig/programs/`; `onText` gets what it prints, a line at a time. */
+/**
+ * A program of `rig/programs/`; `onText` gets what it prints, a line at a time. It may take `timeoutMs`, or
+ * as long as the console lets any command take.
+ */
 export function program(guest, name, args, onText, timeoutMs) {
   return lines(onText, (options) => guest.run(name, args, { ...options, timeoutMs }))
 }

@@ -50,7 +50,8 @@ const DEVICE_FILE = /^\/dev\/vmclock\d+$/
 /**
  * Looks at everything that a vmclock needs on this machine, from the hypervisor to the system's clock,
  * and says what to mend first. It changes nothing, needs no privilege (what it may not see is
- * `unknown`), and takes some milliseconds, in which it does not give way.
+ * `unknown`), and takes some tens of milliseconds, in which it does not give way; more on machines with
+ * thousands of processes.
  *
  * What it finds it does not throw: on a system that vmclock does not support, `platform` is `wrong`
  * and the other checks are `skipped`.

@@ -21,6 +21,9 @@ const LINE_CHARACTERS = 200
 const FILE_BYTES = 4 * 1024 * 1024
 const FOLDER_ENTRIES = 16_384
 
+// What is read stands here until it is copied: nothing comes in between.
+const PART = Buffer.alloc(65_536)
+
 /** The machine's files under a root, which is not `/` where a machine is staged. */
 export class Files {
   readonly #root: string
@@ -119,10 +122,9 @@ export class Files {
       const parts: Buffer[] = []
       for (let length = 0; length < most; ) {
         // sysfs and procfs give sizes that mean nothing, and at most a page at a time.
-        const part = Buffer.alloc(Math.min(65_536, most - length))
-        const read = readSync(file, part)
+        const read = readSync(file, PART, 0, Math.min(PART.length, most - length), null)
         if (read === 0) break
-        parts.push(part.subarray(0, read))
+        parts.push(Buffer.from(PART.subarray(0, read)))
         length += read
       }
       return Buffer.concat(parts)
