@@ -35,13 +35,9 @@ test('what is exported is what is documented', (t) => {
 })
 
 test('classes have their names', (t) => {
-  const { Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher, VmClockWatcher } = vmclock
-  t.deepEqual(
-    [Reading, VmClock, VmClockError, VmClockPage, VmClockPublisher, VmClockWatcher].map(
-      ({ name }) => name,
-    ),
-    ['Reading', 'VmClock', 'VmClockError', 'VmClockPage', 'VmClockPublisher', 'VmClockWatcher'],
-  )
+  const classes = Object.entries(vmclock).filter(([, value]) => typeof value === 'function')
+  t.true(classes.length > 0)
+  for (const [name, { name: own }] of classes as Array<[string, { name: string }]>) t.is(own, name)
 })
 
 /** What a fresh process sees of the package in a folder. */
