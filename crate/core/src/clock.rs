@@ -472,7 +472,11 @@ impl Patience {
             hint::spin_loop();
             return true;
         }
+        // Asked before others run, so that whoever gets this CPU back late looks once more.
+        if Instant::now() >= deadline {
+            return false;
+        }
         std::thread::yield_now();
-        Instant::now() < deadline
+        true
     }
 }
