@@ -36,6 +36,9 @@ export const aarch64 = {
     return { counterId: this.counterId, ...timeFields(pair, COUNTER_RATE) }
   },
 
+  // The shared peripheral interrupt of the tree.
+  interruptLine: ['arm-gicv3', 100],
+
   // QEMU's own device is described by ACPI, which this machine does not boot with.
   ownVmclock: undefined,
 

@@ -20,6 +20,9 @@ export const x86 = {
   // Only now, with time on the page: the driver makes a PTP clock of a page that has time at that moment.
   loadDriver: 'xz -dc /driver.ko.xz > /tmp/driver.ko && insmod /tmp/driver.ko && rm /tmp/driver.ko',
 
+  // What the table's event device listens to.
+  interruptLine: ['ioapic', 5],
+
   // It has the disruption marker only, and the firmware describes it before ours.
   ownVmclock: 'vmclock',
 

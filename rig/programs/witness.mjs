@@ -1,0 +1,57 @@
+// Holds a token and watches one device: says each event as it comes, with what the token is worth at
+// that moment. On `report` it says how things stand, and on `renew` it takes a new token first.
+//
+//   node witness.mjs own|rigs INTERVAL_MS
+//
+// `own` is QEMU's own device, which has no time, and `rigs` the one whose page the host writes.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { VmClock } from 'vmclock'
+
+const [whose, intervalMs] = process.argv.slice(2)
+
+const clock = VmClock.list()
+  .map((path) => VmClock.open(path))
+  .find(({ hasTime }) => hasTime === (whose === 'rigs'))
+let token = clock.continuity()
+const watcher = clock.watch({ intervalMs: Number(intervalMs) })
+for (const type of ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced']) {
+  watcher.on(type, (event) => say({ ...event, isContinuous: clock.isContinuous(token) }))
+}
+watcher.on('error', ({ code }) => say({ type: 'error', code }))
+const thread = readdirSync('/proc/self/task')
+  .map((id) => `/proc/self/task/${id}`)
+  .find((folder) => readFileSync(`${folder}/comm`, 'utf8') === 'vmclock-watch\n')
+
+console.log('ready')
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line === 'end') break
+  if (line === 'renew') token = clock.continuity()
+  const { path } = clock
+  say({ path, token, isContinuous: clock.isContinuous(token), thread: threadFigures() })
+}
+watcher.close()
+clock.close()
+
+function say(what) {
+  const words = JSON.stringify(what, (_, value) =>
+    typeof value === 'bigint' ? value.toString() : value,
+  )
+  console.log(words)
+}
+
+// How often the watcher's thread has run, and for how many hundredths of a second.
+function threadFigures() {
+  const switches = readFileSync(`${thread}/status`, 'utf8').match(/ctxt_switches:\t\d+/g)
+  // proc_pid_stat(5), after the name: utime and stime are the 12th and 13th.
+  const stat = readFileSync(`${thread}/stat`, 'utf8').split(') ')[1].split(' ')
+  return {
+    wakeUps: sum(switches.map((line) => line.split('\t')[1])),
+    ticks: sum(stat.slice(11, 13)),
+  }
+}
+
+function sum(figures) {
+  return figures.reduce((total, figure) => total + Number(figure), 0)
+}
