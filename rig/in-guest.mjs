@@ -1,6 +1,7 @@
 // Runs things in a guest that have to end well, and gives the lines that they printed.
 
 import assert from 'node:assert/strict'
+import { pairWithHost } from './page.mjs'
 
 /** A program of `rig/programs/`; `onText` gets what it prints, a line at a time. */
 export function program(guest, name, args, onText) {
@@ -10,6 +11,20 @@ export function program(guest, name, args, onText) {
 /** A command of the guest's shell. */
 export function inShell(guest, command) {
   return lines(undefined, (options) => guest.console.execute(command, options))
+}
+
+/**
+ * A reading of the guest's, by this document, against the host's clock, which has to meet it: each is
+ * an interval that holds the time.
+ */
+export async function trueReading(guest, abi) {
+  const { answer, epochNs, widthNs } = await guest.converse('reading.mjs', [abi], pairWithHost)
+  const [earliestNs, latestNs, maxErrorNs] = answer.split(' ').map(BigInt)
+  assert.ok(
+    earliestNs <= epochNs + widthNs / 2n && epochNs - widthNs / 2n <= latestNs,
+    `the guest says ${earliestNs} to ${latestNs}, the host ${epochNs} within ${widthNs / 2n}`,
+  )
+  return { maxErrorNs }
 }
 
 async function lines(onText, execute) {

@@ -17,7 +17,7 @@ const RATE_ERROR_PPM = 100n
 // What a question's two looks at the clock are rounded by, with room to spare.
 const ROUNDING_NS = 1_000n
 
-const FLAGS = {
+export const FLAGS = {
   TAI_OFFSET_VALID: 0x1n,
   PERIOD_MAXERROR_VALID: 0x10n,
   TIME_MAXERROR_VALID: 0x40n,

@@ -3,7 +3,8 @@
 //
 //   node witness.mjs own|rigs INTERVAL_MS
 //
-// `own` is QEMU's own device, which has no time, and `rigs` the one whose page the host writes.
+// `own` is QEMU's own device, which has the marker only, and `rigs` the one whose page the host writes:
+// it has a generation.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -13,7 +14,7 @@ const [whose, intervalMs] = process.argv.slice(2)
 
 const clock = VmClock.list()
   .map((path) => VmClock.open(path))
-  .find(({ hasTime }) => hasTime === (whose === 'rigs'))
+  .find((one) => (one.continuity().vmGeneration === undefined) === (whose === 'own'))
 let token = clock.continuity()
 const watcher = clock.watch({ intervalMs: Number(intervalMs) })
 for (const type of ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced']) {
@@ -33,6 +34,8 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 watcher.close()
 clock.close()
+// A console's line is waited for even when nobody wants one any more.
+process.exit()
 
 function say(what) {
   const words = JSON.stringify(what, (_, value) =>

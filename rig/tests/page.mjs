@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { withGuest } from '../guest.mjs'
-import { inShell, program } from '../in-guest.mjs'
+import { inShell, program, trueReading } from '../in-guest.mjs'
 import { pairWithHost } from '../page.mjs'
 
 const STANDSTILL_MS = 1000
@@ -130,16 +130,4 @@ async function hostAheadNs(guest) {
   const { answer, epochNs } = await guest.converse('reading.mjs', ['uapi'], pairWithHost)
   const [earliestNs] = answer.split(' ').map(BigInt)
   return epochNs - earliestNs
-}
-
-// A reading of the guest's against the host's clock, which has to meet it: each is an interval that
-// holds the time.
-async function trueReading(guest, abi) {
-  const { answer, epochNs, widthNs } = await guest.converse('reading.mjs', [abi], pairWithHost)
-  const [earliestNs, latestNs, maxErrorNs] = answer.split(' ').map(BigInt)
-  assert.ok(
-    earliestNs <= epochNs + widthNs / 2n && epochNs - widthNs / 2n <= latestNs,
-    `the guest says ${earliestNs} to ${latestNs}, the host ${epochNs} within ${widthNs / 2n}`,
-  )
-  return { maxErrorNs }
 }
