@@ -69,7 +69,6 @@ async function withinScratch(machine, tools, work) {
 }
 
 class Guest {
-  #machine
   #tools
   #vmclock
   #folder
@@ -79,6 +78,8 @@ class Guest {
   #mark
   #hostClock
   #hostAtStart
+  /** What kind of machine it is, as of `machines.mjs`. */
+  machine
   /** The guest's page, for the host to write: a `VmClockPage`. */
   page
   /** The console, for commands: see `GuestConsole`. */
@@ -92,7 +93,7 @@ class Guest {
   resumedAtMs
 
   constructor(machine, tools, vmclock, folder) {
-    this.#machine = machine
+    this.machine = machine
     this.#tools = tools
     this.#vmclock = vmclock
     this.#folder = folder
@@ -100,7 +101,7 @@ class Guest {
 
   async boot(parts, { programs = [], devices = [] }) {
     const startMs = performance.now()
-    const machine = this.#machine
+    const machine = this.machine
     const initramfs = join(this.#folder, 'initramfs')
     writeInitramfs(initramfs, userland(machine, parts, programs))
     this.page = this.#vmclock.VmClockPage.create(
@@ -143,7 +144,7 @@ class Guest {
   /** One line that says what was booted and how long it took. */
   get summary() {
     const [boot, clock] = [this.bootSeconds, this.clockSeconds].map((s) => s.toFixed(1))
-    return `vmclock: guest (${this.#machine.name}): boot ${boot} s, clock and driver ${clock} s`
+    return `vmclock: guest (${this.machine.name}): boot ${boot} s, clock and driver ${clock} s`
   }
 
   /** Writes the truth on the page, and `others` of its fields in the same update. */
@@ -152,7 +153,7 @@ class Guest {
     const pair = await this.converse('calibration.mjs', [], (ask) =>
       pairWithHost(async () => BigInt(await ask())),
     )
-    this.timeFields = { counterId: this.#machine.counterId, ...timeFields(pair, rate) }
+    this.timeFields = { counterId: this.machine.counterId, ...timeFields(pair, rate) }
     this.page.write({ ...this.timeFields, ...others })
   }
 
@@ -163,7 +164,7 @@ class Guest {
 
   /** Raises the interrupt by which the page's changes are notified of. */
   interrupt() {
-    return this.#emulator.interrupts.pulse(...this.#machine.interruptLine)
+    return this.#emulator.interrupts.pulse(...this.machine.interruptLine)
   }
 
   /** Runs a program of `rig/programs/` in the guest's Node; options and result as of `execute`. */
@@ -216,7 +217,7 @@ class Guest {
     await this.control.execute('cont')
     const { timeFields } = this
     return {
-      ...{ machine: this.#machine, tools: this.#tools, options: this.#options, mark: this.#mark },
+      ...{ machine: this.machine, tools: this.#tools, options: this.#options, mark: this.#mark },
       ...{ state, ram, timeFields },
     }
   }
@@ -224,7 +225,7 @@ class Guest {
   /** See `withClone`. */
   async restore({ options, mark, state, ram, timeFields }, beforeItRuns) {
     await copyMemory(ram, this.#ramPath)
-    this.page = this.#vmclock.VmClockPage.open(this.#ramPath, this.#machine.pageOffset)
+    this.page = this.#vmclock.VmClockPage.open(this.#ramPath, this.machine.pageOffset)
     await this.#lookAtHost()
     this.#options = options
     this.#mark = mark
@@ -253,7 +254,7 @@ class Guest {
   }
 
   #start(more = []) {
-    const emulator = new Emulator(this.#tools, this.#machine.emulator, [
+    const emulator = new Emulator(this.#tools, this.machine.emulator, [
       '-object',
       `memory-backend-file,id=ram,size=${RAM_BYTES},mem-path=${this.#ramPath},share=on`,
       ...this.#options,
@@ -282,7 +283,7 @@ class Guest {
   }
 
   async #counterRate() {
-    if (!this.#machine.counterIsTheHosts) return this.#machine.counterRate
+    if (!this.machine.counterIsTheHosts) return this.machine.counterRate
     const now = await this.#hostPair()
     return {
       ticks: now.answer - this.#hostAtStart.answer,

@@ -18,7 +18,7 @@ const clock = VmClock.list()
 let token = clock.continuity()
 const watcher = clock.watch({ intervalMs: Number(intervalMs) })
 for (const type of ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced']) {
-  watcher.on(type, (event) => say({ ...event, isContinuous: clock.isContinuous(token) }))
+  watcher.on(type, (event) => say({ ...event, isContinuous: isContinuous() }))
 }
 watcher.on('error', ({ code }) => say({ type: 'error', code }))
 const thread = readdirSync('/proc/self/task')
@@ -29,13 +29,21 @@ console.log('ready')
 for await (const line of createInterface({ input: process.stdin })) {
   if (line === 'end') break
   if (line === 'renew') token = clock.continuity()
-  const { path } = clock
-  say({ path, token, isContinuous: clock.isContinuous(token), thread: threadFigures() })
+  say({ token, isContinuous: isContinuous(), thread: threadFigures() })
 }
 watcher.close()
 clock.close()
 // A console's line is waited for even when nobody wants one any more.
 process.exit()
+
+// A page in the middle of an update does not say.
+function isContinuous() {
+  try {
+    return clock.isContinuous(token)
+  } catch ({ code }) {
+    return code
+  }
+}
 
 function say(what) {
   const words = JSON.stringify(what, (_, value) =>
@@ -44,17 +52,10 @@ function say(what) {
   console.log(words)
 }
 
-// How often the watcher's thread has run, and for how many hundredths of a second.
+// How often the watcher's thread has gone to sleep, and how many hundredths of a second it has run.
 function threadFigures() {
-  const switches = readFileSync(`${thread}/status`, 'utf8').match(/ctxt_switches:\t\d+/g)
+  const [, waits] = /^voluntary_ctxt_switches:\s*(\d+)/m.exec(readFileSync(`${thread}/status`))
   // proc_pid_stat(5), after the name: utime and stime are the 12th and 13th.
-  const stat = readFileSync(`${thread}/stat`, 'utf8').split(') ')[1].split(' ')
-  return {
-    wakeUps: sum(switches.map((line) => line.split('\t')[1])),
-    ticks: sum(stat.slice(11, 13)),
-  }
-}
-
-function sum(figures) {
-  return figures.reduce((total, figure) => total + Number(figure), 0)
+  const [user, system] = readFileSync(`${thread}/stat`, 'utf8').split(') ')[1].split(' ').slice(11)
+  return { waits: Number(waits), ticks: Number(user) + Number(system), atMs: performance.now() }
 }
