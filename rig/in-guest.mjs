@@ -1,7 +1,7 @@
 // Runs things in a guest that have to end well, and gives the lines that they printed.
 
 import assert from 'node:assert/strict'
-import { pairWithHost } from './page.mjs'
+import { anyFields, pairWithHost } from './page.mjs'
 
 /** A program of `rig/programs/`; `onText` gets what it prints, a line at a time. */
 export function program(guest, name, args, onText) {
@@ -25,6 +25,28 @@ export async function trueReading(guest, abi) {
     `the guest says ${earliestNs} to ${latestNs}, the host ${epochNs} within ${widthNs / 2n}`,
   )
   return { maxErrorNs }
+}
+
+/**
+ * Compares what is mapped with what the driver reads, so many times and over so many updates of a page
+ * that is rewritten all the while.
+ */
+export async function compareFields(guest, { comparisons, updates }) {
+  const told = guest.timeFields
+  const writer = setInterval(() => guest.page.write(anyFields()), 2)
+  try {
+    return await program(guest, 'device-fields.mjs', [`${comparisons}`, `${updates}`])
+  } finally {
+    clearInterval(writer)
+    guest.page.write(told)
+  }
+}
+
+/** Takes the device from its driver and gives it back, which looks at the page anew. */
+export function bindAgain(guest) {
+  const driver = '/sys/bus/platform/drivers/vmclock'
+  const device = `$(ls ${driver} | grep -vxE 'bind|unbind|uevent|module')`
+  return inShell(guest, `d=${device}; echo $d > ${driver}/unbind; echo $d > ${driver}/bind`)
 }
 
 async function lines(onText, execute) {

@@ -22,6 +22,10 @@ export async function hostTools(name, packages) {
   return { folder, program: (program) => debianProgram(folder, program) }
 }
 
+// A kernel's package wants a system around it. Its image, its modules and what Node links to are all
+// that a guest of ours has.
+const userland = ['busybox-static_', 'libc6_', 'libgcc-s1_', 'libstdc']
+
 /**
  * The guest's parts, as paths on this machine: `kernel`, `modules` (the folder of this kernel's
  * drivers), `kernelVersion`, `busybox`, `node`, and `libraries` (the folder with the C and C++ ones).
@@ -32,24 +36,41 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
     packages: [`linux-image-cloud-${debianName}`, 'busybox-static', 'libstdc++6'].map(
       (name) => `${name}:${debianName}`,
     ),
-    // A kernel's package wants a system around it. Its image, its modules and what Node links to are
-    // all that a guest of ours has.
-    without: RegExp(
-      `^(?!(linux-binary-|linux-modules-|busybox-static_|libc6_|libgcc-s1_|libstdc).*_${debianName}[.])`,
-    ),
+    without: allBut(['linux-binary-', 'linux-modules-', ...userland], debianName),
     suites,
   })
+  const node = join(await npmPackage(nodeName, nodeVersion), nodeName, 'bin/node')
+  return {
+    ...kernelIn(folder),
+    busybox: join(folder, 'usr/bin/busybox'),
+    node,
+    libraries: join(folder, libraryFolder),
+  }
+}
+
+/** Of the parts, those of another kernel: `flavour` is of Debian's, and has all drivers built in. */
+export async function kernelParts({ debianName, flavour }) {
+  const folder = await debianFolder({
+    name: `rig-kernel-${flavour}`,
+    packages: [`linux-image-${flavour}:${debianName}`],
+    without: allBut(['linux-binary-'], debianName),
+    suites,
+  })
+  return kernelIn(folder)
+}
+
+function allBut(names, debianName) {
+  return RegExp(`^(?!(${names.join('|')}).*_${debianName}[.])`)
+}
+
+function kernelIn(folder) {
   const modulesFolder = join(folder, 'usr/lib/modules')
   const [kernelVersion] = readdirSync(modulesFolder)
   if (kernelVersion === undefined)
     throw new Unavailable(`no kernel among the packages of ${folder}`)
-  const node = join(await npmPackage(nodeName, nodeVersion), nodeName, 'bin/node')
   return {
     kernel: join(modulesFolder, kernelVersion, 'vmlinuz'),
     modules: join(modulesFolder, kernelVersion, 'kernel'),
     kernelVersion,
-    busybox: join(folder, 'usr/bin/busybox'),
-    node,
-    libraries: join(folder, libraryFolder),
   }
 }

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
-import { inShell, program } from '../in-guest.mjs'
+import { bindAgain, inShell, program } from '../in-guest.mjs'
 import { FLAGS } from '../page.mjs'
 
 // So long that whatever is told before is not told by the timer.
@@ -167,10 +167,4 @@ async function figures(witness) {
 
 function difference(before, after) {
   return `${after.waits - before.waits} wake-ups, ${after.ticks - before.ticks} ticks of CPU time`
-}
-
-async function bindAgain(guest) {
-  const driver = '/sys/bus/platform/drivers/vmclock'
-  const device = `$(ls ${driver} | grep -vxE 'bind|unbind|uevent|module')`
-  await inShell(guest, `d=${device}; echo $d > ${driver}/unbind; echo $d > ${driver}/bind`)
 }
