@@ -11,9 +11,10 @@
 //! own time, at whose end the driver looks and answers `POLLIN` after all. So a device that was found
 //! silent is polled for no longer than the timer's interval, until it proves that it does notify.
 //!
-//! Linux up to 7.3 at least does not bear that the driver is unbound (by hand, through sysfs) while
-//! its device is polled: it oopses in the poll and kills the thread. Nothing here can prevent that. To
-//! unload the module is refused for as long as a page is mapped.
+//! Linux, up to 7.3 at least, does not bear that the driver is unbound (by hand, through sysfs) while
+//! its device is polled: what the poll waits on is freed under it, and on the way out the kernel kills
+//! the thread or hangs. Nothing here can prevent that. The module itself cannot be unloaded for as
+//! long as a page is mapped.
 //!
 //! What only a driver answers comes by way of [`Driver`], so that it can be injected.
 
