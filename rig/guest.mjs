@@ -117,7 +117,8 @@ class Guest {
     )
     await this.#lookAtHost()
     this.#mark = randomBytes(8).toString('hex')
-    const words = [...machine.kernelWords, 'quiet', 'panic=-1', `rig.mark=${this.#mark}`]
+    // What the kernel has to say, unless it ends, would stand in the middle of what programs say.
+    const words = [...machine.kernelWords, 'loglevel=1', 'panic=-1', `rig.mark=${this.#mark}`]
     this.#options = [
       ...(await machine.machineOptions(this.#tools, this.#folder, RAM_MEBIBYTES)),
       ...['-m', `${RAM_MEBIBYTES}M`],
