@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setUpArm64Addon } from '../tools/aarch64.mjs'
 import { capture } from '../tools/command.mjs'
 import { hostNowNs, timeFields } from './page.mjs'
-import { guestParts, hostTools } from './parts.mjs'
+import { guestParts, hostTools, kernelParts } from './parts.mjs'
 
 const PAGE_ADDRESS = 0x6000_0000
 const RAM_ADDRESS = 0x4000_0000
@@ -35,6 +35,9 @@ export const aarch64 = {
     const pair = { answer: 0n, epochNs: startNs, widthNs: START_NS }
     return { counterId: this.counterId, ...timeFields(pair, COUNTER_RATE) }
   },
+
+  // The shared peripheral interrupt of the tree.
+  interruptLine: ['arm-gicv3', 100],
 
   // QEMU's own device is described by ACPI, which this machine does not boot with.
   ownVmclock: undefined,
@@ -71,4 +74,25 @@ export const aarch64 = {
   },
 
   kernelWords: ['console=ttyAMA0'],
+}
+
+const LARGE_PAGE_BYTES = 0x4000
+
+/**
+ * The same machine with a kernel whose memory has pages of 16 KiB. The driver lets a process map the
+ * page only if it says that it is as large. (Debian has no kernel with pages of 64 KiB.)
+ */
+export const aarch64WithLargePages = {
+  ...aarch64,
+  earlyFields() {
+    return { ...aarch64.earlyFields(), size: LARGE_PAGE_BYTES }
+  },
+  async guest() {
+    const kernel = await kernelParts({
+      debianName: 'arm64',
+      flavour: 'arm64-16k',
+      withModules: false,
+    })
+    return { ...(await aarch64.guest()), ...kernel }
+  },
 }

@@ -9,9 +9,16 @@ export class GuestConsole {
   #ended
 
   /** `mark` is a word that no program prints. */
-  constructor(input, output, mark) {
-    this.#input = input
+  constructor(mark) {
     this.#mark = mark
+  }
+
+  /**
+   * Connects to the machine that the guest is in: when it starts, and again whenever it goes on in
+   * another one. What runs in the guest does not notice, and neither does who waits for it here.
+   */
+  connect(input, output) {
+    this.#input = input
     output.setEncoding('utf8')
     output.on('data', (text) => this.#take(text))
     // A guest that has ended can no longer be written to; `end` says why it did.
@@ -31,6 +38,11 @@ export class GuestConsole {
     const ended = this.#await(line, onText, timeoutMs)
     this.#input.write(`${line}\n`)
     return ended
+  }
+
+  /** As `execute`, of the command that already runs: in a guest that was saved while it ran. */
+  takeOver({ onText = () => {}, timeoutMs = 60_000 } = {}) {
+    return this.#await('what ran when it was saved', onText, timeoutMs)
   }
 
   /** Types a line to the command that is running. */

@@ -1,16 +1,16 @@
 // A guest from boot to end: an emulated machine whose memory is a file of the host's, with the page
 // inside it that the host writes and the guest's driver maps.
 
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { rootFolder, succeeds, Unavailable } from '../tools/command.mjs'
+import { capture, rootFolder, succeeds, Unavailable } from '../tools/command.mjs'
 import { GuestConsole } from './console.mjs'
+import { Dialogue } from './dialogue.mjs'
+import { Emulator } from './emulator.mjs'
 import { writeInitramfs } from './initramfs.mjs'
 import { noTimeFields, pairWithHost, timeFields } from './page.mjs'
-import { MachineControl } from './qmp.mjs'
-import { disposedAtTheLatestAtExit, scratchFolder } from './scratch.mjs'
+import { scratchFolder } from './scratch.mjs'
 
 const RAM_MEBIBYTES = 1024
 const RAM_BYTES = RAM_MEBIBYTES * 1024 ** 2
@@ -39,11 +39,29 @@ export async function prepareGuest(machine) {
  * are QEMU's own to add, in the words of its `-device`; with `isDescribed` false the firmware says
  * nothing of the page, so that the driver finds no device.
  */
-export async function withGuest({ machine, tools, parts }, options, work) {
+export function withGuest({ machine, tools, parts }, options, work) {
+  return withinScratch(machine, tools, async (guest) => {
+    await guest.boot(parts, options)
+    return work(guest)
+  })
+}
+
+/**
+ * Restores what `Guest.snapshot` gave, as often as one likes, gives the guest to `work` and ends it,
+ * whatever happens. `beforeItRuns` gets it as well: it is the host's moment to write its page.
+ */
+export function withClone(snapshot, beforeItRuns, work) {
+  const { machine, tools } = snapshot
+  return withinScratch(machine, tools, async (clone) => {
+    await clone.restore(snapshot, beforeItRuns)
+    return work(clone)
+  })
+}
+
+async function withinScratch(machine, tools, work) {
   const scratch = scratchFolder()
-  const guest = new Guest(machine, await import('vmclock'), scratch.folder)
+  const guest = new Guest(machine, tools, await import('vmclock'), scratch.folder)
   try {
-    await guest.boot(tools, parts, options)
     return await work(guest)
   } finally {
     await guest.end()
@@ -52,58 +70,65 @@ export async function withGuest({ machine, tools, parts }, options, work) {
 }
 
 class Guest {
-  #machine
+  #tools
   #vmclock
   #folder
-  #exited
-  #kill = () => {}
+  #emulator
+  // The machine's options that do not depend on which process it is.
+  #options
+  #mark
   #hostClock
   #hostAtStart
+  /** What kind of machine it is, as of `machines.mjs`. */
+  machine
   /** The guest's page, for the host to write: a `VmClockPage`. */
   page
   /** The console, for commands: see `GuestConsole`. */
   console
-  /** The machine itself, to be stopped and continued: a `MachineControl`. */
-  control
   /** The fields that were last written as the truth. */
   timeFields
   /** Seconds from the start to the shell, and from there to a page with time and its driver. */
   bootSeconds
   clockSeconds
+  /** When a restored guest was let run, in milliseconds of `performance.now()`. */
+  resumedAtMs
 
-  constructor(machine, vmclock, folder) {
-    this.#machine = machine
+  constructor(machine, tools, vmclock, folder) {
+    this.machine = machine
+    this.#tools = tools
     this.#vmclock = vmclock
     this.#folder = folder
   }
 
-  async boot(tools, parts, { programs = [], devices = [], isDescribed = true }) {
+  async boot(parts, { programs = [], devices = [], isDescribed = true }) {
     const startMs = performance.now()
-    const machine = this.#machine
+    const machine = this.machine
     const initramfs = join(this.#folder, 'initramfs')
     writeInitramfs(initramfs, userland(machine, parts, programs))
-    this.#makePage()
-    this.#hostAtStart = await this.#hostPair()
-    const mark = randomBytes(8).toString('hex')
-    const words = [...machine.kernelWords, 'quiet', 'panic=-1', `rig.mark=${mark}`]
-    this.#start(tools, mark, [
-      ...[
-        '-L',
-        join(tools.folder, 'usr/share/qemu'),
-        '-L',
-        join(tools.folder, 'usr/share/seabios'),
-      ],
-      ...['-nodefaults', '-display', 'none', '-no-reboot', '-m', `${RAM_MEBIBYTES}M`],
-      '-object',
-      `memory-backend-file,id=ram,size=${RAM_BYTES},mem-path=${this.#ramPath},share=on`,
-      ...(await machine.machineOptions(tools, this.#folder, RAM_MEBIBYTES, isDescribed)),
+    this.page = this.#vmclock.VmClockPage.create(
+      this.#ramPath,
+      // It says nothing yet, unless the machine needs it to.
+      {
+        seqCount: 2,
+        disruptionMarker: 1n,
+        vmGenerationCounter: 1n,
+        ...machine.earlyFields?.(),
+      },
+      { fileBytes: RAM_BYTES, pageOffset: machine.pageOffset, mode: 0o600 },
+    )
+    await this.#lookAtHost()
+    this.#mark = randomBytes(8).toString('hex')
+    // What the kernel has to say, unless it ends, would stand in the middle of what programs say.
+    const words = [...machine.kernelWords, 'loglevel=1', 'panic=-1', `rig.mark=${this.#mark}`]
+    this.#options = [
+      ...(await machine.machineOptions(this.#tools, this.#folder, RAM_MEBIBYTES, isDescribed)),
+      ...['-m', `${RAM_MEBIBYTES}M`],
       ...devices.flatMap((device) => ['-device', device]),
-      ...['-qmp', `unix:${this.#controlPath},server=on,wait=off`],
-      ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
       ...['-kernel', parts.kernel, '-initrd', initramfs, '-append', words.join(' ')],
-    ])
+    ]
+    this.console = new GuestConsole(this.#mark)
+    this.#start()
     await this.console.ready(BOOT_MS)
-    this.control = await MachineControl.connect(this.#controlPath)
     this.bootSeconds = secondsSince(startMs)
     await this.tellTime()
     if (machine.loadDriver !== undefined) {
@@ -113,18 +138,23 @@ class Guest {
     this.clockSeconds = secondsSince(startMs) - this.bootSeconds
   }
 
+  /** The machine itself, to be stopped and continued: a `MachineControl`. */
+  get control() {
+    return this.#emulator.control
+  }
+
   /** One line that says what was booted and how long it took. */
   get summary() {
     const [boot, clock] = [this.bootSeconds, this.clockSeconds].map((s) => s.toFixed(1))
-    return `vmclock: guest (${this.#machine.name}): boot ${boot} s, clock and driver ${clock} s`
+    return `vmclock: guest (${this.machine.name}): boot ${boot} s, clock and driver ${clock} s`
   }
 
   /** A counter of the host's that runs as the guest's does but for its origin. */
   get ticksNow() {
-    return this.#machine.counterIsTheHosts
+    const { counterIsTheHosts, counterRate } = this.machine
+    return counterIsTheHosts
       ? () => this.#hostClock.counter()
-      : () =>
-          (process.hrtime.bigint() * this.#machine.counterRate.ticks) / this.#machine.counterRate.ns
+      : () => (process.hrtime.bigint() * counterRate.ticks) / counterRate.ns
   }
 
   /** Writes the truth on the page, and `others` of its fields in the same update. */
@@ -133,7 +163,7 @@ class Guest {
     const pair = await this.converse('calibration.mjs', [], (ask) =>
       pairWithHost(async () => BigInt(await ask())),
     )
-    this.timeFields = { counterId: this.#machine.counterId, ...timeFields(pair, rate) }
+    this.timeFields = { counterId: this.machine.counterId, ...timeFields(pair, rate) }
     this.page.write({ ...this.timeFields, ...others })
   }
 
@@ -142,86 +172,120 @@ class Guest {
     this.page.write(noTimeFields)
   }
 
+  /** Raises the interrupt by which the page's changes are notified of. */
+  interrupt() {
+    return this.#emulator.interrupts.pulse(...this.machine.interruptLine)
+  }
+
   /** Runs a program of `rig/programs/` in the guest's Node; options and result as of `execute`. */
   run(program, args = [], options = {}) {
     return this.console.execute(['node', program, ...args].map(quoted).join(' '), options)
   }
 
-  /**
-   * Runs a program that answers each line it gets with a line, after a first one that says that it is
-   * ready, and ends at the line `end`. Gives what `work` gives, which gets a function that asks once.
-   */
+  /** Runs a program that can be talked with, and waits until it is ready: a `Dialogue`. */
+  async talk(program, args = []) {
+    const dialogue = new Dialogue(this.console, (options) => this.run(program, args, options))
+    await dialogue.ready()
+    return dialogue
+  }
+
+  /** The dialogue that was under way when the guest was saved. */
+  goOnTalking() {
+    return new Dialogue(this.console, (options) => this.console.takeOver(options))
+  }
+
+  /** Talks with a program for as long as `work` does, which gets a function that asks once. */
   async converse(program, args, work) {
-    const lines = []
-    let wanted
-    let failed
-    const ended = this.run(program, args, {
-      onText(text) {
-        lines.push(text)
-        wanted?.resolve()
-      },
-    }).then(
-      (exitCode) => `exit code ${exitCode}`,
-      (error) => error.message,
-    )
-    ended.then((how) => {
-      failed = new Error(`${program} ended too soon: ${how}\n${lines.join('')}`)
-      wanted?.reject(failed)
-    })
-    const next = async () => {
-      if (lines.length === 0) {
-        if (failed !== undefined) throw failed
-        await new Promise((resolve, reject) => {
-          wanted = { resolve, reject }
-        })
-        wanted = undefined
-      }
-      return lines.shift().trimEnd()
-    }
-    const ready = await next()
-    if (ready !== 'ready') throw new Error(`${program} is not ready: ${ready}\n${await ended}`)
-    const result = await work(() => {
-      this.console.send('ask')
-      return next()
-    })
-    this.console.send('end')
-    await ended
+    const dialogue = await this.talk(program, args)
+    const result = await work(() => dialogue.ask())
+    await dialogue.end()
     return result
   }
 
-  async end() {
-    this.#kill()
-    await this.#exited
-    this.control?.close()
-    this.page?.close()
-    this.#hostClock?.close()
+  /**
+   * Moves the guest to another process of the emulator, as a live migration moves it to another host.
+   * `beforeItRuns` is that host's moment to write the page. Gives the moment at which the guest was let
+   * go on, in milliseconds of `performance.now()`.
+   */
+  async migrate(beforeItRuns = () => {}) {
+    const state = join(this.#folder, 'state')
+    await this.control.execute('stop')
+    await this.control.saveTo(state)
+    const left = this.#emulator
+    this.#emulator = undefined
+    await left.end()
+    return this.#startFrom(state, beforeItRuns)
   }
 
-  get #controlPath() {
-    return join(this.#folder, 'control')
+  /** Saves the guest as it is now, for `withClone`, as long as this guest lives; it goes on. */
+  async snapshot() {
+    const state = join(this.#folder, 'snapshot')
+    const ram = `${state}-ram`
+    await this.control.execute('stop')
+    await this.control.saveTo(state)
+    await copyMemory(this.#ramPath, ram)
+    await this.control.execute('cont')
+    const { timeFields } = this
+    return {
+      ...{ machine: this.machine, tools: this.#tools, options: this.#options, mark: this.#mark },
+      ...{ state, ram, timeFields },
+    }
+  }
+
+  /** See `withClone`. */
+  async restore({ options, mark, state, ram, timeFields }, beforeItRuns) {
+    await copyMemory(ram, this.#ramPath)
+    this.page = this.#vmclock.VmClockPage.open(this.#ramPath, this.machine.pageOffset)
+    await this.#lookAtHost()
+    this.#options = options
+    this.#mark = mark
+    this.timeFields = timeFields
+    this.console = new GuestConsole(mark)
+    this.resumedAtMs = await this.#startFrom(state, beforeItRuns)
+  }
+
+  async end() {
+    await this.#emulator?.end()
+    this.page?.close()
+    this.#hostClock?.close()
   }
 
   get #ramPath() {
     return join(this.#folder, 'ram')
   }
 
-  // The file of the guest's memory, with a page in it that says nothing yet.
-  #makePage() {
+  async #startFrom(state, beforeItRuns) {
+    this.#start(['-S', '-incoming', 'defer'])
+    await this.control.loadFrom(state)
+    beforeItRuns(this)
+    const resumedAtMs = performance.now()
+    await this.control.execute('cont')
+    return resumedAtMs
+  }
+
+  #start(more = []) {
+    const emulator = new Emulator(this.#tools, this.machine.emulator, [
+      '-object',
+      `memory-backend-file,id=ram,size=${RAM_BYTES},mem-path=${this.#ramPath},share=on`,
+      ...this.#options,
+      ...more,
+    ])
+    this.#emulator = emulator
+    this.console.connect(emulator.input, emulator.output)
+    emulator.exited.then((reason) => {
+      // Not of a machine that the guest has left.
+      if (this.#emulator === emulator) this.console.end(reason)
+    })
+  }
+
+  // This machine's counter and clock, to hold the guest's counter against.
+  async #lookAtHost() {
     const { VmClock, VmClockPage } = this.#vmclock
-    this.page = VmClockPage.create(
-      this.#ramPath,
-      {
-        seqCount: 2,
-        disruptionMarker: 1n,
-        vmGenerationCounter: 1n,
-        ...this.#machine.earlyFields?.(),
-      },
-      { fileBytes: RAM_BYTES, pageOffset: this.#machine.pageOffset, mode: 0o600 },
-    )
-    // Any page will do to read this machine's counter.
-    const hostPage = join(this.#folder, 'host')
-    VmClockPage.create(hostPage, {}).close()
-    this.#hostClock = VmClock.open(hostPage)
+    // Any page will do to read the counter.
+    const path = join(this.#folder, 'host')
+    VmClockPage.create(path, {}).close()
+    this.#hostClock = VmClock.open(path)
+    this.#hostAtStart = await this.#hostPair()
   }
 
   #hostPair() {
@@ -229,38 +293,18 @@ class Guest {
   }
 
   async #counterRate() {
-    if (!this.#machine.counterIsTheHosts) return this.#machine.counterRate
+    if (!this.machine.counterIsTheHosts) return this.machine.counterRate
     const now = await this.#hostPair()
     return {
       ticks: now.answer - this.#hostAtStart.answer,
       ns: now.epochNs - this.#hostAtStart.epochNs,
     }
   }
+}
 
-  #start(tools, mark, options) {
-    const emulator = tools.program(this.#machine.emulator)
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', emulator, ...options], {
-      stdio: 'pipe',
-      env: {
-        ...process.env,
-        QEMU_MODULE_DIR: join(tools.folder, 'usr/lib/x86_64-linux-gnu/qemu'),
-      },
-    })
-    this.console = new GuestConsole(child.stdin, child.stdout, mark)
-    let complaint = ''
-    child.stderr.setEncoding('utf8').on('data', (text) => {
-      complaint += text
-    })
-    this.#exited = new Promise((resolve) => {
-      const ended = (reason) => {
-        this.console.end(reason)
-        resolve()
-      }
-      child.on('error', (error) => ended(`the emulator does not start: ${error.message}`))
-      child.on('close', () => ended(`the guest's machine ended by itself\n${complaint}`))
-    })
-    this.#kill = disposedAtTheLatestAtExit(() => child.kill('SIGKILL'))
-  }
+// With its holes: most of a guest's memory was never touched.
+function copyMemory(from, to) {
+  return capture('cp', ['--sparse=always', from, to])
 }
 
 function userland(machine, parts, programs) {

@@ -4,6 +4,8 @@
 // question is a bracket around that instant. The narrowest bracket is the reference, and half its
 // width the error that the page states.
 
+import { randomBytes } from 'node:crypto'
+
 const NS_PER_S = 1_000_000_000n
 const MOST = 1n << 64n
 
@@ -86,6 +88,32 @@ export const noTimeFields = {
   timeFracSec: 0n,
   timeEsterrorNanosec: 0n,
   timeMaxerrorNanosec: 0n,
+}
+
+/** Every field of a page at random, but those that say that it is one. */
+export function anyFields() {
+  const random = randomBytes(96)
+  const uint64 = (index) => random.readBigUInt64LE(8 * index)
+  return {
+    counterId: random[88],
+    timeType: random[89],
+    disruptionMarker: uint64(0),
+    flags: uint64(1),
+    clockStatus: random[90],
+    leapSecondSmearingHint: random[91],
+    taiOffsetSec: random.readInt16LE(92),
+    leapIndicator: random[94],
+    counterPeriodShift: random[95] & 0x7f,
+    counterValue: uint64(2),
+    counterPeriodFracSec: uint64(3),
+    counterPeriodEsterrorRateFracSec: uint64(4),
+    counterPeriodMaxerrorRateFracSec: uint64(5),
+    timeSec: uint64(6),
+    timeFracSec: uint64(7),
+    timeEsterrorNanosec: uint64(8),
+    timeMaxerrorNanosec: uint64(9),
+    vmGenerationCounter: uint64(10),
+  }
 }
 
 // One tick in units of 2^-(64 + shift) s, with the greatest shift that leaves it in 64 bits.

@@ -22,6 +22,10 @@ export async function hostTools(name, packages) {
   return { folder, program: (program) => debianProgram(folder, program) }
 }
 
+// A kernel's package wants a system around it. Its image, its modules and what Node links to are all
+// that a guest of ours has.
+const userland = ['busybox-static_', 'libc6_', 'libgcc-s1_', 'libstdc']
+
 /**
  * The guest's parts, as paths on this machine: `kernel`, `modules` (the folder of this kernel's
  * drivers), `kernelVersion`, `busybox`, `phcCtl` (linuxptp's program that asks a PTP clock), `node`, and
@@ -33,11 +37,7 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
     packages: [`linux-image-cloud-${debianName}`, 'busybox-static', 'libstdc++6'].map(
       (name) => `${name}:${debianName}`,
     ),
-    // A kernel's package wants a system around it. Its image, its modules and what Node links to are
-    // all that a guest of ours has.
-    without: RegExp(
-      `^(?!(linux-binary-|linux-modules-|busybox-static_|libc6_|libgcc-s1_|libstdc).*_${debianName}[.])`,
-    ),
+    without: allBut(['linux-binary-', 'linux-modules-', ...userland], debianName),
     suites,
   })
   const ptpFolder = await debianFolder({
@@ -58,17 +58,21 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
 }
 
 /**
- * Debian's kernel for machines of every kind, which has the network cards' drivers that the one for the
- * cloud leaves out: `kernel` and `modules`, to stand in the place of those of `guestParts`.
+ * Of the parts, those of another kernel: `flavour` is of Debian's, and `withModules` whether its drivers
+ * come along, or are all built in that are wanted of it.
  */
-export async function wholeKernel(debianName) {
+export async function kernelParts({ debianName, flavour, withModules }) {
   const folder = await debianFolder({
-    name: `rig-whole-kernel-${debianName}`,
-    packages: [`linux-image-${debianName}:${debianName}`],
-    without: RegExp(`^(?!(linux-binary-|linux-modules-).*_${debianName}[.])`),
+    name: `rig-kernel-${flavour}`,
+    packages: [`linux-image-${flavour}:${debianName}`],
+    without: allBut(['linux-binary-', ...(withModules ? ['linux-modules-'] : [])], debianName),
     suites,
   })
   return kernelIn(folder)
+}
+
+function allBut(names, debianName) {
+  return RegExp(`^(?!(${names.join('|')}).*_${debianName}[.])`)
 }
 
 function kernelIn(folder) {

@@ -26,18 +26,20 @@ export async function testGuests({ isShort, machineNames = [], fileNames = [] })
   for (const machine of machines) {
     if (machineNames.length > 0 && !machineNames.includes(machine.name)) continue
     const prepared = await timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
-    const runAll = async (tests, ...given) => {
-      for (const [promise, test] of tests) {
-        outcomes[await outcomeOf(promise, () => test(...given, { isShort }))] += 1
-      }
+    const run = async ([promise, test], given) => {
+      const outcome = await outcomeOf(promise, () => test(given, { isShort }))
+      outcomes[outcome] += 1
+      return outcome
     }
-    if (inGuest.length > 0) {
+    const inOne = [...inGuest]
+    while (inOne.length > 0) {
       await withGuest(prepared, {}, async (guest) => {
         console.log(guest.summary)
-        await runAll(inGuest, guest)
+        // What failed leaves the guest as it may be: the others get another one.
+        while (inOne.length > 0 && (await run(inOne.shift(), guest)) !== 'failed');
       })
     }
-    await runAll(ownGuests, prepared)
+    for (const test of ownGuests) await run(test, prepared)
   }
   console.log(
     Object.entries(outcomes)

@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { capture } from '../tools/command.mjs'
 import { setUp } from '../tools/setup.mjs'
-import { guestParts, hostTools, wholeKernel } from './parts.mjs'
+import { guestParts, hostTools, kernelParts } from './parts.mjs'
 
 export const x86 = {
   name: 'x86-64',
@@ -20,6 +20,9 @@ export const x86 = {
   // Only now, with time on the page: the driver makes a PTP clock of a page that has time at that moment.
   loadDriver: 'xz -dc /driver.ko.xz > /tmp/driver.ko && insmod /tmp/driver.ko && rm /tmp/driver.ko',
 
+  // What the table's event device listens to.
+  interruptLine: ['ioapic', 5],
+
   // It has the disruption marker only, and the firmware describes it before ours.
   ownVmclock: 'vmclock',
 
@@ -33,7 +36,7 @@ export const x86 = {
       'drivers/net/ethernet/intel/igb/igb.ko.xz',
       'drivers/net/ethernet/intel/e1000e/e1000e.ko.xz',
     ],
-    kernel: () => wholeKernel('amd64'),
+    kernel: () => kernelParts({ debianName: 'amd64', flavour: 'amd64', withModules: true }),
   },
 
   setUpPackage: setUp,

@@ -18,8 +18,9 @@ import type { ClockStatus, LeapIndicator } from './snapshot'
 export interface VmClockWatchOptions {
   /**
    * How often a timer looks at the page, in milliseconds, a whole number from 1 to 3,600,000; 100 if
-   * left out, which is about 0.03 % of a CPU. Of no consequence where the kernel notifies (a device
-   * whose page says so, Linux 7.0 and later): there an interrupt ends the wait.
+   * left out, which is about 0.03 % of a CPU. Where the kernel notifies (a device whose page says so,
+   * Linux 7.0 and later) an interrupt ends the wait, and at rest nothing runs; there this is only how
+   * often to look after the device was found not to keep its word.
    */
   readonly intervalMs?: number | undefined
   /** Closes the watcher when it is aborted. One that was aborted before gives a closed watcher. */
@@ -51,7 +52,8 @@ export interface DisruptionEvent extends VmClockChange<'disruption', bigint> {}
 /**
  * The machine was restored from a snapshot or cloned: what must not be shared (random state, ids,
  * leases) is to be renewed. Both figures are `vm_generation_counter`, unsigned 64-bit; undefined
- * where the page has none.
+ * where the page has none. Clones of one snapshot are told the same figures, and a migration is a
+ * {@link DisruptionEvent} without this one.
  */
 export interface GenerationEvent extends VmClockChange<'generation', bigint | undefined> {}
 /** A disruption was announced, or the announcement taken back. */
@@ -134,6 +136,10 @@ export function watch(clock: NativeClock, path: string, options: unknown): VmClo
  *
  * After `close` no listener is called and every iteration ends. Closing the clock does not close its
  * watchers: each shares the mapping, which goes with the last of them.
+ *
+ * A device must not be taken from its driver (by hand, through sysfs: the module cannot be unloaded
+ * under an open clock) while it is watched. Linux is at fault there, to 7.3 at least: it kills the
+ * thread that waits in the driver, or hangs altogether.
  *
  * An event says that something happened, some time ago. Whether a token is still good is for
  * `VmClock.isContinuous` to say, at once.

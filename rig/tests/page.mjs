@@ -2,10 +2,9 @@
 // own read gives, and true.
 
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { withGuest } from '../guest.mjs'
-import { inShell, program } from '../in-guest.mjs'
+import { compareFields, inShell, program, trueReading } from '../in-guest.mjs'
 import { pairWithHost } from '../page.mjs'
 
 const STANDSTILL_MS = 1000
@@ -63,16 +62,8 @@ export const inGuest = {
   async 'snapshot() is what pread of the device returns, field by field, under a live writer'(
     guest,
   ) {
-    const told = guest.timeFields
-    const [comparisons, updates] = [2000, 200]
-    const writer = setInterval(() => guest.page.write(anyFields()), 2)
-    try {
-      const shown = await program(guest, 'device-fields.mjs', [`${comparisons}`, `${updates}`])
-      console.log(`    ${shown.join('\n    ')}`)
-    } finally {
-      clearInterval(writer)
-      guest.page.write(told)
-    }
+    const shown = await compareFields(guest, { comparisons: 2000, updates: 200 })
+    console.log(`    ${shown.join('\n    ')}`)
   },
 
   async 'a page with the marker only answers continuity and refuses time'(guest) {
@@ -100,46 +91,8 @@ export const ownGuests = {
   },
 }
 
-// Every field of it at random, but those that say that it is a page.
-function anyFields() {
-  const random = randomBytes(96)
-  const uint64 = (index) => random.readBigUInt64LE(8 * index)
-  return {
-    counterId: random[88],
-    timeType: random[89],
-    disruptionMarker: uint64(0),
-    flags: uint64(1),
-    clockStatus: random[90],
-    leapSecondSmearingHint: random[91],
-    taiOffsetSec: random.readInt16LE(92),
-    leapIndicator: random[94],
-    counterPeriodShift: random[95] & 0x7f,
-    counterValue: uint64(2),
-    counterPeriodFracSec: uint64(3),
-    counterPeriodEsterrorRateFracSec: uint64(4),
-    counterPeriodMaxerrorRateFracSec: uint64(5),
-    timeSec: uint64(6),
-    timeFracSec: uint64(7),
-    timeEsterrorNanosec: uint64(8),
-    timeMaxerrorNanosec: uint64(9),
-    vmGenerationCounter: uint64(10),
-  }
-}
-
 async function hostAheadNs(guest) {
   const { answer, epochNs } = await guest.converse('reading.mjs', ['uapi'], pairWithHost)
   const [earliestNs] = answer.split(' ').map(BigInt)
   return epochNs - earliestNs
-}
-
-// A reading of the guest's against the host's clock, which has to meet it: each is an interval that
-// holds the time.
-async function trueReading(guest, abi) {
-  const { answer, epochNs, widthNs } = await guest.converse('reading.mjs', [abi], pairWithHost)
-  const [earliestNs, latestNs, maxErrorNs] = answer.split(' ').map(BigInt)
-  assert.ok(
-    earliestNs <= epochNs + widthNs / 2n && epochNs - widthNs / 2n <= latestNs,
-    `the guest says ${earliestNs} to ${latestNs}, the host ${epochNs} within ${widthNs / 2n}`,
-  )
-  return { maxErrorNs }
 }

@@ -51,8 +51,8 @@ const SPINS: u32 = 200;
 /// How to watch.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchOptions {
-    /// How often a timer looks, within [`INTERVALS`]; [`DEFAULT_INTERVAL`] unless told otherwise. Of
-    /// no consequence where the driver notifies.
+    /// How often a timer looks, within [`INTERVALS`]; [`DEFAULT_INTERVAL`] unless told otherwise.
+    /// Where the driver notifies: how often to look after it was found not to.
     pub interval: Duration,
     /// Which document the page follows.
     pub abi: Abi,

@@ -6,20 +6,31 @@
 //! `.poll` for this device, and the kernel's default answer for such files betrays them by its
 //! `POLLOUT`: nobody can write to a vmclock device.
 //!
+//! The driver asks for the device's interrupt once, when it is bound, and only if flag 9 is set then.
+//! Where the flag came later, or the host changes the page without a word, nothing ends a poll but its
+//! own time, at whose end the driver looks and answers `POLLIN` after all. So a device that was found
+//! silent is polled for no longer than the timer's interval, until it proves that it does notify.
+//!
+//! Linux, up to 7.3 at least, does not bear that the driver is unbound (by hand, through sysfs) while
+//! its device is polled: what the poll waits on is freed under it, and on the way out the kernel kills
+//! the thread or hangs. Nothing here can prevent that. The module itself cannot be unloaded for as
+//! long as a page is mapped.
+//!
 //! What only a driver answers comes by way of [`Driver`], so that it can be injected.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
+use super::DEFAULT_INTERVAL;
 use crate::error::Error;
 
-/// How long a poll may last. A notification ends it at once, so this only bounds what nobody
+/// How long a poll for a device that notifies may last. A notification ends it at once, so this only bounds what nobody
 /// announces: an update without an interrupt, which the driver reports when the time runs out, and
 /// another file at the page's path. Six wake-ups a minute are nothing to a machine at rest.
 pub(super) const BACKSTOP: Duration = Duration::from_secs(10);
@@ -67,11 +78,19 @@ pub(super) trait Driver {
     fn is_device(&self) -> bool;
     /// Tells the driver that the page was looked at.
     fn rearm(&mut self) -> Result<(), Errno>;
-    /// Waits for the device or for closing; what the device answered, or nothing at the end of the
-    /// time or on closing.
-    fn poll(&mut self, timeout: Duration) -> Result<PollFlags, Errno>;
+    /// Waits for the device or for closing.
+    fn poll(&mut self, timeout: Duration) -> Result<Polled, Errno>;
     /// Waits for closing alone.
     fn sleep(&mut self, time: Duration) -> Result<(), Errno>;
+}
+
+/// How a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Polled {
+    /// What the device answered; nothing on closing.
+    events: PollFlags,
+    /// The time was over: the driver was not told of anything.
+    ran_out: bool,
 }
 
 /// The page's device, if it is one, and the way to be closed.
@@ -95,7 +114,7 @@ impl Driver for Device {
         rustix::io::pread(file, &mut head, 0).map(|_| ())
     }
 
-    fn poll(&mut self, timeout: Duration) -> Result<PollFlags, Errno> {
+    fn poll(&mut self, timeout: Duration) -> Result<Polled, Errno> {
         let wake = self.closer.0.wake.as_fd();
         let Some(file) = &self.file else {
             return Err(Errno::NODEV);
@@ -104,9 +123,13 @@ impl Driver for Device {
             PollFd::new(file, PollFlags::IN),
             PollFd::new(&wake, PollFlags::IN),
         ];
+        let begun = Instant::now();
         rustix::event::poll(&mut sources, Some(&timespec(timeout)))?;
         let [device, _] = sources;
-        Ok(device.revents())
+        Ok(Polled {
+            events: device.revents(),
+            ran_out: begun.elapsed() >= timeout,
+        })
     }
 
     fn sleep(&mut self, time: Duration) -> Result<(), Errno> {
@@ -129,6 +152,8 @@ pub(super) struct Waiter<D> {
     interval: Duration,
     /// The driver turned out to have no `.poll`, or to be gone.
     cannot_poll: bool,
+    /// Nothing speaks against what the page says, that the device notifies.
+    notifies: bool,
     fruitless: u8,
 }
 
@@ -138,6 +163,7 @@ impl<D: Driver> Waiter<D> {
             driver,
             interval,
             cannot_poll: false,
+            notifies: true,
             fruitless: 0,
         }
     }
@@ -147,21 +173,25 @@ impl<D: Driver> Waiter<D> {
         self.fruitless = 0;
     }
 
-    /// Waits for the next look at a page that is not being updated, whose flag 9 is `notifies`, and
+    /// Waits for the next look at a page that is not being updated, whose flag 9 is `has_flag`, and
     /// on which `is_unchanged` says that nothing came since the last look.
-    pub(super) fn wait(&mut self, notifies: bool, is_unchanged: impl FnOnce() -> bool) {
-        let may_poll = notifies && !self.cannot_poll && self.driver.is_device();
-        if !may_poll {
+    pub(super) fn wait(&mut self, has_flag: bool, is_unchanged: impl FnOnce() -> bool) {
+        // Should the flag come again: the driver may have been bound without it.
+        self.notifies &= has_flag;
+        if !has_flag || self.cannot_poll || !self.driver.is_device() {
             return self.sleep(self.interval);
         }
         if self.fruitless >= FRUITLESS {
             self.fruitless = 0;
-            return self.sleep(self.interval);
+            return self.rest();
         }
         match self.driver.rearm() {
             Ok(()) => {}
             // An update was begun just now; how long that may last is not for the driver to say.
-            Err(Errno::TIMEDOUT | Errno::INTR) => return self.sleep(self.interval),
+            Err(Errno::TIMEDOUT | Errno::INTR) => {
+                self.fruitless += 1;
+                return;
+            }
             Err(_) => {
                 self.cannot_poll = true;
                 return;
@@ -171,15 +201,21 @@ impl<D: Driver> Waiter<D> {
         if !is_unchanged() {
             return;
         }
-        match self.driver.poll(self.interval.max(BACKSTOP)) {
-            Ok(events) if events.intersects(PollFlags::OUT | PollFlags::NVAL) => {
+        let longest = if self.notifies {
+            self.interval.max(BACKSTOP)
+        } else {
+            self.interval
+        };
+        match self.driver.poll(longest) {
+            Ok(Polled { events, .. }) if events.intersects(PollFlags::OUT | PollFlags::NVAL) => {
                 self.cannot_poll = true;
             }
-            // The page's flag changed since the last look, or its driver is being unbound.
-            Ok(events) if events.intersects(PollFlags::HUP | PollFlags::ERR) => {
-                self.sleep(self.interval);
+            Ok(Polled { events, ran_out }) if events.contains(PollFlags::IN) => {
+                self.notifies = !ran_out;
+                self.fruitless += 1;
             }
-            Ok(events) if events.contains(PollFlags::IN) => self.fruitless += 1,
+            // The page lost its flag, and who knows what else happened to it.
+            Ok(Polled { events, .. }) if !events.is_empty() => self.fruitless += 1,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => self.cannot_poll = true,
         }
@@ -195,9 +231,11 @@ impl<D: Driver> Waiter<D> {
         }
     }
 
-    /// Waits as long as a page at rest is left alone.
+    /// Waits as long as a page, or its driver, that gives no sense is left alone. Nobody tells when it
+    /// does again, so this is no longer than the timer's interval is by itself, whatever was asked for
+    /// in the belief that the device notifies.
     pub(super) fn rest(&mut self) {
-        self.sleep(self.interval);
+        self.sleep(self.interval.min(DEFAULT_INTERVAL));
     }
 }
 
@@ -219,7 +257,7 @@ mod tests {
     /// Answers by a script, and notes what it was asked.
     struct Scripted {
         rearms: VecDeque<Result<(), Errno>>,
-        polls: VecDeque<Result<PollFlags, Errno>>,
+        polls: VecDeque<Result<Polled, Errno>>,
         asked: Vec<Asked>,
     }
 
@@ -233,9 +271,11 @@ mod tests {
             self.rearms.pop_front().unwrap_or(Ok(()))
         }
 
-        fn poll(&mut self, timeout: Duration) -> Result<PollFlags, Errno> {
+        fn poll(&mut self, timeout: Duration) -> Result<Polled, Errno> {
             self.asked.push(Asked::Poll(timeout));
-            self.polls.pop_front().unwrap_or(Ok(PollFlags::empty()))
+            self.polls
+                .pop_front()
+                .unwrap_or(Ok(late(PollFlags::empty())))
         }
 
         fn sleep(&mut self, time: Duration) -> Result<(), Errno> {
@@ -244,10 +284,22 @@ mod tests {
         }
     }
 
-    fn waiter(polls: &[Result<PollFlags, Errno>]) -> Waiter<Scripted> {
+    /// Before the time was over.
+    fn soon(events: PollFlags) -> Polled {
+        let ran_out = false;
+        Polled { events, ran_out }
+    }
+
+    /// When the time was over.
+    fn late(events: PollFlags) -> Polled {
+        let ran_out = true;
+        Polled { events, ran_out }
+    }
+
+    fn waiter(polls: &[Polled]) -> Waiter<Scripted> {
         let driver = Scripted {
             rearms: VecDeque::new(),
-            polls: polls.iter().copied().collect(),
+            polls: polls.iter().copied().map(Ok).collect(),
             asked: Vec::new(),
         };
         Waiter::new(driver, INTERVAL)
@@ -262,7 +314,7 @@ mod tests {
 
     #[test]
     fn injected_pollin_every_wait_rearms_before_it_polls() {
-        let mut waiter = waiter(&[Ok(PollFlags::IN), Ok(PollFlags::IN)]);
+        let mut waiter = waiter(&[soon(PollFlags::IN); 2]);
         for _ in 0..2 {
             waiter.wait(true, || true);
             waiter.saw_update();
@@ -271,11 +323,39 @@ mod tests {
     }
 
     #[test]
-    fn injected_timeout_an_unannounced_change_is_looked_for_when_the_poll_runs_out() {
+    fn injected_timeout_a_page_at_rest_is_polled_for_as_long_again() {
         let mut waiter = waiter(&[]);
         waiter.wait(true, || true);
         waiter.wait(true, || true);
         assert_eq!(asked(&mut waiter), [POLLED, POLLED].concat());
+    }
+
+    #[test]
+    fn injected_late_pollin_a_silent_device_is_looked_at_by_the_timer_until_it_notifies() {
+        let mut waiter = waiter(&[
+            late(PollFlags::IN),
+            late(PollFlags::empty()),
+            soon(PollFlags::IN),
+        ]);
+        let briefly = [Asked::Rearm, Asked::Poll(INTERVAL)];
+        for expected in [POLLED, briefly, briefly, POLLED] {
+            waiter.wait(true, || true);
+            waiter.saw_update();
+            assert_eq!(asked(&mut waiter), expected);
+        }
+    }
+
+    #[test]
+    fn injected_flag_that_comes_later_is_not_relied_on_before_a_notification() {
+        let mut waiter = waiter(&[late(PollFlags::empty()), soon(PollFlags::IN)]);
+        waiter.wait(false, || true);
+        assert_eq!(asked(&mut waiter), SLEPT);
+        let briefly = [Asked::Rearm, Asked::Poll(INTERVAL)];
+        for expected in [briefly, briefly, POLLED] {
+            waiter.wait(true, || true);
+            waiter.saw_update();
+            assert_eq!(asked(&mut waiter), expected);
+        }
     }
 
     #[test]
@@ -287,7 +367,7 @@ mod tests {
 
     #[test]
     fn injected_pollout_a_driver_without_poll_is_not_polled_again() {
-        let mut waiter = waiter(&[Ok(PollFlags::IN | PollFlags::OUT)]);
+        let mut waiter = waiter(&[soon(PollFlags::IN | PollFlags::OUT)]);
         waiter.wait(true, || true);
         assert_eq!(asked(&mut waiter), POLLED);
         waiter.wait(true, || true);
@@ -295,34 +375,58 @@ mod tests {
     }
 
     #[test]
-    fn injected_pollhup_is_waited_out_by_the_timer_and_polled_again() {
-        let mut waiter = waiter(&[Ok(PollFlags::HUP)]);
-        waiter.wait(true, || true);
-        assert_eq!(asked(&mut waiter), [&POLLED[..], &SLEPT].concat());
+    fn injected_pollhup_the_page_that_lost_its_flag_is_looked_at_at_once() {
+        let mut waiter = waiter(&[soon(PollFlags::HUP)]);
         waiter.wait(true, || true);
         assert_eq!(asked(&mut waiter), POLLED);
     }
 
     #[test]
-    fn injected_pollin_without_end_is_not_spun_on() {
-        let mut waiter = waiter(&[Ok(PollFlags::IN); 10]);
+    fn injected_answers_without_end_are_not_spun_on() {
+        for answer in [PollFlags::IN, PollFlags::HUP, PollFlags::ERR] {
+            let mut waiter = waiter(&[soon(answer); 10]);
+            for _ in 0..4 {
+                waiter.wait(true, || true);
+            }
+            assert_eq!(
+                asked(&mut waiter),
+                [&POLLED[..], &POLLED, &POLLED, &SLEPT].concat()
+            );
+        }
+    }
+
+    #[test]
+    fn injected_etimedout_of_a_read_is_looked_into_and_not_spun_on() {
+        let mut waiter = waiter(&[]);
+        waiter.driver.rearms = [Err(Errno::TIMEDOUT); 10].into();
         for _ in 0..4 {
             waiter.wait(true, || true);
         }
         assert_eq!(
             asked(&mut waiter),
-            [&POLLED[..], &POLLED, &POLLED, &SLEPT].concat()
+            [Asked::Rearm, Asked::Rearm, Asked::Rearm, SLEPT[0]]
         );
     }
 
     #[test]
-    fn injected_etimedout_of_a_read_is_waited_out_by_the_timer() {
-        let mut waiter = waiter(&[]);
-        waiter.driver.rearms = [Err(Errno::TIMEDOUT)].into();
-        waiter.wait(true, || true);
-        assert_eq!(asked(&mut waiter), [Asked::Rearm, SLEPT[0]]);
-        waiter.wait(true, || true);
-        assert_eq!(asked(&mut waiter), POLLED);
+    fn injected_nonsense_is_not_left_alone_for_longer_than_by_default() {
+        let hour = Duration::from_secs(3600);
+        let mut waiter = waiter(&[soon(PollFlags::IN); 10]);
+        waiter.interval = hour;
+        for _ in 0..4 {
+            waiter.wait(true, || true);
+        }
+        let polled = [Asked::Rearm, Asked::Poll(hour)];
+        assert_eq!(
+            asked(&mut waiter),
+            [
+                &polled[..],
+                &polled,
+                &polled,
+                &[Asked::Sleep(DEFAULT_INTERVAL)]
+            ]
+            .concat()
+        );
     }
 
     #[test]

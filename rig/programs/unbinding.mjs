@@ -1,0 +1,25 @@
+// Takes the device from its driver under an open clock and its watcher, which says `disruption` when
+// it comes. The page has to be without the flag that it is notified of.
+
+import { readdirSync, writeFileSync } from 'node:fs'
+import { VmClock } from 'vmclock'
+
+const DRIVER = '/sys/bus/platform/drivers/vmclock'
+
+const clock = VmClock.open('/dev/vmclock0')
+const token = clock.continuity()
+const watcher = clock.watch()
+const disrupted = new Promise((resolve, reject) => {
+  watcher.once('disruption', resolve).once('error', reject)
+})
+const [device] = readdirSync(DRIVER).filter((name) => !/^(bind|unbind|uevent|module)$/.test(name))
+writeFileSync(`${DRIVER}/unbind`, device)
+console.log(VmClock.list().length === 0 ? 'gone' : 'still there')
+// A watcher keeps no process alive.
+const alive = setInterval(() => {}, 1000)
+await disrupted
+clearInterval(alive)
+console.log(clock.isContinuous(token) ? 'continuous' : 'disruption')
+watcher.close()
+clock.close()
+writeFileSync(`${DRIVER}/bind`, device)
