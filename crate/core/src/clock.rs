@@ -458,6 +458,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
 struct Patience {
     looks: u32,
     deadline: Option<Instant>,
+    expired: bool,
 }
 
 impl Patience {
@@ -472,11 +473,29 @@ impl Patience {
             hint::spin_loop();
             return true;
         }
-        // Asked before others run, so that whoever gets this CPU back late looks once more.
-        if Instant::now() >= deadline {
+        // Only a look that began after the deadline is the last one: whoever got this CPU back late
+        // finds the page still by then.
+        if self.expired {
             return false;
         }
+        self.expired = Instant::now() >= deadline;
         std::thread::yield_now();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_back_after_the_deadline_looks_once_more_before_giving_up() {
+        let mut late = Patience {
+            looks: Patience::SPINS,
+            deadline: Some(Instant::now()),
+            expired: false,
+        };
+        assert!(late.lasts());
+        assert!(!late.lasts());
     }
 }

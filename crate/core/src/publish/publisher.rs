@@ -136,11 +136,12 @@ impl Publisher {
             failure: Mutex::new(None),
         });
         if let Some(device) = &mut device {
-            device.arm(Arc::clone(&shared));
+            device.arm(&shared);
         }
         let (commands, inbox) = channel();
         let worker = Worker {
             device,
+            due_at: Instant::now() + publication.next_within(),
             leap_seconds_read: Instant::now(),
             shared: Arc::clone(&shared),
             page,

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::lock::Lock;
-use super::{Cause, Publication};
+use super::{Cause, Publication, PublishOptions};
 use crate::abi::VMCLOCK_STATUS_UNRELIABLE;
 use crate::clock::{Options, VmClock};
 use crate::counter::CpuCounter;
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::page::DEVICE_PATH;
 use crate::reading::Continuity;
 use crate::system_clock::{KernelClock, LeapSeconds, StepAlarm};
-use crate::watch::{Closer, INTERVALS};
+use crate::watch::Closer;
 use crate::writer::PageWriter;
 
 /// How often tzdata's list is read again: a package update may have replaced it.
@@ -74,6 +74,9 @@ pub(super) struct Worker {
     pub(super) publication: Publication<KernelClock, CpuCounter>,
     pub(super) alarm: StepAlarm,
     pub(super) device: Option<Device>,
+    /// When the page is to be brought up to date again. A wake-up that updates nothing leaves it: a
+    /// device that is written all the time must not keep the page from being.
+    pub(super) due_at: Instant,
     pub(super) leap_seconds_read: Instant,
     pub(super) shared: Arc<Shared>,
 }
@@ -96,11 +99,9 @@ impl Worker {
     /// Publishes until told to close, and returns whom to tell.
     fn publish(&mut self) -> Result<Option<SyncSender<Result<(), Error>>>, Error> {
         loop {
-            let deadline = Instant::now() + self.publication.next_within();
-            let mut due = self.wait(deadline)?;
+            self.wait()?;
             if self.alarm.went_off() {
                 self.update(Cause::ClockStep)?;
-                due = false;
             }
             if let Some(device) = &mut self.device {
                 let (disrupted, cloned) = device.changed();
@@ -122,12 +123,11 @@ impl Worker {
                     }
                     result => {
                         result?;
-                        due = false;
                         let _ = done.send(Ok(()));
                     }
                 }
             }
-            if due {
+            if Instant::now() >= self.due_at {
                 if self.leap_seconds_read.elapsed() > LEAP_SECONDS_AGE {
                     self.leap_seconds_read = Instant::now();
                     self.publication.set_leap_seconds(LeapSeconds::load());
@@ -137,10 +137,10 @@ impl Worker {
         }
     }
 
-    /// Waits for the deadline, a step of the clock or a command; true at the deadline.
-    fn wait(&self, deadline: Instant) -> Result<bool, Error> {
+    /// Waits until an update is due, the clock was set, or somebody has something to say.
+    fn wait(&self) -> Result<(), Error> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = self.due_at.saturating_duration_since(Instant::now());
             let timeout = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(left.subsec_nanos()),
@@ -150,12 +150,12 @@ impl Worker {
                 PollFd::new(&self.shared.wake, PollFlags::IN),
             ];
             match rustix::event::poll(&mut sources, Some(&timeout)) {
-                Ok(0) => return Ok(true),
+                Ok(0) => return Ok(()),
                 Ok(_) => {
                     let mut wakes = [0_u8; 8];
                     // Empty if it was the alarm.
                     let _ = rustix::io::read(self.shared.wake.as_fd(), &mut wakes);
-                    return Ok(false);
+                    return Ok(());
                 }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::system("poll", None, errno)),
@@ -165,6 +165,7 @@ impl Worker {
 
     fn update(&mut self, cause: Cause) -> Result<(), Error> {
         let fields = self.publication.step(cause)?;
+        self.due_at = Instant::now() + self.publication.next_within();
         // A page without time has nothing new to say at most wake-ups, and its sequence number is
         // what watchers wait for.
         if fields != self.page.writer.fields() {
@@ -205,8 +206,10 @@ impl Device {
     /// migration, a page gives readers a time that it has no right to, so this does not wait for the
     /// interval to end. Where it cannot be had, as on a device that is stuck in an update, the
     /// interval remains.
-    pub(super) fn arm(&mut self, shared: Arc<Shared>) {
-        self.alarm = DeviceAlarm::new(&self.clock, shared).ok();
+    pub(super) fn arm(&mut self, shared: &Arc<Shared>) {
+        self.alarm = DeviceAlarm::new(&self.clock, Arc::clone(shared)).ok();
+        // What changed before the watcher's first look, nobody will tell.
+        shared.wake();
     }
 
     /// Whether marker and generation changed since the last call. A page that cannot be read now
@@ -231,8 +234,8 @@ struct DeviceAlarm {
 
 impl DeviceAlarm {
     fn new(device: &VmClock, shared: Arc<Shared>) -> Result<Self, Error> {
-        // Where nobody notifies, the publisher's own interval is what looks at the device.
-        let mut watcher = device.watch(Some(*INTERVALS.end()))?;
+        // Where nobody notifies, the publisher looks by itself, so as seldom as any publisher does.
+        let mut watcher = device.watch(Some(PublishOptions::INTERVAL_MAX))?;
         let closer = watcher.closer();
         let thread = std::thread::Builder::new()
             .name("vmclock-device".to_owned())
