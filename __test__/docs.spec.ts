@@ -1,5 +1,5 @@
 // What README, guide and examples show works as it stands there: every block of TypeScript is checked
-// and run beside a published page, every command is carried out, data is parsed.
+// and run beside a published page, every command is carried out, JSON is parsed.
 
 import { spawn } from 'node:child_process'
 import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -113,7 +113,8 @@ for (const { place, text } of inLanguage('sh')) {
     program(
       programs,
       'npx',
-      `[ "$1" = vmclock ] && shift && exec ${node} ${quoted(commandLine)} "$@"`,
+      // What is asked may be answered with "wrong here", but has to be understood.
+      `[ "$1" = vmclock ] && shift && ${node} ${quoted(commandLine)} "$@" || [ $? = 1 ]`,
     )
     const scripts = Object.keys(packageJson().scripts)
     program(

@@ -6,7 +6,10 @@ import { type ContinuityToken, VmClock } from 'vmclock'
 
 const clock = VmClock.open()
 
-/** From the kernel, which reseeds itself after a clone; the process's own generator was cloned with it. */
+/**
+ * From the kernel, which reseeds itself after a clone where the hypervisor provides VMGenID; elsewhere let
+ * the service that grants leases give out the number. The process's own generator was cloned with it.
+ */
 function freshBytes(count: number): Buffer {
   const bytes = Buffer.alloc(count)
   const device = openSync('/dev/urandom', 'r')
@@ -37,7 +40,10 @@ class Identity {
 
 let identity = new Identity(clock.continuity())
 
-/** An id that no clone of this worker hands out as well. */
+/**
+ * An id of this worker's alone, as far as a check can make it so: a clone that is made between check and
+ * use has it too, so whoever receives ids refuses one that it has seen.
+ */
 function uniqueId(): string {
   if (!clock.isContinuous(identity.token)) {
     identity = new Identity(clock.continuity())

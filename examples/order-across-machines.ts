@@ -26,7 +26,10 @@ function order(a: Stamp, b: Stamp): 'before' | 'after' | 'unknown' {
   return 'unknown'
 }
 
-/** Commit wait: when this resolves, no machine with a true bound can stamp an earlier time. */
+/**
+ * Commit wait: when this resolves, `latestNs` has passed. Whatever is stamped from then on, on any machine
+ * with a true bound, has a later `latestNs`, so stamps by that follow the order of events.
+ */
 async function isPast(written: Stamp): Promise<void> {
   while (stamp().earliestNs <= written.latestNs) await delay(1)
 }
@@ -34,5 +37,7 @@ async function isPast(written: Stamp): Promise<void> {
 const first = stamp()
 console.log(order(first, stamp())) // unknown: their intervals overlap
 await isPast(first)
-console.log(order(first, stamp())) // before
+const second = stamp()
+console.log(order(first, second)) // before: it is the same machine, whose bound did not widen
+if (second.latestNs <= first.latestNs) throw new Error('the order of stamps is not that of events')
 clock.close()
