@@ -110,6 +110,23 @@ impl<'machine> Scene<'machine> {
     }
 }
 
+/// Holds the page's period against the oscillator.
+fn assert_period_holds(scene: &Scene<'_>, context: &str) {
+    let fields = scene.publication.fields();
+    let oscillator_ppb = scene.machine.state.borrow().oscillator_ppb;
+    let true_hz = 2_900_000_000.0 * (1.0 + oscillator_ppb as f64 / 1e9);
+    let scale = 2_f64.powi(64 + i32::from(fields.counter_period_shift));
+    let period = fields.counter_period_frac_sec as f64 / scale;
+    let bound = fields.counter_period_maxerror_rate_frac_sec as f64 / scale;
+    let off = (period - 1.0 / true_hz).abs();
+    assert!(
+        off <= bound,
+        "{context}: {} ppm off, {} ppm stated",
+        off * true_hz * 1e6,
+        bound * true_hz * 1e6
+    );
+}
+
 /// A daemon that keeps `maxerror` honest corrects the clock in all the ways there are.
 fn discipline_at_random(machine: &Machine) {
     let mut state = machine.state.borrow_mut();
@@ -475,19 +492,83 @@ fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
     machine.state.borrow_mut().discipline.offset_ns = 300_000_000;
     for second in 0..100 {
         scene.run(1);
-        let fields = *scene.publication.fields();
-        let true_hz = 2_900_000_000.0 * (1.0 + machine.state.borrow().oscillator_ppb as f64 / 1e9);
-        let scale = 2_f64.powi(64 + i32::from(fields.counter_period_shift));
-        let period = fields.counter_period_frac_sec as f64 / scale;
-        let bound = fields.counter_period_maxerror_rate_frac_sec as f64 / scale;
-        let off = (period - 1.0 / true_hz).abs();
-        assert!(
-            off <= bound,
-            "second {second}: {} ppm off, {} ppm stated",
-            off * true_hz * 1e6,
-            bound * true_hz * 1e6
-        );
+        assert_period_holds(&scene, &format!("second {second}"));
     }
+}
+
+#[test]
+fn a_leap_second_that_nobody_saw_is_told_all_the_same() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    for (inserted, dies) in [(true, true), (true, false), (false, true), (false, false)] {
+        let context = format!("inserted {inserted}, dies {dies}");
+        let change = if inserted { 1 } else { -1 };
+        let machine = Machine::new(25, EDGE_SEC - 60);
+        machine.state.borrow_mut().leap = Some(Leap {
+            inserted,
+            edge_sec: EDGE_SEC,
+        });
+        machine.state.borrow_mut().announced = true;
+        let stated = |seconds| PublishOptions {
+            tai_minus_utc_sec: Some(seconds),
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, stated(37));
+        machine.advance(3600 * NS_PER_SEC);
+        {
+            let mut state = machine.state.borrow_mut();
+            state.announced = false;
+            state.leap = None;
+            state.tai_minus_utc_sec += i128::from(change);
+        }
+        if dies {
+            let old = *scene.publication.fields();
+            scene = Scene::taking_over(&machine, stated(37 + change), Some(old));
+        } else {
+            scene.step(Cause::Interval);
+        }
+        let snapshot = scene.reader(Timescale::Tai).snapshot().unwrap();
+        let told = if inserted {
+            LeapIndicator::PostPositive
+        } else {
+            LeapIndicator::PostNegative
+        };
+        assert_eq!(snapshot.leap_indicator(), Some(told), "{context}");
+        assert_eq!(snapshot.tai_minus_utc_sec(), Some(37 + change), "{context}");
+    }
+    // One that was called off did not happen.
+    let machine = Machine::new(26, EDGE_SEC - 60);
+    machine.state.borrow_mut().leap = Some(Leap {
+        inserted: true,
+        edge_sec: EDGE_SEC,
+    });
+    machine.state.borrow_mut().announced = true;
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    machine.state.borrow_mut().announced = false;
+    scene.run(3600);
+    let snapshot = scene.reader(Timescale::Utc).snapshot().unwrap();
+    assert_eq!(snapshot.leap_indicator(), Some(LeapIndicator::None));
+}
+
+#[test]
+fn a_publisher_that_begins_while_a_second_is_left_out_tells_of_it() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    let machine = Machine::new(27, EDGE_SEC - 1);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.leap = Some(Leap {
+            inserted: false,
+            edge_sec: EDGE_SEC,
+        });
+        state.announced = true;
+        // The kernel has left it out, and the vDSO has not followed yet.
+        state.advance(100_000);
+    }
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(10);
+    let snapshot = scene.reader(Timescale::Utc).snapshot().unwrap();
+    assert_eq!(snapshot.leap_indicator(), Some(LeapIndicator::PostNegative));
 }
 
 #[test]
