@@ -497,6 +497,30 @@ fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
 }
 
 #[test]
+fn a_publisher_that_takes_over_a_page_without_bound_waits_for_a_measurement() {
+    let machine = Machine::new(24, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(10);
+    // A migration, of which the kernel knows nothing, and a restart.
+    machine.state.borrow_mut().carry_on(NS_PER_SEC, 0);
+    scene.step(Cause::Migrated);
+    scene.settle();
+    assert_eq!(scene.check("migrated"), None);
+    let old = *scene.publication.fields();
+    let mut heir = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
+    assert_eq!(heir.check("taken over"), None);
+    heir.run(100);
+    assert_eq!(heir.check("a while later"), None);
+    let correction_ns = machine.state.borrow_mut().synchronize(100);
+    machine.state.borrow_mut().step(correction_ns);
+    machine.state.borrow_mut().synchronize(100);
+    heir.step(Cause::ClockStep);
+    heir.settle();
+    assert!(heir.check("measured again").is_some());
+}
+
+#[test]
 fn a_leap_second_that_nobody_saw_is_told_all_the_same() {
     // 1 January 2027.
     const EDGE_SEC: i128 = 1_798_761_600;

@@ -18,10 +18,11 @@
 //!   `phc2sys` set `maxerror` to 0 at each adjustment, with milliseconds still to go. The kernel
 //!   adds 500 µs a second from there, so a `maxerror` that is a multiple of 500 µs was counted up
 //!   from 0, and the page then states no bound; once an actual 0 was seen it never states one
-//!   again. Nor does it after a suspend (also one before it began) or a counter reset, until the
-//!   daemon has measured anew. A daemon's real figure is such a multiple one time in 500, and goes
-//!   without bound until the next one: silence is the safe side. An operator who knows the error can
-//!   state it ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
+//!   again. Nor does it after a suspend (also one before it began) or a counter reset, or where it
+//!   takes over a page that states none, until the daemon has measured anew. A daemon's real
+//!   figure is such a multiple one time in 500, and goes without bound until the next one: silence
+//!   is the safe side. An operator who knows the error can state it
+//!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
 //! - **chrony** keeps `maxerror` honest but does not put into it the correction that it is still
 //!   carrying out ("System time" in `chronyc tracking`). It is *not* part of the page's bound
 //!   unless the operator adds it.
