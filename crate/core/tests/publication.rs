@@ -473,6 +473,7 @@ fn a_clock_drifts_in_the_second_before_the_kernel_adds_to_its_maximum_error() {
             state.discipline.maxerror_us = 1;
         }
         scene.step(Cause::ClockStep);
+        scene.settle();
         for tenth in 0..40 {
             let context = format!("part {part}, tenth {tenth}");
             assert!(scene.check(&context).is_some(), "{context}");
@@ -493,6 +494,38 @@ fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
     for second in 0..100 {
         scene.run(1);
         assert_period_holds(&scene, &format!("second {second}"));
+    }
+}
+
+#[test]
+fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
+    for samples_before in [0, 1, 100] {
+        let machine = Machine::new(20, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        let options = PublishOptions {
+            stated_max_error_ns: Some(2_000_000),
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, options);
+        for _ in 0..samples_before {
+            machine.advance(INTERVAL_NS);
+            scene.step(Cause::Interval);
+        }
+        scene.step(Cause::ClockStep);
+        // Too small to be seen for what it is, and in the first interval of a new baseline.
+        machine.advance(INTERVAL_NS);
+        machine.state.borrow_mut().step(-900_000);
+        scene.step(Cause::Interval);
+        scene.step(Cause::ClockStep);
+        let context = format!("{samples_before} samples before");
+        scene.settle();
+        assert_period_holds(&scene, &context);
+        for _ in 0..20 {
+            assert!(scene.check(&context).is_some(), "{context}");
+            machine.advance(INTERVAL_NS);
+            scene.step(Cause::Interval);
+            assert_period_holds(&scene, &context);
+        }
     }
 }
 

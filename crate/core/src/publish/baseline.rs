@@ -27,6 +27,8 @@ pub(super) struct Stretch {
     /// Samples to measure from, in order.
     anchors: VecDeque<Sample>,
     period: Option<Period>,
+    /// The period before the last sample was part of it.
+    earlier_period: Option<Period>,
     /// What was said last about how far that may be off.
     period_error_ppb: u128,
     /// How far the rate may move away from its average.
@@ -40,6 +42,7 @@ impl Stretch {
         Self {
             anchors: VecDeque::new(),
             period: None,
+            earlier_period: None,
             period_error_ppb: 0,
             wander_ppb: wander_ppb.into(),
             is_stated,
@@ -61,10 +64,18 @@ impl Stretch {
         self.anchors.clear();
     }
 
+    /// The system's clock was set. What tells of that may come after a sample that was taken of the
+    /// clock as it was set, so that sample is no part of any baseline either.
+    pub(super) fn step(&mut self) {
+        self.forget();
+        self.period = self.earlier_period;
+    }
+
     /// The counter does not go on.
     pub(super) fn reset(&mut self) {
         self.anchors.clear();
         self.period = None;
+        self.earlier_period = None;
     }
 
     /// The kernel's clock was given another rate, so that what was measured against it moves too.
@@ -86,6 +97,7 @@ impl Stretch {
         for anchor in &mut self.anchors {
             anchor.note_slew(now);
         }
+        self.earlier_period = self.period;
         let best = self
             .anchors
             .iter()

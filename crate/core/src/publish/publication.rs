@@ -268,7 +268,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         match self.event(&now, cause) {
             Event::Nothing => {}
-            Event::Step => self.stretch.forget(),
+            Event::Step => self.stretch.step(),
             Event::Disruption => self.disrupt(),
         }
         if let Some(last) = &self.last

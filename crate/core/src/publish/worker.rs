@@ -154,7 +154,11 @@ impl Worker {
     }
 
     fn update(&mut self, cause: Cause) -> Result<(), Error> {
-        let fields = self.publication.step(cause)?;
+        let mut fields = self.publication.step(cause)?;
+        if self.alarm.went_off() {
+            // Perhaps before this sample was taken, which then must not be shown.
+            fields = self.publication.step(Cause::ClockStep)?;
+        }
         // A page without time has nothing new to say at most wake-ups, and its sequence number is
         // what watchers wait for.
         if fields != self.page.writer.fields() {
