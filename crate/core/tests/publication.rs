@@ -530,6 +530,25 @@ fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
 }
 
 #[test]
+fn a_period_that_was_measured_during_a_slew_is_no_better_after_a_change_of_tick() {
+    let machine = Machine::new(23, START_SEC);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    // Fast at first: the average is well above what is slewed in the end.
+    machine.state.borrow_mut().discipline.offset_ns = 60_000_000;
+    scene.run(12);
+    for tick_us in [10_300, 9_700, 10_000] {
+        machine.advance(INTERVAL_NS);
+        {
+            let mut state = machine.state.borrow_mut();
+            state.discipline.offset_ns = 0;
+            state.discipline.tick_us = tick_us;
+        }
+        scene.step(Cause::Interval);
+        assert_period_holds(&scene, &format!("tick {tick_us}"));
+    }
+}
+
+#[test]
 fn a_publisher_that_takes_over_a_page_without_bound_waits_for_a_measurement() {
     let machine = Machine::new(24, START_SEC);
     machine.state.borrow_mut().synchronize(100);

@@ -81,7 +81,14 @@ impl Stretch {
     /// The kernel's clock was given another rate, so that what was measured against it moves too.
     pub(super) fn change_rate(&mut self, old: &Discipline, new: &Discipline) {
         self.anchors.clear();
-        self.period = self.period.map(|period| period.at_rate(old, new));
+        self.period = self.period.map(|period| {
+            // Its error is what the kernel slewed while it was measured, and the new rate's.
+            let ceiling_ppb = rate::ceiling_ppb(new, period.running_slew_ns);
+            Period {
+                ceiling_ppb: self.at_most(ceiling_ppb, period.noise_ppb),
+                ..period.at_rate(old, new)
+            }
+        });
     }
 
     /// Measures the period from the best baseline that there is, and says how far it may be off.
@@ -109,7 +116,9 @@ impl Stretch {
                 Some(error)
             }
             None => self.period.map(|period| RateError {
-                max_ppb: self.at_most(now, period.noise_ppb).max(period.ceiling_ppb),
+                max_ppb: self
+                    .at_most(now.ceiling_ppb, period.noise_ppb)
+                    .max(period.ceiling_ppb),
                 estimate_ppb: None,
             }),
         };
@@ -127,8 +136,8 @@ impl Stretch {
     }
 
     /// The ceiling of the period's error, and never less than the allowance for wander.
-    fn at_most(&self, sample: &Sample, noise_ppb: u128) -> u128 {
-        sample.ceiling_ppb.max(self.wander_ppb) + noise_ppb
+    fn at_most(&self, ceiling_ppb: u128, noise_ppb: u128) -> u128 {
+        ceiling_ppb.max(self.wander_ppb) + noise_ppb
     }
 
     fn baseline(&self, anchor: &Sample, now: &Sample) -> Option<(Period, RateError)> {
@@ -147,7 +156,7 @@ impl Stretch {
         }
         let noise_ppb = rate::quotient_ppb(widths_ns, divisor_ns)?;
         // The anchor knows how the kernel slewed ever since.
-        let ceiling_ppb = self.at_most(anchor, noise_ppb);
+        let ceiling_ppb = self.at_most(anchor.ceiling_ppb, noise_ppb);
         let wander_ppb = self.wander_ppb;
         let quotient_of =
             |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, divisor_ns);
@@ -168,6 +177,7 @@ impl Stretch {
         Some((
             Period {
                 noise_ppb,
+                running_slew_ns: anchor.hidden_slew.running_ns,
                 ceiling_ppb,
                 ..period
             },

@@ -43,7 +43,9 @@ pub(super) struct Period {
     /// How far this may be off the rate that the kernel's clock had, in parts per billion: the
     /// widths of the two brackets that it was measured between.
     pub(super) noise_ppb: u128,
-    /// What held for it as the kernel slewed while it was measured, in parts per billion.
+    /// The most that the kernel slewed in a second while it was measured, in nanoseconds.
+    pub(super) running_slew_ns: u128,
+    /// What holds for it because of that, in parts per billion.
     pub(super) ceiling_ppb: u128,
 }
 
@@ -78,6 +80,7 @@ impl Period {
             frac_sec: quotient,
             shift,
             noise_ppb: 0,
+            running_slew_ns: 0,
             ceiling_ppb: 0,
         })
     }
