@@ -530,6 +530,80 @@ fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
 }
 
 #[test]
+fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
+    // A loop and an `adjtime` are in the middle of a second when the daemon measures the clock again,
+    // knows it exactly and has nothing to slew any more; then the publisher begins.
+    for (by_loop, begins_after_ms) in [(true, 0), (false, 0), (true, 400), (true, 1500)] {
+        let machine = Machine::new(21, START_SEC);
+        {
+            let mut state = machine.state.borrow_mut();
+            state.oscillator_ppb = 0;
+            state.synchronize(100);
+            if by_loop {
+                state.discipline.offset_ns = 40_000_000;
+                state.discipline.has_loop = true;
+            } else {
+                state.discipline.single_shot_ns = 40_000_000;
+            }
+            // Into the second that slews the first share of it.
+            while state.settled_error_ns() == state.error_ns() {
+                state.advance(1_000_000);
+            }
+            let left_ns = state.error_ns();
+            state.synchronize(100);
+            state.discipline.maxerror_us = left_ns.unsigned_abs() / 1000 + 1;
+            state.advance(begins_after_ms * 1_000_000);
+            // The allowance for drift that the kernel adds each second would cover some of it.
+            state.discipline.maxerror_us = left_ns.unsigned_abs() / 1000 + 1;
+        }
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        for quarter in 0..20 {
+            let context = format!("loop {by_loop}, {begins_after_ms} ms, quarter {quarter}");
+            assert!(scene.check(&context).is_some(), "{context}");
+            assert_period_holds(&scene, &context);
+            machine.advance(INTERVAL_NS);
+            let grown_us = machine.state.borrow().discipline.maxerror_us;
+            machine.state.borrow_mut().discipline.maxerror_us = grown_us % 500;
+            scene.step(Cause::Interval);
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_slewed_while_nobody_looked_is_part_of_no_baseline() {
+    let machine = Machine::new(22, START_SEC);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    machine.state.borrow_mut().discipline.offset_ns = 20_000_000;
+    machine.advance(10 * NS_PER_SEC);
+    for quarter in 0..20 {
+        scene.step(Cause::Interval);
+        assert_period_holds(&scene, &format!("quarter {quarter}"));
+        machine.advance(INTERVAL_NS);
+    }
+}
+
+#[test]
+fn an_adjtime_that_came_and_went_between_two_samples_counts() {
+    let machine = Machine::new(28, START_SEC);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(5);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.set_frequency_ppb(-500_000);
+        state.discipline.single_shot_ns = -500_000;
+        // The second that carries it out begins, and nothing is left of it to be seen.
+        while state.discipline.single_shot_ns != 0 {
+            state.advance(1_000_000);
+        }
+    }
+    for quarter in 0..4 {
+        scene.step(Cause::Interval);
+        assert_period_holds(&scene, &format!("quarter {quarter}"));
+        machine.advance(INTERVAL_NS);
+    }
+}
+
+#[test]
 fn a_period_that_was_measured_during_a_slew_is_no_better_after_a_change_of_tick() {
     let machine = Machine::new(23, START_SEC);
     let mut scene = Scene::new(&machine, PublishOptions::default());

@@ -276,6 +276,10 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         {
             self.stretch.change_rate(&last.discipline, &now.discipline);
         }
+        if now.hidden_slew.is_unseen {
+            // The kernel may have slewed since the last sample more than any sample tells.
+            self.stretch.forget();
+        }
         self.judge(&mut now);
         let error = self.stretch.measure(&now);
         self.last = Some(now);

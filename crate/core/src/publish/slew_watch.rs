@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 use super::rate::{self, NS_PER_SEC};
 use crate::system_clock::Discipline;
 
+/// Between samples closer than this a daemon speaks once at most (ntpd's bursts are 2 s apart), and
+/// the kernel begins two seconds at most.
+const LONGEST_GAP_NS: i128 = 3 * NS_PER_SEC / 2;
+
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
 pub(super) struct SlewWatch {
@@ -24,6 +28,8 @@ pub(super) struct HiddenSlew {
     /// when it last measured the clock and told the kernel what to slew. The kernel carried out the
     /// rest of that second's share on top.
     pub(super) owed_ns: u128,
+    /// Nobody looked for so long that the kernel may have slewed what no sample shows.
+    pub(super) is_unseen: bool,
 }
 
 impl SlewWatch {
@@ -31,20 +37,30 @@ impl SlewWatch {
     /// given the kernel another offset, or none, meanwhile: so the largest of a second's samples
     /// counts, and the one before them, which was in force when that second began.
     pub(super) fn look(&mut self, monotonic_ns: i128, discipline: &Discipline) -> HiddenSlew {
+        let is_unseen = self
+            .recent
+            .back()
+            .is_none_or(|(at, _)| monotonic_ns - at > LONGEST_GAP_NS);
         let since_ns = monotonic_ns - NS_PER_SEC;
         while self.recent.get(1).is_some_and(|(at, _)| *at <= since_ns) {
             self.recent.pop_front();
         }
-        if spoke(&self.last, discipline) {
+        let mut share_ns = rate::running_slew_ns(discipline);
+        if is_unseen {
+            // Nobody can say any more what ran when the daemon last spoke, or what runs now if it
+            // spoke in the present second.
+            share_ns = share_ns.max(rate::largest_slew_ns(discipline));
+            self.overlooked_ns = share_ns;
+        } else if spoke(&self.last, discipline) {
             self.overlooked_ns = self.largest_ns();
         }
         self.last = *discipline;
-        self.recent
-            .push_back((monotonic_ns, rate::running_slew_ns(discipline)));
+        self.recent.push_back((monotonic_ns, share_ns));
         let running_ns = self.largest_ns();
         HiddenSlew {
             running_ns,
             owed_ns: running_ns + self.overlooked_ns,
+            is_unseen,
         }
     }
 
