@@ -570,6 +570,36 @@ fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
 }
 
 #[test]
+fn a_daemon_that_knows_less_than_the_one_before_it_has_spoken_too() {
+    // With nothing to be slewed any more, in the middle of a second that slews.
+    let machine = Machine::new(29, START_SEC);
+    machine.state.borrow_mut().oscillator_ppb = 0;
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(3);
+    machine.state.borrow_mut().discipline.offset_ns = 400_000_000;
+    let is_slewing =
+        || machine.state.borrow().settled_error_ns() > machine.state.borrow().error_ns();
+    while !is_slewing() {
+        machine.advance(INTERVAL_NS);
+        scene.step(Cause::Interval);
+    }
+    let maxerror_us = {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.offset_ns = 0;
+        state.error_ns().unsigned_abs() / 1000 + 1
+    };
+    for quarter in 0..20 {
+        // The allowance for drift that the kernel adds each second would cover some of it.
+        machine.state.borrow_mut().discipline.maxerror_us = maxerror_us;
+        scene.step(Cause::Interval);
+        let context = format!("quarter {quarter}");
+        assert!(scene.check(&context).is_some(), "{context}");
+        machine.advance(INTERVAL_NS);
+    }
+}
+
+#[test]
 fn what_the_kernel_slewed_while_nobody_looked_is_part_of_no_baseline() {
     let machine = Machine::new(22, START_SEC);
     let mut scene = Scene::new(&machine, PublishOptions::default());
