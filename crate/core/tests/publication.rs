@@ -530,6 +530,30 @@ fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
 }
 
 #[test]
+fn a_second_that_is_left_out_of_the_first_baseline_is_seen_before_anybody_tells() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    let machine = Machine::new(30, EDGE_SEC - 1);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.leap = Some(Leap {
+            inserted: false,
+            edge_sec: EDGE_SEC,
+        });
+        state.announced = true;
+        // It is left out between the first two samples.
+        state.step(-5_000_000);
+        state.synchronize(10_000);
+    }
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    for quarter in 0..10 {
+        assert_period_holds(&scene, &format!("quarter {quarter}"));
+        machine.advance(INTERVAL_NS);
+        scene.step(Cause::Interval);
+    }
+}
+
+#[test]
 fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
     // A loop and an `adjtime` are in the middle of a second when the daemon measures the clock again,
     // knows it exactly and has nothing to slew any more; then the publisher begins.
@@ -705,7 +729,7 @@ fn a_leap_second_that_nobody_saw_is_told_all_the_same() {
             let old = *scene.publication.fields();
             scene = Scene::taking_over(&machine, stated(37 + change), Some(old));
         } else {
-            scene.step(Cause::Interval);
+            scene.settle();
         }
         let snapshot = scene.reader(Timescale::Tai).snapshot().unwrap();
         let told = if inserted {

@@ -372,7 +372,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 return Event::Step;
             }
         }
-        if cause == Cause::ClockStep {
+        if cause == Cause::ClockStep || was_set_between(last, now, ticks) {
             Event::Step
         } else {
             Event::Nothing
@@ -517,6 +517,18 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             })
             .or(self.stated_tai_sec)
     }
+}
+
+/// Whether CLOCK_REALTIME was set between two samples `ticks` apart. It is slewed as CLOCK_MONOTONIC
+/// is, which is never set, so that the two differ by no more than the time between their reads.
+fn was_set_between(last: &Sample, now: &Sample, ticks: i64) -> bool {
+    let monotonic_ns = now.monotonic_ns - last.monotonic_ns;
+    let set_by_ns = now.realtime_ns - last.realtime_ns - monotonic_ns;
+    Period::measured(monotonic_ns, ticks).is_some_and(|period| {
+        let spans_ns = period.ticks_ns(last.span_ticks) + period.ticks_ns(now.span_ticks);
+        // Twice, because the period comes from the same reads; and one for each clock's rounding.
+        set_by_ns.unsigned_abs() > 2 * spans_ns + 2
+    })
 }
 
 fn is_synchronized(discipline: &Discipline) -> bool {
