@@ -92,6 +92,8 @@ pub struct Discipline {
     pub offset_ns: i64,
     /// In a second the loop takes 2^-this off its offset: SHIFT_PLL + `constant`.
     pub loop_shift: u32,
+    /// STA_PLL: a daemon uses that loop.
+    pub has_loop: bool,
     /// What an `adjtime` still has to slew, in nanoseconds, without the present second's part.
     pub single_shot_ns: i64,
     /// `freq`: the frequency correction in 2^-16 ppm.
@@ -262,6 +264,7 @@ fn decode(state: libc::c_int, timex: &libc::timex, single_shot_us: i64) -> Disci
             .unwrap_or(0)
             .saturating_add(LOOP_SHIFT_MIN)
             .min(LOOP_SHIFT_MAX),
+        has_loop: has(libc::STA_PLL),
         single_shot_ns: single_shot_us.saturating_mul(NS_PER_US),
         frequency_scaled_ppm: timex.freq,
         tick_us: timex.tick,

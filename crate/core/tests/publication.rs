@@ -110,6 +110,23 @@ impl<'machine> Scene<'machine> {
     }
 }
 
+/// Holds the page's period against the oscillator.
+fn assert_period_holds(scene: &Scene<'_>, context: &str) {
+    let fields = scene.publication.fields();
+    let oscillator_ppb = scene.machine.state.borrow().oscillator_ppb;
+    let true_hz = 2_900_000_000.0 * (1.0 + oscillator_ppb as f64 / 1e9);
+    let scale = 2_f64.powi(64 + i32::from(fields.counter_period_shift));
+    let period = fields.counter_period_frac_sec as f64 / scale;
+    let bound = fields.counter_period_maxerror_rate_frac_sec as f64 / scale;
+    let off = (period - 1.0 / true_hz).abs();
+    assert!(
+        off <= bound,
+        "{context}: {} ppm off, {} ppm stated",
+        off * true_hz * 1e6,
+        bound * true_hz * 1e6
+    );
+}
+
 /// A daemon that keeps `maxerror` honest corrects the clock in all the ways there are.
 fn discipline_at_random(machine: &Machine) {
     let mut state = machine.state.borrow_mut();
@@ -456,6 +473,7 @@ fn a_clock_drifts_in_the_second_before_the_kernel_adds_to_its_maximum_error() {
             state.discipline.maxerror_us = 1;
         }
         scene.step(Cause::ClockStep);
+        scene.settle();
         for tenth in 0..40 {
             let context = format!("part {part}, tenth {tenth}");
             assert!(scene.check(&context).is_some(), "{context}");
@@ -475,19 +493,286 @@ fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
     machine.state.borrow_mut().discipline.offset_ns = 300_000_000;
     for second in 0..100 {
         scene.run(1);
-        let fields = *scene.publication.fields();
-        let true_hz = 2_900_000_000.0 * (1.0 + machine.state.borrow().oscillator_ppb as f64 / 1e9);
-        let scale = 2_f64.powi(64 + i32::from(fields.counter_period_shift));
-        let period = fields.counter_period_frac_sec as f64 / scale;
-        let bound = fields.counter_period_maxerror_rate_frac_sec as f64 / scale;
-        let off = (period - 1.0 / true_hz).abs();
-        assert!(
-            off <= bound,
-            "second {second}: {} ppm off, {} ppm stated",
-            off * true_hz * 1e6,
-            bound * true_hz * 1e6
-        );
+        assert_period_holds(&scene, &format!("second {second}"));
     }
+}
+
+#[test]
+fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
+    for samples_before in [0, 1, 100] {
+        let machine = Machine::new(20, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        let options = PublishOptions {
+            stated_max_error_ns: Some(2_000_000),
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, options);
+        for _ in 0..samples_before {
+            machine.advance(INTERVAL_NS);
+            scene.step(Cause::Interval);
+        }
+        scene.step(Cause::ClockStep);
+        // Too small to be seen for what it is, and in the first interval of a new baseline.
+        machine.advance(INTERVAL_NS);
+        machine.state.borrow_mut().step(-900_000);
+        scene.step(Cause::Interval);
+        scene.step(Cause::ClockStep);
+        let context = format!("{samples_before} samples before");
+        scene.settle();
+        assert_period_holds(&scene, &context);
+        for _ in 0..20 {
+            assert!(scene.check(&context).is_some(), "{context}");
+            machine.advance(INTERVAL_NS);
+            scene.step(Cause::Interval);
+            assert_period_holds(&scene, &context);
+        }
+    }
+}
+
+#[test]
+fn a_second_that_is_left_out_of_the_first_baseline_is_seen_before_anybody_tells() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    let machine = Machine::new(30, EDGE_SEC - 1);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.leap = Some(Leap {
+            inserted: false,
+            edge_sec: EDGE_SEC,
+        });
+        state.announced = true;
+        // It is left out between the first two samples.
+        state.step(-5_000_000);
+        state.synchronize(10_000);
+    }
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    for quarter in 0..10 {
+        assert_period_holds(&scene, &format!("quarter {quarter}"));
+        machine.advance(INTERVAL_NS);
+        scene.step(Cause::Interval);
+    }
+}
+
+#[test]
+fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
+    // A loop and an `adjtime` are in the middle of a second when the daemon measures the clock again,
+    // knows it exactly and has nothing to slew any more; then the publisher begins.
+    for (by_loop, begins_after_ms) in [(true, 0), (false, 0), (true, 400), (true, 1500)] {
+        let machine = Machine::new(21, START_SEC);
+        {
+            let mut state = machine.state.borrow_mut();
+            state.oscillator_ppb = 0;
+            state.synchronize(100);
+            if by_loop {
+                state.discipline.offset_ns = 40_000_000;
+                state.discipline.has_loop = true;
+            } else {
+                state.discipline.single_shot_ns = 40_000_000;
+            }
+            // Into the second that slews the first share of it.
+            while state.settled_error_ns() == state.error_ns() {
+                state.advance(1_000_000);
+            }
+            let left_ns = state.error_ns();
+            state.synchronize(100);
+            state.discipline.maxerror_us = left_ns.unsigned_abs() / 1000 + 1;
+            state.advance(begins_after_ms * 1_000_000);
+            // The allowance for drift that the kernel adds each second would cover some of it.
+            state.discipline.maxerror_us = left_ns.unsigned_abs() / 1000 + 1;
+        }
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        for quarter in 0..20 {
+            let context = format!("loop {by_loop}, {begins_after_ms} ms, quarter {quarter}");
+            assert!(scene.check(&context).is_some(), "{context}");
+            assert_period_holds(&scene, &context);
+            machine.advance(INTERVAL_NS);
+            let grown_us = machine.state.borrow().discipline.maxerror_us;
+            machine.state.borrow_mut().discipline.maxerror_us = grown_us % 500;
+            scene.step(Cause::Interval);
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_knows_less_than_the_one_before_it_has_spoken_too() {
+    // With nothing to be slewed any more, in the middle of a second that slews.
+    let machine = Machine::new(29, START_SEC);
+    machine.state.borrow_mut().oscillator_ppb = 0;
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(3);
+    machine.state.borrow_mut().discipline.offset_ns = 400_000_000;
+    let is_slewing =
+        || machine.state.borrow().settled_error_ns() > machine.state.borrow().error_ns();
+    while !is_slewing() {
+        machine.advance(INTERVAL_NS);
+        scene.step(Cause::Interval);
+    }
+    let maxerror_us = {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.offset_ns = 0;
+        state.error_ns().unsigned_abs() / 1000 + 1
+    };
+    for quarter in 0..20 {
+        // The allowance for drift that the kernel adds each second would cover some of it.
+        machine.state.borrow_mut().discipline.maxerror_us = maxerror_us;
+        scene.step(Cause::Interval);
+        let context = format!("quarter {quarter}");
+        assert!(scene.check(&context).is_some(), "{context}");
+        machine.advance(INTERVAL_NS);
+    }
+}
+
+#[test]
+fn what_the_kernel_slewed_while_nobody_looked_is_part_of_no_baseline() {
+    let machine = Machine::new(22, START_SEC);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    machine.state.borrow_mut().discipline.offset_ns = 20_000_000;
+    machine.advance(10 * NS_PER_SEC);
+    for quarter in 0..20 {
+        scene.step(Cause::Interval);
+        assert_period_holds(&scene, &format!("quarter {quarter}"));
+        machine.advance(INTERVAL_NS);
+    }
+}
+
+#[test]
+fn an_adjtime_that_came_and_went_between_two_samples_counts() {
+    let machine = Machine::new(28, START_SEC);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(5);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.set_frequency_ppb(-500_000);
+        state.discipline.single_shot_ns = -500_000;
+        // The second that carries it out begins, and nothing is left of it to be seen.
+        while state.discipline.single_shot_ns != 0 {
+            state.advance(1_000_000);
+        }
+    }
+    for quarter in 0..4 {
+        scene.step(Cause::Interval);
+        assert_period_holds(&scene, &format!("quarter {quarter}"));
+        machine.advance(INTERVAL_NS);
+    }
+}
+
+#[test]
+fn a_period_that_was_measured_during_a_slew_is_no_better_after_a_change_of_tick() {
+    let machine = Machine::new(23, START_SEC);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    // Fast at first: the average is well above what is slewed in the end.
+    machine.state.borrow_mut().discipline.offset_ns = 60_000_000;
+    scene.run(12);
+    for tick_us in [10_300, 9_700, 10_000] {
+        machine.advance(INTERVAL_NS);
+        {
+            let mut state = machine.state.borrow_mut();
+            state.discipline.offset_ns = 0;
+            state.discipline.tick_us = tick_us;
+        }
+        scene.step(Cause::Interval);
+        assert_period_holds(&scene, &format!("tick {tick_us}"));
+    }
+}
+
+#[test]
+fn a_publisher_that_takes_over_a_page_without_bound_waits_for_a_measurement() {
+    let machine = Machine::new(24, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(10);
+    // A migration, of which the kernel knows nothing, and a restart.
+    machine.state.borrow_mut().carry_on(NS_PER_SEC, 0);
+    scene.step(Cause::Migrated);
+    scene.settle();
+    assert_eq!(scene.check("migrated"), None);
+    let old = *scene.publication.fields();
+    let mut heir = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
+    assert_eq!(heir.check("taken over"), None);
+    heir.run(100);
+    assert_eq!(heir.check("a while later"), None);
+    let correction_ns = machine.state.borrow_mut().synchronize(100);
+    machine.state.borrow_mut().step(correction_ns);
+    machine.state.borrow_mut().synchronize(100);
+    heir.step(Cause::ClockStep);
+    heir.settle();
+    assert!(heir.check("measured again").is_some());
+}
+
+#[test]
+fn a_leap_second_that_nobody_saw_is_told_all_the_same() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    for (inserted, dies) in [(true, true), (true, false), (false, true), (false, false)] {
+        let context = format!("inserted {inserted}, dies {dies}");
+        let change = if inserted { 1 } else { -1 };
+        let machine = Machine::new(25, EDGE_SEC - 60);
+        machine.state.borrow_mut().leap = Some(Leap {
+            inserted,
+            edge_sec: EDGE_SEC,
+        });
+        machine.state.borrow_mut().announced = true;
+        let stated = |seconds| PublishOptions {
+            tai_minus_utc_sec: Some(seconds),
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, stated(37));
+        machine.advance(3600 * NS_PER_SEC);
+        {
+            let mut state = machine.state.borrow_mut();
+            state.announced = false;
+            state.leap = None;
+            state.tai_minus_utc_sec += i128::from(change);
+        }
+        if dies {
+            let old = *scene.publication.fields();
+            scene = Scene::taking_over(&machine, stated(37 + change), Some(old));
+        } else {
+            scene.settle();
+        }
+        let snapshot = scene.reader(Timescale::Tai).snapshot().unwrap();
+        let told = if inserted {
+            LeapIndicator::PostPositive
+        } else {
+            LeapIndicator::PostNegative
+        };
+        assert_eq!(snapshot.leap_indicator(), Some(told), "{context}");
+        assert_eq!(snapshot.tai_minus_utc_sec(), Some(37 + change), "{context}");
+    }
+    // One that was called off did not happen.
+    let machine = Machine::new(26, EDGE_SEC - 60);
+    machine.state.borrow_mut().leap = Some(Leap {
+        inserted: true,
+        edge_sec: EDGE_SEC,
+    });
+    machine.state.borrow_mut().announced = true;
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    machine.state.borrow_mut().announced = false;
+    scene.run(3600);
+    let snapshot = scene.reader(Timescale::Utc).snapshot().unwrap();
+    assert_eq!(snapshot.leap_indicator(), Some(LeapIndicator::None));
+}
+
+#[test]
+fn a_publisher_that_begins_while_a_second_is_left_out_tells_of_it() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    let machine = Machine::new(27, EDGE_SEC - 1);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.leap = Some(Leap {
+            inserted: false,
+            edge_sec: EDGE_SEC,
+        });
+        state.announced = true;
+        // The kernel has left it out, and the vDSO has not followed yet.
+        state.advance(100_000);
+    }
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(10);
+    let snapshot = scene.reader(Timescale::Utc).snapshot().unwrap();
+    assert_eq!(snapshot.leap_indicator(), Some(LeapIndicator::PostNegative));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(super) struct Stretch {
     /// Samples to measure from, in order.
     anchors: VecDeque<Sample>,
     period: Option<Period>,
+    /// The period before the last sample was part of it.
+    earlier_period: Option<Period>,
     /// What was said last about how far that may be off.
     period_error_ppb: u128,
     /// How far the rate may move away from its average.
@@ -40,6 +42,7 @@ impl Stretch {
         Self {
             anchors: VecDeque::new(),
             period: None,
+            earlier_period: None,
             period_error_ppb: 0,
             wander_ppb: wander_ppb.into(),
             is_stated,
@@ -61,16 +64,31 @@ impl Stretch {
         self.anchors.clear();
     }
 
+    /// The system's clock was set. What tells of that may come after a sample that was taken of the
+    /// clock as it was set, so that sample is no part of any baseline either.
+    pub(super) fn step(&mut self) {
+        self.forget();
+        self.period = self.earlier_period;
+    }
+
     /// The counter does not go on.
     pub(super) fn reset(&mut self) {
         self.anchors.clear();
         self.period = None;
+        self.earlier_period = None;
     }
 
     /// The kernel's clock was given another rate, so that what was measured against it moves too.
     pub(super) fn change_rate(&mut self, old: &Discipline, new: &Discipline) {
         self.anchors.clear();
-        self.period = self.period.map(|period| period.at_rate(old, new));
+        self.period = self.period.map(|period| {
+            // Its error is what the kernel slewed while it was measured, and the new rate's.
+            let ceiling_ppb = rate::ceiling_ppb(new, period.running_slew_ns);
+            Period {
+                ceiling_ppb: self.at_most(ceiling_ppb, period.noise_ppb),
+                ..period.at_rate(old, new)
+            }
+        });
     }
 
     /// Measures the period from the best baseline that there is, and says how far it may be off.
@@ -86,6 +104,7 @@ impl Stretch {
         for anchor in &mut self.anchors {
             anchor.note_slew(now);
         }
+        self.earlier_period = self.period;
         let best = self
             .anchors
             .iter()
@@ -97,7 +116,9 @@ impl Stretch {
                 Some(error)
             }
             None => self.period.map(|period| RateError {
-                max_ppb: self.at_most(now, period.noise_ppb).max(period.ceiling_ppb),
+                max_ppb: self
+                    .at_most(now.ceiling_ppb, period.noise_ppb)
+                    .max(period.ceiling_ppb),
                 estimate_ppb: None,
             }),
         };
@@ -115,8 +136,8 @@ impl Stretch {
     }
 
     /// The ceiling of the period's error, and never less than the allowance for wander.
-    fn at_most(&self, sample: &Sample, noise_ppb: u128) -> u128 {
-        sample.ceiling_ppb.max(self.wander_ppb) + noise_ppb
+    fn at_most(&self, ceiling_ppb: u128, noise_ppb: u128) -> u128 {
+        ceiling_ppb.max(self.wander_ppb) + noise_ppb
     }
 
     fn baseline(&self, anchor: &Sample, now: &Sample) -> Option<(Period, RateError)> {
@@ -135,7 +156,7 @@ impl Stretch {
         }
         let noise_ppb = rate::quotient_ppb(widths_ns, divisor_ns)?;
         // The anchor knows how the kernel slewed ever since.
-        let ceiling_ppb = self.at_most(anchor, noise_ppb);
+        let ceiling_ppb = self.at_most(anchor.ceiling_ppb, noise_ppb);
         let wander_ppb = self.wander_ppb;
         let quotient_of =
             |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, divisor_ns);
@@ -156,6 +177,7 @@ impl Stretch {
         Some((
             Period {
                 noise_ppb,
+                running_slew_ns: anchor.hidden_slew.running_ns,
                 ceiling_ppb,
                 ..period
             },

@@ -13,14 +13,17 @@ const TOLD_FOR_SEC: i128 = 14 * SEC_PER_DAY;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LeapWatch {
     state: LeapState,
-    happened: Option<Happened>,
+    /// Announced when last looked at. It may be over, and the kernel's flag taken back, at the next
+    /// look.
+    announced: Option<Leap>,
+    happened: Option<Leap>,
 }
 
-/// A leap second that is over.
+/// A leap second that is announced or over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Happened {
+struct Leap {
     inserted: bool,
-    /// The first second of the month that began with it.
+    /// The first second of the month that begins with it.
     edge_sec: i128,
 }
 
@@ -40,25 +43,33 @@ pub(super) struct Seen {
 impl LeapWatch {
     /// Goes on from a page that another publisher left behind, whose reference was `utc_sec`.
     pub(super) fn resume(leap_indicator: u8, utc_sec: i128) -> Self {
-        let inserted = match leap_indicator {
-            abi::VMCLOCK_LEAP_POST_POS => true,
-            abi::VMCLOCK_LEAP_POST_NEG => false,
-            _ => return Self::default(),
+        let (month_start, month_end) = utc_month(utc_sec);
+        let leap = |inserted, edge_sec| Some(Leap { inserted, edge_sec });
+        let (announced, happened) = match leap_indicator {
+            abi::VMCLOCK_LEAP_PRE_POS => (leap(true, month_end), None),
+            abi::VMCLOCK_LEAP_PRE_NEG => (leap(false, month_end), None),
+            abi::VMCLOCK_LEAP_POS => (None, leap(true, month_end)),
+            abi::VMCLOCK_LEAP_POST_POS => (None, leap(true, month_start)),
+            abi::VMCLOCK_LEAP_POST_NEG => (None, leap(false, month_start)),
+            _ => (None, None),
         };
         Self {
             state: LeapState::None,
-            happened: Some(Happened {
-                inserted,
-                edge_sec: utc_month(utc_sec).0,
-            }),
+            announced,
+            happened,
         }
     }
 
     /// Whether a reading lies in the second that the kernel left out.
     fn was_deleted(&self, realtime_ns: i128) -> bool {
-        self.happened.is_some_and(|happened| {
-            !happened.inserted && realtime_ns.div_euclid(NS_PER_SEC) == happened.edge_sec - 1
-        })
+        let utc_sec = realtime_ns.div_euclid(NS_PER_SEC);
+        let left_out_sec = match self.happened {
+            Some(happened) if happened.inserted => return false,
+            Some(happened) => happened.edge_sec - 1,
+            // The first look of a publisher that begins in this very moment.
+            None => utc_month(utc_sec).1 - 1,
+        };
+        utc_sec == left_out_sec
     }
 
     /// Takes note of the state that `adjtimex` gave with a reading of CLOCK_REALTIME.
@@ -79,27 +90,38 @@ impl LeapWatch {
         let utc_sec = realtime_ns.div_euclid(NS_PER_SEC);
         let (month_start, month_end) = utc_month(utc_sec);
         let last_day = month_end - utc_sec <= SEC_PER_DAY;
+        let announced = match state {
+            LeapState::Insert | LeapState::Delete if last_day => Some(Leap {
+                inserted: state == LeapState::Insert,
+                edge_sec: month_end,
+            }),
+            _ => None,
+        };
+        // What is no longer announced when its time has come happened; before that, it was called off.
+        let unseen = std::mem::replace(&mut self.announced, announced)
+            .filter(|leap| leap.edge_sec <= utc_sec && announced.is_none());
+        self.happened = unseen.or(self.happened);
         match state {
             LeapState::Inserting if utc_sec + 1 == month_end => {
-                self.happened = Some(Happened {
+                self.happened = Some(Leap {
                     inserted: true,
                     edge_sec: month_end,
                 });
             }
             LeapState::Inserted | LeapState::Deleted if self.happened.is_none() => {
-                self.happened = Some(Happened {
+                self.happened = Some(Leap {
                     inserted: state == LeapState::Inserted,
                     edge_sec: month_start,
                 });
             }
             LeapState::Deleted if before == LeapState::Delete => {
-                self.happened = Some(Happened {
+                self.happened = Some(Leap {
                     inserted: false,
                     edge_sec: month_start,
                 });
             }
             LeapState::Inserted if before == LeapState::Insert => {
-                self.happened = Some(Happened {
+                self.happened = Some(Leap {
                     inserted: true,
                     edge_sec: month_start,
                 });
@@ -111,7 +133,7 @@ impl LeapWatch {
             LeapState::Delete if last_day => abi::VMCLOCK_LEAP_PRE_NEG,
             LeapState::Inserting if utc_sec + 1 == month_end => abi::VMCLOCK_LEAP_POS,
             _ => match self.happened {
-                Some(Happened { inserted, edge_sec })
+                Some(Leap { inserted, edge_sec })
                     if edge_sec == month_start && utc_sec < edge_sec + TOLD_FOR_SEC =>
                 {
                     if inserted {
@@ -126,6 +148,8 @@ impl LeapWatch {
         let tai_change_sec = match (before, state) {
             (LeapState::Insert, LeapState::Inserting | LeapState::Inserted) => 1,
             (LeapState::Delete, LeapState::Deleted) => -1,
+            (LeapState::Insert, LeapState::None | LeapState::Over) if unseen.is_some() => 1,
+            (LeapState::Delete, LeapState::None | LeapState::Over) if unseen.is_some() => -1,
             _ => 0,
         };
         Seen {

@@ -13,15 +13,19 @@
 //!   whole microseconds, cut off, so one is added. The kernel lets `maxerror` grow by 500 µs at the
 //!   start of each second, for what the clock may have drifted in the second before, so 500 µs are
 //!   added for the present one. What is slewed in the present second the kernel no longer shows among
-//!   what it has to slew, so the most that this can be is added.
+//!   what it has to slew, so the most that this can be is added. What ran before the publisher
+//!   began, or while it was not let run for more than 1.5 s, no sample showed: then that is the most
+//!   that the kernel slews at all for a daemon like the present one, until the daemon speaks again.
+//!   In less time a daemon is taken to speak once at most.
 //! - **No bound** where the kernel's figure is worth nothing. systemd-timesyncd and linuxptp's
 //!   `phc2sys` set `maxerror` to 0 at each adjustment, with milliseconds still to go. The kernel
 //!   adds 500 µs a second from there, so a `maxerror` that is a multiple of 500 µs was counted up
 //!   from 0, and the page then states no bound; once an actual 0 was seen it never states one
-//!   again. Nor does it after a suspend (also one before it began) or a counter reset, until the
-//!   daemon has measured anew. A daemon's real figure is such a multiple one time in 500, and goes
-//!   without bound until the next one: silence is the safe side. An operator who knows the error can
-//!   state it ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
+//!   again. Nor does it after a suspend (also one before it began) or a counter reset, or where it
+//!   takes over a page that states none, until the daemon has measured anew. A daemon's real
+//!   figure is such a multiple one time in 500, and goes without bound until the next one: silence
+//!   is the safe side. An operator who knows the error can state it
+//!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
 //! - **chrony** keeps `maxerror` honest but does not put into it the correction that it is still
 //!   carrying out ("System time" in `chronyc tracking`). It is *not* part of the page's bound
 //!   unless the operator adds it.
@@ -29,9 +33,10 @@
 //!   as free-running, without a bound.
 //! - **`counter_period_maxerror`** = (sum of the bounds at both ends of the baseline) / its length,
 //!   plus an allowance for wander ([`PublishOptions::wander_ppb`]). It is never more than the
-//!   ceiling: 500 ppm that the kernel may slew, |tick - nominal|, and 100 ppm of oscillator; which
-//!   is also what holds before there is a baseline. A baseline ends at a step, a suspend, a
-//!   disruption, and a change of the kernel's frequency or tick.
+//!   ceiling: the kernel's |frequency| and |tick - nominal|, 500 ppm that it may slew, and 100 ppm
+//!   of oscillator; which is also what holds before there is a baseline. A baseline ends at a step,
+//!   a suspend, a disruption, a change of the kernel's frequency or tick, and where nobody looked
+//!   for 1.5 s.
 //! - **TAI** where the offset is known: from the kernel, else from tzdata's `leap-seconds.list`
 //!   until that expires, else from the operator. Else UTC, with the offset marked unknown.
 //! - **TIME_MONOTONIC is never claimed**: an update publishes the best time there is, which may be
@@ -134,7 +139,7 @@ impl PublishOptions {
     pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
     /// The longest interval.
     pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
-    /// Four times a second. Between updates the bound grows by at most 600 ppm of the interval,
+    /// Four times a second. Between updates the bound grows by some 600 ppm of the interval,
     /// 0.15 ms, before there is a baseline, and by some 4 µs after; both are below what a network
     /// synchronizes a clock to. A wake-up with its update costs about 0.1 ms of a core on a small
     /// virtual machine, 0.04 % of it at this interval (`examples/publish_cost.rs`).

@@ -109,8 +109,12 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             }
         }
         // The kernel keeps `maxerror` through a suspend, after which it set its clock from another one
-        // that is good to a second. When that was, it does not tell.
-        let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS;
+        // that is good to a second. When that was, it does not tell. Nor does it know of a migration,
+        // but a publisher that did took its bound back.
+        let had_no_bound = |old: &RawFields| {
+            old.time_sec != 0 && old.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID == 0
+        };
+        let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS || old.is_some_and(had_no_bound);
         let leap = old.map_or_else(LeapWatch::default, |old| {
             LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
         });
@@ -264,13 +268,17 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         match self.event(&now, cause) {
             Event::Nothing => {}
-            Event::Step => self.stretch.forget(),
+            Event::Step => self.stretch.step(),
             Event::Disruption => self.disrupt(),
         }
         if let Some(last) = &self.last
             && last.discipline.has_other_rate(&now.discipline)
         {
             self.stretch.change_rate(&last.discipline, &now.discipline);
+        }
+        if now.hidden_slew.is_unseen {
+            // The kernel may have slewed since the last sample more than any sample tells.
+            self.stretch.forget();
         }
         self.judge(&mut now);
         let error = self.stretch.measure(&now);
@@ -364,7 +372,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 return Event::Step;
             }
         }
-        if cause == Cause::ClockStep {
+        if cause == Cause::ClockStep || was_set_between(last, now, ticks) {
             Event::Step
         } else {
             Event::Nothing
@@ -509,6 +517,18 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             })
             .or(self.stated_tai_sec)
     }
+}
+
+/// Whether CLOCK_REALTIME was set between two samples `ticks` apart. It is slewed as CLOCK_MONOTONIC
+/// is, which is never set, so that the two differ by no more than the time between their reads.
+fn was_set_between(last: &Sample, now: &Sample, ticks: i64) -> bool {
+    let monotonic_ns = now.monotonic_ns - last.monotonic_ns;
+    let set_by_ns = now.realtime_ns - last.realtime_ns - monotonic_ns;
+    Period::measured(monotonic_ns, ticks).is_some_and(|period| {
+        let spans_ns = period.ticks_ns(last.span_ticks) + period.ticks_ns(now.span_ticks);
+        // Twice, because the period comes from the same reads; and one for each clock's rounding.
+        set_by_ns.unsigned_abs() > 2 * spans_ns + 2
+    })
 }
 
 fn is_synchronized(discipline: &Discipline) -> bool {

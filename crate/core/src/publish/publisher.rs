@@ -85,16 +85,23 @@ impl Publisher {
         }
         let mut fields = publication.step(Cause::Interval)?;
         let begun = Instant::now();
-        while !publication.is_settled() {
-            if begun.elapsed() > FIRST_LOOK_TIMEOUT {
-                return Err(Error::UntrustedCounter {
-                    reason: "the CPU's counter does not advance with the system's clocks, so no \
-                             time can be published from it; publish a marker without time"
-                        .to_owned(),
-                });
+        loop {
+            while !publication.is_settled() {
+                if begun.elapsed() > FIRST_LOOK_TIMEOUT {
+                    return Err(Error::UntrustedCounter {
+                        reason: "the CPU's counter does not advance with the system's clocks, so \
+                                 no time can be published from it; publish a marker without time"
+                            .to_owned(),
+                    });
+                }
+                std::thread::sleep(publication.next_within());
+                fields = publication.step(Cause::Interval)?;
             }
-            std::thread::sleep(publication.next_within());
-            fields = publication.step(Cause::Interval)?;
+            if !alarm.went_off() {
+                break;
+            }
+            // The clock was set between two of these samples.
+            fields = publication.step(Cause::ClockStep)?;
         }
         let writer = match found {
             Some(Found {

@@ -14,7 +14,7 @@ pub(super) const PLAUSIBLE_TAI_SEC: RangeInclusive<i16> = 10..=255;
 
 /// What a machine's oscillator, and the kernel's idea of its frequency, may be off by.
 const OSCILLATOR_PPB: u128 = 100_000;
-/// The kernel corrects its frequency by this at most, and carries out `adjtime` at this rate.
+/// The kernel carries out `adjtime` at this rate.
 const SLEW_PPB: u128 = 500_000;
 /// One microsecond of `tick` in parts per billion.
 const TICK_PPB: u128 = 100_000;
@@ -34,6 +34,19 @@ pub(super) fn running_slew_ns(discipline: &Discipline) -> u128 {
     loop_ns + single_shot_ns
 }
 
+/// The most that the kernel can be slewing in any one second for a daemon like the present one.
+pub(super) fn largest_slew_ns(discipline: &Discipline) -> u128 {
+    /// MAXPHASE: the loop takes no more than half a second.
+    const LARGEST_OFFSET_NS: u128 = 500_000_000;
+    let shift = discipline.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
+    let loop_ns = if discipline.has_loop {
+        LARGEST_OFFSET_NS >> shift
+    } else {
+        0
+    };
+    loop_ns + SLEW_PPB
+}
+
 /// One tick of the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Period {
@@ -43,7 +56,9 @@ pub(super) struct Period {
     /// How far this may be off the rate that the kernel's clock had, in parts per billion: the
     /// widths of the two brackets that it was measured between.
     pub(super) noise_ppb: u128,
-    /// What held for it as the kernel slewed while it was measured, in parts per billion.
+    /// The most that the kernel slewed in a second while it was measured, in nanoseconds.
+    pub(super) running_slew_ns: u128,
+    /// What holds for it because of that, in parts per billion.
     pub(super) ceiling_ppb: u128,
 }
 
@@ -78,6 +93,7 @@ impl Period {
             frac_sec: quotient,
             shift,
             noise_ppb: 0,
+            running_slew_ns: 0,
             ceiling_ppb: 0,
         })
     }
@@ -140,10 +156,13 @@ fn kernel_rate(discipline: &Discipline) -> Option<u128> {
 
 /// The most by which a period measured against CLOCK_REALTIME can be off the truth, whatever its
 /// bounds, while the kernel slews by `running_slew_ns` a second: in parts per billion of the period.
+/// An `adjtime` of less than a second's share may come and go between two samples, unseen.
 pub(super) fn ceiling_ppb(discipline: &Discipline, running_slew_ns: u128) -> u128 {
     let tick_us = u128::from(discipline.tick_us.abs_diff(NOMINAL_TICK_US));
+    let frequency_scaled = u128::from(discipline.frequency_scaled_ppm.unsigned_abs());
+    let frequency_ppb = (frequency_scaled * 1000).div_ceil(1 << 16);
     // Nanoseconds a second are parts per billion.
-    let of_truth = SLEW_PPB + OSCILLATOR_PPB + TICK_PPB * tick_us + running_slew_ns;
+    let of_truth = frequency_ppb + SLEW_PPB + OSCILLATOR_PPB + TICK_PPB * tick_us + running_slew_ns;
     // The figures are relative to true time, the result to the measured: x / (1 - x).
     match PPB.checked_sub(of_truth) {
         Some(rest) if rest != 0 => (of_truth * PPB).div_ceil(rest),

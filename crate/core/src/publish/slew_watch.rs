@@ -3,7 +3,14 @@
 use std::collections::VecDeque;
 
 use super::rate::{self, NS_PER_SEC};
-use crate::system_clock::Discipline;
+use crate::system_clock::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_GROWTH_US_PER_SEC};
+
+/// Between samples closer than this a daemon speaks once at most (ntpd's bursts are 2 s apart), and
+/// the kernel begins two seconds at most.
+const LONGEST_GAP_NS: i128 = 3 * NS_PER_SEC / 2;
+
+/// What the kernel carries out of an `adjtime` in a second.
+const SINGLE_SHOT_NS: u64 = 500_000;
 
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
@@ -24,6 +31,8 @@ pub(super) struct HiddenSlew {
     /// when it last measured the clock and told the kernel what to slew. The kernel carried out the
     /// rest of that second's share on top.
     pub(super) owed_ns: u128,
+    /// Nobody looked for so long that the kernel may have slewed what no sample shows.
+    pub(super) is_unseen: bool,
 }
 
 impl SlewWatch {
@@ -31,20 +40,28 @@ impl SlewWatch {
     /// given the kernel another offset, or none, meanwhile: so the largest of a second's samples
     /// counts, and the one before them, which was in force when that second began.
     pub(super) fn look(&mut self, monotonic_ns: i128, discipline: &Discipline) -> HiddenSlew {
+        let last_ns = self.recent.back().map(|(at, _)| *at);
+        let is_unseen = last_ns.is_none_or(|at| monotonic_ns - at > LONGEST_GAP_NS);
         let since_ns = monotonic_ns - NS_PER_SEC;
         while self.recent.get(1).is_some_and(|(at, _)| *at <= since_ns) {
             self.recent.pop_front();
         }
-        if spoke(&self.last, discipline) {
+        let mut share_ns = rate::running_slew_ns(discipline);
+        if is_unseen {
+            // Nobody can say any more what ran when the daemon last spoke, or what runs now if it
+            // spoke in the present second.
+            share_ns = share_ns.max(rate::largest_slew_ns(discipline));
+            self.overlooked_ns = share_ns;
+        } else if last_ns.is_some_and(|at| spoke(&self.last, discipline, monotonic_ns - at)) {
             self.overlooked_ns = self.largest_ns();
         }
         self.last = *discipline;
-        self.recent
-            .push_back((monotonic_ns, rate::running_slew_ns(discipline)));
+        self.recent.push_back((monotonic_ns, share_ns));
         let running_ns = self.largest_ns();
         HiddenSlew {
             running_ns,
             owed_ns: running_ns + self.overlooked_ns,
+            is_unseen,
         }
     }
 
@@ -54,12 +71,20 @@ impl SlewWatch {
     }
 }
 
-/// Whether what the kernel says is not what it counted and slewed by itself.
-fn spoke(last: &Discipline, now: &Discipline) -> bool {
-    let by_itself = |last: i64, now: i64| {
-        now == 0 || now.signum() == last.signum() && now.unsigned_abs() <= last.unsigned_abs()
+/// Whether what the kernel says is not what it counted and slewed by itself in `elapsed_ns`.
+fn spoke(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> bool {
+    let seconds = u64::try_from(elapsed_ns / NS_PER_SEC + 1).unwrap_or(u64::MAX);
+    // Of what is left to be slewed, the kernel takes off no more than `share_ns` in a second.
+    let by_itself = |last: i64, now: i64, share_ns: u64| {
+        let (most, left) = (last.unsigned_abs(), now.unsigned_abs());
+        let least = most.saturating_sub(share_ns.saturating_mul(seconds));
+        (now == 0 || now.signum() == last.signum()) && (least..=most).contains(&left)
     };
+    let grown_us = MAXERROR_GROWTH_US_PER_SEC.saturating_mul(seconds);
+    let loop_shift = last.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
+    let loop_share_ns = last.offset_ns.unsigned_abs() >> loop_shift;
     now.maxerror_us < last.maxerror_us
-        || !by_itself(last.offset_ns, now.offset_ns)
-        || !by_itself(last.single_shot_ns, now.single_shot_ns)
+        || now.maxerror_us - last.maxerror_us > grown_us
+        || !by_itself(last.offset_ns, now.offset_ns, loop_share_ns + 1)
+        || !by_itself(last.single_shot_ns, now.single_shot_ns, SINGLE_SHOT_NS)
 }

@@ -27,6 +27,9 @@ use crate::writer::PageWriter;
 /// How often tzdata's list is read again: a package update may have replaced it.
 const LEAP_SECONDS_AGE: Duration = Duration::from_secs(6 * 3600);
 
+/// A step of the clock, a disruption, a new generation.
+const KINDS_OF_NEWS: usize = 3;
+
 /// What the thread and its owner both see.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -100,17 +103,9 @@ impl Worker {
     fn publish(&mut self) -> Result<Option<SyncSender<Result<(), Error>>>, Error> {
         loop {
             self.wait()?;
-            if self.alarm.went_off() {
-                self.update(Cause::ClockStep)?;
-            }
-            if let Some(device) = &mut self.device {
-                let (disrupted, cloned) = device.changed();
-                if disrupted {
-                    self.update(Cause::Migrated)?;
-                }
-                if cloned && self.publication.has_generation() {
-                    self.update(Cause::BumpGeneration)?;
-                }
+            for _ in 0..KINDS_OF_NEWS {
+                let Some(cause) = self.news() else { break };
+                self.update(cause)?;
             }
             while let Ok(Command { cause, done }) = self.inbox.try_recv() {
                 if cause == Cause::Close {
@@ -135,6 +130,16 @@ impl Worker {
                 self.update(Cause::Interval)?;
             }
         }
+    }
+
+    /// What happened to the clock or the machine that the page does not show yet, one thing at a time.
+    fn news(&mut self) -> Option<Cause> {
+        if self.alarm.went_off() {
+            return Some(Cause::ClockStep);
+        }
+        let has_generation = self.publication.has_generation();
+        let told = self.device.as_mut()?.news()?;
+        (told != Cause::BumpGeneration || has_generation).then_some(told)
     }
 
     /// Waits until an update is due, the clock was set, or somebody has something to say.
@@ -164,7 +169,11 @@ impl Worker {
     }
 
     fn update(&mut self, cause: Cause) -> Result<(), Error> {
-        let fields = self.publication.step(cause)?;
+        let mut fields = self.publication.step(cause)?;
+        if let Some(cause) = self.news() {
+            // Perhaps from before this sample was taken, which then must not be shown.
+            fields = self.publication.step(cause)?;
+        }
         self.due_at = Instant::now() + self.publication.next_within();
         // A page without time has nothing new to say at most wake-ups, and its sequence number is
         // what watchers wait for.
@@ -212,17 +221,16 @@ impl Device {
         shared.wake();
     }
 
-    /// Whether marker and generation changed since the last call. A page that cannot be read now
-    /// tells it later.
-    fn changed(&mut self) -> (bool, bool) {
-        let Ok(now) = self.clock.continuity() else {
-            return (false, false);
-        };
+    /// What changed on the device's page, one thing at a time. A page that cannot be read now tells it
+    /// later.
+    fn news(&mut self) -> Option<Cause> {
+        let now = self.clock.continuity().ok()?;
+        if now.disruption_marker != self.last.disruption_marker {
+            self.last.disruption_marker = now.disruption_marker;
+            return Some(Cause::Migrated);
+        }
         let before = std::mem::replace(&mut self.last, now);
-        (
-            before.disruption_marker != now.disruption_marker,
-            before.vm_generation != now.vm_generation,
-        )
+        (before.vm_generation != now.vm_generation).then_some(Cause::BumpGeneration)
     }
 }
 

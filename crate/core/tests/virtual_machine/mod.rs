@@ -1,6 +1,11 @@
 //! A machine whose truth is known: a counter that drifts and wanders, a kernel clock on top of it
 //! that a daemon disciplines, leap seconds, and a page in memory.
 
+#![allow(
+    dead_code,
+    reason = "each test file compiles this module for itself and uses its own part of it"
+)]
+
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -10,15 +15,15 @@ use vmclock::seqlock::{SharedWords, SharedWordsMut, WORDS};
 use vmclock::system_clock::{Bracket, Discipline, LeapState, SystemClock};
 
 /// Fractions of a nanosecond and of a tick are kept in 32 bits.
-const ONE: i128 = 1 << 32;
+pub const ONE: i128 = 1 << 32;
 const PPB: i128 = 1_000_000_000;
 const NS_PER_SEC: i128 = 1_000_000_000;
-const NOMINAL_HZ: i128 = 2_900_000_000;
+pub const NOMINAL_HZ: i128 = 2_900_000_000;
 /// How late the vDSO's CLOCK_REALTIME carries out a leap second.
 const TICK_NS: i128 = 4_000_000;
 
 /// xorshift64*: every run of a seed is the same.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
@@ -52,7 +57,50 @@ pub struct Leap {
     pub edge_sec: i128,
 }
 
-#[derive(Debug)]
+/// How an oscillator's frequency moves, second by second, between two edges.
+#[derive(Clone, Copy, Debug)]
+pub enum Course {
+    /// It stays at an edge.
+    Edge { high: bool },
+    /// The temperature of the room goes up and down.
+    Sine { period_sec: i64 },
+    /// It wanders by this much a second at most.
+    Walk { step_ppb: i64 },
+    /// It jumps from edge to edge, one second in so many.
+    Flips { one_in: u64 },
+}
+
+/// What an oscillator does.
+#[derive(Clone, Copy, Debug)]
+pub struct Wander {
+    pub low_ppb: i64,
+    pub high_ppb: i64,
+    pub course: Course,
+}
+
+impl Wander {
+    fn next_ppb(&self, now_ppb: i64, truth_sec: i128, random: &mut Random) -> i64 {
+        let span_ppb = self.high_ppb - self.low_ppb;
+        let next_ppb = match self.course {
+            Course::Edge { high: true } => self.high_ppb,
+            Course::Edge { high: false } => self.low_ppb,
+            Course::Sine { period_sec } => {
+                let phase = truth_sec.rem_euclid(period_sec.into()) as f64 / period_sec as f64;
+                let share = (1.0 + (phase * std::f64::consts::TAU).sin()) / 2.0;
+                self.low_ppb + (share * span_ppb as f64) as i64
+            }
+            Course::Walk { step_ppb } => now_ppb + random.range(-step_ppb, step_ppb),
+            Course::Flips { one_in } => match random.chance(one_in) {
+                true if now_ppb == self.low_ppb => self.high_ppb,
+                true => self.low_ppb,
+                false => now_ppb,
+            },
+        };
+        next_ppb.clamp(self.low_ppb, self.high_ppb)
+    }
+}
+
+#[derive(Clone, Debug)]
 pub struct State {
     pub random: Random,
     /// Truth, TAI since 1970.
@@ -66,6 +114,8 @@ pub struct State {
     pub interrupted_one_in: u64,
     /// How much faster than nominal the oscillator runs.
     pub oscillator_ppb: i64,
+    /// What it does by itself, if anything.
+    pub wander: Option<Wander>,
     pub discipline: Discipline,
     /// How long the kernel's present second has lasted.
     second_age_ns: i128,
@@ -82,7 +132,7 @@ pub struct State {
 #[derive(Debug)]
 pub struct Machine {
     pub state: RefCell<State>,
-    /// Truth at the last counter read.
+    /// Truth at the last counter read, in units of 1 / [`ONE`] ns.
     read_at: Cell<i128>,
 }
 
@@ -128,6 +178,17 @@ impl State {
         let share_ns = (*single_shot_ns).clamp(-500_000, 500_000);
         *single_shot_ns -= share_ns;
         self.shot_share_ns = share_ns.into();
+        if let Some(wander) = self.wander {
+            let truth_sec = self.truth / ONE / NS_PER_SEC;
+            self.oscillator_ppb = wander.next_ppb(self.oscillator_ppb, truth_sec, &mut self.random);
+        }
+    }
+
+    /// What the clock's error will be when what is slewed in the present second is done.
+    pub fn settled_error_ns(&self) -> i64 {
+        let left_ns = NS_PER_SEC - self.second_age_ns;
+        let share_ns = (self.loop_share_ns + self.shot_share_ns) * left_ns / NS_PER_SEC;
+        self.error_ns() + i64::try_from(share_ns).unwrap()
     }
 
     /// The daemon's work: it has measured the clock's error to within `uncertainty_us`.
@@ -171,6 +232,26 @@ impl State {
         self.ticks += ticks * ONE;
     }
 
+    /// The machine stands still for `paused_ns`, and finds its counter moved by `ticks` when it goes
+    /// on: the kernel's clocks run on the counter and go where it went, unless that is back.
+    pub fn carry_on(&mut self, paused_ns: i128, ticks: i128) {
+        self.truth += paused_ns * ONE;
+        self.ticks += ticks * ONE;
+        let seen_ns = ticks.max(0) * NS_PER_SEC / NOMINAL_HZ;
+        self.error += (seen_ns - paused_ns) * ONE;
+        self.monotonic += seen_ns * ONE;
+    }
+
+    /// Truth in units of 1 / [`ONE`] ns.
+    pub fn truth_tai_fine(&self) -> i128 {
+        self.truth
+    }
+
+    /// Moves the machine to another time, as it is.
+    pub fn set_truth_tai_fine(&mut self, truth: i128) {
+        self.truth = truth;
+    }
+
     pub fn error_ns(&self) -> i64 {
         i64::try_from(self.error / ONE).unwrap()
     }
@@ -179,7 +260,7 @@ impl State {
         self.truth.div_euclid(ONE)
     }
 
-    fn counter(&self) -> u64 {
+    pub fn counter(&self) -> u64 {
         self.ticks.div_euclid(ONE) as u64
     }
 
@@ -200,6 +281,11 @@ impl State {
             }
             _ => self.tai_minus_utc_sec,
         }
+    }
+
+    /// TAI - UTC as the kernel's clock has it.
+    pub fn clock_offset_sec(&self) -> i128 {
+        self.offset_sec(0)
     }
 
     fn leap_state(&self) -> LeapState {
@@ -238,6 +324,7 @@ impl Machine {
                 suspended_ns: 0,
                 interrupted_one_in: 200,
                 oscillator_ppb,
+                wander: None,
                 discipline: Discipline {
                     unsynchronized: true,
                     maxerror_us: 16_000_000,
@@ -253,6 +340,14 @@ impl Machine {
                 leap: None,
                 announced: false,
             }),
+            read_at: Cell::new(0),
+        }
+    }
+
+    /// A machine that was saved.
+    pub fn restored(state: State) -> Self {
+        Self {
+            state: RefCell::new(state),
             read_at: Cell::new(0),
         }
     }
@@ -274,6 +369,11 @@ impl Machine {
 
     /// True TAI when the counter was last read.
     pub fn truth_tai_ns_at_read(&self) -> i128 {
+        self.read_at.get().div_euclid(ONE)
+    }
+
+    /// The same in units of 1 / [`ONE`] ns.
+    pub fn truth_tai_fine_at_read(&self) -> i128 {
         self.read_at.get()
     }
 }
@@ -286,7 +386,7 @@ impl Counter for &Machine {
     fn read(&self) -> u64 {
         self.pass();
         let state = self.state.borrow();
-        self.read_at.set(state.truth_tai_ns());
+        self.read_at.set(state.truth);
         state.counter()
     }
 }

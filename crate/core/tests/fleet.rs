@@ -1,0 +1,132 @@
+//! A fleet of guests whose truth is known: whatever happens to them, the truth lies within every bound
+//! that a reading states.
+
+#![allow(
+    missing_docs,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected fails"
+)]
+#![allow(
+    unreachable_pub,
+    reason = "the virtual machine is a module of this test"
+)]
+
+#[path = "fleet/daemon.rs"]
+mod daemon;
+#[path = "fleet/guest.rs"]
+mod guest;
+#[path = "fleet/life/mod.rs"]
+mod life;
+#[path = "fleet/tally.rs"]
+mod tally;
+#[path = "fleet/truth.rs"]
+mod truth;
+mod virtual_machine;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use life::{Flaw, Life};
+use tally::Tally;
+
+/// So many readings make a life.
+const READINGS_PER_LIFE: u64 = 20_000;
+const DEFAULT_READINGS: u64 = 1_000_000;
+
+fn from_environment(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| {
+        panic!(
+            "{name} is \"{}\"; give a whole number",
+            value.escape_debug()
+        )
+    }))
+}
+
+/// Lives the lives of some seeds, and returns what they came to, or the first violation.
+fn live(seeds: std::ops::Range<u64>, flaw: Flaw) -> Result<Tally, String> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicU64::new(seeds.start);
+    let failed = AtomicBool::new(false);
+    let outcome = Mutex::new(Ok(Tally::default()));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || failed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let life = AssertUnwindSafe(|| Life::live(seed, flaw, READINGS_PER_LIFE));
+                    let result = catch_unwind(life).unwrap_or_else(|_| {
+                        Err(format!("the life of seed {seed} panicked; see above"))
+                    });
+                    let mut outcome = outcome.lock().unwrap();
+                    match (&mut *outcome, result) {
+                        (Ok(all), Ok(one)) => all.add(&one),
+                        (Ok(_), Err(violation)) => {
+                            failed.store(true, Ordering::Relaxed);
+                            *outcome = Err(format!(
+                                "{violation}\nto see it again: VMCLOCK_FLEET_SEED={seed} cargo test -p vmclock --test fleet the_truth"
+                            ));
+                        }
+                        (Err(_), _) => {}
+                    }
+                }
+            });
+        }
+    });
+    outcome.into_inner().unwrap()
+}
+
+#[test]
+fn the_truth_lies_within_every_bound_whatever_happens_to_a_fleet() {
+    if let Some(seed) = from_environment("VMCLOCK_FLEET_SEED") {
+        match live(seed..seed + 1, Flaw::None) {
+            Ok(tally) => println!("seed {seed}: {tally}"),
+            Err(violation) => panic!("{violation}"),
+        }
+        return;
+    }
+    let readings = from_environment("VMCLOCK_FLEET_READINGS").unwrap_or(DEFAULT_READINGS);
+    let lives = readings.div_ceil(READINGS_PER_LIFE);
+    println!("seeds 0 to {}", lives - 1);
+    let began = std::time::Instant::now();
+    match live(0..lives, Flaw::None) {
+        Ok(tally) => {
+            println!("{tally}  in {:.1} s", began.elapsed().as_secs_f64());
+            if readings >= DEFAULT_READINGS {
+                tally.assert_not_vacuous();
+            }
+        }
+        Err(violation) => panic!("{violation}"),
+    }
+}
+
+/// A fleet with something broken in it must find that.
+fn assert_caught(flaw: Flaw) {
+    let lives = DEFAULT_READINGS / READINGS_PER_LIFE;
+    match live(0..lives, flaw) {
+        Ok(tally) => panic!("nothing was found in {tally}"),
+        Err(violation) => println!("{}", violation.lines().next().unwrap_or_default()),
+    }
+}
+
+#[test]
+fn a_publisher_whose_bound_of_the_period_is_1_ppm_too_small_is_caught() {
+    assert_caught(Flaw::RateBoundTooSmall);
+}
+
+#[test]
+fn a_reader_that_maps_no_interval_across_a_leap_second_is_caught() {
+    assert_caught(Flaw::NoHull);
+}
+
+#[test]
+fn a_publisher_that_trusts_a_maximum_error_that_was_set_to_0_is_caught() {
+    assert_caught(Flaw::TrustsZero);
+}

@@ -1,0 +1,306 @@
+//! Who disciplines a kernel's clock, and how honest it is about that.
+//!
+//! All of them do only what the publisher's claims take into account: the clock drifts by less than
+//! 500 ppm while nobody slews it, a daemon's `maxerror` covers what it cannot know (the network's
+//! asymmetry) and an operator's stated error holds at every moment. Within that, they go to the edges.
+
+use vmclock::publish::PublishOptions;
+
+use crate::virtual_machine::{Random, State};
+
+const NS_PER_SEC: i64 = 1_000_000_000;
+const NS_PER_MS: i64 = 1_000_000;
+/// ntpd steps what is more than this.
+const STEP_THRESHOLD_NS: i64 = 128 * NS_PER_MS;
+/// What the kernel allows a clock to drift, less what an oscillator wanders.
+const DRIFT_EDGE_PPB: i64 = 480_000;
+
+/// A daemon, or what stands in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Keeps `maxerror` as ntpd and chrony do.
+    Honest,
+    /// Sets `maxerror` to 0 whatever the network is like, as systemd-timesyncd does.
+    Zeroing,
+    /// None.
+    Nobody,
+    /// An operator who states the error.
+    Stated,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Daemon {
+    pub(crate) kind: Kind,
+    /// True TAI at which it acts next.
+    next_ns: i128,
+    poll_exponent: i64,
+    /// The operator has just told the kernel what to slew.
+    silent_until_ns: i128,
+    /// It corrects by `tick` until its next turn.
+    by_tick: bool,
+    pub(crate) stated_ns: i64,
+    /// Where the operator's clock is led to, and how fast.
+    pub(crate) lead: Lead,
+}
+
+/// How the clock whose error an operator states is moved within that error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// Steps and slews from one place to another.
+    Anywhere,
+    /// Drifts evenly from one edge to the other.
+    Across,
+}
+
+/// What the operator's clock keeps away from the edge, for what happens between two turns of
+/// [`STATED_TURN_NS`].
+const GUARD_NS: i64 = 12_000;
+const STATED_TURN_NS: i64 = 250 * NS_PER_MS;
+
+impl Daemon {
+    pub(crate) fn new(kind: Kind, now_ns: i128, random: &mut Random) -> Self {
+        Self {
+            kind,
+            next_ns: now_ns + i128::from(random.range(0, 4 * NS_PER_SEC)),
+            poll_exponent: random.range(2, 7),
+            silent_until_ns: 0,
+            by_tick: false,
+            stated_ns: match random.range(0, 2) {
+                0 => 50_000,
+                1 => random.range(50_000, 2_000_000),
+                _ => random.range(2_000_000, 10_000_000),
+            },
+            lead: Lead::Anywhere,
+        }
+    }
+
+    /// One of its kind on another machine, by the same operator.
+    pub(crate) fn successor(&self, now_ns: i128, random: &mut Random) -> Self {
+        Self {
+            stated_ns: self.stated_ns,
+            ..Self::new(self.kind, now_ns, random)
+        }
+    }
+
+    /// What the operator tells the publisher.
+    pub(crate) fn tell(&self, options: &mut PublishOptions) {
+        options.stated_max_error_ns =
+            (self.kind == Kind::Stated).then_some(self.stated_ns.unsigned_abs());
+    }
+
+    /// The machine that it runs on stood still.
+    pub(crate) fn carry_on(&mut self, paused_ns: i128) {
+        self.next_ns += paused_ns;
+    }
+
+    pub(crate) fn next_ns(&self) -> i128 {
+        self.next_ns
+    }
+
+    /// Its turn. Returns whether it set the clock, which it does only if it `may_step`: a clock that
+    /// is set back over a leap second would repeat that.
+    pub(crate) fn act(&mut self, state: &mut State, may_step: bool) -> bool {
+        let now_ns = state.truth_tai_ns();
+        match self.kind {
+            Kind::Honest => {
+                self.plan_poll(now_ns, state);
+                self.discipline(state, may_step)
+            }
+            Kind::Zeroing => {
+                self.plan_poll(now_ns, state);
+                zeroing(state, may_step)
+            }
+            Kind::Nobody => {
+                self.next_ns = now_ns + i128::from(64 * NS_PER_SEC);
+                false
+            }
+            Kind::Stated => {
+                self.next_ns = now_ns + i128::from(STATED_TURN_NS);
+                self.lead(state, may_step)
+            }
+        }
+    }
+
+    fn plan_poll(&mut self, now_ns: i128, state: &mut State) {
+        // Now and then a burst, as quick as ntpd's.
+        let poll_ns = if state.random.chance(8) {
+            state.random.range(2 * NS_PER_SEC, 3 * NS_PER_SEC)
+        } else {
+            (NS_PER_SEC << self.poll_exponent) + state.random.range(0, NS_PER_SEC)
+        };
+        self.next_ns = now_ns + i128::from(poll_ns);
+    }
+
+    fn discipline(&mut self, state: &mut State, may_step: bool) -> bool {
+        if self.by_tick {
+            self.by_tick = false;
+            state.discipline.tick_us = 10_000;
+        }
+        let (asymmetry_ns, maxerror_us) = measure(state);
+        let left_ns = state.error_ns() + asymmetry_ns;
+        forget_slews(state);
+        if left_ns.abs() > STEP_THRESHOLD_NS && may_step {
+            state.step(-left_ns);
+            speak(state, maxerror_us);
+            return true;
+        }
+        speak(state, maxerror_us);
+        let correction_ns = -left_ns;
+        if left_ns.abs() > STEP_THRESHOLD_NS {
+            state.discipline.unsynchronized = true;
+            return false;
+        }
+        match state.random.range(0, 4) {
+            0 | 1 => {
+                state.discipline.loop_shift = u32::try_from(state.random.range(2, 8)).unwrap_or(2);
+                state.discipline.offset_ns = correction_ns;
+                state.discipline.has_loop = true;
+            }
+            2 => state.discipline.single_shot_ns = correction_ns,
+            3 => {
+                // As chrony, with its remaining correction added by an operator; until done.
+                state.discipline.maxerror_us += correction_ns.unsigned_abs().div_ceil(1000);
+                let most_us = (correction_ns.abs() / 200_000).max(1);
+                let tick_us = state.random.range(1, most_us);
+                let takes_ns = correction_ns.abs() * 10_000 / tick_us;
+                if takes_ns > 2 * NS_PER_SEC {
+                    self.by_tick = true;
+                    self.next_ns = state.truth_tai_ns() + i128::from(takes_ns);
+                    state.discipline.tick_us += tick_us * correction_ns.signum();
+                }
+            }
+            _ => {
+                state.discipline.maxerror_us += correction_ns.unsigned_abs().div_ceil(1000);
+            }
+        }
+        if state.random.chance(3) {
+            // What a clock drifts while nobody slews it.
+            let residual_ppb = match state.random.range(0, 9) {
+                0 => DRIFT_EDGE_PPB,
+                1 => -DRIFT_EDGE_PPB,
+                _ => state.random.range(-20_000, 20_000),
+            };
+            // The kernel takes no more than 500 ppm.
+            let frequency_ppb = (residual_ppb - state.oscillator_ppb).clamp(-500_000, 500_000);
+            state.set_frequency_ppb(frequency_ppb);
+        }
+        false
+    }
+
+    /// Moves the clock whose error is stated, within that error.
+    fn lead(&mut self, state: &mut State, may_step: bool) -> bool {
+        let room_ns = self.stated_ns - GUARD_NS;
+        let settled_ns = state.settled_error_ns();
+        if settled_ns.abs() > room_ns || state.error_ns().abs() > room_ns {
+            forget_slews(state);
+            let back_ns = state.random.range(0, room_ns / 4);
+            let to_ns = settled_ns.signum() * (room_ns - back_ns);
+            state.step(to_ns - state.error_ns());
+            return true;
+        }
+        let steady_ppb = -state.oscillator_ppb;
+        // As seldom as a daemon speaks.
+        let now_ns = state.truth_tai_ns();
+        let has_spoken = now_ns < self.silent_until_ns;
+        match self.lead {
+            Lead::Anywhere if !has_spoken && state.random.chance(10) => {
+                self.silent_until_ns = now_ns + i128::from(2 * NS_PER_SEC);
+                match state.random.range(0, 5) {
+                    0 if may_step => {
+                        forget_slews(state);
+                        let to_ns = if state.random.chance(2) {
+                            room_ns
+                        } else {
+                            -room_ns
+                        };
+                        state.step(to_ns - state.error_ns());
+                        true
+                    }
+                    1 | 2 => {
+                        forget_slews(state);
+                        let to_ns = state.random.range(-room_ns, room_ns);
+                        state.discipline.single_shot_ns = to_ns - settled_ns;
+                        false
+                    }
+                    3 => {
+                        forget_slews(state);
+                        let to_ns = state.random.range(-room_ns, room_ns);
+                        state.discipline.offset_ns = to_ns - settled_ns;
+                        state.discipline.has_loop = true;
+                        false
+                    }
+                    4 => {
+                        let residual_ppb = state.random.range(-2_000, 2_000);
+                        state.set_frequency_ppb(steady_ppb + residual_ppb);
+                        false
+                    }
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    /// Puts the operator's clock at one edge, from where it drifts to the other.
+    /// Returns how many seconds that takes.
+    pub(crate) fn set_out(&mut self, up: bool, state: &mut State) -> i64 {
+        self.lead = Lead::Across;
+        let room_ns = self.stated_ns - GUARD_NS;
+        let sign = if up { 1 } else { -1 };
+        forget_slews(state);
+        state.step(-sign * room_ns - state.error_ns());
+        // Slow enough for what is kept free at the edges.
+        let sec = state.random.range(200, 1000).max(2 * room_ns / 20_000);
+        let residual_ppb = sign * 2 * room_ns / sec;
+        state.set_frequency_ppb(residual_ppb - state.oscillator_ppb);
+        sec
+    }
+}
+
+/// What the daemon was to slew is void; what the present second slews goes on.
+fn forget_slews(state: &mut State) {
+    state.discipline.offset_ns = 0;
+    state.discipline.single_shot_ns = 0;
+}
+
+fn speak(state: &mut State, maxerror_us: u64) {
+    state.discipline.unsynchronized = false;
+    state.discipline.maxerror_us = maxerror_us;
+    state.discipline.esterror_us = maxerror_us / 2;
+}
+
+/// What the network adds to a measurement, and what bounds it: half the way there and back, cut to
+/// whole microseconds as daemons do.
+fn measure(state: &mut State) -> (i64, u64) {
+    let delay_ns = match state.random.range(0, 19) {
+        0 => state.random.range(100 * NS_PER_MS, 800 * NS_PER_MS),
+        1..=9 => state.random.range(20_000, NS_PER_MS),
+        _ => state.random.range(NS_PER_MS, 40 * NS_PER_MS),
+    };
+    let most_ns = delay_ns / 2;
+    let asymmetry_ns = match state.random.range(0, 3) {
+        0 => most_ns,
+        1 => -most_ns,
+        _ => state.random.range(-most_ns, most_ns),
+    };
+    (asymmetry_ns, (most_ns / 1000).unsigned_abs().max(1))
+}
+
+fn zeroing(state: &mut State, may_step: bool) -> bool {
+    let (asymmetry_ns, _) = measure(state);
+    let left_ns = state.error_ns() + asymmetry_ns;
+    forget_slews(state);
+    let must_step = left_ns.abs() > 400 * NS_PER_MS;
+    if must_step && !may_step {
+        return false;
+    }
+    if must_step {
+        state.step(-left_ns);
+    } else {
+        state.discipline.loop_shift = 2;
+        state.discipline.offset_ns = -left_ns;
+        state.discipline.has_loop = true;
+    }
+    speak(state, 0);
+    must_step
+}

@@ -1,0 +1,222 @@
+//! What happens to a guest, its clocks and its publisher where it is.
+
+use std::rc::Rc;
+
+use vmclock::publish::Cause;
+use vmclock::seqlock::{self, SharedWords, SharedWordsMut};
+
+use super::{Life, NS_PER_SEC, Outcome};
+use crate::daemon::{Daemon, Kind, Lead};
+use crate::truth::TAI_MINUS_UTC_SEC;
+use crate::virtual_machine::{Course, Wander};
+
+impl Life {
+    pub(super) fn happen(&mut self) -> Outcome {
+        if self.publication.is_none() && self.random.chance(25) {
+            return self.restart();
+        }
+        match self.random.range(0, 1_800) {
+            0..=4 => self.migrate()?,
+            5..=8 => self.save()?,
+            9..=13 => self.restore()?,
+            14..=17 if self.publication.is_some() => {
+                self.note("publisher killed");
+                self.publication = None;
+            }
+            18 if self.publication.is_some() => {
+                self.publish(Cause::Close)?;
+                self.note("publisher closed");
+                self.publication = None;
+            }
+            19..=21 => self.tear()?,
+            22..=27 => self.pause()?,
+            28..=31 => self.suspend()?,
+            32..=34 => self.set_clock(),
+            35..=38 => self.change_daemon(),
+            39..=40 => self.skip_to_moment()?,
+            41 => {
+                self.note("disruption declared");
+                self.publish(Cause::Disrupt)?;
+            }
+            42 => {
+                let wander = self.machine.state.borrow().wander;
+                let course = self.new_wander().course;
+                self.machine.state.borrow_mut().wander =
+                    wander.map(|wander| Wander { course, ..wander });
+                self.note("oscillator takes another course");
+            }
+            43..=45 => self.take_flag_back(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A pause of the guest, or of its publisher alone; or a long time in which nobody looks.
+    pub(super) fn pause(&mut self) -> Outcome {
+        let far = self
+            .leap
+            .is_some_and(|leap| self.truth_ns() / NS_PER_SEC > leap.edge_sec + 5 * 86_400);
+        let ns = match self.random.range(0, 5) {
+            0 if !far => self.random.range(600, 20_000) * 1_000_000_000,
+            1 | 2 => self.random.range(10, 600) * 1_000_000_000,
+            _ => self.random.range(10_000_000, 10_000_000_000),
+        };
+        self.note("pause");
+        if self.random.chance(2) {
+            // The guest looks on while its publisher is not let run.
+            for _ in 0..8 {
+                self.pass(i128::from(ns) / 8);
+                self.look()?;
+            }
+        } else {
+            self.pass(ns.into());
+        }
+        if self.random.chance(2) {
+            self.update()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn skip_to_moment(&mut self) -> Outcome {
+        if let Some(ahead_ns) = self.next_moment_ns()
+            && ahead_ns > 3 * NS_PER_SEC
+        {
+            let early_ns = i128::from(self.random.range(60_000_000, 2_900_000_000));
+            self.note("skip to where a timescale changes");
+            if self.random.chance(2) {
+                for _ in 0..20 {
+                    self.pass((ahead_ns - early_ns) / 20);
+                    self.look()?;
+                    self.update()?;
+                }
+            } else {
+                self.pass(ahead_ns - early_ns);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_flag_back(&mut self) {
+        let Some(leap) = self.leap else { return };
+        let since_sec = self.truth_ns() / NS_PER_SEC - leap.edge_sec - TAI_MINUS_UTC_SEC;
+        // A kernel that was not there at the leap second carries it out when its clock gets there.
+        let is_behind = self.machine.state.borrow().clock_offset_sec() == TAI_MINUS_UTC_SEC;
+        if since_sec < 600 || self.is_flag_taken_back || is_behind {
+            return;
+        }
+        self.is_flag_taken_back = true;
+        let mut state = self.machine.state.borrow_mut();
+        state.leap = None;
+        state.announced = false;
+        self.tell_leap(&mut state);
+        drop(state);
+        self.note("leap second's flag taken back");
+    }
+
+    pub(super) fn change_daemon(&mut self) {
+        if self.is_stated {
+            return;
+        }
+        let kind = match self.random.range(0, 5) {
+            0 => Kind::Zeroing,
+            1 => Kind::Nobody,
+            _ => Kind::Honest,
+        };
+        let mut state = self.machine.state.borrow_mut();
+        state.discipline.tick_us = 10_000;
+        drop(state);
+        self.daemon = Daemon::new(kind, self.truth_ns(), &mut self.random);
+        self.note(match kind {
+            Kind::Honest => "honest daemon",
+            Kind::Zeroing => "zeroing daemon",
+            Kind::Nobody => "no daemon",
+            Kind::Stated => "stated error",
+        });
+    }
+
+    /// Somebody sets the clock, to a right time or a wrong one.
+    pub(super) fn set_clock(&mut self) {
+        if self.is_stated || self.is_near_leap(10 * NS_PER_SEC) {
+            return;
+        }
+        let by_ns = match self.random.range(0, 3) {
+            0 => self.random.range(-900_000, 900_000),
+            1 => self.random.range(-50_000_000, 50_000_000),
+            _ => self.random.range(-7_200, 7_200) * 1_000_000_000,
+        };
+        // Not over the leap second: a kernel that was set back over it would not repeat it.
+        let is_over_leap = self.is_near_leap(i128::from(by_ns.abs()) * 2);
+        if is_over_leap || by_ns > 50_000_000 && self.is_before_leap() {
+            return;
+        }
+        self.machine.state.borrow_mut().step(by_ns);
+        self.alarm = true;
+        self.note("clock set by hand");
+    }
+
+    /// The publisher dies in the middle of an update.
+    pub(super) fn tear(&mut self) -> Outcome {
+        let Some(fields) = self.step(Cause::Interval)? else {
+            return Ok(());
+        };
+        let (head, new) = fields.to_words();
+        let mut words = self.memory.load_words();
+        let written = usize::try_from(self.random.range(0, 12)).unwrap();
+        words[..written].copy_from_slice(&new[..written]);
+        seqlock::begin(&*self.memory);
+        self.memory.store_head(head);
+        self.memory.store_words(&words);
+        self.is_torn = true;
+        self.publication = None;
+        self.note("publisher killed in an update");
+        Ok(())
+    }
+
+    /// The worst that an operator's statement and the allowance for wander permit together: the
+    /// clock drifts from one edge of its error to the other while the period is measured at one edge
+    /// of the oscillator's frequency, and then the publisher dies and the frequency goes to the other.
+    pub(super) fn cross(&mut self) -> Outcome {
+        let up = self.random.chance(2);
+        self.note("from edge to edge");
+        self.pin_oscillator(!up);
+        let machine = Rc::clone(&self.machine);
+        let sec = self.daemon.set_out(up, &mut machine.state.borrow_mut());
+        if self.publication.is_none() {
+            self.restart()?;
+        }
+        self.publish(Cause::ClockStep)?;
+        let interval_ns = self.options.interval.as_nanos().cast_signed();
+        let rounds = i128::from(sec) * NS_PER_SEC * 98 / 100 / interval_ns;
+        for round in 0..rounds {
+            self.pass(interval_ns);
+            if round % 16 == 0 {
+                self.look()?;
+            }
+            self.update()?;
+        }
+        self.publication = None;
+        self.pin_oscillator(up);
+        let dead_sec = self.random.range(20, 2_000);
+        for _ in 0..20 {
+            self.pass(i128::from(dead_sec) * NS_PER_SEC / 20);
+            self.look()?;
+        }
+        self.daemon.lead = Lead::Anywhere;
+        self.restart()
+    }
+
+    pub(super) fn pin_oscillator(&mut self, high: bool) {
+        let mut state = self.machine.state.borrow_mut();
+        state.wander = state.wander.map(|wander| Wander {
+            course: Course::Edge { high },
+            ..wander
+        });
+        if let Some(wander) = state.wander {
+            state.oscillator_ppb = if high {
+                wander.high_ppb
+            } else {
+                wander.low_ppb
+            };
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What a guest does with time, held against the truth.
+
+use vmclock::{Reading, Timescale, fixed};
+
+use super::{Flaw, Life, NS_PER_SEC, Outcome};
+use crate::guest::{Capture, Read};
+use crate::truth;
+use crate::virtual_machine::ONE;
+
+impl Life {
+    /// What the guest does with time now and then.
+    pub(super) fn look(&mut self) -> Outcome {
+        let which = usize::try_from(self.random.range(0, 7)).unwrap();
+        if self.is_torn {
+            // The first look waits for real time to pass.
+            if self.torn_looks_left > 0 {
+                self.torn_looks_left -= 1;
+                self.read(which)?;
+                self.read(which)?;
+            }
+            return Ok(());
+        }
+        match self.random.range(0, 9) {
+            0 => self.capture(which)?,
+            1 | 2 => self.convert(which)?,
+            3 | 4 => self.stamp(which)?,
+            _ => {}
+        }
+        self.read(which)
+    }
+
+    pub(super) fn read(&mut self, which: usize) -> Outcome {
+        let result = self.held[which].clock.read();
+        let read = self.seat.last_read();
+        self.tally.readings += 1;
+        let reading = match result {
+            Ok(reading) => reading,
+            Err(error) => {
+                self.tally.refuse(error.code());
+                return Ok(());
+            }
+        };
+        if reading.counter != read.counter {
+            return Err(self.violation("a reading is of another counter than was read"));
+        }
+        self.never_decreases(which, reading.epoch_ns)?;
+        self.judge(which, &reading, read)
+    }
+
+    pub(super) fn never_decreases(&mut self, which: usize, ns: i64) -> Outcome {
+        let held = &mut self.held[which];
+        let last_ns = held.last_ns.replace(ns);
+        if held.non_decreasing && last_ns.is_some_and(|last_ns| last_ns > ns) {
+            let name = held.name;
+            return Err(self.violation(&format!("{name}: {last_ns:?}, then {ns}")));
+        }
+        Ok(())
+    }
+
+    /// The hot call, and the same counter converted.
+    pub(super) fn stamp(&mut self, which: usize) -> Outcome {
+        let clock = &mut self.held[which].clock;
+        let Ok(token) = clock.continuity() else {
+            return Ok(());
+        };
+        let result = clock.now_ns();
+        let read = self.seat.last_read();
+        self.tally.readings += 1;
+        let ns = match result {
+            Ok(ns) => ns,
+            Err(error) => {
+                self.tally.refuse(error.code());
+                return Ok(());
+            }
+        };
+        self.never_decreases(which, ns)?;
+        let held = &mut self.held[which];
+        let Ok(reading) = held.clock.convert(read.counter, &token) else {
+            self.tally.unknown += 1;
+            return Ok(());
+        };
+        let fits = if held.non_decreasing {
+            ns >= reading.epoch_ns
+        } else {
+            ns == reading.epoch_ns
+        };
+        if !fits {
+            let text = format!("now_ns gave {ns}, and converted it is {reading:?}");
+            return Err(self.violation(&text));
+        }
+        self.judge(which, &reading, read)
+    }
+
+    pub(super) fn capture(&mut self, which: usize) -> Outcome {
+        let clock = &mut self.held[which].clock;
+        if let Ok(token) = clock.continuity() {
+            let era = self.era.get();
+            clock.counter();
+            let read = self.seat.last_read();
+            let capture = Capture { read, token, era };
+            if self.captures.len() < 12 {
+                self.captures.push(capture);
+            } else {
+                let at = usize::try_from(self.random.range(0, 11)).unwrap();
+                self.captures[at] = capture;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn convert(&mut self, which: usize) -> Outcome {
+        if self.captures.is_empty() {
+            return Ok(());
+        }
+        let most = i64::try_from(self.captures.len() - 1).unwrap();
+        let at = usize::try_from(self.random.range(0, most)).unwrap();
+        let capture = self.captures[at];
+        let clock = &mut self.held[which].clock;
+        let fits = clock.is_continuous(&capture.token);
+        let result = clock.convert(capture.read.counter, &capture.token);
+        self.tally.readings += 1;
+        if capture.era != self.era.get() {
+            if fits.is_ok_and(|fits| fits) || result.is_ok() {
+                return Err(self.violation("a token from before a disruption fits after it"));
+            }
+            self.tally.note("capture refused after a disruption");
+            if self.random.chance(2) {
+                self.captures.swap_remove(at);
+            }
+        }
+        match result {
+            Ok(reading) => {
+                self.tally.note("capture converted");
+                self.judge(which, &reading, capture.read)
+            }
+            Err(error) => {
+                self.tally.refuse(error.code());
+                Ok(())
+            }
+        }
+    }
+
+    /// Holds a reading against the truth at its counter.
+    pub(super) fn judge(&mut self, which: usize, reading: &Reading, read: Read) -> Outcome {
+        let held = &mut self.held[which];
+        let (name, timescale) = (held.name, held.timescale);
+        let non_decreasing = held.non_decreasing;
+        let snapshot = held.clock.snapshot();
+        if snapshot
+            .as_ref()
+            .is_ok_and(|snapshot| snapshot.is_time_monotonic())
+        {
+            return Err(self.violation("the page claims to be monotonic"));
+        }
+        let Some((mut earliest, mut latest)) = reading.earliest_ns.zip(reading.latest_ns) else {
+            self.tally.unknown += 1;
+            return Ok(());
+        };
+        self.tally.bounded += 1;
+        if reading.max_error_ns.is_some_and(|ns| ns < 1_000_000) {
+            self.tally.note("bound below 1 ms");
+        }
+        if self.flaw == Flaw::NoHull
+            && timescale == Timescale::Utc
+            && !non_decreasing
+            && let Ok(snapshot) = snapshot
+        {
+            let raw = snapshot.raw;
+            let growth_ns = fixed::growth_ns(
+                fixed::distance_ticks(reading.counter, raw.counter_value),
+                raw.counter_period_maxerror_rate_frac_sec,
+                raw.counter_period_shift,
+            );
+            let bound_ns = fixed::saturate(fixed::bound_ns(raw.time_maxerror_nanosec, growth_ns));
+            earliest = reading.epoch_ns.saturating_sub_unsigned(bound_ns);
+            latest = reading.epoch_ns.saturating_add_unsigned(bound_ns);
+        }
+        let label = truth::label_fine(timescale, read.truth_fine, self.leap);
+        let is_within = i128::from(earliest) * ONE <= label && label <= i128::from(latest) * ONE;
+        let off_fine = label - i128::from(reading.epoch_ns) * ONE;
+        let max_error_ns = reading.max_error_ns.unwrap_or(0);
+        if !is_within || off_fine.abs() > i128::from(max_error_ns) * ONE && self.flaw == Flaw::None
+        {
+            let text = format!(
+                "{name}: the truth is {} ns after {}, and the interval is from {} to {}, ± {} ns: {reading:?}",
+                off_fine as f64 / ONE as f64,
+                reading.epoch_ns,
+                earliest - reading.epoch_ns,
+                latest - reading.epoch_ns,
+                max_error_ns,
+            );
+            return Err(self.violation(&text));
+        }
+        if timescale == Timescale::Utc
+            && let Some(offset_sec) = reading.tai_minus_utc_sec
+        {
+            let tai_ns = i128::from(reading.epoch_ns) + i128::from(offset_sec) * NS_PER_SEC;
+            if (read.truth_fine - tai_ns * ONE).abs() > i128::from(max_error_ns) * ONE {
+                return Err(self.violation(&format!("{name}: wrong TAI offset: {reading:?}")));
+            }
+        }
+        if reading.leap_second {
+            self.tally.note("reading in a leap second");
+        }
+        let strict = truth::label_fine(Timescale::Utc, read.truth_fine, self.leap);
+        if timescale != Timescale::Tai && label != strict {
+            self.tally.note("reading in a smear");
+        }
+        // The interval of a reading that was held reaches to where it is held.
+        if reading.latest_ns == Some(reading.epoch_ns) {
+            self.tally.note("reading held");
+        }
+        Ok(())
+    }
+}

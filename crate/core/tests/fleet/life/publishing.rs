@@ -1,0 +1,177 @@
+//! The publisher of a guest's page, as its thread goes about it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use vmclock::publish::{Cause, Publication, PublishOptions};
+use vmclock::seqlock::{self, SharedWords};
+use vmclock::snapshot::RawFields;
+use vmclock::system_clock::LeapSeconds;
+
+use super::{EDGES_SEC, Flaw, Life, NS_PER_SEC, OffsetSource, Outcome, Provider};
+use crate::guest::{self, Host, Intrusion, Seat};
+use crate::truth::TAI_MINUS_UTC_SEC;
+use crate::virtual_machine::{Leap, Machine};
+
+fn leap_list(leap: Option<Leap>) -> Option<LeapSeconds> {
+    let ntp = |sec: i128| sec + 2_208_988_800;
+    let mut text = format!("#@ {}\n3692217600 37\n", ntp(EDGES_SEC[1] + 86_400 * 1000));
+    if let Some(leap) = leap {
+        let after_sec = TAI_MINUS_UTC_SEC + if leap.inserted { 1 } else { -1 };
+        text += &format!("{} {after_sec}\n", ntp(leap.edge_sec));
+    }
+    LeapSeconds::parse(&text)
+}
+
+impl Life {
+    pub(super) fn new_publication(&mut self, old: Option<RawFields>) -> Publication<Host, Host> {
+        let host_seat = match self.provider {
+            Provider::Guest => self.seat.clone(),
+            Provider::Hypervisor => Seat::new(Rc::clone(&self.machine)),
+        };
+        let host = Host {
+            seat: host_seat,
+            trusts_zero: self.flaw == Flaw::TrustsZero,
+        };
+        // An operator knows the offset by which the clock runs, but not in the seconds around a leap.
+        let offset_sec = i16::try_from(self.machine.state.borrow().clock_offset_sec()).unwrap();
+        let states_offset =
+            self.source == OffsetSource::Operator && !self.is_near_leap(5 * NS_PER_SEC);
+        let interval_ms = self.random.range(100, 1000).unsigned_abs();
+        self.options = PublishOptions {
+            interval: std::time::Duration::from_millis(interval_ms),
+            tai_minus_utc_sec: states_offset.then_some(offset_sec),
+            ..PublishOptions::default()
+        };
+        self.daemon.tell(&mut self.options);
+        let list = (self.source == OffsetSource::List)
+            .then(|| leap_list(self.leap))
+            .flatten();
+        Publication::new(host.clone(), host, self.options.clone(), list, old).unwrap()
+    }
+
+    /// What a page shows of a publisher's fields.
+    pub(super) fn shown(&mut self, mut fields: RawFields) -> RawFields {
+        const PERIOD_MAXERROR_VALID: u64 = 1 << 4;
+        let rate = &mut fields.counter_period_maxerror_rate_frac_sec;
+        if self.flaw == Flaw::RateBoundTooSmall {
+            *rate = rate.saturating_sub(fields.counter_period_frac_sec / 1_000_000);
+        }
+        // Where what a caller assumes instead is true.
+        let assumed =
+            fields.counter_period_frac_sec / 1_000_000_000 * u64::from(guest::ASSUMED_DRIFT_PPB);
+        if self.hides_rate_error && *rate < assumed {
+            fields.flags &= !PERIOD_MAXERROR_VALID;
+        }
+        fields
+    }
+
+    pub(super) fn step(&mut self, cause: Cause) -> Result<Option<RawFields>, String> {
+        let Some(publication) = &mut self.publication else {
+            return Ok(None);
+        };
+        match publication.step(cause) {
+            Ok(fields) => Ok(Some(self.shown(fields))),
+            Err(error) => Err(self.violation(&format!("the publisher failed: {error}"))),
+        }
+    }
+
+    pub(super) fn write(&mut self, fields: &RawFields) {
+        let (head, words) = fields.to_words();
+        seqlock::write(&*self.memory, head, &words);
+        self.is_torn = false;
+        self.tally.note("page updated");
+    }
+
+    pub(super) fn publish(&mut self, cause: Cause) -> Outcome {
+        if let Some(fields) = self.step(cause)? {
+            self.write(&fields);
+        }
+        Ok(())
+    }
+
+    /// The publisher's turn, in the order in which its thread looks at what woke it.
+    pub(super) fn update(&mut self) -> Outcome {
+        if self.publication.is_some() && std::mem::take(&mut self.alarm) {
+            if self.random.chance(8) {
+                // The alarm went off just after the thread looked at it.
+                self.publish(Cause::Interval)?;
+            }
+            return self.publish(Cause::ClockStep);
+        }
+        self.publish(Cause::Interval)
+    }
+
+    /// Until the page is past its first baseline. The guest may look meanwhile.
+    pub(super) fn settle(&mut self) -> Outcome {
+        while let Some(publication) = &self.publication
+            && !publication.is_settled()
+        {
+            let within_ns = publication.next_within().as_nanos().cast_signed();
+            self.pass(within_ns / 2);
+            if self.random.chance(2) {
+                self.look()?;
+            }
+            self.pass(within_ns / 2);
+            self.update()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn found(&self) -> RawFields {
+        RawFields::from_words(self.memory.load_head(), &self.memory.load_words())
+    }
+
+    /// Another publisher takes the page over, and shows nothing before it has settled.
+    pub(super) fn restart(&mut self) -> Outcome {
+        let old = self.found();
+        self.alarm = false;
+        let publication = self.new_publication(Some(old));
+        self.publication = Some(publication);
+        if self.is_torn {
+            self.step(Cause::Disrupt)?;
+        }
+        let mut fields = self.step(Cause::Interval)?;
+        while let Some(publication) = &self.publication
+            && !publication.is_settled()
+        {
+            let within_ns = publication.next_within().as_nanos().cast_signed();
+            self.pass(within_ns);
+            self.look()?;
+            fields = self.step(Cause::Interval)?;
+        }
+        if let Some(fields) = fields {
+            self.write(&fields);
+        }
+        self.note("publisher restarted");
+        if std::mem::take(&mut self.alarm) {
+            self.publish(Cause::ClockStep)?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// A new page, and perhaps a new host, within the next counter read.
+    pub(super) fn intrude(&mut self, fields: RawFields, machine: Option<Rc<Machine>>) {
+        let (head, words) = fields.to_words();
+        let memory = Arc::clone(&self.memory);
+        let seat = self.seat.clone();
+        let era = Rc::clone(&self.era);
+        self.tally.note(if machine.is_some() {
+            "migration within a reading"
+        } else {
+            "update within a reading"
+        });
+        self.is_torn = false;
+        self.seat.intrude(Intrusion {
+            before_counter: self.random.chance(2),
+            happen: Box::new(move || {
+                if let Some(machine) = machine {
+                    seat.move_to(machine);
+                    era.set(era.get() + 1);
+                }
+                seqlock::write(&*memory, head, &words);
+            }),
+        });
+    }
+}

@@ -1,0 +1,123 @@
+//! What a life, or the whole fleet, came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) readings: u64,
+    pub(crate) bounded: u64,
+    pub(crate) unknown: u64,
+    /// By code.
+    pub(crate) refused: BTreeMap<&'static str, u64>,
+    /// Events, and what else was seen, by name.
+    pub(crate) seen: BTreeMap<&'static str, u64>,
+    pub(crate) simulated_sec: u64,
+}
+
+impl Tally {
+    pub(crate) fn note(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn refuse(&mut self, code: &'static str) {
+        *self.refused.entry(code).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.readings += other.readings;
+        self.bounded += other.bounded;
+        self.unknown += other.unknown;
+        self.simulated_sec += other.simulated_sec;
+        for (into, from) in [
+            (&mut self.refused, &other.refused),
+            (&mut self.seen, &other.seen),
+        ] {
+            for (name, count) in from {
+                *into.entry(name).or_default() += count;
+            }
+        }
+    }
+}
+
+/// What no fleet may lack: it would prove nothing about it.
+const OCCURS: [&str; 30] = [
+    "a second clone",
+    "bound below 1 ms",
+    "capture converted",
+    "capture refused after a disruption",
+    "clock set by hand",
+    "clock set by its daemon",
+    "disruption declared",
+    "from edge to edge",
+    "honest daemon",
+    "leap second's flag taken back",
+    "migration",
+    "migration within a reading",
+    "no daemon",
+    "oscillator takes another course",
+    "page updated",
+    "pause",
+    "publisher closed",
+    "publisher killed",
+    "publisher killed in an update",
+    "publisher restarted",
+    "reading held",
+    "reading in a leap second",
+    "reading in a smear",
+    "restored",
+    "saved",
+    "skip to where a timescale changes",
+    "suspend",
+    "suspend, counter goes on",
+    "update within a reading",
+    "zeroing daemon",
+];
+const REFUSED: [&str; 4] = [
+    "ERR_VMCLOCK_DISRUPTED",
+    "ERR_VMCLOCK_NO_TAI_OFFSET",
+    "ERR_VMCLOCK_TIMEOUT",
+    "ERR_VMCLOCK_UNSYNCHRONIZED",
+];
+
+impl Tally {
+    /// Fails where a whole fleet's readings say too little.
+    pub(crate) fn assert_not_vacuous(&self) {
+        for name in OCCURS {
+            assert!(self.seen.contains_key(name), "never seen: {name}");
+        }
+        for code in REFUSED {
+            assert!(self.refused.contains_key(code), "never refused: {code}");
+        }
+        let share_of = |count: u64| count as f64 / self.readings as f64;
+        assert!(share_of(self.bounded) > 0.4, "too few bounds: {self}");
+        assert!(share_of(self.unknown) > 0.05, "too few unknown: {self}");
+        assert_eq!(
+            self.bounded + self.unknown + self.refused.values().sum::<u64>(),
+            self.readings
+        );
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = |count: u64| 100.0 * count as f64 / self.readings.max(1) as f64;
+        writeln!(
+            f,
+            "{} readings in {} simulated hours: {:.1} % bounded, {:.1} % said to be unknown, {:.1} % refused",
+            self.readings,
+            self.simulated_sec / 3600,
+            share(self.bounded),
+            share(self.unknown),
+            share(self.refused.values().sum()),
+        )?;
+        for (title, counts) in [("refused", &self.refused), ("seen", &self.seen)] {
+            let items: Vec<_> = counts
+                .iter()
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect();
+            writeln!(f, "  {title}: {}", items.join(", "))?;
+        }
+        Ok(())
+    }
+}
