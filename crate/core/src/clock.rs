@@ -140,15 +140,12 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
-        if let Some(Conversion {
-            seq,
-            plain: Some(plain),
-            ..
-        }) = &self.conversion
-            && let Some(counter) = seqlock::counter_if_unchanged(&*self.memory, &self.counter, *seq)
-            && let Some(ns) = plain.live_ns(counter)
+        if let Some(conversion) = &self.conversion
+            && let Some(counter) =
+                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
+            && let Some(ns) = conversion.live_ns.at(counter)
         {
-            return Ok(self.held(ns));
+            return Ok(self.held(ns.cast_signed()));
         }
         self.now_ns_the_long_way()
     }
@@ -161,13 +158,16 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NotUtc`], and those of [`VmClock::now_ns`].
     #[inline]
     pub fn now_ms(&mut self) -> Result<f64, Error> {
-        self.require_utc()?;
-        let ns = self.now_ns()?;
-        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
-        // product is off by less than a unit of its last place, which is at most half a unit of
-        // the sum's: the sum is one of the two numbers next to the exact time. A division would
-        // keep the next stamp's fence waiting.
-        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
+        // What is held back is held in nanoseconds.
+        if !self.options.non_decreasing
+            && let Some(conversion) = &self.conversion
+            && let Some(counter) =
+                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
+            && let Some(bits) = conversion.live_ms_bits.at(counter)
+        {
+            return Ok(f64::from_bits(bits));
+        }
+        self.now_ms_the_long_way()
     }
 
     /// The time now with its bound, and what the page says in the same breath.
@@ -177,18 +177,17 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// As [`VmClock::now_ns`].
     #[inline]
     pub fn read(&mut self) -> Result<Reading, Error> {
-        let counter = self.look()?;
-        let mut reading = self.live_reading(counter)?;
+        let reading = if let Some(conversion) = &self.conversion
+            && let Some(counter) =
+                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
+            && let Some(reading) = conversion.live_reading(counter)
+        {
+            reading
+        } else {
+            self.read_the_long_way()?
+        };
         if self.options.non_decreasing {
-            let held_ns = self.held(reading.epoch_ns);
-            if held_ns > reading.epoch_ns {
-                let by = held_ns.abs_diff(reading.epoch_ns);
-                reading.epoch_ns = held_ns;
-                let grown = |ns: u64| fixed::saturate(u128::from(ns) + u128::from(by));
-                reading.max_error_ns = reading.max_error_ns.map(grown);
-                reading.est_error_ns = reading.est_error_ns.map(grown);
-                reading.latest_ns = reading.latest_ns.map(|latest| latest.max(held_ns));
-            }
+            return Ok(self.held_reading(reading));
         }
         Ok(reading)
     }
@@ -341,15 +340,40 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
 
     #[cold]
     fn now_ns_the_long_way(&mut self) -> Result<i64, Error> {
-        let counter = self.look()?;
-        let ns = self.live_reading(counter)?.epoch_ns;
+        let ns = self.read_the_long_way()?.epoch_ns;
         Ok(self.held(ns))
     }
 
-    fn live_reading(&self, counter: u64) -> Result<Reading, Error> {
+    #[cold]
+    fn now_ms_the_long_way(&mut self) -> Result<f64, Error> {
+        self.require_utc()?;
+        let ns = self.now_ns()?;
+        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
+        // product is off by less than 2^-52 ms, and from a minute after 1970 on no nanosecond lies so
+        // near to the middle between two doubles: the sum is the nearest one.
+        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
+    }
+
+    #[cold]
+    fn read_the_long_way(&mut self) -> Result<Reading, Error> {
+        let counter = self.look()?;
         let conversion = self.conversion()?;
         conversion.require_near(counter)?;
         conversion.reading(counter)
+    }
+
+    #[cold]
+    fn held_reading(&mut self, mut reading: Reading) -> Reading {
+        let held_ns = self.held(reading.epoch_ns);
+        if held_ns > reading.epoch_ns {
+            let by = held_ns.abs_diff(reading.epoch_ns);
+            reading.epoch_ns = held_ns;
+            let grown = |ns: u64| fixed::saturate(u128::from(ns) + u128::from(by));
+            reading.max_error_ns = reading.max_error_ns.map(grown);
+            reading.est_error_ns = reading.est_error_ns.map(grown);
+            reading.latest_ns = reading.latest_ns.map(|latest| latest.max(held_ns));
+        }
+        reading
     }
 
     #[inline(always)]

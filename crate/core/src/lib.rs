@@ -119,6 +119,8 @@ mod error;
 pub mod fixed;
 pub mod leap;
 #[cfg(feature = "machine")]
+mod line;
+#[cfg(feature = "machine")]
 pub mod page;
 #[cfg(feature = "machine")]
 pub mod publish;
