@@ -177,19 +177,26 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// As [`VmClock::now_ns`].
     #[inline]
     pub fn read(&mut self) -> Result<Reading, Error> {
-        let reading = if let Some(conversion) = &self.conversion
+        self.read_with(Reading::clone)
+    }
+
+    /// As [`VmClock::read`], and hands the reading to `take` where it is made, for callers who only
+    /// want its figures: to copy it whole costs as much as to make it.
+    ///
+    /// # Errors
+    ///
+    /// As [`VmClock::now_ns`].
+    #[inline(always)]
+    pub fn read_with<T>(&mut self, take: impl Fn(&Reading) -> T) -> Result<T, Error> {
+        if !self.options.non_decreasing
+            && let Some(conversion) = &self.conversion
             && let Some(counter) =
                 seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
             && let Some(reading) = conversion.live_reading(counter)
         {
-            reading
-        } else {
-            self.read_the_long_way()?
-        };
-        if self.options.non_decreasing {
-            return Ok(self.held_reading(reading));
+            return Ok(take(&reading));
         }
-        Ok(reading)
+        self.read_the_long_way().map(|reading| take(&reading))
     }
 
     /// The counter now. Needs no page.
@@ -340,7 +347,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
 
     #[cold]
     fn now_ns_the_long_way(&mut self) -> Result<i64, Error> {
-        let ns = self.read_the_long_way()?.epoch_ns;
+        let ns = self.plain_reading()?.epoch_ns;
         Ok(self.held(ns))
     }
 
@@ -355,15 +362,9 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     }
 
     #[cold]
+    #[inline(never)]
     fn read_the_long_way(&mut self) -> Result<Reading, Error> {
-        let counter = self.look()?;
-        let conversion = self.conversion()?;
-        conversion.require_near(counter)?;
-        conversion.reading(counter)
-    }
-
-    #[cold]
-    fn held_reading(&mut self, mut reading: Reading) -> Reading {
+        let mut reading = self.plain_reading()?;
         let held_ns = self.held(reading.epoch_ns);
         if held_ns > reading.epoch_ns {
             let by = held_ns.abs_diff(reading.epoch_ns);
@@ -373,7 +374,18 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             reading.est_error_ns = reading.est_error_ns.map(grown);
             reading.latest_ns = reading.latest_ns.map(|latest| latest.max(held_ns));
         }
-        reading
+        Ok(reading)
+    }
+
+    /// The reading before anything is held back.
+    fn plain_reading(&mut self) -> Result<Reading, Error> {
+        let counter = self.look()?;
+        let conversion = self.conversion()?;
+        if let Some(reading) = conversion.live_reading(counter) {
+            return Ok(reading);
+        }
+        conversion.require_near(counter)?;
+        conversion.reading(counter)
     }
 
     #[inline(always)]

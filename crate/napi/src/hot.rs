@@ -108,6 +108,7 @@ impl Figures {
         self.set(slot, value.cast_signed());
     }
 
+    #[inline(always)]
     fn set_reading(self, reading: &Reading) {
         let mut known = 0;
         let mut optional = |slot, value: Option<i64>, bit| {
@@ -218,8 +219,8 @@ hot_call!(NowNs, c"nowNs", |clock, figures| figures
     .set(Slot::EpochNs, clock.now_ns()?));
 hot_call!(NowMs, c"nowMs", |clock, figures| figures
     .set_double(Double::NowMs, clock.now_ms()?));
-hot_call!(Read, c"read", |clock, figures| figures
-    .set_reading(&clock.read()?));
+hot_call!(Read, c"read", |clock, figures| clock
+    .read_with(|reading| figures.set_reading(reading))?);
 hot_call!(ReadCounter, c"counter", |clock, figures| figures
     .set_unsigned(Slot::Counter, clock.counter()));
 hot_call!(Convert, c"convert", |clock, figures| {
