@@ -1,7 +1,7 @@
 /** The clock: one reader of one page. */
 
 import * as argument from './arguments'
-import { type ContinuityToken, continuityToken } from './continuity'
+import { type ContinuityToken, continuityToken, isIssued, issueToken } from './continuity'
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
@@ -128,6 +128,8 @@ export class VmClock {
   readonly #convert: HotCalls['convert']
   readonly #continuity: HotCalls['continuity']
   readonly #isContinuous: HotCalls['isContinuous']
+  /** Whose figures stand in the argument's slots: a token that `continuity` made, which is frozen. */
+  #token: ContinuityToken | undefined
   #closed = false
 
   /** As `close`, for `using`. */
@@ -302,8 +304,7 @@ export class VmClock {
     argument.room(slots, at, SLOT_COUNT)
     const failure = this.#read()
     if (failure !== undefined) throw errorFrom(failure)
-    const figures = this.#slots
-    for (let slot = 0; slot < SLOT_COUNT; slot++) slots[at + slot] = figures[slot] as bigint
+    copyFigures(this.#slots, slots, at)
   }
 
   /**
@@ -330,7 +331,7 @@ export class VmClock {
    */
   convert(counter: bigint, token: ContinuityToken): Reading {
     const ticks = argument.uint64(counter, 'counter')
-    this.#takeToken(continuityToken(token))
+    if (token !== this.#token) this.#takeToken(token)
     this.#slots[SLOT.ARGUMENT_COUNTER] = ticks
     const failure = this.#convert()
     if (failure !== undefined) throw errorFrom(failure)
@@ -364,12 +365,10 @@ export class VmClock {
     if (failure !== undefined) throw errorFrom(failure)
     const slots = this.#slots
     const hasGeneration = ((slots[SLOT.KNOWN] as bigint) & KNOWN.VM_GENERATION) !== 0n
-    return Object.freeze({
-      disruptionMarker: BigInt.asUintN(64, slots[SLOT.DISRUPTION_MARKER] as bigint),
-      vmGeneration: hasGeneration
-        ? BigInt.asUintN(64, slots[SLOT.VM_GENERATION] as bigint)
-        : undefined,
-    })
+    return issueToken(
+      BigInt.asUintN(64, slots[SLOT.DISRUPTION_MARKER] as bigint),
+      hasGeneration ? BigInt.asUintN(64, slots[SLOT.VM_GENERATION] as bigint) : undefined,
+    )
   }
 
   /**
@@ -380,7 +379,7 @@ export class VmClock {
    * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   isContinuous(token: ContinuityToken): boolean {
-    this.#takeToken(continuityToken(token))
+    if (token !== this.#token) this.#takeToken(token)
     const failure = this.#isContinuous()
     if (failure !== undefined) throw errorFrom(failure)
     return this.#doubles[DOUBLE.IS_CONTINUOUS] === 1
@@ -437,11 +436,16 @@ export class VmClock {
     return this.#native
   }
 
-  #takeToken({ disruptionMarker, vmGeneration }: ContinuityToken): void {
+  /** Writes a token's figures to the argument's slots, and remembers it if it cannot change. */
+  #takeToken(token: ContinuityToken): void {
+    // Nothing is remembered until all is written: a getter in the token may call this clock.
+    this.#token = undefined
+    const { disruptionMarker, vmGeneration } = continuityToken(token)
     const slots = this.#slots
     slots[SLOT.ARGUMENT_DISRUPTION_MARKER] = disruptionMarker
     slots[SLOT.ARGUMENT_VM_GENERATION] = vmGeneration ?? 0n
     slots[SLOT.ARGUMENT_HAS_VM_GENERATION] = vmGeneration === undefined ? 0n : 1n
+    this.#token = isIssued(token) ? token : undefined
   }
 
   #notUtc(call: string): VmClockError {
@@ -454,6 +458,22 @@ export class VmClock {
 }
 
 makeDisposable(VmClock)
+
+// Written out: a loop would cost as much as the stamp.
+function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
+  to[at] = from[0] as bigint
+  to[at + 1] = from[1] as bigint
+  to[at + 2] = from[2] as bigint
+  to[at + 3] = from[3] as bigint
+  to[at + 4] = from[4] as bigint
+  to[at + 5] = from[5] as bigint
+  to[at + 6] = from[6] as bigint
+  to[at + 7] = from[7] as bigint
+  to[at + 8] = from[8] as bigint
+  to[at + 9] = from[9] as bigint
+  to[at + 10] = from[10] as bigint
+  to[at + 11] = from[11] as bigint
+}
 
 function clockOptions(value: unknown): NativeClockOptions & { timescale: Timescale } {
   const given = argument.record(value, 'options', OPTIONS)
