@@ -140,34 +140,46 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
-        if let Some(conversion) = &self.conversion
-            && let Some(counter) =
-                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
-            && let Some(ns) = conversion.live_ns.at(counter)
-        {
-            return Ok(self.held(ns.cast_signed()));
+        match self.short_now_ns() {
+            Some(ns) => Ok(ns),
+            None => self.now_ns_the_long_way(),
         }
-        self.now_ns_the_long_way()
     }
 
-    /// The time now in milliseconds since 1970, as `Date.now()` but with its fraction. For
-    /// timescales that follow UTC.
+    /// [`VmClock::now_ns`] where nothing stands in the way of it, which is nearly always. `None` says
+    /// nothing but that `now_ns` has to tell.
+    #[inline(always)]
+    pub fn short_now_ns(&mut self) -> Option<i64> {
+        let conversion = self.conversion.as_ref()?;
+        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
+        let ns = conversion.live_ns.at(counter)?.cast_signed();
+        Some(self.held(ns))
+    }
+
+    /// The time now in milliseconds since 1970, as `Date.now()` but with its fraction: the double
+    /// that is nearest to the whole nanoseconds. For timescales that follow UTC.
     ///
     /// # Errors
     ///
     /// [`Error::NotUtc`], and those of [`VmClock::now_ns`].
     #[inline]
     pub fn now_ms(&mut self) -> Result<f64, Error> {
-        // What is held back is held in nanoseconds.
-        if !self.options.non_decreasing
-            && let Some(conversion) = &self.conversion
-            && let Some(counter) =
-                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
-            && let Some(bits) = conversion.live_ms_bits.at(counter)
-        {
-            return Ok(f64::from_bits(bits));
+        match self.short_now_ms() {
+            Some(ms) => Ok(ms),
+            None => self.now_ms_the_long_way(),
         }
-        self.now_ms_the_long_way()
+    }
+
+    /// [`VmClock::now_ms`], as [`VmClock::short_now_ns`].
+    #[inline(always)]
+    pub fn short_now_ms(&mut self) -> Option<f64> {
+        // What is held back is held in nanoseconds.
+        if self.options.non_decreasing {
+            return None;
+        }
+        let conversion = self.conversion.as_ref()?;
+        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
+        conversion.live_ms_bits.at(counter).map(f64::from_bits)
     }
 
     /// The time now with its bound, and what the page says in the same breath.
@@ -177,26 +189,21 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// As [`VmClock::now_ns`].
     #[inline]
     pub fn read(&mut self) -> Result<Reading, Error> {
-        self.read_with(Reading::clone)
+        match self.short_read() {
+            Some(reading) => Ok(reading),
+            None => self.read_the_long_way(),
+        }
     }
 
-    /// As [`VmClock::read`], and hands the reading to `take` where it is made, for callers who only
-    /// want its figures: to copy it whole costs as much as to make it.
-    ///
-    /// # Errors
-    ///
-    /// As [`VmClock::now_ns`].
+    /// [`VmClock::read`], as [`VmClock::short_now_ns`].
     #[inline(always)]
-    pub fn read_with<T>(&mut self, take: impl Fn(&Reading) -> T) -> Result<T, Error> {
-        if !self.options.non_decreasing
-            && let Some(conversion) = &self.conversion
-            && let Some(counter) =
-                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
-            && let Some(reading) = conversion.live_reading(counter)
-        {
-            return Ok(take(&reading));
+    pub fn short_read(&mut self) -> Option<Reading> {
+        if self.options.non_decreasing {
+            return None;
         }
-        self.read_the_long_way().map(|reading| take(&reading))
+        let conversion = self.conversion.as_ref()?;
+        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
+        conversion.live_reading(counter)
     }
 
     /// The counter now. Needs no page.
@@ -261,7 +268,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn continuity(&mut self) -> Result<Continuity, Error> {
         self.refresh()?;
-        Ok(self.conversion()?.continuity())
+        Ok(self.conversion()?.continuity)
     }
 
     /// Whether this is the same machine with the same clock as when `token` was taken.
@@ -269,8 +276,21 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// # Errors
     ///
     /// [`Error::VersionChanged`], [`Error::Timeout`].
+    #[inline]
     pub fn is_continuous(&mut self, token: &Continuity) -> Result<bool, Error> {
+        if self.short_is_continuous(token) {
+            return Ok(true);
+        }
         Ok(self.continuity()? == *token)
+    }
+
+    /// Whether [`VmClock::is_continuous`] is true without a look at more than the sequence number.
+    /// False says nothing but that `is_continuous` has to tell.
+    #[inline(always)]
+    pub fn short_is_continuous(&self, token: &Continuity) -> bool {
+        self.conversion.as_ref().is_some_and(|conversion| {
+            seqlock::unchanged(&*self.memory, conversion.seq) && conversion.continuity == *token
+        })
     }
 
     /// CLOCK_REALTIME held against the page, by the narrowest of a few brackets. For timescales

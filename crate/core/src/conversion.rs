@@ -22,6 +22,8 @@ pub(crate) struct Conversion {
     pub(crate) live_ns: Line,
     /// The short way to the same in milliseconds, as a double's bits.
     pub(crate) live_ms_bits: Line,
+    /// What the page says about which machine this is.
+    pub(crate) continuity: Continuity,
     live: Option<LiveReadings>,
     /// `None` where no line is made for this page.
     reference: Option<line::Reference>,
@@ -86,6 +88,10 @@ impl Conversion {
             live: mapping
                 .zip(reference)
                 .and_then(|(mapping, reference)| rules.live(&snapshot, &mapping, &reference)),
+            continuity: Continuity {
+                disruption_marker: snapshot.raw.disruption_marker,
+                vm_generation: snapshot.vm_generation(),
+            },
             reference,
             mapping,
             snapshot,
@@ -96,14 +102,6 @@ impl Conversion {
     /// Every field of the page.
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
-    }
-
-    /// What the page says about which machine this is.
-    pub(crate) fn continuity(&self) -> Continuity {
-        Continuity {
-            disruption_marker: self.snapshot.raw.disruption_marker,
-            vm_generation: self.snapshot.vm_generation(),
-        }
     }
 
     /// For many counters.

@@ -17,7 +17,8 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
 use std::ptr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{JsValue, Object, Result, ToNapiValue};
 use napi::{Env, JsError, Status, sys};
@@ -179,10 +180,27 @@ struct Hot {
     env: sys::napi_env,
     /// Keeps the buffer behind `figures`.
     buffer: sys::napi_ref,
+    place: Option<usize>,
+}
+
+/// What a callback's own code points to, for the first few clocks of the process: to ask Node-API for
+/// the function data would cost a tenth of a stamp.
+static PLACES: [AtomicPtr<Hot>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
+
+macro_rules! callback_at {
+    ($call:ty, $place:expr, [$($number:literal)*]) => {
+        match $place {
+            $(Some($number) => invoke_at::<$call, $number>,)*
+            _ => invoke::<$call>,
+        }
+    };
 }
 
 impl Drop for Hot {
     fn drop(&mut self) {
+        if let Some(place) = self.place.and_then(|place| PLACES.get(place)) {
+            place.store(ptr::null_mut(), Ordering::Release);
+        }
         // The status is of no use here: the only failure is an argument that is null.
         // SAFETY: the reference was made in this environment and is deleted once, here, on its
         // thread: `Hot` is dropped by finalizers of the same environment.
@@ -193,48 +211,136 @@ impl Drop for Hot {
 /// One of the calls.
 trait HotCall {
     const NAME: &'static CStr;
-    fn call(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error>;
+
+    /// The call where nothing stands in its way; false says only that `long` has to be asked.
+    fn short(clock: &mut VmClock, figures: Figures) -> bool;
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error>;
 }
 
 macro_rules! hot_call {
-    ($name:ident, $js:literal, |$clock:ident, $figures:ident| $body:expr) => {
+    ($name:ident, $js:literal,
+     short |$short_clock:ident, $short_figures:ident| $short:expr,
+     long |$clock:ident, $figures:ident| $long:expr) => {
         struct $name;
 
         impl HotCall for $name {
             const NAME: &'static CStr = $js;
 
             #[inline(always)]
-            fn call(
+            fn short($short_clock: &mut VmClock, $short_figures: Figures) -> bool {
+                $short
+            }
+
+            fn long(
                 $clock: &mut VmClock,
                 $figures: Figures,
             ) -> std::result::Result<(), vmclock::Error> {
-                $body;
+                $long;
                 Ok(())
             }
         }
     };
 }
 
-hot_call!(NowNs, c"nowNs", |clock, figures| figures
-    .set(Slot::EpochNs, clock.now_ns()?));
-hot_call!(NowMs, c"nowMs", |clock, figures| figures
-    .set_double(Double::NowMs, clock.now_ms()?));
-hot_call!(Read, c"read", |clock, figures| clock
-    .read_with(|reading| figures.set_reading(reading))?);
-hot_call!(ReadCounter, c"counter", |clock, figures| figures
-    .set_unsigned(Slot::Counter, clock.counter()));
-hot_call!(Convert, c"convert", |clock, figures| {
-    let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
-    figures.set_reading(&clock.convert(counter, &figures.argument_token())?);
-});
-hot_call!(TakeContinuity, c"continuity", |clock, figures| figures
-    .set_continuity(&clock.continuity()?));
-hot_call!(IsContinuous, c"isContinuous", |clock, figures| {
-    let same = clock.is_continuous(&figures.argument_token())?;
-    figures.set_double(Double::IsContinuous, f64::from(u8::from(same)));
-});
+hot_call!(
+    NowNs,
+    c"nowNs",
+    short | clock,
+    figures
+        | clock
+            .short_now_ns()
+            .map(|ns| figures.set(Slot::EpochNs, ns))
+            .is_some(),
+    long | clock,
+    figures | figures.set(Slot::EpochNs, clock.now_ns()?)
+);
+hot_call!(
+    NowMs,
+    c"nowMs",
+    short | clock,
+    figures
+        | clock
+            .short_now_ms()
+            .map(|ms| figures.set_double(Double::NowMs, ms))
+            .is_some(),
+    long | clock,
+    figures | figures.set_double(Double::NowMs, clock.now_ms()?)
+);
+hot_call!(
+    Read,
+    c"read",
+    short | clock,
+    figures
+        | clock
+            .short_read()
+            .map(|reading| figures.set_reading(&reading))
+            .is_some(),
+    long | clock,
+    figures | figures.set_reading(&clock.read()?)
+);
+hot_call!(
+    ReadCounter,
+    c"counter",
+    short | clock,
+    figures | {
+        figures.set_unsigned(Slot::Counter, clock.counter());
+        true
+    },
+    long | clock,
+    figures | figures.set_unsigned(Slot::Counter, clock.counter())
+);
+hot_call!(
+    Convert,
+    c"convert",
+    short | _clock,
+    _figures | false,
+    long | clock,
+    figures | {
+        let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
+        figures.set_reading(&clock.convert(counter, &figures.argument_token())?);
+    }
+);
+hot_call!(
+    TakeContinuity,
+    c"continuity",
+    short | _clock,
+    _figures | false,
+    long | clock,
+    figures | figures.set_continuity(&clock.continuity()?)
+);
+hot_call!(
+    IsContinuous,
+    c"isContinuous",
+    short | clock,
+    figures | {
+        let same = clock.short_is_continuous(&figures.argument_token());
+        if same {
+            figures.set_double(Double::IsContinuous, 1.0);
+        }
+        same
+    },
+    long | clock,
+    figures | {
+        let same = clock.is_continuous(&figures.argument_token())?;
+        figures.set_double(Double::IsContinuous, f64::from(u8::from(same)));
+    }
+);
 
-/// The callback of `T`.
+/// The callback of `T` for the clock in its own place.
+unsafe extern "C" fn invoke_at<T: HotCall, const PLACE: usize>(
+    env: sys::napi_env,
+    _info: sys::napi_callback_info,
+) -> sys::napi_value {
+    let hot = PLACES[PLACE].load(Ordering::Relaxed);
+    // SAFETY: `add_function` gave this callback to functions of the `Hot` in this place only, each of
+    // which keeps it alive for as long as the function can be called; it leaves the place when it is
+    // dropped.
+    let hot: &Hot = unsafe { &*hot };
+    call::<T>(env, hot)
+}
+
+/// The callback of `T` for clocks that got no place.
 unsafe extern "C" fn invoke<T: HotCall>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
@@ -257,9 +363,27 @@ unsafe extern "C" fn invoke<T: HotCall>(
     // SAFETY: `data` is what `add_function` gave: a `Hot` that the function's own finalizer keeps
     // alive for as long as the function can be called.
     let hot: &Hot = unsafe { &*data.cast::<Hot>() };
+    call::<T>(env, hot)
+}
+
+#[inline(always)]
+fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
+    if let Ok(mut clock) = hot.clock.try_borrow_mut()
+        && let Some(clock) = clock.as_mut()
+        && T::short(clock, hot.figures)
+    {
+        return ptr::null_mut();
+    }
+    call_the_long_way::<T>(env, hot)
+}
+
+// Apart, so that the short way calls nothing and so saves nothing.
+#[cold]
+#[inline(never)]
+fn call_the_long_way<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
     let result = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
-            Some(clock) => T::call(clock, hot.figures).map_err(Failure::from),
+            Some(clock) => T::long(clock, hot.figures).map_err(Failure::from),
             None => Err(Failure::closed("clock")),
         },
         // Unreachable by the rules above; a typed answer all the same.
@@ -305,13 +429,14 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
     check("napi_create_reference", unsafe {
         sys::napi_create_reference(raw_env, buffer, 1, &mut reference)
     })?;
-    let hot = Rc::new(Hot {
+    let hot = Rc::new_cyclic(|hot: &Weak<Hot>| Hot {
         clock: Rc::clone(clock),
         figures: Figures {
             start: start.cast(),
         },
         env: raw_env,
         buffer: reference,
+        place: take_place(hot.as_ptr().cast_mut()),
     });
 
     let mut slots: sys::napi_value = ptr::null_mut();
@@ -352,6 +477,15 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
     Ok(object)
 }
 
+/// Puts a clock into a place, if one is free.
+fn take_place(hot: *mut Hot) -> Option<usize> {
+    PLACES.iter().position(|place| {
+        place
+            .compare_exchange(ptr::null_mut(), hot, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    })
+}
+
 fn add_function<T: HotCall>(
     env: sys::napi_env,
     object: sys::napi_value,
@@ -365,7 +499,7 @@ fn add_function<T: HotCall>(
             env,
             T::NAME.as_ptr(),
             T::NAME.count_bytes().cast_signed(),
-            Some(invoke::<T>),
+            Some(callback_at!(T, hot.place, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15])),
             data,
             &mut function,
         )
