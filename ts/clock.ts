@@ -74,6 +74,9 @@ const OPTIONS = [
   'trustedUids',
 ] as const satisfies ReadonlyArray<keyof VmClockOptions>
 
+// What no caller has: not undefined, which callers pass.
+const NO_TOKEN: ContinuityToken = Object.freeze({ disruptionMarker: 0n, vmGeneration: undefined })
+
 // Only this module makes clocks, whatever a caller does with the class. By way of the static block,
 // because a class that names itself in its own body would lose its name to the bundler.
 const KEY: unique symbol = Symbol('VmClock.open')
@@ -118,7 +121,8 @@ export class VmClock {
   readonly #path: string
   readonly #timescale: Timescale
   readonly #followsUtc: boolean
-  // They must not leave this object: the native part writes to them without looking.
+  // They must not leave this object: the native part writes to them without looking. The calls are
+  // made without a receiver, which V8 would look at first.
   readonly #slots: BigInt64Array
   readonly #doubles: Float64Array
   readonly #nowNs: HotCalls['nowNs']
@@ -129,7 +133,7 @@ export class VmClock {
   readonly #continuity: HotCalls['continuity']
   readonly #isContinuous: HotCalls['isContinuous']
   /** Whose figures stand in the argument's slots: a token that `continuity` made, which is frozen. */
-  #token: ContinuityToken | undefined
+  #token: ContinuityToken = NO_TOKEN
   #closed = false
 
   /** As `close`, for `using`. */
@@ -235,7 +239,8 @@ export class VmClock {
    * @throws VmClockError as listed at {@link VmClock}
    */
   nowNs(): bigint {
-    const failure = this.#nowNs()
+    const call = this.#nowNs
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return this.#slots[SLOT.EPOCH_NS] as bigint
   }
@@ -248,9 +253,9 @@ export class VmClock {
    * listed at {@link VmClock}
    */
   nowMs(): number {
-    if (!this.#followsUtc) throw this.#notUtc('nowMs')
-    const failure = this.#nowMs()
-    if (failure !== undefined) throw errorFrom(failure)
+    const call = this.#nowMs
+    const failure = call()
+    if (failure !== undefined) throw this.#followsUtc ? errorFrom(failure) : this.#notUtc('nowMs')
     return this.#doubles[DOUBLE.NOW_MS] as number
   }
 
@@ -285,7 +290,8 @@ export class VmClock {
    * @throws VmClockError as listed at {@link VmClock}
    */
   read(): Reading {
-    const failure = this.#read()
+    const call = this.#read
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return new Reading(this.#slots, this.#timescale)
   }
@@ -302,7 +308,8 @@ export class VmClock {
    */
   readInto(slots: BigInt64Array, at = 0): void {
     argument.room(slots, at, SLOT_COUNT)
-    const failure = this.#read()
+    const call = this.#read
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     copyFigures(this.#slots, slots, at)
   }
@@ -314,7 +321,8 @@ export class VmClock {
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
   counter(): bigint {
-    const failure = this.#counter()
+    const call = this.#counter
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return BigInt.asUintN(64, this.#slots[SLOT.COUNTER] as bigint)
   }
@@ -333,7 +341,8 @@ export class VmClock {
     const ticks = argument.uint64(counter, 'counter')
     if (token !== this.#token) this.#takeToken(token)
     this.#slots[SLOT.ARGUMENT_COUNTER] = ticks
-    const failure = this.#convert()
+    const call = this.#convert
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return new Reading(this.#slots, this.#timescale)
   }
@@ -361,7 +370,8 @@ export class VmClock {
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   continuity(): ContinuityToken {
-    const failure = this.#continuity()
+    const call = this.#continuity
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     const slots = this.#slots
     const hasGeneration = ((slots[SLOT.KNOWN] as bigint) & KNOWN.VM_GENERATION) !== 0n
@@ -380,7 +390,8 @@ export class VmClock {
    */
   isContinuous(token: ContinuityToken): boolean {
     if (token !== this.#token) this.#takeToken(token)
-    const failure = this.#isContinuous()
+    const call = this.#isContinuous
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return this.#doubles[DOUBLE.IS_CONTINUOUS] === 1
   }
@@ -439,13 +450,13 @@ export class VmClock {
   /** Writes a token's figures to the argument's slots, and remembers it if it cannot change. */
   #takeToken(token: ContinuityToken): void {
     // Nothing is remembered until all is written: a getter in the token may call this clock.
-    this.#token = undefined
+    this.#token = NO_TOKEN
     const { disruptionMarker, vmGeneration } = continuityToken(token)
     const slots = this.#slots
     slots[SLOT.ARGUMENT_DISRUPTION_MARKER] = disruptionMarker
     slots[SLOT.ARGUMENT_VM_GENERATION] = vmGeneration ?? 0n
     slots[SLOT.ARGUMENT_HAS_VM_GENERATION] = vmGeneration === undefined ? 0n : 1n
-    this.#token = isIssued(token) ? token : undefined
+    this.#token = isIssued(token) ? token : NO_TOKEN
   }
 
   #notUtc(call: string): VmClockError {
