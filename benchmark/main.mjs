@@ -3,6 +3,7 @@
 //   --quick        this Node only, a few rounds: shows that it works, and nothing else
 //   --json FILE    writes what the table was made from
 //   --runs N       separate runs, of which the worst counts; 3 if left out
+//   --no-core      without the core in Rust, whose peers take a minute to build
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -37,6 +38,8 @@ const QUICK = {
   workers: 2,
 }
 
+const MEASURED = 'measured'
+
 async function main(args) {
   const { values } = parseArgs({
     args,
@@ -52,6 +55,11 @@ async function main(args) {
   await setUp()
   const result = await measureAll(size, runs, values)
   printTable(result)
+  const { rows, peers } = result
+  const missing = rows.filter(({ columns }) => columns.includes(undefined))
+  if (peers === MEASURED && missing.length > 0) {
+    throw new Error(`no figure for ${missing.map(({ title }) => title).join(', ')}`)
+  }
   if (values.json !== undefined) {
     writeFileSync(values.json, `${JSON.stringify(result, undefined, 1)}\n`)
   }
@@ -80,7 +88,7 @@ async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
       quick,
       runs,
       nodes: nodes.map(({ version }) => version),
-      peers: peers === undefined ? 'skipped: no C compiler (cc)' : 'measured',
+      peers: peers === undefined ? 'skipped: no C compiler (cc)' : MEASURED,
       rows: [
         ...nodeRows.map((row) =>
           summary(
@@ -136,7 +144,7 @@ function summary(row, runsByNode) {
       runs: runs.map((found) => median(row.figures(found))),
     }
   })
-  return { title, goal, floor, more, costs, columns }
+  return { title, goal, floor, more, ofCore: row.program === 'core', costs, columns }
 }
 
 // The medians of single figures, for whoever wants nanoseconds: of all runs together.

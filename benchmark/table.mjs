@@ -16,8 +16,8 @@ export function printTable({ machine, quick, runs, nodes, peers, rows, costs, in
       ? 'quick: a few rounds, which show that it works; the figures mean nothing\n'
       : `worst median of ${runs} runs, with the quartiles of its rounds\n`,
   )
-  const perNode = rows.filter(({ columns }) => columns.length === nodes.length)
-  const perCore = rows.filter((row) => !perNode.includes(row))
+  const perNode = rows.filter(({ ofCore }) => !ofCore)
+  const perCore = rows.filter(({ ofCore }) => ofCore)
   print(
     ['', 'goal', 'floor', ...nodes.map((version) => `Node ${version}`)],
     perNode.map((row) => [...head(row), ...row.columns.map(cell)]),

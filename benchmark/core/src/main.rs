@@ -90,19 +90,23 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     let version_2 = clock_bound_files::version_2(folder.path(), &page, monotonic_sec)?;
     let version_3 = clock_bound_files::version_3(folder.path(), &page)?;
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let mut client_2 = clock_bound_client::ClockBoundClient::new_with_paths(
-        &text(&version_2),
-        &text(&vmclock),
-    )
-    .map_err(|error| format!("clock-bound-client 2: {error:?}"))?;
+    let mut client_2 =
+        clock_bound_client::ClockBoundClient::new_with_paths(&text(&version_2), &text(&vmclock))
+            .map_err(|error| format!("clock-bound-client 2: {error:?}"))?;
     let mut client_3 = clock_bound::Client::new_with_paths(&text(&version_3), &text(&vmclock))
         .map_err(|error| format!("clock-bound 3: {error:?}"))?;
     // A client that refuses would be quicker than one that works.
-    let status = client_2.now().map_err(|error| format!("{error:?}"))?.clock_status;
+    let status = client_2
+        .now()
+        .map_err(|error| format!("{error:?}"))?
+        .clock_status;
     if status != clock_bound_client::ClockStatus::Synchronized {
         return Err(format!("clock-bound-client 2 says {status:?}").into());
     }
-    let status = client_3.now().map_err(|error| format!("{error:?}"))?.clock_status;
+    let status = client_3
+        .now()
+        .map_err(|error| format!("{error:?}"))?
+        .clock_status;
     if status != clock_bound::ClockStatus::Synchronized {
         return Err(format!("clock-bound 3 says {status:?}").into());
     }
@@ -165,7 +169,12 @@ fn count(call: &str) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("page");
     let fields = fixed_page();
-    PageWriter::create(&path, &PageLayout::default(), PageHeader::default(), &fields)?;
+    PageWriter::create(
+        &path,
+        &PageLayout::default(),
+        PageHeader::default(),
+        &fields,
+    )?;
     let mut clock = VmClock::open(Some(&path), Options::default())?;
     let token = clock.continuity()?;
     clock.read()?;
