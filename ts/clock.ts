@@ -77,10 +77,21 @@ const OPTIONS = [
 // What no caller has: not undefined, which callers pass.
 const NO_TOKEN: ContinuityToken = Object.freeze({ disruptionMarker: 0n, vmGeneration: undefined })
 
-// Only this module makes clocks, whatever a caller does with the class. By way of the static block,
-// because a class that names itself in its own body would lose its name to the bundler.
-const KEY: unique symbol = Symbol('VmClock.open')
-let make: (clock: NativeClock, timescale: Timescale) => VmClock
+// Only this module makes clocks, whatever a caller does with the class: by way of what is being opened.
+// And by way of the static block, because a class that names itself in its own body would lose its
+// name to the bundler.
+interface Opening {
+  readonly clock: NativeClock
+  readonly hot: HotCalls
+  readonly timescale: Timescale
+}
+let opening: Opening | undefined
+let make: () => VmClock
+
+function beingOpened(): Opening {
+  if (opening !== undefined) return opening
+  throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
+}
 
 /**
  * A clock that reads one vmclock page, without a system call.
@@ -117,21 +128,23 @@ let make: (clock: NativeClock, timescale: Timescale) => VmClock
  * ```
  */
 export class VmClock {
-  readonly #native: NativeClock
-  readonly #path: string
-  readonly #timescale: Timescale
-  readonly #followsUtc: boolean
+  // Each field gets its value where it is declared: one that is undefined first could be anything to V8,
+  // which would look at what it holds at every stamp.
+  readonly #native: NativeClock = beingOpened().clock
+  readonly #path: string = this.#native.path
+  readonly #timescale: Timescale = beingOpened().timescale
+  readonly #followsUtc: boolean = this.#timescale !== 'tai' && this.#timescale !== 'monotonic'
   // They must not leave this object: the native part writes to them without looking. The calls are
-  // made without a receiver, which V8 would look at first.
-  readonly #slots: BigInt64Array
-  readonly #doubles: Float64Array
-  readonly #nowNs: HotCalls['nowNs']
-  readonly #nowMs: HotCalls['nowMs']
-  readonly #read: HotCalls['read']
-  readonly #counter: HotCalls['counter']
-  readonly #convert: HotCalls['convert']
-  readonly #continuity: HotCalls['continuity']
-  readonly #isContinuous: HotCalls['isContinuous']
+  // made without a receiver, which V8 would look at first, and with the results' array at hand.
+  readonly #slots: BigInt64Array = beingOpened().hot.slots
+  readonly #doubles: Float64Array = beingOpened().hot.doubles
+  readonly #nowNs: HotCalls['nowNs'] = beingOpened().hot.nowNs
+  readonly #nowMs: HotCalls['nowMs'] = beingOpened().hot.nowMs
+  readonly #read: HotCalls['read'] = beingOpened().hot.read
+  readonly #counter: HotCalls['counter'] = beingOpened().hot.counter
+  readonly #convert: HotCalls['convert'] = beingOpened().hot.convert
+  readonly #continuity: HotCalls['continuity'] = beingOpened().hot.continuity
+  readonly #isContinuous: HotCalls['isContinuous'] = beingOpened().hot.isContinuous
   /** Whose figures stand in the argument's slots: a token that `continuity` made, which is frozen. */
   #token: ContinuityToken = NO_TOKEN
   #closed = false
@@ -140,25 +153,11 @@ export class VmClock {
   declare readonly [Symbol.dispose]: () => void
 
   static {
-    make = (clock, timescale) => new this(KEY, clock, timescale)
+    make = () => new this()
   }
 
-  private constructor(key: symbol, clock: NativeClock, timescale: Timescale) {
-    if (key !== KEY) throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
-    const { hot } = clock
-    this.#native = clock
-    this.#path = clock.path
-    this.#timescale = timescale
-    this.#followsUtc = timescale !== 'tai' && timescale !== 'monotonic'
-    this.#slots = hot.slots
-    this.#doubles = hot.doubles
-    this.#nowNs = hot.nowNs
-    this.#nowMs = hot.nowMs
-    this.#read = hot.read
-    this.#counter = hot.counter
-    this.#convert = hot.convert
-    this.#continuity = hot.continuity
-    this.#isContinuous = hot.isContinuous
+  private constructor() {
+    beingOpened()
   }
 
   /**
@@ -185,7 +184,12 @@ export class VmClock {
     const checkedOptions = clockOptions(options)
     const { timescale } = checkedOptions
     const clock = checked(native().openClock(path, checkedOptions))
-    return make(clock, timescale)
+    opening = { clock, hot: clock.hot, timescale }
+    try {
+      return make()
+    } finally {
+      opening = undefined
+    }
   }
 
   /**
@@ -240,9 +244,10 @@ export class VmClock {
    */
   nowNs(): bigint {
     const call = this.#nowNs
+    const slots = this.#slots
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return this.#slots[SLOT.EPOCH_NS] as bigint
+    return slots[SLOT.EPOCH_NS] as bigint
   }
 
   /**
@@ -254,9 +259,10 @@ export class VmClock {
    */
   nowMs(): number {
     const call = this.#nowMs
+    const doubles = this.#doubles
     const failure = call()
     if (failure !== undefined) throw this.#followsUtc ? errorFrom(failure) : this.#notUtc('nowMs')
-    return this.#doubles[DOUBLE.NOW_MS] as number
+    return doubles[DOUBLE.NOW_MS] as number
   }
 
   /**
@@ -309,9 +315,10 @@ export class VmClock {
   readInto(slots: BigInt64Array, at = 0): void {
     argument.room(slots, at, SLOT_COUNT)
     const call = this.#read
+    const figures = this.#slots
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    copyFigures(this.#slots, slots, at)
+    copyFigures(figures, slots, at)
   }
 
   /**
@@ -322,9 +329,10 @@ export class VmClock {
    */
   counter(): bigint {
     const call = this.#counter
+    const slots = this.#slots
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return BigInt.asUintN(64, this.#slots[SLOT.COUNTER] as bigint)
+    return BigInt.asUintN(64, slots[SLOT.COUNTER] as bigint)
   }
 
   /**
@@ -391,9 +399,10 @@ export class VmClock {
   isContinuous(token: ContinuityToken): boolean {
     if (token !== this.#token) this.#takeToken(token)
     const call = this.#isContinuous
+    const doubles = this.#doubles
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return this.#doubles[DOUBLE.IS_CONTINUOUS] === 1
+    return doubles[DOUBLE.IS_CONTINUOUS] === 1
   }
 
   /**
