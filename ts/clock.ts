@@ -251,8 +251,8 @@ export class VmClock {
   }
 
   /**
-   * The time now in milliseconds since 1970-01-01 UTC, as `Date.now()` but with its fraction, good
-   * to about 0.2 µs.
+   * The time now in milliseconds since 1970-01-01 UTC, as `Date.now()` but with its fraction: the
+   * double that is nearest to the time in whole nanoseconds, which is good to 0.13 µs until 2039.
    *
    * @throws VmClockError `ERR_VMCLOCK_TIMESCALE` where the timescale does not follow UTC, and as
    * listed at {@link VmClock}

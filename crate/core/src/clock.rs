@@ -2,8 +2,8 @@
 //!
 //! A reader keeps what follows from the page for as long as the page's sequence number stands
 //! ([`seqlock::counter_if_unchanged`]), so a stamp is one counter read, one look at the sequence
-//! number and one multiplication or two. All checks (status, counter, period, timescale) are part
-//! of what is kept: a page that may not be used has no fast path.
+//! number and one multiplication for each figure. All checks (status, counter, period, timescale)
+//! are part of what is kept: a page that may not be used has no short way.
 
 use std::hint;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,9 @@
 //!   one count a function. That function's finalizer alone gives the count back, so whoever can
 //!   still call the function still has the clock's box. `close` empties the box and frees nothing
 //!   else.
+//! - The first few clocks of a process have a place in [`PLACES`] instead, and callbacks of their own
+//!   that look there. The place is taken before the functions are made and given back when the
+//!   [`Hot`] is dropped, so by the same count it is this clock's while a function can be called.
 //! - Figures go through one array buffer, the *slots*, which JavaScript reads back: a callback that
 //!   returned a BigInt would cost a third more. The buffer is kept by a strong reference in the
 //!   [`Hot`], and the facade never lets it out of private fields, so it is neither collected nor
@@ -183,19 +186,6 @@ struct Hot {
     place: Option<usize>,
 }
 
-/// What a callback's own code points to, for the first few clocks of the process: to ask Node-API for
-/// the function data would cost a tenth of a stamp.
-static PLACES: [AtomicPtr<Hot>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
-
-macro_rules! callback_at {
-    ($call:ty, $place:expr, [$($number:literal)*]) => {
-        match $place {
-            $(Some($number) => invoke_at::<$call, $number>,)*
-            _ => invoke::<$call>,
-        }
-    };
-}
-
 impl Drop for Hot {
     fn drop(&mut self) {
         if let Some(place) = self.place.and_then(|place| PLACES.get(place)) {
@@ -213,119 +203,140 @@ trait HotCall {
     const NAME: &'static CStr;
 
     /// The call where nothing stands in its way; false says only that `long` has to be asked.
-    fn short(clock: &mut VmClock, figures: Figures) -> bool;
+    #[inline(always)]
+    fn short(_clock: &mut VmClock, _figures: Figures) -> bool {
+        false
+    }
 
     fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error>;
 }
 
-macro_rules! hot_call {
-    ($name:ident, $js:literal,
-     short |$short_clock:ident, $short_figures:ident| $short:expr,
-     long |$clock:ident, $figures:ident| $long:expr) => {
-        struct $name;
+struct NowNs;
 
-        impl HotCall for $name {
-            const NAME: &'static CStr = $js;
+impl HotCall for NowNs {
+    const NAME: &'static CStr = c"nowNs";
 
-            #[inline(always)]
-            fn short($short_clock: &mut VmClock, $short_figures: Figures) -> bool {
-                $short
-            }
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        let ns = clock.short_now_ns();
+        ns.map(|ns| figures.set(Slot::EpochNs, ns)).is_some()
+    }
 
-            fn long(
-                $clock: &mut VmClock,
-                $figures: Figures,
-            ) -> std::result::Result<(), vmclock::Error> {
-                $long;
-                Ok(())
-            }
-        }
-    };
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set(Slot::EpochNs, clock.now_ns()?);
+        Ok(())
+    }
 }
 
-hot_call!(
-    NowNs,
-    c"nowNs",
-    short | clock,
-    figures
-        | clock
-            .short_now_ns()
-            .map(|ns| figures.set(Slot::EpochNs, ns))
-            .is_some(),
-    long | clock,
-    figures | figures.set(Slot::EpochNs, clock.now_ns()?)
-);
-hot_call!(
-    NowMs,
-    c"nowMs",
-    short | clock,
-    figures
-        | clock
-            .short_now_ms()
-            .map(|ms| figures.set_double(Double::NowMs, ms))
-            .is_some(),
-    long | clock,
-    figures | figures.set_double(Double::NowMs, clock.now_ms()?)
-);
-hot_call!(
-    Read,
-    c"read",
-    short | clock,
-    figures
-        | clock
-            .short_read()
+struct NowMs;
+
+impl HotCall for NowMs {
+    const NAME: &'static CStr = c"nowMs";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        let ms = clock.short_now_ms();
+        ms.map(|ms| figures.set_double(Double::NowMs, ms)).is_some()
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_double(Double::NowMs, clock.now_ms()?);
+        Ok(())
+    }
+}
+
+struct Read;
+
+impl HotCall for Read {
+    const NAME: &'static CStr = c"read";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        let reading = clock.short_read();
+        reading
             .map(|reading| figures.set_reading(&reading))
-            .is_some(),
-    long | clock,
-    figures | figures.set_reading(&clock.read()?)
-);
-hot_call!(
-    ReadCounter,
-    c"counter",
-    short | clock,
-    figures | {
+            .is_some()
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_reading(&clock.read()?);
+        Ok(())
+    }
+}
+
+struct ReadCounter;
+
+impl HotCall for ReadCounter {
+    const NAME: &'static CStr = c"counter";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
         figures.set_unsigned(Slot::Counter, clock.counter());
         true
-    },
-    long | clock,
-    figures | figures.set_unsigned(Slot::Counter, clock.counter())
-);
-hot_call!(
-    Convert,
-    c"convert",
-    short | _clock,
-    _figures | false,
-    long | clock,
-    figures | {
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_unsigned(Slot::Counter, clock.counter());
+        Ok(())
+    }
+}
+
+struct Convert;
+
+impl HotCall for Convert {
+    const NAME: &'static CStr = c"convert";
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
         let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
         figures.set_reading(&clock.convert(counter, &figures.argument_token())?);
+        Ok(())
     }
-);
-hot_call!(
-    TakeContinuity,
-    c"continuity",
-    short | _clock,
-    _figures | false,
-    long | clock,
-    figures | figures.set_continuity(&clock.continuity()?)
-);
-hot_call!(
-    IsContinuous,
-    c"isContinuous",
-    short | clock,
-    figures | {
+}
+
+struct TakeContinuity;
+
+impl HotCall for TakeContinuity {
+    const NAME: &'static CStr = c"continuity";
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_continuity(&clock.continuity()?);
+        Ok(())
+    }
+}
+
+struct IsContinuous;
+
+impl HotCall for IsContinuous {
+    const NAME: &'static CStr = c"isContinuous";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
         let same = clock.short_is_continuous(&figures.argument_token());
         if same {
             figures.set_double(Double::IsContinuous, 1.0);
         }
         same
-    },
-    long | clock,
-    figures | {
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
         let same = clock.is_continuous(&figures.argument_token())?;
         figures.set_double(Double::IsContinuous, f64::from(u8::from(same)));
+        Ok(())
     }
-);
+}
+
+/// The clocks that have callbacks of their own: to ask Node-API for a function's data costs nearly a tenth
+/// of a stamp.
+static PLACES: [AtomicPtr<Hot>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
+
+macro_rules! callback_at {
+    ($call:ty, $place:expr, [$($number:literal)*]) => {
+        match $place {
+            $(Some($number) => invoke_at::<$call, $number>,)*
+            _ => invoke::<$call>,
+        }
+    };
+}
 
 /// The callback of `T` for the clock in its own place.
 unsafe extern "C" fn invoke_at<T: HotCall, const PLACE: usize>(
