@@ -3,6 +3,7 @@
 //! that it cannot tell.
 
 #![allow(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]

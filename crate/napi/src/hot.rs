@@ -327,7 +327,9 @@ impl HotCall for IsContinuous {
 
 /// The clocks that have callbacks of their own: to ask Node-API for a function's data costs nearly a tenth
 /// of a stamp.
-static PLACES: [AtomicPtr<Hot>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
+static PLACES: [AtomicPtr<Hot>; PLACE_COUNT] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; PLACE_COUNT];
+const PLACE_COUNT: usize = 16;
 
 macro_rules! callback_at {
     ($call:ty, $place:expr, [$($number:literal)*]) => {
@@ -339,10 +341,15 @@ macro_rules! callback_at {
 }
 
 /// The callback of `T` for the clock in its own place.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "both are constants, and the assertion is made by the compiler"
+)]
 unsafe extern "C" fn invoke_at<T: HotCall, const PLACE: usize>(
     env: sys::napi_env,
     _info: sys::napi_callback_info,
 ) -> sys::napi_value {
+    const { assert!(PLACE < PLACE_COUNT) };
     let hot = PLACES[PLACE].load(Ordering::Relaxed);
     // SAFETY: `add_function` gave this callback to functions of the `Hot` in this place only, each of
     // which keeps it alive for as long as the function can be called; it leaves the place when it is
