@@ -57,6 +57,43 @@ test('without the flag a generation counts for nothing', (t) => {
   t.true(clock.isContinuous(token))
 })
 
+test('a token is looked at anew whenever it can have changed', (t) => {
+  const made = page(t, { disruptionMarker: 7n })
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  t.true(clock.isContinuous(token))
+  // A copy is anybody's to write to, and was continuous a moment ago.
+  const copy: { disruptionMarker: bigint; vmGeneration: bigint | undefined } = { ...token }
+  t.true(clock.isContinuous(copy))
+  copy.disruptionMarker = 8n
+  t.false(clock.isContinuous(copy))
+  t.true(clock.isContinuous(token))
+  made.write({ disruptionMarker: 8n })
+  t.false(clock.isContinuous(token))
+  t.true(clock.isContinuous(copy))
+  t.false(clock.isContinuous(token))
+  // What a getter asks for meanwhile does not stay in place of what was asked for.
+  const sly = {
+    get disruptionMarker() {
+      clock.isContinuous(token)
+      return 8n
+    },
+    vmGeneration: undefined,
+  }
+  t.true(clock.isContinuous(sly))
+  t.false(clock.isContinuous(token))
+})
+
+test('a token that is refused leaves the next answer alone', (t) => {
+  const made = page(t, { disruptionMarker: 7n })
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  t.true(clock.isContinuous(token))
+  const half = { disruptionMarker: 8n, vmGeneration: -1n }
+  refuses(t, () => clock.isContinuous(half), 'ERR_VMCLOCK_INVALID_ARGUMENT', /vmGeneration/)
+  t.true(clock.isContinuous(token))
+})
+
 test('a counter from before a disruption is not converted', (t) => {
   const made = page(t, liveFields(t))
   const clock = open(t, made.path)

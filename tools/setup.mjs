@@ -58,9 +58,14 @@ const distInputs = [
   ...['native/binding.d.cts', 'tools/esm-wrapper.mjs'],
 ]
 
-const distOutputs = ['index.cjs', 'index.d.cts', 'index.mjs', 'index.d.mts', 'cli.cjs'].map(
-  (file) => `dist/${file}`,
-)
+const distOutputs = [
+  'index.cjs',
+  'index.d.cts',
+  'whole.cjs',
+  'index.mjs',
+  'index.d.mts',
+  'cli.cjs',
+].map((file) => `dist/${file}`)
 
 function hasAddon() {
   return (

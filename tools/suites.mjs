@@ -17,6 +17,7 @@ export const suites = [
     needs: () => cargoComponent('fmt', 'rustfmt'),
     async run() {
       await run('cargo', ['fmt', '--all', '--check'])
+      await run('cargo', ['fmt', '--manifest-path', 'benchmark/core/Cargo.toml', '--check'])
       await run('biome', ['check', '--error-on-warnings'])
     },
   },
@@ -61,6 +62,13 @@ export const suites = [
     name: 'node',
     setUp,
     run: () => run('ava', []),
+  },
+  {
+    name: 'bench',
+    // Only that the benchmark runs and finds a figure for each of its rows; the core's peers take too
+    // long to build.
+    setUp,
+    run: () => run('node', ['benchmark/main.mjs', '--quick', '--no-core']),
   },
   {
     name: 'jest',

@@ -187,15 +187,26 @@ export function uids(value: unknown, name: string): number[] {
   })
 }
 
-/** Room for `count` figures in `slots` from `at` on. */
-export function room(slots: unknown, at: unknown, count: number): void {
+/** Room for `count` figures in `slots` from `at` on. Small, so that it becomes part of its callers. */
+export function room(slots: BigInt64Array, at: number, count: number): void {
+  if (
+    typeNameOf(slots) !== 'BigInt64Array' ||
+    !Number.isInteger(at) ||
+    at < 0 ||
+    at + count > lengthOf(slots)
+  ) {
+    throw noRoom(slots, at, count)
+  }
+}
+
+function noRoom(slots: unknown, at: unknown, count: number): Error {
   if (!types.isBigInt64Array(slots)) {
-    throw invalidArgument(`slots must be a BigInt64Array, and this is ${describe(slots)}`)
+    return invalidArgument(`slots must be a BigInt64Array, and this is ${describe(slots)}`)
   }
   if (typeof at !== 'number' || !Number.isInteger(at) || at < 0) {
-    throw invalidArgument(`at must be a whole number from 0 on, and this is ${describe(at)}`)
+    return invalidArgument(`at must be a whole number from 0 on, and this is ${describe(at)}`)
   }
-  if (at + count > lengthOf(slots)) throw tooShort('slots', slots, at + count)
+  return tooShort('slots', slots, at + count)
 }
 
 /** A `BigUint64Array` of counters and a `BigInt64Array` that takes as many results. */
@@ -224,14 +235,16 @@ function detached(name: string): Error {
   )
 }
 
-// The real length, whatever a subclass says.
-const lengthGetter = Object.getOwnPropertyDescriptor(
-  Object.getPrototypeOf(BigInt64Array.prototype) as object,
-  'length',
-)?.get
+// What a typed array really is, whatever a subclass or its own properties say. Bound to `call` at
+// once, because whoever calls a getter by way of its own `call` cannot be inlined.
+const typedArray = Object.getPrototypeOf(BigInt64Array.prototype) as object
+const lengthOf = getterOf('length') as (array: BigInt64Array | BigUint64Array) => number
+/** The name of the type; undefined where it is no typed array. */
+const typeNameOf = getterOf(Symbol.toStringTag) as (value: unknown) => string | undefined
 
-function lengthOf(array: BigInt64Array | BigUint64Array): number {
-  return lengthGetter?.call(array) as number
+function getterOf(name: string | symbol): unknown {
+  const getter = Object.getOwnPropertyDescriptor(typedArray, name)?.get
+  return Function.prototype.call.bind(getter as () => unknown)
 }
 
 // `ArrayBuffer.prototype.detached` came after Node 20; a view of a detached buffer cannot be made.

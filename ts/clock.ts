@@ -1,7 +1,7 @@
 /** The clock: one reader of one page. */
 
 import * as argument from './arguments'
-import { type ContinuityToken, continuityToken } from './continuity'
+import { type ContinuityToken, continuityToken, isIssued, issueToken } from './continuity'
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
@@ -74,10 +74,24 @@ const OPTIONS = [
   'trustedUids',
 ] as const satisfies ReadonlyArray<keyof VmClockOptions>
 
-// Only this module makes clocks, whatever a caller does with the class. By way of the static block,
-// because a class that names itself in its own body would lose its name to the bundler.
-const KEY: unique symbol = Symbol('VmClock.open')
-let make: (clock: NativeClock, timescale: Timescale) => VmClock
+// What no caller has: not undefined, which callers pass.
+const NO_TOKEN: ContinuityToken = Object.freeze({ disruptionMarker: 0n, vmGeneration: undefined })
+
+// Only this module makes clocks, whatever a caller does with the class: by way of what is being opened.
+// And by way of the static block, because a class that names itself in its own body would lose its
+// name to the bundler.
+interface Opening {
+  readonly clock: NativeClock
+  readonly hot: HotCalls
+  readonly timescale: Timescale
+}
+let opening: Opening | undefined
+let make: () => VmClock
+
+function beingOpened(): Opening {
+  if (opening !== undefined) return opening
+  throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
+}
 
 /** The native part of an open clock, for other files of this package. */
 export let nativeClock: (clock: unknown, name: string) => NativeClock
@@ -117,49 +131,40 @@ export let nativeClock: (clock: unknown, name: string) => NativeClock
  * ```
  */
 export class VmClock {
-  readonly #native: NativeClock
-  readonly #path: string
-  readonly #timescale: Timescale
-  readonly #followsUtc: boolean
-  // They must not leave this object: the native part writes to them without looking.
-  readonly #slots: BigInt64Array
-  readonly #doubles: Float64Array
-  readonly #nowNs: HotCalls['nowNs']
-  readonly #nowMs: HotCalls['nowMs']
-  readonly #read: HotCalls['read']
-  readonly #counter: HotCalls['counter']
-  readonly #convert: HotCalls['convert']
-  readonly #continuity: HotCalls['continuity']
-  readonly #isContinuous: HotCalls['isContinuous']
+  // Each field gets its value where it is declared: one that is undefined first could be anything to V8,
+  // which would look at what it holds at every stamp.
+  readonly #native: NativeClock = beingOpened().clock
+  readonly #path: string = this.#native.path
+  readonly #timescale: Timescale = beingOpened().timescale
+  readonly #followsUtc: boolean = this.#timescale !== 'tai' && this.#timescale !== 'monotonic'
+  // They must not leave this object: the native part writes to them without looking. The calls are
+  // made without a receiver, which V8 would look at first, and with the results' array at hand.
+  readonly #slots: BigInt64Array = beingOpened().hot.slots
+  readonly #doubles: Float64Array = beingOpened().hot.doubles
+  readonly #nowNs: HotCalls['nowNs'] = beingOpened().hot.nowNs
+  readonly #nowMs: HotCalls['nowMs'] = beingOpened().hot.nowMs
+  readonly #read: HotCalls['read'] = beingOpened().hot.read
+  readonly #counter: HotCalls['counter'] = beingOpened().hot.counter
+  readonly #convert: HotCalls['convert'] = beingOpened().hot.convert
+  readonly #continuity: HotCalls['continuity'] = beingOpened().hot.continuity
+  readonly #isContinuous: HotCalls['isContinuous'] = beingOpened().hot.isContinuous
+  /** Whose figures stand in the argument's slots: a token that `continuity` made, which is frozen. */
+  #token: ContinuityToken = NO_TOKEN
   #closed = false
 
   /** As `close`, for `using`. */
   declare readonly [Symbol.dispose]: () => void
 
   static {
-    make = (clock, timescale) => new this(KEY, clock, timescale)
+    make = () => new this()
     nativeClock = (clock, name) => {
       if (typeof clock === 'object' && clock !== null && #native in clock) return clock.#open()
       throw invalidArgument(`${name} must be a VmClock; use VmClock.open()`)
     }
   }
 
-  private constructor(key: symbol, clock: NativeClock, timescale: Timescale) {
-    if (key !== KEY) throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
-    const { hot } = clock
-    this.#native = clock
-    this.#path = clock.path
-    this.#timescale = timescale
-    this.#followsUtc = timescale !== 'tai' && timescale !== 'monotonic'
-    this.#slots = hot.slots
-    this.#doubles = hot.doubles
-    this.#nowNs = hot.nowNs
-    this.#nowMs = hot.nowMs
-    this.#read = hot.read
-    this.#counter = hot.counter
-    this.#convert = hot.convert
-    this.#continuity = hot.continuity
-    this.#isContinuous = hot.isContinuous
+  private constructor() {
+    beingOpened()
   }
 
   /**
@@ -190,7 +195,12 @@ export class VmClock {
     const checkedOptions = clockOptions(options)
     const { timescale } = checkedOptions
     const clock = checked(native().openClock(path, checkedOptions))
-    return make(clock, timescale)
+    opening = { clock, hot: clock.hot, timescale }
+    try {
+      return make()
+    } finally {
+      opening = undefined
+    }
   }
 
   /**
@@ -244,23 +254,26 @@ export class VmClock {
    * @throws VmClockError as listed at {@link VmClock}
    */
   nowNs(): bigint {
-    const failure = this.#nowNs()
+    const call = this.#nowNs
+    const slots = this.#slots
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return this.#slots[SLOT.EPOCH_NS] as bigint
+    return slots[SLOT.EPOCH_NS] as bigint
   }
 
   /**
-   * The time now in milliseconds since 1970-01-01 UTC, as `Date.now()` but with its fraction, good
-   * to about 0.2 µs.
+   * The time now in milliseconds since 1970-01-01 UTC, as `Date.now()` but with its fraction: the
+   * double that is nearest to the time in whole nanoseconds, which is good to 0.13 µs until 2039.
    *
    * @throws VmClockError `ERR_VMCLOCK_TIMESCALE` where the timescale does not follow UTC, and as
    * listed at {@link VmClock}
    */
   nowMs(): number {
-    if (!this.#followsUtc) throw this.#notUtc('nowMs')
-    const failure = this.#nowMs()
-    if (failure !== undefined) throw errorFrom(failure)
-    return this.#doubles[DOUBLE.NOW_MS] as number
+    const call = this.#nowMs
+    const doubles = this.#doubles
+    const failure = call()
+    if (failure !== undefined) throw this.#followsUtc ? errorFrom(failure) : this.#notUtc('nowMs')
+    return doubles[DOUBLE.NOW_MS] as number
   }
 
   /**
@@ -294,7 +307,8 @@ export class VmClock {
    * @throws VmClockError as listed at {@link VmClock}
    */
   read(): Reading {
-    const failure = this.#read()
+    const call = this.#read
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return new Reading(this.#slots, this.#timescale)
   }
@@ -311,10 +325,11 @@ export class VmClock {
    */
   readInto(slots: BigInt64Array, at = 0): void {
     argument.room(slots, at, SLOT_COUNT)
-    const failure = this.#read()
-    if (failure !== undefined) throw errorFrom(failure)
+    const call = this.#read
     const figures = this.#slots
-    for (let slot = 0; slot < SLOT_COUNT; slot++) slots[at + slot] = figures[slot] as bigint
+    const failure = call()
+    if (failure !== undefined) throw errorFrom(failure)
+    copyFigures(figures, slots, at)
   }
 
   /**
@@ -324,9 +339,11 @@ export class VmClock {
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
   counter(): bigint {
-    const failure = this.#counter()
+    const call = this.#counter
+    const slots = this.#slots
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return BigInt.asUintN(64, this.#slots[SLOT.COUNTER] as bigint)
+    return BigInt.asUintN(64, slots[SLOT.COUNTER] as bigint)
   }
 
   /**
@@ -341,9 +358,10 @@ export class VmClock {
    */
   convert(counter: bigint, token: ContinuityToken): Reading {
     const ticks = argument.uint64(counter, 'counter')
-    this.#takeToken(continuityToken(token))
+    if (token !== this.#token) this.#takeToken(token)
     this.#slots[SLOT.ARGUMENT_COUNTER] = ticks
-    const failure = this.#convert()
+    const call = this.#convert
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return new Reading(this.#slots, this.#timescale)
   }
@@ -371,16 +389,15 @@ export class VmClock {
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   continuity(): ContinuityToken {
-    const failure = this.#continuity()
+    const call = this.#continuity
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     const slots = this.#slots
     const hasGeneration = ((slots[SLOT.KNOWN] as bigint) & KNOWN.VM_GENERATION) !== 0n
-    return Object.freeze({
-      disruptionMarker: BigInt.asUintN(64, slots[SLOT.DISRUPTION_MARKER] as bigint),
-      vmGeneration: hasGeneration
-        ? BigInt.asUintN(64, slots[SLOT.VM_GENERATION] as bigint)
-        : undefined,
-    })
+    return issueToken(
+      BigInt.asUintN(64, slots[SLOT.DISRUPTION_MARKER] as bigint),
+      hasGeneration ? BigInt.asUintN(64, slots[SLOT.VM_GENERATION] as bigint) : undefined,
+    )
   }
 
   /**
@@ -391,10 +408,12 @@ export class VmClock {
    * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   isContinuous(token: ContinuityToken): boolean {
-    this.#takeToken(continuityToken(token))
-    const failure = this.#isContinuous()
+    if (token !== this.#token) this.#takeToken(token)
+    const call = this.#isContinuous
+    const doubles = this.#doubles
+    const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return this.#doubles[DOUBLE.IS_CONTINUOUS] === 1
+    return doubles[DOUBLE.IS_CONTINUOUS] === 1
   }
 
   /**
@@ -448,11 +467,16 @@ export class VmClock {
     return this.#native
   }
 
-  #takeToken({ disruptionMarker, vmGeneration }: ContinuityToken): void {
+  /** Writes a token's figures to the argument's slots, and remembers it if it cannot change. */
+  #takeToken(token: ContinuityToken): void {
+    // Nothing is remembered until all is written: a getter in the token may call this clock.
+    this.#token = NO_TOKEN
+    const { disruptionMarker, vmGeneration } = continuityToken(token)
     const slots = this.#slots
     slots[SLOT.ARGUMENT_DISRUPTION_MARKER] = disruptionMarker
     slots[SLOT.ARGUMENT_VM_GENERATION] = vmGeneration ?? 0n
     slots[SLOT.ARGUMENT_HAS_VM_GENERATION] = vmGeneration === undefined ? 0n : 1n
+    this.#token = isIssued(token) ? token : NO_TOKEN
   }
 
   #notUtc(call: string): VmClockError {
@@ -465,6 +489,22 @@ export class VmClock {
 }
 
 makeDisposable(VmClock)
+
+// Written out: a loop would cost as much as the stamp.
+function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
+  to[at] = from[0] as bigint
+  to[at + 1] = from[1] as bigint
+  to[at + 2] = from[2] as bigint
+  to[at + 3] = from[3] as bigint
+  to[at + 4] = from[4] as bigint
+  to[at + 5] = from[5] as bigint
+  to[at + 6] = from[6] as bigint
+  to[at + 7] = from[7] as bigint
+  to[at + 8] = from[8] as bigint
+  to[at + 9] = from[9] as bigint
+  to[at + 10] = from[10] as bigint
+  to[at + 11] = from[11] as bigint
+}
 
 function clockOptions(value: unknown): NativeClockOptions & { timescale: Timescale } {
   const given = argument.record(value, 'options', OPTIONS)

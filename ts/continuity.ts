@@ -16,6 +16,24 @@ export interface ContinuityToken {
   readonly vmGeneration: bigint | undefined
 }
 
+// Tokens that cannot change, so that whoever has looked at one need not look again.
+const issued = new WeakSet<ContinuityToken>()
+
+/** A token of these figures, frozen. */
+export function issueToken(
+  disruptionMarker: bigint,
+  vmGeneration: bigint | undefined,
+): ContinuityToken {
+  const token = Object.freeze({ disruptionMarker, vmGeneration })
+  issued.add(token)
+  return token
+}
+
+/** Whether a token is one that `issueToken` made, and so holds what it always held. */
+export function isIssued(token: ContinuityToken): boolean {
+  return issued.has(token)
+}
+
 /**
  * The token's figures, from its own properties, each read once. A clone will do, and so will a
  * `Reading`, which holds the same figures.

@@ -2,8 +2,8 @@
 //!
 //! A reader keeps what follows from the page for as long as the page's sequence number stands
 //! ([`seqlock::counter_if_unchanged`]), so a stamp is one counter read, one look at the sequence
-//! number and one multiplication or two. All checks (status, counter, period, timescale) are part
-//! of what is kept: a page that may not be used has no fast path.
+//! number and one multiplication for each figure. All checks (status, counter, period, timescale)
+//! are part of what is kept: a page that may not be used has no short way.
 
 use std::hint;
 use std::path::{Path, PathBuf};
@@ -154,34 +154,46 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
-        if let Some(Conversion {
-            seq,
-            plain: Some(plain),
-            ..
-        }) = &self.conversion
-            && let Some(counter) = seqlock::counter_if_unchanged(&*self.memory, &self.counter, *seq)
-            && let Some(ns) = plain.live_ns(counter)
-        {
-            return Ok(self.held(ns));
+        match self.short_now_ns() {
+            Some(ns) => Ok(ns),
+            None => self.now_ns_the_long_way(),
         }
-        self.now_ns_the_long_way()
     }
 
-    /// The time now in milliseconds since 1970, as `Date.now()` but with its fraction. For
-    /// timescales that follow UTC.
+    /// [`VmClock::now_ns`] where nothing stands in the way of it, which is nearly always. `None` says
+    /// nothing but that `now_ns` has to tell.
+    #[inline(always)]
+    pub fn short_now_ns(&mut self) -> Option<i64> {
+        let conversion = self.conversion.as_ref()?;
+        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
+        let ns = conversion.live_ns.at(counter)?.cast_signed();
+        Some(self.held(ns))
+    }
+
+    /// The time now in milliseconds since 1970, as `Date.now()` but with its fraction: the double
+    /// that is nearest to the whole nanoseconds. For timescales that follow UTC.
     ///
     /// # Errors
     ///
     /// [`Error::NotUtc`], and those of [`VmClock::now_ns`].
     #[inline]
     pub fn now_ms(&mut self) -> Result<f64, Error> {
-        self.require_utc()?;
-        let ns = self.now_ns()?;
-        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
-        // product is off by less than a unit of its last place, which is at most half a unit of
-        // the sum's: the sum is one of the two numbers next to the exact time. A division would
-        // keep the next stamp's fence waiting.
-        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
+        match self.short_now_ms() {
+            Some(ms) => Ok(ms),
+            None => self.now_ms_the_long_way(),
+        }
+    }
+
+    /// [`VmClock::now_ms`], as [`VmClock::short_now_ns`].
+    #[inline(always)]
+    pub fn short_now_ms(&mut self) -> Option<f64> {
+        // What is held back is held in nanoseconds.
+        if self.options.non_decreasing {
+            return None;
+        }
+        let conversion = self.conversion.as_ref()?;
+        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
+        conversion.live_ms_bits.at(counter).map(f64::from_bits)
     }
 
     /// The time now with its bound, and what the page says in the same breath.
@@ -191,20 +203,21 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// As [`VmClock::now_ns`].
     #[inline]
     pub fn read(&mut self) -> Result<Reading, Error> {
-        let counter = self.look()?;
-        let mut reading = self.live_reading(counter)?;
-        if self.options.non_decreasing {
-            let held_ns = self.held(reading.epoch_ns);
-            if held_ns > reading.epoch_ns {
-                let by = held_ns.abs_diff(reading.epoch_ns);
-                reading.epoch_ns = held_ns;
-                let grown = |ns: u64| fixed::saturate(u128::from(ns) + u128::from(by));
-                reading.max_error_ns = reading.max_error_ns.map(grown);
-                reading.est_error_ns = reading.est_error_ns.map(grown);
-                reading.latest_ns = reading.latest_ns.map(|latest| latest.max(held_ns));
-            }
+        match self.short_read() {
+            Some(reading) => Ok(reading),
+            None => self.read_the_long_way(),
         }
-        Ok(reading)
+    }
+
+    /// [`VmClock::read`], as [`VmClock::short_now_ns`].
+    #[inline(always)]
+    pub fn short_read(&mut self) -> Option<Reading> {
+        if self.options.non_decreasing {
+            return None;
+        }
+        let conversion = self.conversion.as_ref()?;
+        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
+        conversion.live_reading(counter)
     }
 
     /// The counter now. Needs no page.
@@ -269,7 +282,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn continuity(&mut self) -> Result<Continuity, Error> {
         self.refresh()?;
-        Ok(self.conversion()?.continuity())
+        Ok(self.conversion()?.continuity)
     }
 
     /// Whether this is the same machine with the same clock as when `token` was taken.
@@ -277,8 +290,21 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// # Errors
     ///
     /// [`Error::VersionChanged`], [`Error::Timeout`].
+    #[inline]
     pub fn is_continuous(&mut self, token: &Continuity) -> Result<bool, Error> {
+        if self.short_is_continuous(token) {
+            return Ok(true);
+        }
         Ok(self.continuity()? == *token)
+    }
+
+    /// Whether [`VmClock::is_continuous`] is true without a look at more than the sequence number.
+    /// False says nothing but that `is_continuous` has to tell.
+    #[inline(always)]
+    pub fn short_is_continuous(&self, token: &Continuity) -> bool {
+        self.conversion.as_ref().is_some_and(|conversion| {
+            seqlock::unchanged(&*self.memory, conversion.seq) && conversion.continuity == *token
+        })
     }
 
     /// CLOCK_REALTIME held against the page, by the narrowest of a few brackets. For timescales
@@ -355,13 +381,43 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
 
     #[cold]
     fn now_ns_the_long_way(&mut self) -> Result<i64, Error> {
-        let counter = self.look()?;
-        let ns = self.live_reading(counter)?.epoch_ns;
+        let ns = self.plain_reading()?.epoch_ns;
         Ok(self.held(ns))
     }
 
-    fn live_reading(&self, counter: u64) -> Result<Reading, Error> {
+    #[cold]
+    fn now_ms_the_long_way(&mut self) -> Result<f64, Error> {
+        self.require_utc()?;
+        let ns = self.now_ns()?;
+        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
+        // product is off by less than 2^-52 ms, and from a minute after 1970 on no nanosecond lies so
+        // near to the middle between two doubles: the sum is the nearest one.
+        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_the_long_way(&mut self) -> Result<Reading, Error> {
+        let mut reading = self.plain_reading()?;
+        let held_ns = self.held(reading.epoch_ns);
+        if held_ns > reading.epoch_ns {
+            let by = held_ns.abs_diff(reading.epoch_ns);
+            reading.epoch_ns = held_ns;
+            let grown = |ns: u64| fixed::saturate(u128::from(ns) + u128::from(by));
+            reading.max_error_ns = reading.max_error_ns.map(grown);
+            reading.est_error_ns = reading.est_error_ns.map(grown);
+            reading.latest_ns = reading.latest_ns.map(|latest| latest.max(held_ns));
+        }
+        Ok(reading)
+    }
+
+    /// The reading before anything is held back.
+    fn plain_reading(&mut self) -> Result<Reading, Error> {
+        let counter = self.look()?;
         let conversion = self.conversion()?;
+        if let Some(reading) = conversion.live_reading(counter) {
+            return Ok(reading);
+        }
         conversion.require_near(counter)?;
         conversion.reading(counter)
     }

@@ -7,19 +7,26 @@ use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
 use crate::error::{Error, NoTime};
 use crate::fixed;
 use crate::leap::{Mapping, Reference, Timescale};
+use crate::line::{self, Line};
 use crate::reading::{Continuity, Reading};
 use crate::seqlock::Consistent;
 use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
 
-const NS_PER_SEC: i64 = 1_000_000_000;
 const PPB: u128 = 1_000_000_000;
 
 /// What follows from the page under one sequence number.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversion {
     pub(crate) seq: u32,
-    /// The short way from counter to label, where there is one.
-    pub(crate) plain: Option<Plain>,
+    /// The short way from a live counter to its label in nanoseconds.
+    pub(crate) live_ns: Line,
+    /// The short way to the same in milliseconds, as a double's bits.
+    pub(crate) live_ms_bits: Line,
+    /// What the page says about which machine this is.
+    pub(crate) continuity: Continuity,
+    live: Option<LiveReadings>,
+    /// `None` where no line is made for this page.
+    reference: Option<line::Reference>,
     /// `None` where the page gives no time: [`Conversion::mapping`] says why.
     mapping: Option<Mapping>,
     snapshot: Snapshot,
@@ -56,10 +63,36 @@ impl Conversion {
             return Err(Error::VersionChanged { found });
         }
         let mapping = rules.map(&snapshot).ok();
-        let plain = mapping.and_then(|mapping| Plain::new(&snapshot, &mapping));
+        let reference = mapping.and_then(|mapping| {
+            let raw = &snapshot.raw;
+            line::Reference::new(
+                raw.counter_value,
+                (raw.counter_period_frac_sec, raw.counter_period_shift),
+                (
+                    i128::from(raw.time_sec) + i128::from(mapping.shift_sec()?),
+                    raw.time_frac_sec,
+                ),
+            )
+        });
+        let line = |make: fn(&line::Reference) -> Option<Line>| {
+            reference.as_ref().and_then(make).unwrap_or(Line::NONE)
+        };
         Ok(Self {
             seq: seen.seq,
-            plain,
+            live_ns: line(Line::live_ns),
+            live_ms_bits: if rules.timescale.is_utc() {
+                line(Line::live_ms_bits)
+            } else {
+                Line::NONE
+            },
+            live: mapping
+                .zip(reference)
+                .and_then(|(mapping, reference)| rules.live(&snapshot, &mapping, &reference)),
+            continuity: Continuity {
+                disruption_marker: snapshot.raw.disruption_marker,
+                vm_generation: snapshot.vm_generation(),
+            },
+            reference,
             mapping,
             snapshot,
             rules,
@@ -71,19 +104,16 @@ impl Conversion {
         &self.snapshot
     }
 
-    /// What the page says about which machine this is.
-    pub(crate) fn continuity(&self) -> Continuity {
-        Continuity {
-            disruption_marker: self.snapshot.raw.disruption_marker,
-            vm_generation: self.snapshot.vm_generation(),
-        }
-    }
-
     /// For many counters.
     pub(crate) fn converter(&self) -> Result<Converter<'_>, Error> {
         Ok(Converter {
             conversion: self,
             mapping: self.mapping()?,
+            wide_ns: self
+                .reference
+                .as_ref()
+                .and_then(Line::wide_ns)
+                .unwrap_or(Line::NONE),
         })
     }
 
@@ -119,6 +149,37 @@ impl Conversion {
         Ok(())
     }
 
+    /// The reading at a live counter, by the short way; `None` where the long way has to tell, to a
+    /// result or an error.
+    #[inline(always)]
+    pub(crate) fn live_reading(&self, counter: u64) -> Option<Reading> {
+        let LiveReadings {
+            constant,
+            max_error_ns,
+            est_error_ns,
+        } = self.live.as_ref()?;
+        let epoch_ns = self.live_ns.at(counter)?.cast_signed();
+        let max_error_ns = match max_error_ns {
+            Some(line) => Some(line.at(counter)?),
+            None => None,
+        };
+        let est_error_ns = match est_error_ns {
+            Some(line) => Some(line.at(counter)?),
+            None => None,
+        };
+        // Lines stay far below 2^63.
+        let side_ns = max_error_ns.map(u64::cast_signed);
+        Some(Reading {
+            epoch_ns,
+            max_error_ns,
+            est_error_ns,
+            earliest_ns: side_ns.map(|side| epoch_ns - side),
+            latest_ns: side_ns.map(|side| epoch_ns + side),
+            counter,
+            ..*constant
+        })
+    }
+
     /// The reading at `counter`.
     pub(crate) fn reading(&self, counter: u64) -> Result<Reading, Error> {
         let mapping = self.mapping()?;
@@ -127,22 +188,12 @@ impl Conversion {
         let shift = raw.counter_period_shift;
         let d = fixed::distance_ticks(counter, raw.counter_value);
         let page_ns = self.page_ns(d);
-        let bound_ns = snapshot
-            .time_max_error_ns()
-            .zip(
-                snapshot
-                    .period_max_error()
-                    .or_else(|| self.rules.assumed_period_error(raw.counter_period_frac_sec)),
-            )
-            .map(|(at_reference, rate)| {
-                fixed::bound_ns(at_reference, fixed::growth_ns(d, rate, shift))
-            });
-        let est_error_ns = snapshot
-            .time_est_error_ns()
-            .zip(snapshot.period_est_error())
-            .map(|(at_reference, rate)| {
-                fixed::saturate(u128::from(at_reference) + fixed::growth_ns(d, rate, shift))
-            });
+        let bound_ns = self.rules.max_error(snapshot).map(|(at_reference, rate)| {
+            fixed::bound_ns(at_reference, fixed::growth_ns(d, rate, shift))
+        });
+        let est_error_ns = est_error(snapshot).map(|(at_reference, rate)| {
+            fixed::saturate(u128::from(at_reference) + fixed::growth_ns(d, rate, shift))
+        });
         let label = mapping.label(page_ns, bound_ns.unwrap_or(0));
         let epoch_ns = i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)?;
         let side = (label.epoch_ns - label.earliest_ns).max(label.latest_ns - label.epoch_ns);
@@ -213,6 +264,53 @@ impl Rules {
         Mapping::new(&reference, self.timescale)
     }
 
+    /// The maximum error at the reference, and its growth a tick.
+    fn max_error(&self, snapshot: &Snapshot) -> Option<(u64, u64)> {
+        let rate = snapshot
+            .period_max_error()
+            .or_else(|| self.assumed_period_error(snapshot.raw.counter_period_frac_sec));
+        snapshot.time_max_error_ns().zip(rate)
+    }
+
+    /// The short way to readings, where all but times and errors is constant.
+    fn live(
+        &self,
+        snapshot: &Snapshot,
+        mapping: &Mapping,
+        reference: &line::Reference,
+    ) -> Option<LiveReadings> {
+        let raw = &snapshot.raw;
+        // Next to a leap second intervals are not symmetric, and the offset of TAI changes.
+        if mapping.has_leap() {
+            return None;
+        }
+        // One that the page states and no line is made for takes the long way, with all others.
+        let line = |error: Option<(u64, u64)>, extra_ns| match error {
+            Some((at_reference, rate)) => {
+                Line::error_ns(reference, at_reference, rate, extra_ns).map(Some)
+            }
+            None => Some(None),
+        };
+        Some(LiveReadings {
+            max_error_ns: line(self.max_error(snapshot), 1)?,
+            est_error_ns: line(est_error(snapshot), 0)?,
+            constant: Reading {
+                epoch_ns: 0,
+                max_error_ns: None,
+                est_error_ns: None,
+                earliest_ns: None,
+                latest_ns: None,
+                counter: 0,
+                disruption_marker: raw.disruption_marker,
+                vm_generation: snapshot.vm_generation(),
+                status: raw.clock_status.into(),
+                leap_second: false,
+                timescale: self.timescale,
+                tai_minus_utc_sec: mapping.tai_minus_utc_sec(0),
+            },
+        })
+    }
+
     /// The caller's assumption about the counter's rate in the period's own unit, rounded up.
     fn assumed_period_error(&self, period: u64) -> Option<u64> {
         let ppb = u128::from(self.assumed_drift_ppb?);
@@ -220,63 +318,21 @@ impl Rules {
     }
 }
 
-/// A label that is the page's time plus a constant.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plain {
-    counter_value: u64,
-    period: u64,
-    shift: u8,
-    /// The label at the reference in units of 2^-64 s.
-    reference: i128,
-    /// The least distance from the reference that a live counter may have: -1 s.
-    least_distance_ticks: i64,
+/// What readings are made of while the page stands.
+#[derive(Clone, Debug)]
+struct LiveReadings {
+    /// All that the counter does not change.
+    constant: Reading,
+    /// `None` where the page states no bound.
+    max_error_ns: Option<Line>,
+    est_error_ns: Option<Line>,
 }
 
-impl Plain {
-    /// References further from 1970 than this many seconds take the long way, which is exact for
-    /// all: here neither the reference nor its sum with a second's ticks overflows.
-    const LARGEST_SEC: i128 = 1 << 40;
-
-    fn new(snapshot: &Snapshot, mapping: &Mapping) -> Option<Self> {
-        let raw = &snapshot.raw;
-        let reference_sec = i128::from(raw.time_sec) + i128::from(mapping.shift_sec()?);
-        if !(0..Self::LARGEST_SEC).contains(&reference_sec) {
-            return None;
-        }
-        let per_second =
-            fixed::ticks_per_second(raw.counter_period_frac_sec, raw.counter_period_shift);
-        Some(Self {
-            counter_value: raw.counter_value,
-            period: raw.counter_period_frac_sec,
-            shift: raw.counter_period_shift,
-            reference: (reference_sec << 64) | i128::from(raw.time_frac_sec),
-            least_distance_ticks: i64::try_from(per_second).map_or(i64::MIN, |ticks| -ticks),
-        })
-    }
-
-    /// The label of a live counter; `None` where it needs the long way, to a result or an error.
-    #[inline(always)]
-    pub(crate) fn live_ns(&self, counter: u64) -> Option<i64> {
-        let d = fixed::distance_ticks(counter, self.counter_value);
-        if d < self.least_distance_ticks {
-            return None;
-        }
-        self.label_ns(d)
-    }
-
-    #[inline(always)]
-    fn label_ns(&self, d: i64) -> Option<i64> {
-        let elapsed = fixed::elapsed_frac(d, self.period, self.shift);
-        let ticks = self.reference.checked_add(elapsed)?;
-        // Cut off on purpose: the halves are whole seconds and the fraction.
-        let seconds = (ticks >> 64) as i64;
-        let fraction = ticks as u64;
-        // Strictly inside the range, so that the sum below cannot leave it.
-        if seconds.unsigned_abs() >= i64::MAX.unsigned_abs() / NS_PER_SEC.unsigned_abs() {
-            return None;
-        }
-        Some(seconds * NS_PER_SEC + fixed::frac_to_ns(fraction).cast_signed())
-    }
+/// The estimated error at the reference, and its growth a tick.
+fn est_error(snapshot: &Snapshot) -> Option<(u64, u64)> {
+    snapshot
+        .time_est_error_ns()
+        .zip(snapshot.period_est_error())
 }
 
 /// Converts counters by one state of the page: [`crate::VmClock::converter`].
@@ -284,6 +340,7 @@ impl Plain {
 pub struct Converter<'clock> {
     conversion: &'clock Conversion,
     mapping: Mapping,
+    wide_ns: Line,
 }
 
 impl Converter<'_> {
@@ -294,10 +351,15 @@ impl Converter<'_> {
     /// [`Error::OutOfRange`].
     #[inline]
     pub fn epoch_ns(&self, counter: u64) -> Result<i64, Error> {
-        let d = fixed::distance_ticks(counter, self.conversion.snapshot.raw.counter_value);
-        if let Some(ns) = self.conversion.plain.and_then(|plain| plain.label_ns(d)) {
-            return Ok(ns);
+        match self.wide_ns.at(counter) {
+            Some(ns) => Ok(ns.cast_signed()),
+            None => self.epoch_ns_the_long_way(counter),
         }
+    }
+
+    #[cold]
+    fn epoch_ns_the_long_way(&self, counter: u64) -> Result<i64, Error> {
+        let d = fixed::distance_ticks(counter, self.conversion.snapshot.raw.counter_value);
         let label = self.mapping.label(self.conversion.page_ns(d), 0);
         i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)
     }

@@ -224,6 +224,12 @@ impl Mapping {
         }
     }
 
+    /// Whether a leap second is near, so that more than the time depends on the counter.
+    #[must_use]
+    pub fn has_leap(&self) -> bool {
+        self.leap.is_some()
+    }
+
     /// The label of `page_ns` (the page's own time) and the hull of the image of
     /// `[page_ns - bound_ns, page_ns + bound_ns]`.
     #[must_use]

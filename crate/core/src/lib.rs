@@ -32,7 +32,8 @@
 //!    the fields, and a stamp is the counter, one look at the sequence number, and arithmetic.
 //! 3. [`counter`] reads the TSC or CNTVCT_EL0, ordered as the kernel's vDSO orders it.
 //! 4. [`fixed`] turns the counter's distance from the reference into nanoseconds and a bound, in
-//!    exact 128-bit integers.
+//!    exact 128-bit integers. Where nothing stands in the way, one multiplication gives the same
+//!    (`line`).
 //! 5. [`leap`] turns the page's timescale into the one asked for, and the bound into the interval
 //!    that holds the truth, also across a leap second or a smear.
 //! 6. [`clock`] puts it together: [`VmClock`].
@@ -125,6 +126,8 @@ pub mod fixed;
 #[cfg(feature = "machine")]
 pub mod hypervisor;
 pub mod leap;
+#[cfg(feature = "machine")]
+mod line;
 #[cfg(feature = "machine")]
 pub mod page;
 #[cfg(feature = "machine")]

@@ -6,6 +6,9 @@
 //!   one count a function. That function's finalizer alone gives the count back, so whoever can
 //!   still call the function still has the clock's box. `close` empties the box and frees nothing
 //!   else.
+//! - The first few clocks of a process have a place in [`PLACES`] instead, and callbacks of their own
+//!   that look there. The place is taken before the functions are made and given back when the
+//!   [`Hot`] is dropped, so by the same count it is this clock's while a function can be called.
 //! - Figures go through one array buffer, the *slots*, which JavaScript reads back: a callback that
 //!   returned a BigInt would cost a third more. The buffer is kept by a strong reference in the
 //!   [`Hot`], and the facade never lets it out of private fields, so it is neither collected nor
@@ -17,7 +20,8 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
 use std::ptr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{JsValue, Object, Result, ToNapiValue};
 use napi::{Env, JsError, Status, sys};
@@ -108,6 +112,7 @@ impl Figures {
         self.set(slot, value.cast_signed());
     }
 
+    #[inline(always)]
     fn set_reading(self, reading: &Reading) {
         let mut known = 0;
         let mut optional = |slot, value: Option<i64>, bit| {
@@ -178,10 +183,14 @@ struct Hot {
     env: sys::napi_env,
     /// Keeps the buffer behind `figures`.
     buffer: sys::napi_ref,
+    place: Option<usize>,
 }
 
 impl Drop for Hot {
     fn drop(&mut self) {
+        if let Some(place) = self.place.and_then(|place| PLACES.get(place)) {
+            place.store(ptr::null_mut(), Ordering::Release);
+        }
         // The status is of no use here: the only failure is an argument that is null.
         // SAFETY: the reference was made in this environment and is deleted once, here, on its
         // thread: `Hot` is dropped by finalizers of the same environment.
@@ -192,48 +201,164 @@ impl Drop for Hot {
 /// One of the calls.
 trait HotCall {
     const NAME: &'static CStr;
-    fn call(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error>;
+
+    /// The call where nothing stands in its way; false says only that `long` has to be asked.
+    #[inline(always)]
+    fn short(_clock: &mut VmClock, _figures: Figures) -> bool {
+        false
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error>;
 }
 
-macro_rules! hot_call {
-    ($name:ident, $js:literal, |$clock:ident, $figures:ident| $body:expr) => {
-        struct $name;
+struct NowNs;
 
-        impl HotCall for $name {
-            const NAME: &'static CStr = $js;
+impl HotCall for NowNs {
+    const NAME: &'static CStr = c"nowNs";
 
-            #[inline(always)]
-            fn call(
-                $clock: &mut VmClock,
-                $figures: Figures,
-            ) -> std::result::Result<(), vmclock::Error> {
-                $body;
-                Ok(())
-            }
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        let ns = clock.short_now_ns();
+        ns.map(|ns| figures.set(Slot::EpochNs, ns)).is_some()
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set(Slot::EpochNs, clock.now_ns()?);
+        Ok(())
+    }
+}
+
+struct NowMs;
+
+impl HotCall for NowMs {
+    const NAME: &'static CStr = c"nowMs";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        let ms = clock.short_now_ms();
+        ms.map(|ms| figures.set_double(Double::NowMs, ms)).is_some()
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_double(Double::NowMs, clock.now_ms()?);
+        Ok(())
+    }
+}
+
+struct Read;
+
+impl HotCall for Read {
+    const NAME: &'static CStr = c"read";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        let reading = clock.short_read();
+        reading
+            .map(|reading| figures.set_reading(&reading))
+            .is_some()
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_reading(&clock.read()?);
+        Ok(())
+    }
+}
+
+struct ReadCounter;
+
+impl HotCall for ReadCounter {
+    const NAME: &'static CStr = c"counter";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        figures.set_unsigned(Slot::Counter, clock.counter());
+        true
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_unsigned(Slot::Counter, clock.counter());
+        Ok(())
+    }
+}
+
+struct Convert;
+
+impl HotCall for Convert {
+    const NAME: &'static CStr = c"convert";
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
+        figures.set_reading(&clock.convert(counter, &figures.argument_token())?);
+        Ok(())
+    }
+}
+
+struct TakeContinuity;
+
+impl HotCall for TakeContinuity {
+    const NAME: &'static CStr = c"continuity";
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        figures.set_continuity(&clock.continuity()?);
+        Ok(())
+    }
+}
+
+struct IsContinuous;
+
+impl HotCall for IsContinuous {
+    const NAME: &'static CStr = c"isContinuous";
+
+    #[inline(always)]
+    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+        let same = clock.short_is_continuous(&figures.argument_token());
+        if same {
+            figures.set_double(Double::IsContinuous, 1.0);
+        }
+        same
+    }
+
+    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+        let same = clock.is_continuous(&figures.argument_token())?;
+        figures.set_double(Double::IsContinuous, f64::from(u8::from(same)));
+        Ok(())
+    }
+}
+
+/// The clocks that have callbacks of their own: to ask Node-API for a function's data costs nearly a tenth
+/// of a stamp.
+static PLACES: [AtomicPtr<Hot>; PLACE_COUNT] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; PLACE_COUNT];
+const PLACE_COUNT: usize = 16;
+
+macro_rules! callback_at {
+    ($call:ty, $place:expr, [$($number:literal)*]) => {
+        match $place {
+            $(Some($number) => invoke_at::<$call, $number>,)*
+            _ => invoke::<$call>,
         }
     };
 }
 
-hot_call!(NowNs, c"nowNs", |clock, figures| figures
-    .set(Slot::EpochNs, clock.now_ns()?));
-hot_call!(NowMs, c"nowMs", |clock, figures| figures
-    .set_double(Double::NowMs, clock.now_ms()?));
-hot_call!(Read, c"read", |clock, figures| figures
-    .set_reading(&clock.read()?));
-hot_call!(ReadCounter, c"counter", |clock, figures| figures
-    .set_unsigned(Slot::Counter, clock.counter()));
-hot_call!(Convert, c"convert", |clock, figures| {
-    let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
-    figures.set_reading(&clock.convert(counter, &figures.argument_token())?);
-});
-hot_call!(TakeContinuity, c"continuity", |clock, figures| figures
-    .set_continuity(&clock.continuity()?));
-hot_call!(IsContinuous, c"isContinuous", |clock, figures| {
-    let same = clock.is_continuous(&figures.argument_token())?;
-    figures.set_double(Double::IsContinuous, f64::from(u8::from(same)));
-});
+/// The callback of `T` for the clock in its own place.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "both are constants, and the assertion is made by the compiler"
+)]
+unsafe extern "C" fn invoke_at<T: HotCall, const PLACE: usize>(
+    env: sys::napi_env,
+    _info: sys::napi_callback_info,
+) -> sys::napi_value {
+    const { assert!(PLACE < PLACE_COUNT) };
+    let hot = PLACES[PLACE].load(Ordering::Relaxed);
+    // SAFETY: `add_function` gave this callback to functions of the `Hot` in this place only, each of
+    // which keeps it alive for as long as the function can be called; it leaves the place when it is
+    // dropped.
+    let hot: &Hot = unsafe { &*hot };
+    call::<T>(env, hot)
+}
 
-/// The callback of `T`.
+/// The callback of `T` for clocks that got no place.
 unsafe extern "C" fn invoke<T: HotCall>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
@@ -256,9 +381,27 @@ unsafe extern "C" fn invoke<T: HotCall>(
     // SAFETY: `data` is what `add_function` gave: a `Hot` that the function's own finalizer keeps
     // alive for as long as the function can be called.
     let hot: &Hot = unsafe { &*data.cast::<Hot>() };
+    call::<T>(env, hot)
+}
+
+#[inline(always)]
+fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
+    if let Ok(mut clock) = hot.clock.try_borrow_mut()
+        && let Some(clock) = clock.as_mut()
+        && T::short(clock, hot.figures)
+    {
+        return ptr::null_mut();
+    }
+    call_the_long_way::<T>(env, hot)
+}
+
+// Apart, so that the short way calls nothing and so saves nothing.
+#[cold]
+#[inline(never)]
+fn call_the_long_way<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
     let result = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
-            Some(clock) => T::call(clock, hot.figures).map_err(Failure::from),
+            Some(clock) => T::long(clock, hot.figures).map_err(Failure::from),
             None => Err(Failure::closed("clock")),
         },
         // Unreachable by the rules above; a typed answer all the same.
@@ -304,13 +447,14 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
     check("napi_create_reference", unsafe {
         sys::napi_create_reference(raw_env, buffer, 1, &mut reference)
     })?;
-    let hot = Rc::new(Hot {
+    let hot = Rc::new_cyclic(|hot: &Weak<Hot>| Hot {
         clock: Rc::clone(clock),
         figures: Figures {
             start: start.cast(),
         },
         env: raw_env,
         buffer: reference,
+        place: take_place(hot.as_ptr().cast_mut()),
     });
 
     let mut slots: sys::napi_value = ptr::null_mut();
@@ -351,6 +495,15 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
     Ok(object)
 }
 
+/// Puts a clock into a place, if one is free.
+fn take_place(hot: *mut Hot) -> Option<usize> {
+    PLACES.iter().position(|place| {
+        place
+            .compare_exchange(ptr::null_mut(), hot, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    })
+}
+
 fn add_function<T: HotCall>(
     env: sys::napi_env,
     object: sys::napi_value,
@@ -364,7 +517,7 @@ fn add_function<T: HotCall>(
             env,
             T::NAME.as_ptr(),
             T::NAME.count_bytes().cast_signed(),
-            Some(invoke::<T>),
+            Some(callback_at!(T, hot.place, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15])),
             data,
             &mut function,
         )

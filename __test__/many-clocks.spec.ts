@@ -1,0 +1,91 @@
+// Each clock reads its own page, however many there are and whatever thread they belong to. The native
+// part finds the first few of a process by a quicker way than the others.
+
+import { Worker } from 'node:worker_threads'
+import test from 'ava'
+import { evaluate } from './node-command'
+import { liveFields, newPath, open, page } from './pages'
+
+const MANY = 40
+
+test('each of many clocks reads its own page', (t) => {
+  const clocks = Array.from({ length: MANY }, (_, number) => {
+    const made = page(t, {
+      ...liveFields(t),
+      timeSec: BigInt(1_800_000_000 + 1_000_000 * number),
+      disruptionMarker: BigInt(number),
+    })
+    return open(t, made.path)
+  })
+  const slots = new BigInt64Array(12)
+  for (const clock of [...clocks, ...clocks.reverse()]) {
+    const number = Number(clock.continuity().disruptionMarker)
+    const startMs = 1_800_000_000_000 + 1_000_000_000 * number
+    const isOwn = (ms: number) => ms >= startMs && ms < startMs + 1_000_000_000
+    t.true(isOwn(Number(clock.nowNs() / 1_000_000n)))
+    t.true(isOwn(clock.nowMs()))
+    t.is(clock.read().disruptionMarker, BigInt(number))
+    clock.readInto(slots)
+    t.is(slots[6], BigInt(number))
+    t.true(clock.isContinuous(clock.continuity()))
+  }
+  t.is(new Set(clocks.map((clock) => clock.continuity().disruptionMarker)).size, MANY)
+})
+
+test('clocks of several workers, opened and dropped all the while, read their own pages', async (t) => {
+  const paths = Array.from({ length: 4 }, (_, number) => {
+    const made = page(t, { ...liveFields(t), disruptionMarker: BigInt(number) })
+    return made.path
+  })
+  const program = `
+    const { parentPort, workerData } = require('node:worker_threads')
+    const { VmClock } = require('vmclock')
+    let wrong = 0
+    for (let round = 0; round < 30; round++) {
+      const clocks = Array.from({ length: 8 }, () => VmClock.open(workerData.path))
+      for (let look = 0; look < 200; look++) {
+        for (const clock of clocks) {
+          if (clock.read().disruptionMarker !== workerData.marker) wrong++
+        }
+      }
+      // Some are closed, and some left to the garbage collector.
+      for (const clock of clocks.slice(0, 4)) clock.close()
+    }
+    parentPort.postMessage(wrong)`
+  const answers = paths.map(
+    (path, number) =>
+      new Promise<number>((resolve, reject) => {
+        const worker = new Worker(program, {
+          eval: true,
+          workerData: { path, marker: BigInt(number) },
+        })
+        worker.once('message', resolve).once('error', reject)
+      }),
+  )
+  t.deepEqual(await Promise.all(answers), [0, 0, 0, 0])
+})
+
+test('a place that was given back serves the next clock', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const other = newPath(t)
+  const markers = await evaluate<string[]>(
+    `const { VmClock, VmClockPage } = require('vmclock')
+    const [path, other] = ${JSON.stringify([path, other])}
+    VmClockPage.create(other, { disruptionMarker: 5n }).close()
+    const seen = new Set()
+    let turns = 0
+    function turn() {
+      for (let count = 0; count < 20; count++) {
+        const clock = VmClock.open(turns % 2 === 0 ? path : other)
+        seen.add(turns % 2 + ' ' + clock.continuity().disruptionMarker + ' ' + clock.isContinuous(clock.continuity()))
+        if (count % 2 === 0) clock.close()
+      }
+      gc()
+      if (++turns < 30) return setImmediate(turn)
+      console.log(JSON.stringify([...seen].sort()))
+    }
+    turn()`,
+    ['--expose-gc'],
+  )
+  t.deepEqual(markers, ['0 0 true', '1 5 true'])
+})

@@ -1,0 +1,223 @@
+//! What a stamp costs in Rust, beside its peers: prints one JSON object of nanoseconds a call, a
+//! figure a round. Every round measures every call once, so that what disturbs the machine disturbs
+//! all of them.
+//!
+//! `vmclock-benchmark ROUNDS` measures; `vmclock-benchmark count CALL` makes so many calls of one kind
+//! that a simulator which counts instructions can tell what one costs.
+
+mod clock_bound_files;
+
+use std::error::Error;
+use std::hint::black_box;
+use std::time::{Duration, Instant, SystemTime};
+
+use vmclock::counter::{Counter, CpuCounter};
+use vmclock::snapshot::RawFields;
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
+use vmclock::{Options, PublishOptions, Publisher, VmClock};
+
+type Failure = Box<dyn Error>;
+
+const CALLS_A_BATCH: u32 = 5_000;
+const COUNTED_CALLS: u32 = 100_000;
+const WARM_UP_ROUNDS: usize = 20;
+
+/// A call under test: makes so many calls and returns how long they took.
+struct Case<'a> {
+    name: &'static str,
+    batch: Box<dyn FnMut(u32) -> Duration + 'a>,
+    rounds_ns: Vec<f64>,
+}
+
+/// Compiled for each call by itself, so that the call is part of the loop as it is in real code.
+fn case<'a, T>(name: &'static str, mut call: impl FnMut() -> T + 'a) -> Case<'a> {
+    let batch = move |calls| {
+        let start = Instant::now();
+        for _ in 0..calls {
+            // Where it lies: to move a result costs as much as some of the calls.
+            black_box(&call());
+        }
+        start.elapsed()
+    };
+    Case {
+        name,
+        batch: Box::new(batch),
+        rounds_ns: Vec::new(),
+    }
+}
+
+fn clock_gettime(id: libc::clockid_t) -> libc::timespec {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for the result.
+    unsafe { libc::clock_gettime(id, &mut time) };
+    time
+}
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let first = arguments.next().unwrap_or_else(|| "300".into());
+    if first == "count" {
+        return count(&arguments.next().ok_or("count what?")?);
+    }
+    measure(first.parse()?)
+}
+
+fn measure(rounds: usize) -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("page");
+    let options = PublishOptions {
+        accept_counter: true,
+        // So that the page states a bound.
+        stated_max_error_ns: Some(1_000_000),
+        ..PublishOptions::default()
+    };
+    let publisher = Publisher::create(&path, options.clone())?;
+    let page = VmClock::open(Some(&path), Options::default())?
+        .snapshot()?
+        .raw;
+    let open = || VmClock::open(Some(&path), Options::default());
+    let (mut now_ns, mut now_ms, mut read) = (open()?, open()?, open()?);
+
+    // A page that ClockBound's clients take for the hypervisor's.
+    let vmclock = folder.path().join("vmclock");
+    let header = PageHeader::default();
+    // They take a sequence number of 0 for a page that was not written yet.
+    PageWriter::create(&vmclock, &PageLayout::default(), header, &page)?.update(|_| {});
+    let monotonic_sec = clock_gettime(libc::CLOCK_MONOTONIC_COARSE).tv_sec;
+    let version_2 = clock_bound_files::version_2(folder.path(), &page, monotonic_sec)?;
+    let version_3 = clock_bound_files::version_3(folder.path(), &page)?;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let mut client_2 =
+        clock_bound_client::ClockBoundClient::new_with_paths(&text(&version_2), &text(&vmclock))
+            .map_err(|error| format!("clock-bound-client 2: {error:?}"))?;
+    let mut client_3 = clock_bound::Client::new_with_paths(&text(&version_3), &text(&vmclock))
+        .map_err(|error| format!("clock-bound 3: {error:?}"))?;
+    // A client that refuses would be quicker than one that works.
+    let status = client_2
+        .now()
+        .map_err(|error| format!("{error:?}"))?
+        .clock_status;
+    if status != clock_bound_client::ClockStatus::Synchronized {
+        return Err(format!("clock-bound-client 2 says {status:?}").into());
+    }
+    let status = client_3
+        .now()
+        .map_err(|error| format!("{error:?}"))?
+        .clock_status;
+    if status != clock_bound::ClockStatus::Synchronized {
+        return Err(format!("clock-bound 3 says {status:?}").into());
+    }
+
+    let quanta = quanta::Clock::new();
+    let written = folder.path().join("written");
+    let mut writer = PageWriter::create(&written, &PageLayout::default(), header, &blank())?;
+    let mut counter_value = 0_u64;
+
+    let mut cases = vec![
+        case("now_ns", || now_ns.now_ns()),
+        case("now_ms", || now_ms.now_ms()),
+        case("read", || read.read()),
+        case("clock_gettime", || clock_gettime(libc::CLOCK_REALTIME)),
+        case("SystemTime", SystemTime::now),
+        case("Instant", Instant::now),
+        case("quanta", || quanta.now()),
+        case("clock-bound-client 2", || client_2.now()),
+        case("clock-bound 3", || client_3.now()),
+        case("counter", || CpuCounter.read()),
+        case("update", || {
+            counter_value += 1;
+            writer.update(|fields| fields.counter_value = counter_value);
+        }),
+    ];
+    for round in 0..WARM_UP_ROUNDS + rounds {
+        // Every round begins elsewhere, so that none always follows the same work.
+        let count = cases.len();
+        for index in 0..count {
+            let case = &mut cases[(round * 7 + index) % count];
+            let took = (case.batch)(CALLS_A_BATCH);
+            if round >= WARM_UP_ROUNDS {
+                let ns = took.as_nanos() as f64 / f64::from(CALLS_A_BATCH);
+                case.rounds_ns.push(ns);
+            }
+        }
+    }
+    let mut figures: Vec<String> = cases
+        .iter()
+        .map(|case| format!("{:?}:{:?}", case.name, case.rounds_ns))
+        .collect();
+    drop(cases);
+
+    // The publisher has run all the while; its clock counts what its thread used.
+    let watched = Duration::from_millis(rounds as u64 * 20).max(publish_span());
+    let used_ns = publisher.cpu_time_ns();
+    std::thread::sleep(watched);
+    let used_ns = publisher.cpu_time_ns() - used_ns;
+    let share = used_ns as f64 / watched.as_nanos() as f64;
+    figures.push(format!("\"publisher\":[{share:?}]"));
+    publisher.close()?;
+    println!("{{{}}}", figures.join(","));
+    Ok(())
+}
+
+/// Long enough for two updates.
+fn publish_span() -> Duration {
+    2 * PublishOptions::default().interval
+}
+
+/// Makes calls of one kind on a page that nobody changes.
+fn count(call: &str) -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("page");
+    let fields = fixed_page();
+    PageWriter::create(
+        &path,
+        &PageLayout::default(),
+        PageHeader::default(),
+        &fields,
+    )?;
+    let mut clock = VmClock::open(Some(&path), Options::default())?;
+    let token = clock.continuity()?;
+    clock.read()?;
+    match call {
+        "now_ns" => repeat(|| clock.now_ns()),
+        "now_ms" => repeat(|| clock.now_ms()),
+        "read" => repeat(|| clock.read()),
+        "counter" => repeat(|| clock.counter()),
+        "is_continuous" => repeat(|| clock.is_continuous(&token)),
+        "convert" => {
+            let counter = clock.counter();
+            let converter = clock.converter(&token)?;
+            repeat(|| converter.epoch_ns(black_box(counter)));
+        }
+        "nothing" => repeat(|| ()),
+        _ => return Err(format!("there is no call {call}").into()),
+    }
+    Ok(())
+}
+
+fn repeat<T>(mut call: impl FnMut() -> T) {
+    for _ in 0..COUNTED_CALLS {
+        black_box(&call());
+    }
+}
+
+/// A page whose reference is now, of a counter of 2.6 GHz; what it says need not be true.
+fn fixed_page() -> RawFields {
+    RawFields {
+        counter_id: CpuCounter.id(),
+        clock_status: 2,
+        counter_value: CpuCounter.read().wrapping_sub(1 << 30),
+        counter_period_shift: 31,
+        counter_period_frac_sec: 0xd3aa_2c69_8a5c_4b02,
+        counter_period_maxerror_rate_frac_sec: 0x1234_5678_9abc,
+        time_sec: 1_800_000_000,
+        time_maxerror_nanosec: 1_000,
+        tai_offset_sec: -37,
+        // Offset, maximum error of the period and of the time.
+        flags: 1 | 1 << 4 | 1 << 6,
+        ..blank()
+    }
+}

@@ -1,0 +1,176 @@
+// `npm run bench` prints one table: what a stamp costs beside every peer, on every supported Node.
+//
+//   --quick        this Node only, a few rounds: shows that it works, and nothing else
+//   --json FILE    writes what the table was made from
+//   --runs N       separate runs, of which the worst counts; 3 if left out
+//   --no-core      without the core in Rust, whose peers take a minute to build
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { asProgram, capture, rootFolder, timed } from '../tools/command.mjs'
+import { setUp } from '../tools/setup.mjs'
+import { countInstructions } from './instructions.mjs'
+import { describeMachine, pinned } from './machine.mjs'
+import { allNodes, ownNode } from './nodes.mjs'
+import { buildCore, buildPeers } from './peers.mjs'
+import { coreRows, nodeRows } from './rows.mjs'
+import { median, quartiles } from './statistics.mjs'
+import { printTable } from './table.mjs'
+
+const FULL = {
+  rounds: 400,
+  readIntoCalls: 1e8,
+  churnRounds: 40,
+  stamps: 1_000_000,
+  workerRounds: 15,
+  startUps: 15,
+  workers: 4,
+}
+const QUICK = {
+  rounds: 3,
+  readIntoCalls: 1e5,
+  churnRounds: 1,
+  stamps: 10_000,
+  workerRounds: 1,
+  startUps: 1,
+  workers: 2,
+}
+
+const MEASURED = 'measured'
+
+async function main(args) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      quick: { type: 'boolean', default: false },
+      'no-core': { type: 'boolean', default: false },
+      json: { type: 'string' },
+      runs: { type: 'string' },
+    },
+  })
+  const size = values.quick ? QUICK : FULL
+  const runs = Number(values.runs ?? (values.quick ? 1 : 3))
+  await setUp()
+  const result = await measureAll(size, runs, values)
+  printTable(result)
+  const { rows, peers } = result
+  const missing = rows.filter(({ columns }) => columns.includes(undefined))
+  if (peers === MEASURED && missing.length > 0) {
+    throw new Error(`no figure for ${missing.map(({ title }) => title).join(', ')}`)
+  }
+  if (values.json !== undefined) {
+    writeFileSync(values.json, `${JSON.stringify(result, undefined, 1)}\n`)
+  }
+}
+
+async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
+  const nodes = quick ? [ownNode] : await allNodes()
+  const peers = await buildPeers()
+  const core = withoutCore ? undefined : await buildCore()
+  const machine = await describeMachine()
+  const folder = mkdtempSync(join(tmpdir(), 'vmclock-benchmark-'))
+  try {
+    const found = []
+    for (let run = 1; run <= runs; run++) {
+      const perNode = []
+      for (const node of nodes) {
+        const label = `run ${run} of ${runs}, Node ${node.version}`
+        perNode.push(await timed(label, () => measureNode(node, size, peers, folder)))
+      }
+      const ofCore =
+        core && (await timed(`run ${run} of ${runs}, the core`, () => measureCore(core, size)))
+      found.push({ nodes: perNode, core: ofCore })
+    }
+    return {
+      machine: { ...machine, loadAfter: (await describeMachine()).load },
+      quick,
+      runs,
+      nodes: nodes.map(({ version }) => version),
+      peers: peers === undefined ? 'skipped: no C compiler (cc)' : MEASURED,
+      rows: [
+        ...nodeRows.map((row) =>
+          summary(
+            row,
+            nodes.map((_, index) => found.map(({ nodes }) => nodes[index][row.program])),
+          ),
+        ),
+        ...(core ? coreRows : []).map((row) => summary(row, [found.map(({ core }) => core)])),
+      ],
+      costs: costs(nodes, found),
+      instructions: core && (await countInstructions(core)),
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** What each program finds on one Node. */
+async function measureNode(node, size, peers, folder) {
+  const one = await pinned(0)
+  const other = await pinned(1)
+  const page = (name) => join(folder, name)
+  const run = async (command, program, ...args) => {
+    const words = [...command, node.path, `benchmark/programs/${program}.mjs`, ...args]
+    return JSON.parse(await capture(words[0], words.slice(1).map(String)))
+  }
+  const stamps = await run(one, 'stamps', page('stamps'), size.rounds, ...(peers ? [peers] : []))
+  // On whichever CPU: a process that is pinned compiles and collects garbage on the very same one.
+  const workers = await run([], 'workers', page('workers'), size.workerRounds, size.workers)
+  const churn = await run(one, 'churn', page('churn'), size.churnRounds, size.stamps, ...other)
+  const garbage = await run(one, 'garbage', page('garbage'), size.readIntoCalls)
+  const startUps = []
+  for (let start = 0; start < size.startUps; start++) {
+    startUps.push(await run([], 'start-up', page('garbage')))
+  }
+  return { stamps, workers, churn, garbage, 'start-up': merged(startUps) }
+}
+
+async function measureCore(program, size) {
+  const words = [...(await pinned(0)), program, size.rounds]
+  return JSON.parse(await capture(words[0], words.slice(1).map(String), { cwd: rootFolder }))
+}
+
+function summary(row, runsByNode) {
+  const { title, goal, floor, more, costs } = row
+  const columns = runsByNode.map((runs) => {
+    const worst = row.worst(runs.map((found) => row.figures(found)))
+    if (worst === undefined) return undefined
+    return {
+      median: median(worst),
+      quartiles: quartiles(worst),
+      standing: row.standing(median(worst)),
+      runs: runs.map((found) => median(row.figures(found))),
+    }
+  })
+  return { title, goal, floor, more, ofCore: row.program === 'core', costs, columns }
+}
+
+// The medians of single figures, for whoever wants nanoseconds: of all runs together.
+function costs(nodes, found) {
+  const programs = ['stamps', 'workers', 'churn', 'start-up']
+  const perNode = nodes.map((_, index) =>
+    Object.assign(
+      {},
+      ...programs.map((program) => medians(found.map((run) => run.nodes[index][program]))),
+    ),
+  )
+  return { nodes: perNode, core: medians(found.flatMap(({ core }) => core ?? [])) }
+}
+
+function medians(runs) {
+  const all = merged(runs)
+  return Object.fromEntries(Object.entries(all).map(([name, figures]) => [name, median(figures)]))
+}
+
+function merged(runs) {
+  const all = {}
+  for (const run of runs) {
+    for (const [name, figures] of Object.entries(run))
+      all[name] = [...(all[name] ?? []), ...figures]
+  }
+  return all
+}
+
+await asProgram(import.meta.url, main)

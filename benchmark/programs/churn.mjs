@@ -1,0 +1,70 @@
+// What a writer at work costs a reader: a stamp while a page is updated at several rates, and how long
+// the slowest of single stamps take. The writer is a process of its own, on another CPU where there is
+// one.
+//
+// churn.mjs PAGE ROUNDS STAMPS [COMMAND…], the last being what the writer is started with
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { freeze, report, vmclock } from './page.mjs'
+
+const [page, rounds, stamps, ...command] = process.argv.slice(2)
+const RATES = [0, 1_000, 10_000, 100_000]
+const WATCHED_RATE = 1_000
+const BATCH = 500
+const WARM_UP_ROUNDS = 20
+// 20 ms at each rate.
+const BATCHES = 1_000
+
+freeze(page)
+const clock = vmclock.VmClock.open(page)
+const [program, ...words] = [...command, process.execPath]
+const writer = spawn(
+  program,
+  [...words, fileURLToPath(new URL('writer.mjs', import.meta.url)), page],
+  {
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  },
+)
+
+async function setRate(rate) {
+  writer.send(rate)
+  await once(writer, 'message')
+}
+
+function stampMany(times) {
+  let last
+  for (let i = 0; i < times; i++) last = clock.nowNs()
+  return last
+}
+
+function fill(times) {
+  for (let i = 0; i < times.length; i++) times[i] = clock.nowNs()
+}
+
+const figures = Object.fromEntries(RATES.map((rate) => [`nowNs at ${rate} Hz`, []]))
+for (let round = -WARM_UP_ROUNDS; round < Number(rounds); round++) {
+  for (const rate of RATES) {
+    await setRate(rate)
+    const start = process.hrtime.bigint()
+    for (let batch = 0; batch < BATCHES; batch++) stampMany(BATCH)
+    const tookNs = Number(process.hrtime.bigint() - start)
+    if (round >= 0) figures[`nowNs at ${rate} Hz`].push(tookNs / (BATCHES * BATCH))
+  }
+}
+
+// From one stamp to the next is what one costs: the page's own time is the stopwatch.
+await setRate(WATCHED_RATE)
+const times = new BigInt64Array(1_000)
+for (let run = 0; run < 500; run++) fill(times)
+const costs = []
+while (costs.length < Number(stamps)) {
+  fill(times)
+  for (let i = 1; i < times.length; i++) costs.push(Number(times[i] - times[i - 1]))
+}
+costs.sort((a, b) => a - b)
+const at = (share) => costs[Math.floor(share * costs.length)]
+const tail = [at(0.999) / at(0.5)]
+writer.disconnect()
+report({ ...figures, 'median stamp': [at(0.5)], 'p99.9 stamp': [at(0.999)], tail })

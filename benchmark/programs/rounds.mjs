@@ -1,0 +1,56 @@
+// How calls are timed: in rounds, each of which measures every call once. What disturbs the machine
+// for longer than a moment disturbs all of a round, and so hardly the ratio of two calls within it. Each
+// round has an order of its own: a call is a little slower after one that left memory for it to fetch.
+
+// Long enough that the two looks at the clock around a batch are nothing, short enough that most
+// batches are not interrupted.
+const CALLS_AT_ONCE = 500
+const CALLS_A_BATCH = 5000
+const LEAST_BATCHES = 10
+
+// V8 compiles a loop anew, with what it calls inside, once its function was called often enough; until
+// then a call from it costs several nanoseconds more, ours and the built-ins by different amounts.
+const WARM_UP_ROUNDS = 150
+
+/**
+ * Nanoseconds a call, a figure a round, by the name of the case.
+ *
+ * @param cases - name → the call, as the text of an expression, or `{ call, times }` for one that does
+ * its work so many times by itself
+ * @param scope - what the expressions may name
+ */
+export function measure(cases, scope, rounds) {
+  const timed = Object.entries(cases).map(([name, given]) => {
+    const { call, times = 1 } = typeof given === 'string' ? { call: given } : given
+    const calls = Math.max(1, Math.floor(CALLS_AT_ONCE / times))
+    const batches = Math.max(LEAST_BATCHES, Math.floor(CALLS_A_BATCH / (calls * times)))
+    return { name, run: loop(call, scope), calls, batches, times, figures: [] }
+  })
+  for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
+    for (const { run, calls, batches, times, figures } of shuffled(timed)) {
+      const start = process.hrtime.bigint()
+      for (let batch = 0; batch < batches; batch++) run(calls)
+      const tookNs = Number(process.hrtime.bigint() - start)
+      if (round >= 0) figures.push(tookNs / (batches * calls * times))
+    }
+  }
+  return Object.fromEntries(timed.map(({ name, figures }) => [name, figures]))
+}
+
+function shuffled(cases) {
+  return cases
+    .map((one) => ({ one, place: Math.random() }))
+    .sort((a, b) => a.place - b.place)
+    .map(({ one }) => one)
+}
+
+// A function of its own for each case: V8 learns what a loop calls, and one loop for all would learn
+// that it calls anything.
+function loop(call, scope) {
+  const names = Object.keys(scope)
+  const make = new Function(
+    ...names,
+    `return function (calls) { let result; for (let i = 0; i < calls; i++) result = ${call}; return result }`,
+  )
+  return make(...names.map((name) => scope[name]))
+}

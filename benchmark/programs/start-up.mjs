@@ -1,0 +1,19 @@
+// How long the package takes to import, and a page to open and to give its first stamp: once, in this
+// process. It is imported by its name, as its users do.
+//
+// start-up.mjs PAGE
+
+const [page] = process.argv.slice(2)
+const before = performance.now()
+const { VmClock } = await import('vmclock')
+const imported = performance.now()
+const clock = VmClock.open(page)
+clock.nowNs()
+const stamped = performance.now()
+process.stdout.write(
+  JSON.stringify({
+    'import ms': [imported - before],
+    'first stamp ms': [stamped - imported],
+    'memory KiB': [process.memoryUsage().rss / 1024],
+  }),
+)

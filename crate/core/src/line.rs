@@ -1,0 +1,202 @@
+//! The short way from a counter to a figure: one multiplication, and exact all the same.
+//!
+//! The long way (`fixed`, then `leap`) multiplies and rounds twice, as the formulas say. A [`Line`]
+//! has both factors in one, cut off to 2^-64 of the figure's unit, so its value may be a little off.
+//! It nevertheless rounds to what the long way gives, unless it lies next to a border between two
+//! results. There it gives nothing and the long way is taken, once in thousands of times.
+//!
+//! Everything that limits where a line holds is made part of it when it is made, once for each state
+//! of the page: what is left for a stamp to do is two comparisons.
+
+use crate::fixed;
+
+/// How far lines reach from the reference, in ticks: a day at 3 GHz. A slope is short of the true one
+/// by less than 2^-64 of the unit a tick, so a value by less than 2^-16 of the unit.
+const REACH_TICKS: u64 = 1 << 48;
+
+/// The same for slow counters, in seconds: 36 hours. No sum or product below leaves 128 bits then.
+const REACH_SEC: u64 = 1 << 17;
+
+/// How far a value may be from what is exact, either way, in 2^-64 of the unit: by the slope's cut,
+/// 2^48 at the furthest, and by the long way's first rounding, which takes up to 2^-64 s, 10^9 here.
+const MARGIN: u64 = 1 << 49;
+
+/// Lines are made for labels below this many seconds, in the year 2106.
+const MOST_SEC: i128 = 1 << 32;
+
+/// Lines are made for errors of up to 36 years.
+const MOST_ERROR_NS: u64 = 1 << 60;
+
+const NS_PER_SEC: u64 = 1_000_000_000;
+const MS_PER_SEC: u64 = 1000;
+
+/// A label at a counter, and the counter's period: the page's reference in the timescale asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reference {
+    pub(crate) counter: u64,
+    /// In 2^-(64 + shift) s, and not 0.
+    pub(crate) period: u64,
+    pub(crate) shift: u8,
+    /// As [`fixed::ticks_per_second`] gives it: how far behind a live counter may be.
+    pub(crate) ticks_per_second: u64,
+    /// The label, in 2^-64 s.
+    pub(crate) label: u128,
+}
+
+impl Reference {
+    /// A reference at `sec` and `frac_sec`, where lines are made for it.
+    pub(crate) fn new(
+        counter: u64,
+        (period, shift): (u64, u8),
+        (sec, frac_sec): (i128, u64),
+    ) -> Option<Self> {
+        (0..MOST_SEC).contains(&sec).then(|| Self {
+            counter,
+            period,
+            shift,
+            ticks_per_second: fixed::ticks_per_second(period, shift),
+            label: (sec.cast_unsigned() << 64) | u128::from(frac_sec),
+        })
+    }
+
+    fn reach_ticks(&self) -> u64 {
+        self.ticks_per_second
+            .saturating_mul(REACH_SEC)
+            .min(REACH_TICKS)
+    }
+
+    fn live_ticks(&self) -> u64 {
+        self.ticks_per_second.min(REACH_TICKS)
+    }
+}
+
+/// A figure that grows evenly with the counter, in whole units.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    /// The first counter of the line; it may wrap past 2^64 before the last.
+    first: u64,
+    /// How many ticks further on the last one is.
+    span_ticks: u64,
+    /// Growth a tick, in 2^-64 of the unit.
+    slope: u128,
+    /// The value at the first counter in 2^-64 of the unit, raised by [`MARGIN`].
+    base: u128,
+    /// A value whose fraction is smaller lies too near to a border.
+    clear: u64,
+}
+
+impl Line {
+    /// Gives nothing at any counter.
+    pub(crate) const NONE: Self = Self {
+        first: 0,
+        span_ticks: 0,
+        slope: 0,
+        base: 0,
+        clear: u64::MAX,
+    };
+
+    /// The label of a live counter, in nanoseconds.
+    pub(crate) fn live_ns(reference: &Reference) -> Option<Self> {
+        Self::label(reference, NS_PER_SEC, reference.live_ticks())
+    }
+
+    /// The label of a counter that may be old, in nanoseconds.
+    pub(crate) fn wide_ns(reference: &Reference) -> Option<Self> {
+        Self::label(reference, NS_PER_SEC, reference.reach_ticks())
+    }
+
+    /// The label of a live counter as the bits of a double: the one nearest to the label's whole
+    /// nanoseconds, in milliseconds.
+    ///
+    /// Doubles of one exponent are even steps, and so are their bits: the line's unit is such a step,
+    /// and the exponent is part of its base.
+    pub(crate) fn live_ms_bits(reference: &Reference) -> Option<Self> {
+        const MANTISSA_BITS: u32 = 52;
+        const EXPONENT_BIAS: u128 = 1023;
+        let whole_ms = (reference.label * u128::from(MS_PER_SEC)) >> 64;
+        let exponent = whole_ms.checked_ilog2()?;
+        // From 2^36 ms on, in 1972, a step is many nanoseconds. Below 2^45 ms none of these lies
+        // half-way between two doubles, where the nearest would be two: that is an odd multiple of
+        // 2^-9 ms or less, and a nanosecond is one of 2^-6 / 15625.
+        let steps_log2 = MANTISSA_BITS
+            .checked_sub(exponent)
+            .filter(|log2| (8..=16).contains(log2))?;
+        let steps_per_sec = MS_PER_SEC << steps_log2;
+        let mut line = Self::label(reference, steps_per_sec, reference.live_ticks())?;
+        // To the nearest step.
+        line.base += 1 << 63;
+        // Half a step on both sides: the exponent is the same all along the line.
+        let last = line.base + line.slope * u128::from(line.span_ticks);
+        let with_exponent = 1_u128 << MANTISSA_BITS..1 << (MANTISSA_BITS + 1);
+        if ![line.base >> 64, last >> 64]
+            .iter()
+            .all(|steps| with_exponent.contains(steps))
+        {
+            return None;
+        }
+        line.base += (EXPONENT_BIAS + u128::from(exponent) - 1) << (MANTISSA_BITS + 64);
+        // The label's whole nanoseconds lie up to one below the line.
+        line.clear += ((u128::from(steps_per_sec) << 64) / u128::from(NS_PER_SEC)) as u64 + 1;
+        Some(line)
+    }
+
+    /// The sum of an error at the reference, how far it has grown by `rate` a tick (in the period's
+    /// unit, rounded up), and `extra_ns`, at counters from the reference on.
+    pub(crate) fn error_ns(
+        reference: &Reference,
+        at_reference_ns: u64,
+        rate: u64,
+        extra_ns: u64,
+    ) -> Option<Self> {
+        let span_ticks = reference.reach_ticks();
+        let slope = slope(rate, NS_PER_SEC, reference.shift);
+        let growth = slope.checked_mul(u128::from(span_ticks))?;
+        if at_reference_ns >= MOST_ERROR_NS || growth >> 64 >= u128::from(MOST_ERROR_NS) {
+            return None;
+        }
+        // What grows is rounded up: to the next unit above the line, which no border is. What does
+        // not grow is nowhere near one.
+        let rest = if rate == 0 { 1 << 63 } else { 1 << 64 };
+        let base = (u128::from(at_reference_ns + extra_ns) << 64) + rest + u128::from(MARGIN);
+        Some(Self {
+            first: reference.counter,
+            span_ticks,
+            slope,
+            base,
+            clear: 2 * MARGIN,
+        })
+    }
+
+    /// The label, from `ticks_before` the reference to the furthest after it.
+    fn label(reference: &Reference, units_per_sec: u64, ticks_before: u64) -> Option<Self> {
+        let slope = slope(reference.period, units_per_sec, reference.shift);
+        let at_reference = reference.label * u128::from(units_per_sec);
+        // A line that would begin before 1970 is none.
+        let base = at_reference.checked_sub(slope * u128::from(ticks_before))?;
+        Some(Self {
+            first: reference.counter.wrapping_sub(ticks_before),
+            span_ticks: ticks_before + reference.reach_ticks(),
+            slope,
+            base: base + u128::from(MARGIN),
+            clear: 2 * MARGIN,
+        })
+    }
+
+    /// The figure at `counter`, exactly; `None` where the long way has to tell.
+    #[inline(always)]
+    pub(crate) fn at(&self, counter: u64) -> Option<u64> {
+        let ticks = counter.wrapping_sub(self.first);
+        // Wraps for counters that are not on the line only.
+        let value = self
+            .base
+            .wrapping_add(self.slope.wrapping_mul(u128::from(ticks)));
+        // Cut off on purpose: the halves are the whole units and the fraction.
+        let fraction = value as u64;
+        (ticks <= self.span_ticks && fraction >= self.clear).then_some((value >> 64) as u64)
+    }
+}
+
+/// `rate` a tick, in 2^-(64 + shift) s, as so many 2^-64 of a unit.
+fn slope(rate: u64, units_per_sec: u64, shift: u8) -> u128 {
+    (u128::from(rate) * u128::from(units_per_sec)) >> shift
+}

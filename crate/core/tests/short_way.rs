@@ -1,0 +1,285 @@
+//! The short way from counter to time gives what the long way gives, to the last bit: over random
+//! pages, through updates, and next to the borders between two results, where the short way must see
+//! that it cannot tell.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
+)]
+
+mod virtual_page;
+
+use proptest::prelude::*;
+use virtual_page::{Bench, VirtualClock, token};
+use vmclock::counter::{Counter, CpuCounter};
+use vmclock::snapshot::RawFields;
+use vmclock::{Error, Options, Timescale};
+
+const NS_PER_SEC: i128 = 1_000_000_000;
+const SIZE_BYTES: u32 = 0x1000;
+
+/// Offset of TAI, both errors of the period, both of the time, generation.
+const FLAGS: u64 = 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8;
+
+fn config(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(cases),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// A page of a counter of 1 MHz to 10 GHz, in UTC or TAI, from 1970 to 2106, now and then with a leap
+/// second announced.
+fn any_page() -> BoxedStrategy<RawFields> {
+    let rate = prop_oneof![Just(0), 1..1_u64 << 20, 1..1_u64 << 45, any::<u64>()];
+    let error = prop_oneof![0..10_u64, 0..2_000_000_000_u64, any::<u64>()];
+    (
+        ((1 << 63)..=u64::MAX, 20..34_u8, any::<u64>()),
+        (0..1_u64 << 32, any::<u64>(), 0..=1_u8),
+        (rate.clone(), rate, error.clone(), error),
+        (
+            prop_oneof![3 => Just(FLAGS), 1 => any::<u64>()],
+            prop_oneof![6 => Just(0_u8), 1 => 1..=5_u8],
+            2..=3_u8,
+        ),
+    )
+        .prop_map(|(counter, time, errors, rest)| RawFields {
+            version: 1,
+            counter_id: CpuCounter.id(),
+            counter_period_frac_sec: counter.0,
+            counter_period_shift: counter.1,
+            counter_value: counter.2,
+            time_sec: time.0,
+            time_frac_sec: time.1,
+            time_type: time.2,
+            counter_period_maxerror_rate_frac_sec: errors.0,
+            counter_period_esterror_rate_frac_sec: errors.1,
+            time_maxerror_nanosec: errors.2,
+            time_esterror_nanosec: errors.3,
+            flags: rest.0,
+            leap_indicator: rest.1,
+            clock_status: rest.2,
+            tai_offset_sec: -37,
+            ..RawFields::default()
+        })
+        .boxed()
+}
+
+/// A distance from the reference, from a second before it to far behind what the short way reaches.
+fn any_distance() -> BoxedStrategy<i64> {
+    prop_oneof![
+        -1_000_000..1_000_000_i64,
+        0..1_i64 << 40,
+        (1_i64 << 47)..1 << 50
+    ]
+    .boxed()
+}
+
+fn clock(bench: &Bench, timescale: Timescale) -> VirtualClock {
+    let options = Options {
+        timescale,
+        ..Options::default()
+    };
+    bench.clock(SIZE_BYTES, options)
+}
+
+fn outcome<T>(result: Result<T, Error>) -> Result<T, &'static str> {
+    result.map_err(|error| error.code())
+}
+
+/// Holds everything that `living` gives by whichever way against the long way of a new clock.
+fn assert_same(
+    living: &mut VirtualClock,
+    bench: &Bench,
+    page: &RawFields,
+) -> Result<(), TestCaseError> {
+    let mut fresh = clock(bench, living.timescale());
+    let counter = living.counter();
+    let long = outcome(fresh.convert(counter, &token(page)));
+    // The conversion of a counter knows nothing of one that is too far behind to be live.
+    let read = outcome(living.read());
+    if read != Err("ERR_VMCLOCK_COUNTER_MISMATCH") {
+        prop_assert_eq!(read, long);
+    }
+    let ns = read.map(|reading| reading.epoch_ns);
+    prop_assert_eq!(outcome(living.now_ns()), ns);
+    if living.timescale() == Timescale::Utc {
+        let ms = outcome(living.now_ms());
+        prop_assert_eq!(ms.err(), ns.err());
+        if let (Ok(ms), Ok(ns)) = (ms, ns) {
+            prop_assert!(is_nearest(ms, ns), "{ms} ms for {ns} ns");
+        }
+    }
+    // What is asked for again, with all in place, must not differ from what was asked for first.
+    if let Some(short) = living.short_now_ns() {
+        prop_assert_eq!(Ok(short), ns);
+    }
+    if let Some(short) = living.short_read() {
+        prop_assert_eq!(Ok(short), read);
+    }
+    let many = fresh.converter(&token(page));
+    let many = outcome(many.and_then(|converter| converter.epoch_ns(counter)));
+    prop_assert_eq!(many, long.map(|reading| reading.epoch_ns));
+    Ok(())
+}
+
+/// Whether no other double is nearer to `ns` nanoseconds. Two are as near only before 1970-01-02.
+fn is_nearest(ms: f64, ns: i64) -> bool {
+    // In 2^-60 ms, in which all doubles from 2^-8 ms on are whole.
+    let units = |ms: f64| {
+        let fraction = (ms.fract() * 2_f64.powi(60)) as i128;
+        ((ms.trunc() as i128) << 60) + fraction
+    };
+    // Over 10^6, so that the time itself is whole as well.
+    let off = |ms: f64| (units(ms) * 1_000_000 - (i128::from(ns) << 60)).unsigned_abs();
+    ms.abs() < 86_400_000.0 || (off(ms) < off(ms.next_up()) && off(ms) < off(ms.next_down()))
+}
+
+proptest! {
+    #![proptest_config(config(2_000))]
+
+    #[test]
+    fn a_clock_that_lives_through_updates_gives_what_a_new_one_gives(
+        life in proptest::collection::vec(
+            (any_page(), proptest::collection::vec(any_distance(), 1..4)), 1..6
+        ),
+        timescale in prop_oneof![3 => Just(Timescale::Utc), 1 => Just(Timescale::Tai)],
+    ) {
+        let bench = Bench::default();
+        let mut living = clock(&bench, timescale);
+        for (page, distances) in life {
+            bench.publish(&page);
+            for distance in distances {
+                bench.counter.set(page.counter_value.wrapping_add_signed(distance));
+                assert_same(&mut living, &bench, &page)?;
+            }
+        }
+    }
+
+    /// A line is off by up to its reach in units of 2^-64 ns, and the formulas' first rounding takes
+    /// up to one of 2^-64 s: both sides of both are tried, around whole nanoseconds and around the
+    /// middle between two doubles of a millisecond.
+    #[test]
+    fn next_to_a_border_the_short_way_gives_what_the_long_way_gives(
+        page in any_page(),
+        distance in any_distance(),
+        sec in (1_u64 << 29)..(1 << 32) - (1 << 20),
+        (step, between_doubles) in (0..4_096_000_i128, any::<bool>()),
+        away in prop_oneof![-2..=2_i128, -(1_i128 << 35)..1 << 35],
+    ) {
+        // 2^-12 ms are 244.14 ns, and its half is the middle.
+        let border_ns = i128::from(sec) * NS_PER_SEC + if between_doubles {
+            (2 * step + 1) * 15_625 / 128
+        } else {
+            step * 244
+        };
+        let border = (border_ns << 64).div_euclid(NS_PER_SEC) + 1 + away;
+        let elapsed = (i128::from(distance) * i128::from(page.counter_period_frac_sec))
+            >> page.counter_period_shift;
+        let reference = border - elapsed;
+        prop_assume!(reference >= 0);
+        let page = RawFields {
+            time_type: 0,
+            time_sec: (reference >> 64) as u64,
+            time_frac_sec: reference as u64,
+            ..page
+        };
+        let bench = Bench::with(&page);
+        bench.counter.set(page.counter_value.wrapping_add_signed(distance));
+        let mut living = clock(&bench, Timescale::Utc);
+        assert_same(&mut living, &bench, &page)?;
+        assert_same(&mut living, &bench, &page)?;
+    }
+
+    /// Errors that grow by a whole number of nanoseconds now and then, and are rounded up.
+    #[test]
+    fn next_to_a_whole_error_the_short_way_gives_what_the_long_way_gives(
+        page in any_page(),
+        (power, steps, away) in (10..20_u32, 0..4_i64, -1..=1_i64),
+        period_of_steps in 1..64_u64,
+    ) {
+        // A rate of 2^(shift + power) is one of 5^9 * 2^(power - 55) ns a tick.
+        let rate = period_of_steps << (u32::from(page.counter_period_shift) + power - 20);
+        let page = RawFields {
+            leap_indicator: 0,
+            flags: FLAGS,
+            time_sec: 1_800_000_000,
+            counter_period_maxerror_rate_frac_sec: rate,
+            counter_period_esterror_rate_frac_sec: rate,
+            time_maxerror_nanosec: page.time_maxerror_nanosec >> 8,
+            time_esterror_nanosec: page.time_esterror_nanosec >> 8,
+            ..page
+        };
+        let distance = (steps << (75 - power).min(45)) + away;
+        let bench = Bench::with(&page);
+        bench.counter.set(page.counter_value.wrapping_add_signed(distance));
+        let mut living = clock(&bench, Timescale::Utc);
+        assert_same(&mut living, &bench, &page)?;
+    }
+}
+
+/// Without this the properties above could hold because the short way is never taken.
+#[test]
+fn an_ordinary_stamp_takes_the_short_way() {
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        counter_period_frac_sec: 0xd3aa_2c69_8a5c_4b02,
+        counter_period_shift: 31,
+        counter_period_maxerror_rate_frac_sec: 0x1234_5678_9abc,
+        counter_period_esterror_rate_frac_sec: 0x0123_4567_89ab,
+        time_sec: 1_800_000_000,
+        clock_status: 2,
+        flags: FLAGS,
+        tai_offset_sec: 37,
+        ..RawFields::default()
+    };
+    let bench = Bench::with(&page);
+    let mut living = clock(&bench, Timescale::Utc);
+    let token = living.continuity().unwrap();
+    let mut taken = [0; 3];
+    // Every microsecond of a second, about.
+    for ticks in (1 << 20..2_600_000_000_u64).step_by(2_603) {
+        bench.counter.set(ticks);
+        taken[0] += usize::from(living.short_now_ns().is_some());
+        taken[1] += usize::from(living.short_now_ms().is_some());
+        taken[2] += usize::from(living.short_read().is_some());
+    }
+    let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
+    // Near a middle of two doubles, which are 244 ns apart, one in 244 may not.
+    assert!(taken[0] > all - all / 1_000, "{taken:?} of {all}");
+    assert!(taken[1] > all - all / 200, "{taken:?} of {all}");
+    assert!(taken[2] > all - all / 1_000, "{taken:?} of {all}");
+    assert!(living.short_is_continuous(&token));
+}
+
+/// The short ways look at the sequence number like the long ones.
+#[test]
+fn no_short_way_outlives_the_page_that_it_was_made_for() {
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        counter_period_frac_sec: 1 << 63,
+        counter_period_shift: 30,
+        time_sec: 1_800_000_000,
+        clock_status: 2,
+        ..RawFields::default()
+    };
+    let bench = Bench::with(&page);
+    bench.counter.set(1 << 20);
+    let mut living = clock(&bench, Timescale::Utc);
+    let token = living.continuity().unwrap();
+    assert!(living.short_now_ns().is_some() && living.short_is_continuous(&token));
+    bench.publish(&page);
+    assert_eq!(living.short_now_ns(), None);
+    assert_eq!(living.short_now_ms(), None);
+    assert_eq!(living.short_read(), None);
+    assert!(!living.short_is_continuous(&token));
+    assert!(living.is_continuous(&token).unwrap());
+    assert!(living.short_now_ns().is_some());
+}
