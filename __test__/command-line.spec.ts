@@ -404,7 +404,7 @@ test('colours are for terminals only, and not where NO_COLOR is set', async (t) 
   const onTerminal = (env: NodeJS.ProcessEnv): Promise<Outcome> => {
     // `script` gives the program a terminal; the path holds nothing that a shell would take apart.
     // exec: some shells stay, get the Ctrl-C as well, and end with 130 whatever the command says.
-  const by = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
+    const by = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
     return run([commandLine, 'now', path], { by, env: { TERM: 'xterm', ...env } })
   }
   t.true((await onTerminal({ NO_COLOR: '' })).stdout.includes('\u001b['))
