@@ -1,15 +1,7 @@
 // A user's project: an empty folder into which the packages are installed from a registry on loopback.
 
 import { spawn } from 'node:child_process'
-import {
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  realpathSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CommandFailed, capture } from '../tools/command.mjs'
@@ -37,8 +29,7 @@ export function newProject(t, registry, programs = []) {
  * compiler.
  */
 export async function barePath(project, node = process.execPath) {
-  const folder = join(project, '.bin')
-  mkdirSync(folder, { recursive: true })
+  const folder = mkdtempSync(join(project, '.bin-'))
   const npm = realpathSync(await find('npm'))
   const programs = { node, npm, sh: '/bin/sh', env: await find('env') }
   for (const [name, program] of Object.entries(programs)) symlinkSync(program, join(folder, name))

@@ -21,40 +21,40 @@ export const kinds = [
   { name: 'linux-arm64-musl', target: 'aarch64-unknown-linux-musl', machine: 'aarch64' },
 ].map((kind) => ({ ...kind, isMusl: kind.name.endsWith('musl') }))
 
-/** Builds the addon of each kind, and gives the files in the same order. */
-export async function buildAddons(wanted = kinds) {
+/** Builds them, and gives the file of each kind in the same order. */
+export async function buildAddons() {
   const compiler = await sourceCompiler()
   const zig = await zigFolder()
   await run('cargo', ['fetch', '--quiet', '--locked'])
-  const paths = machinePaths(compiler.sources)
-  const files = []
-  for (const kind of wanted) {
-    const flags = paths.map(([path, shown]) => `--remap-path-prefix=${path}=${shown}`)
+  const flags = [
     // Rust would link musl into the addon, which has to use that of its Node.
-    if (kind.isMusl) flags.push('-Ctarget-feature=-crt-static')
-    await timed(`addon for ${kind.name}`, () =>
-      run(
-        join(zig, 'bin/cargo-zigbuild'),
-        [
-          ...['zigbuild', '--release', '--locked', '-p', 'vmclock-napi'],
-          ...['-Zbuild-std=std,panic_abort', '-Zbuild-std-features='],
-          ...['--target', kind.isMusl ? kind.target : `${kind.target}.${glibcFloor}`],
-        ],
-        {
-          env: {
-            ...compiler.env,
-            // -Zbuild-std is for nightly compilers; the one that is used is stable all the same.
-            RUSTC_BOOTSTRAP: '1',
-            CARGO_ENCODED_RUSTFLAGS: flags.join('\x1f'),
-            CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'ziglang/zig'),
-            CARGO_TARGET_DIR: targetFolder,
-          },
+    '-Ctarget-feature=-crt-static',
+    ...machinePaths(compiler.sources).map(
+      ([path, shown]) => `--remap-path-prefix=${path}=${shown}`,
+    ),
+  ]
+  const targets = kinds.map(({ target, isMusl }) => (isMusl ? target : `${target}.${glibcFloor}`))
+  await timed('four addons (release)', () =>
+    run(
+      join(zig, 'bin/cargo-zigbuild'),
+      [
+        ...['zigbuild', '--release', '--locked', '-p', 'vmclock-napi'],
+        ...['-Zbuild-std=std,panic_abort', '-Zbuild-std-features='],
+        ...targets.map((target) => `--target=${target}`),
+      ],
+      {
+        env: {
+          ...compiler.env,
+          // -Zbuild-std is for nightly compilers; the one that is used is stable all the same.
+          RUSTC_BOOTSTRAP: '1',
+          CARGO_ENCODED_RUSTFLAGS: flags.join('\x1f'),
+          CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'ziglang/zig'),
+          CARGO_TARGET_DIR: targetFolder,
         },
-      ),
-    )
-    files.push(join(targetFolder, kind.target, 'release/libvmclock_napi.so'))
-  }
-  return files
+      },
+    ),
+  )
+  return kinds.map(({ target }) => join(targetFolder, target, 'release/libvmclock_napi.so'))
 }
 
 // Apart from the rest of target/: it is made by another compiler, perhaps, and with other flags.

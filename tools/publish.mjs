@@ -22,26 +22,27 @@ export async function publish([folder, ...options], { attempts, pauseMs } = pati
   const addons = packages.filter((each) => each !== root)
   requireWhole(root, addons)
   const isDryRun = options.includes('--dry-run')
-  const where = options.filter((option) => option.startsWith('--registry'))
-  for (const addon of addons) await publishOne(addon, options, where)
+  const registry = await registryOf(options)
+  for (const addon of addons) await publishOne(addon, options, registry)
   for (const addon of isDryRun ? [] : addons) {
-    for (let left = attempts; (await served(addon, where)) !== addon.integrity; left -= 1) {
+    for (let left = attempts; (await served(addon, registry)) !== addon.integrity; left -= 1) {
       if (left <= 1) throw new Error(`the registry does not serve ${addon.specifier}`)
       await setTimeout(pauseMs)
     }
   }
-  await publishOne(root, options, where)
+  await publishOne(root, options, registry)
 }
 
-async function readPackages(folder) {
+function readPackages(folder) {
   const files = readdirSync(folder).filter((file) => file.endsWith('.tgz'))
   return Promise.all(
     files.map(async (name) => {
       const file = join(folder, name)
       const manifest = JSON.parse(await capture('tar', ['-xzOf', file, 'package/package.json']))
       const digest = createHash('sha512').update(readFileSync(file)).digest('base64')
-      const specifier = `${manifest.name}@${manifest.version}`
-      return { file, manifest, specifier, integrity: `sha512-${digest}` }
+      const { name, version } = manifest
+      const integrity = `sha512-${digest}`
+      return { file, name, version, manifest, integrity, specifier: `${name}@${version}` }
     }),
   )
 }
@@ -56,21 +57,28 @@ function requireWhole(root, addons) {
   if (wrong.length > 0) throw new Error(wrong.join('\n'))
 }
 
-async function publishOne({ file, specifier, integrity }, options, where) {
-  const there = await served({ specifier }, where)
+async function publishOne(each, options, registry) {
+  const { file, specifier, integrity } = each
+  const there = await served(each, registry)
   if (there === integrity) return console.log(`${specifier} is published already`)
   if (there !== undefined) throw new Error(`another ${specifier} is published already`)
   await run('npm', ['publish', file, ...options])
 }
 
-// The integrity of what a registry serves; nothing where it has no such version.
-async function served({ specifier }, where) {
-  const asked = ['view', '--json', '--prefer-online', specifier, 'dist.integrity', ...where]
-  const answer = await capture('npm', asked).catch((error) => {
-    if (/\bE404\b/.test(error.message)) return ''
-    throw error
-  })
-  return answer.trim() === '' ? undefined : JSON.parse(answer)
+// The integrity of what the registry serves; nothing where it has no such version.
+async function served({ name, version }, registry) {
+  const response = await fetch(new URL(name, registry), { cache: 'no-store' })
+  if (response.status === 404) return undefined
+  if (!response.ok) throw new Error(`${response.url} answers ${response.status}`)
+  return (await response.json()).versions[version]?.dist.integrity
+}
+
+async function registryOf(options) {
+  const named = options.find((option) => option.startsWith('--registry='))
+  return (
+    named?.slice('--registry='.length) ??
+    (await capture('npm', ['config', 'get', 'registry'])).trim()
+  )
 }
 
 await asProgram(import.meta.url, publish)

@@ -33,8 +33,18 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
     }
   }
   const kind: Kind = `${machine}-${cLibrary()}`
+  // Each written out, and inside of `try`, so that bundlers see them and forgive those that are absent.
   try {
-    return fromPackage(kind)
+    switch (kind) {
+      case 'linux-x64-gnu':
+        return require('vmclock-linux-x64-gnu')
+      case 'linux-x64-musl':
+        return require('vmclock-linux-x64-musl')
+      case 'linux-arm64-gnu':
+        return require('vmclock-linux-arm64-gnu')
+      case 'linux-arm64-musl':
+        return require('vmclock-linux-arm64-musl')
+    }
   } catch (cause) {
     if (isThere(kind)) {
       const found = `vmclock-${kind} ${versionOf(kind)} is installed, but it ${failed(cause)}`
@@ -50,24 +60,6 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
     } catch (cause) {
       throw trouble(`${path} ${failed(cause)}`, cause)
     }
-  }
-}
-
-// Written out, and inside of `try`, so that bundlers see each and forgive those that are not installed.
-function fromPackage(kind: Kind): unknown {
-  try {
-    switch (kind) {
-      case 'linux-x64-gnu':
-        return require('vmclock-linux-x64-gnu')
-      case 'linux-x64-musl':
-        return require('vmclock-linux-x64-musl')
-      case 'linux-arm64-gnu':
-        return require('vmclock-linux-arm64-gnu')
-      case 'linux-arm64-musl':
-        return require('vmclock-linux-arm64-musl')
-    }
-  } catch (error) {
-    throw error
   }
 }
 

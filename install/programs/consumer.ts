@@ -17,7 +17,7 @@ export const token: ContinuityToken = clock.continuity()
 export const isContinuous: boolean = clock.isContinuous(token)
 
 const watcher: VmClockWatcher = clock.watch({ intervalMs: 10 })
-watcher.on('disruption', ({ before, after }) => console.log(before, after))
+watcher.on('disruption', ({ type, previous, current }) => console.log(type, current - previous))
 watcher.close()
 
 VmClockPublisher.create('/run/vmclock/page', { shape: 'marker' }).close()

@@ -1,15 +1,25 @@
 // What esbuild makes of a program runs in a folder that holds the bundle and the addon, and no more.
 
 import assert from 'node:assert/strict'
-import { copyFileSync, cpSync, mkdirSync, readdirSync } from 'node:fs'
+import { copyFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { inProject, newProject, npmInstall } from '../project.mjs'
 
 const here = 'linux-x64-gnu'
 
+const modules = {
+  entryPoints: ['open.cjs'],
+  format: 'esm',
+  // What esbuild wants for any CommonJS inside of ES modules.
+  banner: {
+    js: `import { createRequire as r } from 'node:module'; const require = r(import.meta.url)`,
+  },
+  external: ['vmclock-linux-*'],
+}
+
 export function promises(promise, { registry }) {
-  async function bundled(t, options) {
+  async function bundled(t, { format = 'cjs', ...options }) {
     const project = newProject(t, registry, ['stamp.cjs', 'stamp-with.cjs', 'open.cjs'])
     await npmInstall(project)
     await build({
@@ -18,10 +28,14 @@ export function promises(promise, { registry }) {
       platform: 'node',
       logLevel: 'error',
       outdir: 'out',
+      format,
       ...options,
     })
     const alone = newProject(t, registry)
-    cpSync(join(project, 'out'), alone, { recursive: true })
+    for (const file of readdirSync(join(project, 'out'))) {
+      const name = format === 'esm' ? file.replace(/\.js$/, '.mjs') : file
+      copyFileSync(join(project, 'out', file), join(alone, name))
+    }
     return { project, alone }
   }
 
@@ -33,32 +47,24 @@ export function promises(promise, { registry }) {
   })
 
   promise('a bundle of ES modules runs with the addon that VMCLOCK_ADDON names', async (t) => {
-    const { project, alone } = await bundled(t, {
-      entryPoints: ['open.cjs'],
-      format: 'esm',
-      outExtension: { '.js': '.mjs' },
-      external: ['vmclock-linux-*'],
-    })
-    mkdirSync(join(alone, 'native'))
+    const { project, alone } = await bundled(t, modules)
     const addon = `vmclock.${here}.node`
-    copyFileSync(join(project, `node_modules/vmclock-${here}`, addon), join(alone, 'native', addon))
-    const env = { VMCLOCK_ADDON: `native/${addon}` }
-    const told = JSON.parse(await inProject(alone, [process.execPath, 'open.mjs'], env))
+    copyFileSync(join(project, `node_modules/vmclock-${here}`, addon), join(alone, addon))
+    const told = await look(alone, { VMCLOCK_ADDON: addon })
     assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
   })
 
   promise('a bundle without its addon loads, and open says what is missing', async (t) => {
-    for (const format of ['cjs', 'esm']) {
-      const { alone } = await bundled(t, {
-        entryPoints: ['open.cjs'],
-        format,
-        outExtension: { '.js': format === 'esm' ? '.mjs' : '.cjs' },
-        external: ['vmclock-linux-*'],
-      })
-      const [file] = readdirSync(alone).filter((name) => name.startsWith('open.'))
-      const told = JSON.parse(await inProject(alone, [process.execPath, file]))
-      assert.equal(told.code, 'ERR_VMCLOCK_NATIVE', format)
+    for (const options of [modules, { ...modules, format: 'cjs', banner: {} }]) {
+      const { alone } = await bundled(t, options)
+      const told = await look(alone)
+      assert.equal(told.code, 'ERR_VMCLOCK_NATIVE')
       assert.match(told.message, /where this bundle looks: keep vmclock out.*VMCLOCK_ADDON/)
     }
   })
+}
+
+async function look(folder, env) {
+  const [file] = readdirSync(folder).filter((name) => name.startsWith('open.'))
+  return JSON.parse(await inProject(folder, [process.execPath, file], env))
 }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { kinds } from '../../tools/addons.mjs'
 import { CommandFailed, capture } from '../../tools/command.mjs'
 import { publish } from '../../tools/publish.mjs'
 import { startRegistry } from '../../tools/registry.mjs'
@@ -77,11 +78,11 @@ export function promises(promise, { packages, registry }) {
     }
   })
 
-  promise('npm publish in the repository itself refuses', async () => {
-    await assert.rejects(capture('npm', ['publish', '--dry-run']), /EPRIVATE|private/)
-    for (const { name } of packages.filter(({ name }) => name !== 'vmclock')) {
-      const platform = `./npm/${name.slice('vmclock-'.length)}`
-      await assert.rejects(capture('npm', ['publish', '--dry-run', platform]), CommandFailed)
-    }
+  promise('npm publish refuses the repository itself, and its folders of addons', async (t) => {
+    const other = await otherRegistry(t)
+    const npmPublish = (what) => capture('npm', ['publish', what, ...other.publishOptions])
+    await assert.rejects(npmPublish('.'), /EPRIVATE/)
+    for (const { name } of kinds) await assert.rejects(npmPublish(`./npm/${name}`), /version/)
+    assert.deepEqual(other.published, [])
   })
 }

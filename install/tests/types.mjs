@@ -2,7 +2,7 @@
 // by themselves: nothing is skipped.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
@@ -44,17 +44,11 @@ export function promises(promise, { registry, packages }) {
   }
 
   promise('publint finds nothing in any of the five', async () => {
-    for (const { name, file, folder } of packages) {
-      const { messages, pkg } = await publint({
-        pkgDir: folder,
-        pack: { tarball: new Uint8Array(readFileSync(file)).buffer },
-        strict: true,
-      })
-      assert.deepEqual(
-        messages.map((message) => formatMessage(message, pkg)),
-        [],
-        name,
-      )
+    for (const { name, folder } of packages) {
+      // Nothing is packed anew: what is in the folder is what was packed.
+      const { messages, pkg } = await publint({ pkgDir: folder, pack: false, strict: true })
+      const found = messages.map((message) => formatMessage(message, pkg))
+      assert.deepEqual(found, [], name)
     }
   })
 
