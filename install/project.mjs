@@ -1,5 +1,6 @@
 // A user's project: an empty folder into which the packages are installed from a registry on loopback.
 
+import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { cpSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -42,6 +43,18 @@ export async function npmInstall(project, { node, flags = [], what = ['vmclock']
   return inProject(project, ['npm', 'install', '--no-audit', '--no-fund', ...flags, ...what], {
     PATH: path,
   })
+}
+
+/** What {@link stamps} runs. */
+export const stampPrograms = ['stamp.mjs', 'stamp.cjs', 'stamp-with.cjs']
+
+/** Asserts that the package stamps in a runtime, as one class for both loaders. */
+export async function stamps(project, words) {
+  const PATH = await barePath(project)
+  for (const program of ['stamp.mjs', 'stamp.cjs']) {
+    const told = JSON.parse(await inProject(project, [...words, program], { PATH }))
+    assert.deepEqual(told, { isOneClass: true, holdsTheTime: true }, program)
+  }
 }
 
 /** Runs a command in a project and gives what it printed; fails with what it said. */

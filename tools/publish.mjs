@@ -36,8 +36,8 @@ export async function publish([folder, ...options], { attempts, pauseMs } = pati
 function readPackages(folder) {
   const files = readdirSync(folder).filter((file) => file.endsWith('.tgz'))
   return Promise.all(
-    files.map(async (name) => {
-      const file = join(folder, name)
+    files.map(async (entry) => {
+      const file = join(folder, entry)
       const manifest = JSON.parse(await capture('tar', ['-xzOf', file, 'package/package.json']))
       const digest = createHash('sha512').update(readFileSync(file)).digest('base64')
       const { name, version } = manifest

@@ -6,8 +6,10 @@
 import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { CommandFailed, run, succeeds } from './command.mjs'
+import { checkLicences } from './licences.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
+import { checkWorkflows } from './workflows.mjs'
 
 /** Every suite. */
 export const suites = [
@@ -43,6 +45,18 @@ export const suites = [
     },
   },
   {
+    name: 'workflows',
+    setUp: nothing,
+    needs: async () =>
+      (await succeeds('go', ['version'])) ? undefined : 'no go: install golang-go',
+    run: checkWorkflows,
+  },
+  {
+    name: 'licences',
+    setUp: nothing,
+    run: () => checkLicences(),
+  },
+  {
     name: 'rust',
     setUp: nothing,
     // The dev profile checks every addition for overflow. The glue is
@@ -66,6 +80,11 @@ export const suites = [
     name: 'jest',
     setUp,
     run: () => run('jest', []),
+  },
+  {
+    name: 'packages',
+    setUp,
+    run: () => run('node', ['--test-reporter=spec', 'install/tests.mjs', '--short']),
   },
   {
     name: 'aarch64',

@@ -3,10 +3,8 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { barePath, inProject, newProject, npmInstall } from '../project.mjs'
+import { barePath, inProject, newProject, npmInstall, stampPrograms, stamps } from '../project.mjs'
 import { bun, deno, gnuX64, others, pnpmProgram } from '../runtimes.mjs'
-
-const programs = ['stamp.mjs', 'stamp.cjs', 'stamp-with.cjs']
 
 export function promises(promise, { registry, isShort }) {
   const inThisForm = (runtimes) => runtimes.filter((each) => !isShort || each.isInShortForm)
@@ -14,7 +12,7 @@ export function promises(promise, { registry, isShort }) {
   for (const { name, kind, words } of inThisForm(gnuX64)) {
     promise(`npm in ${name} installs what stamps, as one class for both loaders`, async (t) => {
       const [node] = await words()
-      const project = newProject(t, registry, programs)
+      const project = newProject(t, registry, stampPrograms)
       await npmInstall(project, { node })
       assert.deepEqual(installed(project), ['vmclock', `vmclock-${kind}`])
       await stamps(project, [node])
@@ -26,7 +24,7 @@ export function promises(promise, { registry, isShort }) {
       `${name}: what npm installs for it stamps, as one class for both loaders`,
       async (t) => {
         const runtime = await words()
-        const project = newProject(t, registry, programs)
+        const project = newProject(t, registry, stampPrograms)
         const [os, cpu, libc] = kind.split('-')
         const flags = [`--os=${os}`, `--cpu=${cpu}`, `--libc=${libc === 'gnu' ? 'glibc' : libc}`]
         await npmInstall(project, { flags })
@@ -46,7 +44,7 @@ export function promises(promise, { registry, isShort }) {
 
   promise('pnpm installs what stamps', async (t) => {
     const pnpm = await pnpmProgram()
-    const project = newProject(t, registry, programs)
+    const project = newProject(t, registry, stampPrograms)
     const PATH = await barePath(project)
     await inProject(project, ['node', pnpm, 'add', 'vmclock'], { PATH })
     assert.ok(existsSync(join(project, 'node_modules/.pnpm')))
@@ -55,7 +53,7 @@ export function promises(promise, { registry, isShort }) {
 
   promise('Bun installs what stamps', async (t) => {
     const words = await bun.words()
-    const project = newProject(t, registry, programs)
+    const project = newProject(t, registry, stampPrograms)
     const env = { BUN_INSTALL_CACHE_DIR: join(project, '.cache'), PATH: await barePath(project) }
     await inProject(project, [...words, 'add', 'vmclock', `--registry=${registry.url}`], env)
     await stamps(project, words)
@@ -63,18 +61,10 @@ export function promises(promise, { registry, isShort }) {
 
   promise('Deno stamps with what npm installs', async (t) => {
     const words = await deno.words()
-    const project = newProject(t, registry, programs)
+    const project = newProject(t, registry, stampPrograms)
     await npmInstall(project)
     await stamps(project, words)
   })
-}
-
-async function stamps(project, words) {
-  const PATH = await barePath(project)
-  for (const program of ['stamp.mjs', 'stamp.cjs']) {
-    const told = JSON.parse(await inProject(project, [...words, program], { PATH }))
-    assert.deepEqual(told, { isOneClass: true, holdsTheTime: true }, program)
-  }
 }
 
 function installed(project) {
