@@ -57,6 +57,17 @@ export async function buildAddons() {
   return kinds.map(({ target }) => join(targetFolder, target, 'release/libvmclock_napi.so'))
 }
 
+/** What this machine lacks to build them, if anything, in words. */
+export async function addonsLack() {
+  try {
+    await sourceCompiler()
+    await zigFolder()
+  } catch (error) {
+    if (error instanceof Unavailable) return error.message
+    throw error
+  }
+}
+
 // Apart from the rest of target/: it is made by another compiler, perhaps, and with other flags.
 const targetFolder = join(rootFolder, 'target/addons')
 

@@ -5,6 +5,7 @@
 
 import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
+import { addonsLack } from './addons.mjs'
 import { CommandFailed, run, succeeds } from './command.mjs'
 import { checkLicences } from './licences.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
@@ -84,6 +85,7 @@ export const suites = [
   {
     name: 'packages',
     setUp,
+    needs: addonsLack,
     run: () => run('node', ['--test-reporter=spec', 'install/tests.mjs', '--short']),
   },
   {

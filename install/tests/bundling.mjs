@@ -1,10 +1,11 @@
 // What esbuild makes of a program runs in a folder that holds the bundle and the addon, and no more.
 
 import assert from 'node:assert/strict'
-import { copyFileSync, readdirSync } from 'node:fs'
+import { copyFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { inProject, newProject, npmInstall } from '../project.mjs'
+import { gnuX64 } from '../runtimes.mjs'
 
 const here = 'linux-x64-gnu'
 
@@ -18,7 +19,7 @@ const modules = {
   external: ['vmclock-linux-*'],
 }
 
-export function promises(promise, { registry }) {
+export function promises(promise, { registry, isShort }) {
   async function bundled(t, { format = 'cjs', ...options }) {
     const project = newProject(t, registry, ['stamp.cjs', 'stamp-with.cjs', 'open.cjs'])
     await npmInstall(project)
@@ -48,11 +49,22 @@ export function promises(promise, { registry }) {
 
   promise('a bundle of ES modules runs with the addon that VMCLOCK_ADDON names', async (t) => {
     const { project, alone } = await bundled(t, modules)
-    const addon = `vmclock.${here}.node`
-    copyFileSync(join(project, `node_modules/vmclock-${here}`, addon), join(alone, addon))
-    const told = await look(alone, { VMCLOCK_ADDON: addon })
+    const told = await look(alone, { VMCLOCK_ADDON: addonFrom(project, alone) })
     assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
   })
+
+  if (!isShort) {
+    promise('a single executable runs with the addon that VMCLOCK_ADDON names', async (t) => {
+      const [node] = await gnuX64.at(-1).words()
+      const { project, alone } = await bundled(t, { ...modules, format: 'cjs', banner: {} })
+      const settings = { main: 'open.js', output: 'open', disableExperimentalSEAWarning: true }
+      writeFileSync(join(alone, 'sea.json'), JSON.stringify(settings))
+      await inProject(alone, [node, '--build-sea', 'sea.json'])
+      const addon = addonFrom(project, alone)
+      const said = await inProject(alone, ['./open'], { VMCLOCK_ADDON: addon })
+      assert.equal(JSON.parse(said).code, 'ERR_VMCLOCK_NOT_FOUND')
+    })
+  }
 
   promise('a bundle without its addon loads, and open says what is missing', async (t) => {
     for (const options of [modules, { ...modules, format: 'cjs', banner: {} }]) {
@@ -62,6 +74,12 @@ export function promises(promise, { registry }) {
       assert.match(told.message, /where this bundle looks: keep vmclock out.*VMCLOCK_ADDON/)
     }
   })
+}
+
+function addonFrom(project, folder) {
+  const addon = `vmclock.${here}.node`
+  copyFileSync(join(project, `node_modules/vmclock-${here}`, addon), join(folder, addon))
+  return addon
 }
 
 async function look(folder, env) {

@@ -14,13 +14,17 @@ const tsc = join(rootFolder, 'node_modules/typescript/bin/tsc')
 // Module, resolution, and the projects that they are for: the manifest's `type`.
 const settings = [
   { module: 'node16', moduleResolution: 'node16', types: ['module', 'commonjs'] },
-  { module: 'nodenext', moduleResolution: 'nodenext', types: ['module', 'commonjs'] },
+  {
+    ...{ module: 'nodenext', moduleResolution: 'nodenext', types: ['module', 'commonjs'] },
+    isInShortForm: true,
+  },
   { module: 'esnext', moduleResolution: 'bundler', types: ['module'] },
   { module: 'preserve', moduleResolution: 'bundler', types: ['commonjs'] },
 ]
 
-export function promises(promise, { registry, packages }) {
-  for (const { module, moduleResolution, types } of settings) {
+export function promises(promise, { registry, packages, isShort }) {
+  const inThisForm = settings.filter((each) => !isShort || each.isInShortForm)
+  for (const { module, moduleResolution, types } of inThisForm) {
     for (const type of types) {
       promise(`TypeScript: ${module}, ${moduleResolution}, type ${type}`, async (t) => {
         const project = newProject(t, registry, ['consumer.ts'])
