@@ -11,7 +11,7 @@ import { homedir, hostname } from 'node:os'
 import { join } from 'node:path'
 import { buildAddons, glibcFloor, kinds } from './addons.mjs'
 import { cacheFolder } from './cache.mjs'
-import { asProgram, capture, rootFolder, timed } from './command.mjs'
+import { asProgram, CommandFailed, capture, rootFolder, timed } from './command.mjs'
 import { describeElf } from './elf.mjs'
 import { setUp } from './setup.mjs'
 import { packageVersion } from './version.mjs'
@@ -48,7 +48,14 @@ export async function pack() {
     return made
   })
   const complaints = check(packages)
-  if (complaints.length > 0) throw new Error(complaints.join('\n'))
+  if (complaints.length > 0) {
+    throw new CommandFailed(
+      'npm',
+      ['run', 'pack'],
+      'not fit to be published',
+      complaints.join('\n'),
+    )
+  }
   return packages
 }
 
