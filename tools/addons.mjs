@@ -3,10 +3,10 @@
 // Rust's standard library is compiled along with each. That asks for its sources only, and for no
 // target of rustup's; and it leaves out what prints backtraces, a third of the addon.
 
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
-import { pythonPackages } from './cache.mjs'
+import { basename, join } from 'node:path'
+import { pythonPackages, readFolder } from './cache.mjs'
 import { capture, rootFolder, run, timed, Unavailable } from './command.mjs'
 import { debianFolder, debianProgram } from './debian.mjs'
 
@@ -97,6 +97,13 @@ async function sourceCompiler() {
     // This machine has a linker for what runs on it; the addons' is zig.
     without:
       /^(gcc|gcc-[0-9]+|cpp|cpp-[0-9]+|libgcc-[0-9]+-dev|libc6-dev|libicu[0-9]+|lib(asan|hwasan|itm|lsan|quadmath|tsan|ubsan).*)_/,
+    finish(unfinished) {
+      // Of all the sources, those of the compiler itself are by far the most.
+      const [sources] = readFolder(join(unfinished, 'usr/src'))
+      for (const part of readFolder(sources)) {
+        if (basename(part) !== 'library') rmSync(part, { recursive: true })
+      }
+    },
   })
   return {
     env: { RUSTC: debianProgram(folder, 'rustc') },
