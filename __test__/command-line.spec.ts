@@ -13,6 +13,10 @@ import { contents, FLAG, folder, held, liveFields, newPath, open, page } from '.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
 const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
 
+// `script` gives a program a terminal; no word here holds anything that a shell would take apart. Some
+// shells stay beside the program, get its Ctrl-C as well and end with 130 whatever it says: hence exec.
+const onATerminal = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
+
 const vmclock = (...words: string[]): Promise<Outcome> => run([commandLine, ...words])
 
 function parse(text: string): Record<string, unknown> {
@@ -364,9 +368,7 @@ test('watch: live on a terminal', async (t) => {
     t.log('not shown: there is no script')
     return
   }
-  // exec: some shells stay, get the Ctrl-C as well, and end with 130 whatever the command says.
-  const by = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
-  const watching = start([commandLine, 'watch', path], { by, env: { TERM: 'xterm' } })
+  const watching = start([commandLine, 'watch', path], { by: onATerminal, env: { TERM: 'xterm' } })
   t.teardown(() => watching.child.kill('SIGKILL'))
   // The second round is written over the first.
   const over = await watching.lineThat((text) => text.includes('\u001b[3A'))
@@ -401,12 +403,8 @@ test('colours are for terminals only, and not where NO_COLOR is set', async (t) 
     t.log('the rest is not shown: there is no script')
     return
   }
-  const onTerminal = (env: NodeJS.ProcessEnv): Promise<Outcome> => {
-    // `script` gives the program a terminal; the path holds nothing that a shell would take apart.
-    // exec: some shells stay, get the Ctrl-C as well, and end with 130 whatever the command says.
-    const by = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
-    return run([commandLine, 'now', path], { by, env: { TERM: 'xterm', ...env } })
-  }
+  const onTerminal = (env: NodeJS.ProcessEnv): Promise<Outcome> =>
+    run([commandLine, 'now', path], { by: onATerminal, env: { TERM: 'xterm', ...env } })
   t.true((await onTerminal({ NO_COLOR: '' })).stdout.includes('\u001b['))
   t.false((await onTerminal({ NO_COLOR: '1' })).stdout.includes('\u001b['))
 })

@@ -14,12 +14,19 @@ export function inShell(guest, command) {
 
 async function lines(onText, execute) {
   let printed = ''
+  const failures = []
   const exitCode = await execute({
     onText(text) {
       printed += text
-      onText?.(text)
+      try {
+        onText?.(text)
+      } catch (error) {
+        // Fails the test, and not the console that has called here.
+        failures.push(error)
+      }
     },
   })
   assert.equal(exitCode, 0, printed)
+  assert.deepEqual(failures, [], printed)
   return printed.split('\n').filter((line) => line !== '')
 }

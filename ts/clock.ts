@@ -158,6 +158,10 @@ export class VmClock {
   /**
    * Opens this machine's page: `$VMCLOCK_PATH`, else `/dev/vmclock0`, else `/run/vmclock/page`.
    *
+   * The first that is there, whether or not it carries time: which clock a service reads must not
+   * hang on what its hypervisor fills in today. On a machine with several (`VmClock.list()`), or with a
+   * publisher beside a device without time, name the one that is wanted.
+   *
    * @param options - how to read it
    * @throws VmClockError as with a path
    */

@@ -74,6 +74,11 @@ function closeAll(): void {
  * handles (no handler is installed here), leaves a page that nobody corrects any more, whose bound
  * grows.
  *
+ * On a machine with a `/dev/vmclock0` that this process may read, a disruption or a new generation told
+ * there is passed on: the page's marker changes, and no bound is stated until the kernel's clock has been
+ * measured anew. That takes as long as the driver's notification (microseconds), or an interval where it
+ * does not notify; readers who cannot afford that window read the device itself.
+ *
  * After `close` everything throws `ERR_VMCLOCK_CLOSED` but `closed` and `path`.
  */
 export class VmClockPublisher {

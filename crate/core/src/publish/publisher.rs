@@ -66,8 +66,9 @@ impl Publisher {
         if path == Path::new(PUBLISHED_PATH) {
             create_default_folder(path)?;
         }
-        // Armed before the first sample, so that no step goes unseen.
+        // Both before the first sample, so that no step and no migration goes unseen.
         let alarm = StepAlarm::new()?;
+        let device = Device::open(path);
         let lock = Lock::take(path)?;
         let found = take_over(path)?;
         let mode = options.mode;
@@ -116,7 +117,7 @@ impl Publisher {
             writer,
             _lock: lock,
         };
-        Self::start(path, page, publication, alarm)
+        Self::start(path, page, publication, alarm, device)
     }
 
     fn start(
@@ -124,6 +125,7 @@ impl Publisher {
         page: Published,
         publication: Publication<KernelClock, CpuCounter>,
         alarm: StepAlarm,
+        mut device: Option<Device>,
     ) -> Result<Self, Error> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| Error::system("eventfd", None, errno))?;
@@ -133,9 +135,12 @@ impl Publisher {
             cpu_time_ns: AtomicU64::new(0),
             failure: Mutex::new(None),
         });
+        if let Some(device) = &mut device {
+            device.arm(Arc::clone(&shared));
+        }
         let (commands, inbox) = channel();
         let worker = Worker {
-            device: Device::open(path),
+            device,
             leap_seconds_read: Instant::now(),
             shared: Arc::clone(&shared),
             page,
@@ -239,7 +244,7 @@ impl Publisher {
             .send(Command { cause, done })
             .map_err(|_| self.stopped())?;
         // Full only after 2^64 wake-ups that nobody took: the thread is awake then.
-        let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        self.shared.wake();
         answer.recv().map_err(|_| self.stopped())?
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -20,6 +21,7 @@ use crate::error::Error;
 use crate::page::DEVICE_PATH;
 use crate::reading::Continuity;
 use crate::system_clock::{KernelClock, LeapSeconds, StepAlarm};
+use crate::watch::{Closer, INTERVALS};
 use crate::writer::PageWriter;
 
 /// How often tzdata's list is read again: a package update may have replaced it.
@@ -32,6 +34,14 @@ pub(super) struct Shared {
     pub(super) updates: AtomicU64,
     pub(super) cpu_time_ns: AtomicU64,
     pub(super) failure: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// Ends the thread's wait.
+    pub(super) fn wake(&self) {
+        // Full only if it is awake already.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
 }
 
 /// What the owner wants, and where it waits for that.
@@ -173,16 +183,30 @@ impl Worker {
 pub(super) struct Device {
     clock: VmClock,
     last: Continuity,
+    alarm: Option<DeviceAlarm>,
 }
 
 impl Device {
+    /// To be opened before the first sample, so that no migration goes unseen.
     pub(super) fn open(published: &Path) -> Option<Self> {
         if published == Path::new(DEVICE_PATH) {
             return None;
         }
         let mut clock = VmClock::open(Some(Path::new(DEVICE_PATH)), Options::default()).ok()?;
         let last = clock.continuity().ok()?;
-        Some(Self { clock, last })
+        Some(Self {
+            clock,
+            last,
+            alarm: None,
+        })
+    }
+
+    /// From now on the publisher is woken as soon as the driver notifies. Until its publisher has seen a
+    /// migration, a page gives readers a time that it has no right to, so this does not wait for the
+    /// interval to end. Where it cannot be had, as on a device that is stuck in an update, the
+    /// interval remains.
+    pub(super) fn arm(&mut self, shared: Arc<Shared>) {
+        self.alarm = DeviceAlarm::new(&self.clock, shared).ok();
     }
 
     /// Whether marker and generation changed since the last call. A page that cannot be read now
@@ -196,6 +220,41 @@ impl Device {
             before.disruption_marker != now.disruption_marker,
             before.vm_generation != now.vm_generation,
         )
+    }
+}
+
+/// A thread that sleeps until the driver notifies.
+struct DeviceAlarm {
+    closer: Closer,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DeviceAlarm {
+    fn new(device: &VmClock, shared: Arc<Shared>) -> Result<Self, Error> {
+        // Where nobody notifies, the publisher's own interval is what looks at the device.
+        let mut watcher = device.watch(Some(*INTERVALS.end()))?;
+        let closer = watcher.closer();
+        let thread = std::thread::Builder::new()
+            .name("vmclock-device".to_owned())
+            .spawn(move || {
+                while watcher.wait().is_some() {
+                    shared.wake();
+                }
+            })
+            .map_err(|error| Error::system("clone", None, error))?;
+        Ok(Self {
+            closer,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for DeviceAlarm {
+    fn drop(&mut self) {
+        self.closer.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

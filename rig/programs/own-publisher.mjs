@@ -1,0 +1,32 @@
+// A publisher in a guest whose device has the marker: what the device tells, its page passes on.
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { VmClock, VmClockPublisher } from 'vmclock'
+
+const [intervalMs] = process.argv.slice(2).map(Number)
+
+const publisher = VmClockPublisher.create('/tmp/own-page', { acceptCounter: true, intervalMs })
+const clock = VmClock.open('/tmp/own-page')
+const device = VmClock.open('/dev/vmclock0')
+const watcher = clock.watch({ intervalMs: 1 })
+// Neither publisher nor watcher keeps a process alive.
+const alive = setInterval(() => {}, 1000)
+const token = clock.continuity()
+assert.ok(clock.isContinuous(token))
+assert.equal(clock.read().status, 'free-running')
+
+for (const event of ['disruption', 'generation']) {
+  // Far longer than an interval: what is not passed on must not hold up the guest.
+  const told = once(watcher, event, { signal: AbortSignal.timeout(20_000) })
+  const before = device.continuity()
+  const { disruptionMarker, vmGeneration } = before
+  console.log(`${event} ${disruptionMarker} ${vmGeneration}`)
+  await told
+  assert.ok(!device.isContinuous(before))
+}
+assert.ok(!clock.isContinuous(token))
+assert.throws(() => clock.convert(clock.counter(), token), { code: 'ERR_VMCLOCK_DISRUPTED' })
+clearInterval(alive)
+watcher.close()
+publisher.close()
