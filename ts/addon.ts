@@ -72,7 +72,9 @@ function cLibrary(): 'gnu' | 'musl' {
     const mapped = readFileSync('/proc/self/maps', 'utf8')
     return /\/(?:ld-musl-[^/\n]*|libc\.so)$/m.test(mapped) ? 'musl' : 'gnu'
   } catch {
-    return 'gnu'
+    // Node's permission model hides it.
+    const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
+    return header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'
   }
 }
 

@@ -42,6 +42,15 @@ export function promises(promise, { registry, isShort }) {
     assert.match(said, /^\d+\.\d+\.\d+\n$/)
   })
 
+  promise('under the permission model musl is told from glibc', async (t) => {
+    const { words } = others.find(({ kind }) => kind === 'linux-x64-musl')
+    const project = newProject(t, registry, ['open.cjs'])
+    await npmInstall(project, { flags: ['--libc=musl'] })
+    const flags = ['--permission', '--allow-addons', `--allow-fs-read=${project}`]
+    const told = JSON.parse(await inProject(project, [...(await words()), ...flags, 'open.cjs']))
+    assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
+  })
+
   promise('pnpm installs what stamps', async (t) => {
     const pnpm = await pnpmProgram()
     const project = newProject(t, registry, stampPrograms)
