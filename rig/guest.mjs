@@ -326,7 +326,7 @@ function userland(machine, parts, programs) {
   }
   // As an installed package would lie there.
   const packageFiles = readdirSync(join(rootFolder, 'dist')).map((file) => `dist/${file}`)
-  for (const path of ['package.json', 'native/binding.cjs', `native/${machine.addon}`].concat(
+  for (const path of ['package.json', `native/${machine.addon}`].concat(
     packageFiles.filter((file) => /\.[cm]js$/.test(file)),
   )) {
     entries.set(`node_modules/vmclock/${path}`, inTree(path))

@@ -11,6 +11,9 @@ import { setUp } from './setup.mjs'
 
 const target = 'aarch64-unknown-linux-gnu'
 
+// What Node links with; libatomic since its release 26.
+const libraries = ['libc6', 'libgcc-s1', 'libstdc++6', 'libatomic1']
+
 // The oldest Node that the package supports is the one to emulate.
 const nodeVersion = '20.20.2'
 
@@ -34,14 +37,14 @@ export async function setUpArm64Addon() {
 export async function arm64Emulator() {
   const folder = await debianFolder({
     name: 'arm64-emulator',
-    // The libraries as cross packages, which every mirror of the machine's own architecture has.
-    packages: ['qemu-user', 'libc6-arm64-cross', 'libgcc-s1-arm64-cross', 'libstdc++6-arm64-cross'],
+    // As cross packages, which every mirror of the machine's own architecture has.
+    packages: ['qemu-user', ...libraries.map((library) => `${library}-arm64-cross`)],
     finish(unfinished, final) {
       // Under the emulator's prefix every path that the loader tries must lead to this one C
       // library: where a path is absent there, the machine's own arm64 libraries are taken, if it
       // has any, and two builds of one C library in a process hang.
-      const libraries = join(unfinished, 'usr/aarch64-linux-gnu/lib')
-      symlinkSync('.', join(libraries, 'aarch64-linux-gnu'))
+      const folder = join(unfinished, 'usr/aarch64-linux-gnu/lib')
+      symlinkSync('.', join(folder, 'aarch64-linux-gnu'))
       symlinkSync('lib', join(unfinished, 'usr/aarch64-linux-gnu/lib64'))
       symlinkSync('.', join(unfinished, 'usr/aarch64-linux-gnu/usr'))
       writeLauncher(join(unfinished, 'launch/run-arm64'), [

@@ -2,10 +2,18 @@
 // that every clone and worktree on a machine shares it. Deleting it is always safe.
 
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
-import { capture, timed } from './command.mjs'
+import { capture, succeeds, timed, Unavailable } from './command.mjs'
 
 /** The project's cache folder. */
 export function cacheFolder() {
@@ -48,6 +56,25 @@ export function npmPackage(name, version) {
     mkdirSync(join(folder, name), { recursive: true })
     await capture('tar', ['-xzf', filename, '--strip-components=1', '-C', name], { cwd: folder })
     rmSync(join(folder, filename))
+  })
+}
+
+/**
+ * Python packages, as a file of requirements names them with their digests: the folder in which they
+ * lie. For this machine, or for a platform by Python's name for it.
+ */
+export function pythonPackages(name, requirementsFile, platform) {
+  const requirements = readFileSync(requirementsFile, 'utf8')
+  return cached(name, { requirements, platform }, async (folder) => {
+    if (!(await succeeds('python3', ['-m', 'pip', '--version']))) {
+      throw new Unavailable('no pip: install python3-pip')
+    }
+    await capture('python3', [
+      ...['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-compile'],
+      ...['--no-deps', '--require-hashes', '--only-binary=:all:'],
+      ...(platform === undefined ? [] : ['--platform', platform]),
+      ...['--target', folder, '--requirement', requirementsFile],
+    ])
   })
 }
 

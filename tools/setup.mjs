@@ -15,12 +15,11 @@ export async function setUpPackages() {
   stamp('node_modules', inputs)
 }
 
-/** Builds the addon for this machine into native/, with its loader and the loader's types. */
+/** Builds the addon for this machine into native/. */
 export async function setUpAddon() {
   await setUpPackages()
-  // package.json too: the loader that is written beside the addon holds its name and version.
-  const inputs = digest([...addonInputs, 'package.json'], [...thisMachine, ...addonBuild])
-  if (isStamped('native', inputs, ['native/binding.cjs']) && hasAddon()) return
+  const inputs = digest(addonInputs, [...thisMachine, ...addonBuild])
+  if (isStamped('native', inputs, []) && hasAddon()) return
   mkdirSync(join(rootFolder, 'native'), { recursive: true })
   await timed('addon (release)', () => run('napi', addonBuild))
   stamp('native', inputs)
@@ -50,12 +49,12 @@ const thisMachine = [
 
 const addonBuild = [
   ...['build', '--manifest-path', 'crate/napi/Cargo.toml', '--platform', '--release'],
-  ...['--output-dir', 'native', '--js', 'binding.cjs', '--dts', 'binding.d.cts'],
+  ...['--output-dir', 'native', '--no-js'],
 ]
 
 const distInputs = [
   ...['ts', 'tsup.config.ts', 'tsconfig.json', 'package.json', 'package-lock.json'],
-  ...['native/binding.d.cts', 'tools/esm-wrapper.mjs'],
+  'tools/esm-wrapper.mjs',
 ]
 
 const distOutputs = [

@@ -1,13 +1,17 @@
 // The suites of `npm test`, in the order in which they run: what fails soonest comes first.
 //
 // A suite is `name`, `setUp` (what of the tree it needs), `run`, and perhaps `needs`: what it asks of
-// the machine, which answers with nothing or with the words that say what is missing.
+// the machine, which answers with nothing or with the words that say what is missing. One that is
+// `byNameOnly` is for releases: it builds and fetches for longer than every change can wait.
 
 import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
+import { addonsLack } from './addons.mjs'
 import { CommandFailed, run, succeeds } from './command.mjs'
+import { checkLicences } from './licences.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
+import { checkWorkflows } from './workflows.mjs'
 
 /** Every suite. */
 export const suites = [
@@ -44,6 +48,20 @@ export const suites = [
     },
   },
   {
+    name: 'workflows',
+    byNameOnly: true,
+    setUp: nothing,
+    needs: async () =>
+      (await succeeds('go', ['version'])) ? undefined : 'no go: install golang-go',
+    run: checkWorkflows,
+  },
+  {
+    name: 'licences',
+    byNameOnly: true,
+    setUp: nothing,
+    run: () => checkLicences(),
+  },
+  {
     name: 'rust',
     setUp: nothing,
     // The dev profile checks every addition for overflow. The glue is
@@ -74,6 +92,13 @@ export const suites = [
     name: 'jest',
     setUp,
     run: () => run('jest', []),
+  },
+  {
+    name: 'packages',
+    byNameOnly: true,
+    setUp,
+    needs: addonsLack,
+    run: () => run('node', ['--test-reporter=spec', 'install/tests.mjs', '--short']),
   },
   {
     name: 'aarch64',

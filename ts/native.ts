@@ -7,6 +7,7 @@
  * by way of the two arrays beside them.
  */
 
+import { loadAddon } from './addon'
 import { VmClockError } from './errors'
 
 /** What a native call returns instead of its result. */
@@ -410,17 +411,19 @@ function load(): typeof loaded {
     }
   }
   try {
-    const binding = require('../native/binding.cjs') as Partial<Binding>
+    const binding = loadAddon(machine) as Partial<Binding>
     const missing = CALLS.filter((name) => typeof binding[name] !== 'function')
     if (missing.length === 0) return { binding: binding as Binding }
-    throw new Error(`it is of another release: it has no ${missing.join(', ')}`)
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.split('\n', 1)[0] : String(cause)
+    throw new Error(
+      `it is of another release, without ${missing.join(', ')}; remove node_modules and install again`,
+    )
+  } catch (error) {
+    const { message, cause } = error as Error
     return {
       obstacle: {
         code: 'ERR_VMCLOCK_NATIVE',
-        message: `the native part of vmclock for ${machine} does not load (${reason}); install the package again on this machine with its optional dependencies (npm install --include=optional vmclock), or build it with \`npm run build\``,
-        cause,
+        message: `the native part of vmclock for ${machine} cannot be used: ${message}`,
+        cause: cause ?? error,
       },
     }
   }

@@ -238,7 +238,7 @@ impl Publisher {
             return Err(self.stopped());
         }
         let result = self.command(Cause::Close);
-        // The worker does not panic; if it did, its page has still been marked by its drop.
+        // The worker does not panic; if it did, and the process went on, its page was marked by its drop.
         let _ = thread.join();
         result
     }

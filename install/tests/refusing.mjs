@@ -1,0 +1,110 @@
+// Where the native part cannot be used, the package is imported all the same, and `open` says which
+// package was expected, what there is, and what to do.
+
+import assert from 'node:assert/strict'
+import { copyFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { inProject, newProject, npmInstall } from '../project.mjs'
+import { others } from '../runtimes.mjs'
+
+const here = 'linux-x64-gnu'
+const musl = 'linux-x64-musl'
+
+export function promises(promise, { registry, packages }) {
+  const addonOf = (project, kind) =>
+    join(project, `node_modules/vmclock-${kind}/vmclock.${kind}.node`)
+
+  const cases = {
+    'optional dependencies were left out': {
+      flags: ['--omit=optional'],
+      says: [
+        /its package, vmclock-linux-x64-gnu [\d.]+, is not installed, nor is that of any other/,
+        /--omit=optional.*npm install --include=optional vmclock/,
+      ],
+      cause: 'MODULE_NOT_FOUND',
+    },
+    'node_modules was made for another C library': {
+      flags: ['--libc=musl'],
+      says: [
+        /vmclock-linux-x64-gnu [\d.]+, is not installed, but vmclock-linux-x64-musl is:/,
+        /npm ci/,
+      ],
+      cause: 'MODULE_NOT_FOUND',
+    },
+    'node_modules was made for another CPU': {
+      flags: ['--cpu=arm64'],
+      says: [/vmclock-linux-x64-gnu [\d.]+, is not installed, but vmclock-linux-arm64-gnu is:/],
+      cause: 'MODULE_NOT_FOUND',
+    },
+    'the addon is damaged': {
+      spoil: (project) => writeFileSync(addonOf(project, here), 'damaged'),
+      says: [
+        /vmclock-linux-x64-gnu [\d.]+ is installed, but it does not load \(.+\): it is damaged/,
+      ],
+      cause: 'ERR_DLOPEN_FAILED',
+    },
+    "the addon is another CPU's": {
+      spoil: (project) => {
+        const arm64 = packages.find(({ name }) => name === 'vmclock-linux-arm64-gnu')
+        copyFileSync(join(arm64.folder, 'vmclock.linux-arm64-gnu.node'), addonOf(project, here))
+      },
+      says: [/is installed, but it does not load \(.+\): it is damaged, or was made for another/],
+      cause: 'ERR_DLOPEN_FAILED',
+    },
+    'the file of the addon is gone': {
+      spoil: (project) => rmSync(addonOf(project, here)),
+      says: [/vmclock-linux-x64-gnu [\d.]+ is installed, but it does not load/],
+      cause: 'MODULE_NOT_FOUND',
+    },
+    'Node may load no addons': {
+      words: ['--no-addons'],
+      says: [/may not be loaded: start Node without --no-addons/],
+      cause: 'ERR_DLOPEN_DISABLED',
+    },
+    'VMCLOCK_ADDON leads nowhere': {
+      env: { VMCLOCK_ADDON: 'nowhere.node' },
+      says: [/VMCLOCK_ADDON names \/.*\/nowhere\.node, which does not load/],
+      cause: 'MODULE_NOT_FOUND',
+    },
+  }
+  for (const [name, { flags, spoil, words = [], env, says, cause }] of Object.entries(cases)) {
+    promise(`where ${name}, open says so`, async (t) => {
+      const project = newProject(t, registry, ['open.cjs'])
+      await npmInstall(project, { flags })
+      spoil?.(project)
+      tells(await look(project, [process.execPath, ...words], env), says, cause)
+    })
+  }
+
+  promise('on musl with the package for glibc, open says so', async (t) => {
+    const runtime = await others.find(({ kind }) => kind === musl).words()
+    const project = newProject(t, registry, ['open.cjs'])
+    await npmInstall(project)
+    tells(
+      await look(project, runtime),
+      [/vmclock-linux-x64-musl [\d.]+, is not installed, but vmclock-linux-x64-gnu is:/],
+      'MODULE_NOT_FOUND',
+    )
+  })
+
+  promise('an addon by its path in VMCLOCK_ADDON is used', async (t) => {
+    const project = newProject(t, registry, ['open.cjs'])
+    await npmInstall(project)
+    renameSync(addonOf(project, here), join(project, 'elsewhere.node'))
+    const env = { VMCLOCK_ADDON: 'elsewhere.node' }
+    const told = await look(project, [process.execPath], env)
+    assert.equal(told.isSupported, true)
+    assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
+  })
+}
+
+async function look(project, words, env) {
+  return JSON.parse(await inProject(project, [...words, 'open.cjs'], env))
+}
+
+function tells(told, says, cause) {
+  assert.equal(told.code, 'ERR_VMCLOCK_NATIVE')
+  assert.equal(told.isSupported, false)
+  for (const words of says) assert.match(told.message, words)
+  assert.equal(told.cause, cause, told.message)
+}

@@ -1,0 +1,27 @@
+// Part of `npm version`: gives the crates the version that the root manifest has got.
+
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { asProgram, rootFolder, run } from './command.mjs'
+
+const cargoManifest = join(rootFolder, 'Cargo.toml')
+const line = /^(\[workspace\.package\]\nversion = )"([^"]+)"/m
+
+/** The version of the package, which has to be that of the crates as well. */
+export function packageVersion() {
+  const { version } = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
+  const crates = line.exec(readFileSync(cargoManifest, 'utf8'))?.[2]
+  if (crates !== version) {
+    throw new Error(`package.json says ${version} and Cargo.toml ${crates}: node tools/version.mjs`)
+  }
+  return version
+}
+
+async function setVersion() {
+  const { version } = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
+  const manifest = readFileSync(cargoManifest, 'utf8')
+  writeFileSync(cargoManifest, manifest.replace(line, `$1"${version}"`))
+  await run('cargo', ['update', '--workspace', '--quiet'])
+}
+
+await asProgram(import.meta.url, setVersion)
