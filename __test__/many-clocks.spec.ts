@@ -65,7 +65,7 @@ test('clocks of several workers, opened and dropped all the while, read their ow
   t.deepEqual(await Promise.all(answers), [0, 0, 0, 0])
 })
 
-test('a place that was given back serves the next clock', async (t) => {
+test('clocks that are opened, closed and collected without end each answer for their own page', async (t) => {
   const { path } = page(t, liveFields(t))
   const other = newPath(t)
   const markers = await evaluate<string[]>(

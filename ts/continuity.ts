@@ -16,22 +16,37 @@ export interface ContinuityToken {
   readonly vmGeneration: bigint | undefined
 }
 
-// Tokens that cannot change, so that whoever has looked at one need not look again.
-const issued = new WeakSet<ContinuityToken>()
+// What its constructor is given is what it makes, so that a subclass can put a private field on it.
+class Given {
+  constructor(token: object) {
+    // biome-ignore lint/correctness/noConstructorReturn: that is what it is for
+    return token
+  }
+}
+
+// The mark of tokens that cannot change, so that whoever has looked at one need not look again. Nothing
+// outside this class can put it on an object, and no clone or proxy has it.
+class Issued extends Given {
+  readonly #issued = true
+
+  static has(token: object): boolean {
+    return #issued in token
+  }
+}
 
 /** A token of these figures, frozen. */
 export function issueToken(
   disruptionMarker: bigint,
   vmGeneration: bigint | undefined,
 ): ContinuityToken {
-  const token = Object.freeze({ disruptionMarker, vmGeneration })
-  issued.add(token)
-  return token
+  const token: ContinuityToken = { disruptionMarker, vmGeneration }
+  new Issued(token)
+  return Object.freeze(token)
 }
 
 /** Whether a token is one that `issueToken` made, and so holds what it always held. */
 export function isIssued(token: ContinuityToken): boolean {
-  return issued.has(token)
+  return Issued.has(token)
 }
 
 /**

@@ -132,11 +132,13 @@ fn measure(rounds: usize) -> Result<(), Failure> {
             writer.update(|fields| fields.counter_value = counter_value);
         }),
     ];
+    let mut order: Vec<usize> = (0..cases.len()).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15;
     for round in 0..WARM_UP_ROUNDS + rounds {
-        // Every round begins elsewhere, so that none always follows the same work.
-        let count = cases.len();
-        for index in 0..count {
-            let case = &mut cases[(round * 7 + index) % count];
+        // Every round in an order of its own, so that none always follows the same work.
+        shuffle(&mut order, &mut state);
+        for &index in &order {
+            let case = &mut cases[index];
             let took = (case.batch)(CALLS_A_BATCH);
             if round >= WARM_UP_ROUNDS {
                 let ns = took.as_nanos() as f64 / f64::from(CALLS_A_BATCH);
@@ -219,5 +221,18 @@ fn fixed_page() -> RawFields {
         // Offset, maximum error of the period and of the time.
         flags: 1 | 1 << 4 | 1 << 6,
         ..blank()
+    }
+}
+
+/// Fisher and Yates's, by xorshift64.
+fn shuffle(order: &mut [usize], state: &mut u64) {
+    for last in (1..order.len()).rev() {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        order.swap(
+            last,
+            usize::try_from(*state % (last as u64 + 1)).unwrap_or(0),
+        );
     }
 }

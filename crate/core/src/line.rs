@@ -123,12 +123,14 @@ impl Line {
             .filter(|log2| (8..=16).contains(log2))?;
         let steps_per_sec = MS_PER_SEC << steps_log2;
         let mut line = Self::label(reference, steps_per_sec, reference.live_ticks())?;
+        let first = line.base;
         // To the nearest step.
         line.base += 1 << 63;
-        // Half a step on both sides: the exponent is the same all along the line.
+        // The exponent is the same all along the line, at its start before anything is rounded up: below
+        // a power of two steps are half as wide.
         let last = line.base + line.slope * u128::from(line.span_ticks);
         let with_exponent = 1_u128 << MANTISSA_BITS..1 << (MANTISSA_BITS + 1);
-        if ![line.base >> 64, last >> 64]
+        if ![first >> 64, last >> 64]
             .iter()
             .all(|steps| with_exponent.contains(steps))
         {
@@ -199,4 +201,24 @@ impl Line {
 /// `rate` a tick, in 2^-(64 + shift) s, as so many 2^-64 of a unit.
 fn slope(rate: u64, units_per_sec: u64, shift: u8) -> u128 {
     (u128::from(rate) * u128::from(units_per_sec)) >> shift
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_begins_just_below_a_power_of_two_milliseconds_rounds_by_its_finer_steps() {
+        // 2^31 ticks, a second, before this reference it is 123 ns to 2^41 ms.
+        let counter = 1 << 40;
+        let label = (2_199_023_256, 10_182_600_459_738_163_770);
+        let reference = Reference::new(counter, (1 << 63, 30), label).unwrap();
+        let at_start = Line::live_ms_bits(&reference)
+            .and_then(|line| line.at(counter - (1 << 31)))
+            .map(f64::from_bits);
+        assert!(
+            at_start.is_none_or(|ms| ms == 2_199_023_255_551.999_8),
+            "{at_start:?}"
+        );
+    }
 }

@@ -70,7 +70,7 @@ fn any_page() -> BoxedStrategy<RawFields> {
         .boxed()
 }
 
-/// A distance from the reference, from a second before it to far behind what the short way reaches.
+/// A distance from the reference, from a little before it to far behind what the short way reaches.
 fn any_distance() -> BoxedStrategy<i64> {
     prop_oneof![
         -1_000_000..1_000_000_i64,

@@ -15,7 +15,8 @@
 //!   detached nor moved.
 //! - No callback runs JavaScript while it holds the clock, so none is entered twice; an error's
 //!   object is made after the clock was let go.
-//! - Everything here belongs to one environment (a worker has its own) and so to one thread.
+//! - Everything here belongs to one environment (a worker has its own) and so to one thread. Of the
+//!   places only the addresses are shared: whoever put one there is alone in reading it.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
