@@ -51,7 +51,9 @@ export interface CrossTimestamp {
 
 /**
  * A system clock that samples are taken of: CLOCK_REALTIME, CLOCK_MONOTONIC (never set, slewed as
- * CLOCK_REALTIME is), CLOCK_MONOTONIC_RAW (never set, never slewed). The last two need Linux 6.12.
+ * CLOCK_REALTIME is), CLOCK_MONOTONIC_RAW (never set, never slewed). The last two need Linux 6.12,
+ * and of a vmclock's own clock a later one: its driver gave CLOCK_REALTIME for them at first, which is
+ * refused.
  */
 export type SampledClock = 'realtime' | 'monotonic' | 'monotonic-raw'
 

@@ -64,15 +64,16 @@ pub struct Capabilities {
     pub phase_adjustment: bool,
 }
 
-/// A system clock that samples are taken of.
+/// A system clock that samples are taken of. All but the first need Linux 6.12, and of a vmclock's own
+/// clock a later one, whose driver knows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SampledClock {
     /// CLOCK_REALTIME: UTC since 1970, as this machine has it.
     #[default]
     Realtime,
-    /// CLOCK_MONOTONIC: never set, slewed as CLOCK_REALTIME is (Linux 6.12).
+    /// CLOCK_MONOTONIC: never set, slewed as CLOCK_REALTIME is.
     Monotonic,
-    /// CLOCK_MONOTONIC_RAW: never set, never slewed (Linux 6.12).
+    /// CLOCK_MONOTONIC_RAW: never set, never slewed.
     MonotonicRaw,
 }
 
