@@ -187,14 +187,18 @@ impl PtpClock {
         let found = list();
         let missing = || Error::NoPtpClock {
             name: name.to_owned(),
-            found: found.iter().map(|device| device.name.clone()).collect(),
+            found: found
+                .iter()
+                .filter(|device| device.name != name)
+                .map(|device| device.name.clone())
+                .collect(),
         };
         let device = found
             .iter()
             .find(|device| device.name == name)
             .ok_or_else(missing)?;
         let clock = Self::open(&device.path)?;
-        // Another clock may have got its number meanwhile.
+        // Another clock may have got its number meanwhile, and a container's /dev may hold others.
         if clock.name() == Some(name) {
             Ok(clock)
         } else {
@@ -229,7 +233,7 @@ impl PtpClock {
     /// # Errors
     ///
     /// [`Error::PtpTimeout`], [`Error::PtpRefused`], [`Error::PtpOutOfRange`], [`Error::Vanished`],
-    /// [`Error::System`].
+    /// [`Error::NotSupported`], [`Error::System`].
     pub fn now_ns(&self) -> Result<i64, Error> {
         self.calls.now_ns()
     }
@@ -396,6 +400,27 @@ mod tests {
             let mut events = inotify::Reader::new(&watch, &mut buffer);
             assert_eq!(events.next().unwrap_err(), Errno::AGAIN, "{path:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_advises_a_udev_rule_of_nothing_but_a_ptp_clock() {
+        let message = |name: Option<&str>| {
+            let error = Error::PtpAccess {
+                path: "/dev/ptp7".into(),
+                name: name.map(str::to_owned),
+                errno: Errno::PERM.raw_os_error(),
+            };
+            error.to_string()
+        };
+        let plain = r#"SUBSYSTEM=="ptp", ATTR{clock_name}=="vmclock0", MODE="0444""#;
+        assert!(message(Some("vmclock0")).contains(plain));
+        // A name that the rule would not take as it stands.
+        assert!(message(Some("a\"b*")).contains(r#"SUBSYSTEM=="ptp", MODE="0444""#));
+        let unknown = message(None);
+        assert!(
+            !unknown.contains("SUBSYSTEM") && unknown.contains("--device"),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -218,7 +218,11 @@ impl<D: Device> Calls<D> {
         match errno {
             Errno::NOTTY | Errno::OPNOTSUPP => self.not_supported(
                 call,
-                "samples() works on every clock, and capabilities() says what this one has",
+                if call == "PTP_SYS_OFFSET_PRECISE" {
+                    "take samples() instead, which hardly a clock lacks"
+                } else {
+                    "take another clock: /sys/class/ptp lists all that there are"
+                },
                 errno,
             ),
             Errno::NODEV if self.device.resolution() == Err(Errno::NODEV) => {
