@@ -9,6 +9,7 @@ import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
 import {
   type PageFields,
+  PtpClock,
   TIMESCALES,
   type Timescale,
   VmClock,
@@ -481,6 +482,38 @@ for (const [what, path] of [
     refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', /path must be a string/)
   })
 }
+
+test('values that throw whatever they are asked', (t) => {
+  const code = 'ERR_VMCLOCK_INVALID_ARGUMENT'
+  const thrower = Object.defineProperty(new Uint8Array(1), Symbol.toStringTag, {
+    get() {
+      throw new Error('thrown by the value')
+    },
+  })
+  const { path } = page(t, liveFields(t))
+  const clock = open(t, path)
+  for (const [target, what] of [
+    [{}, 'a proxy'],
+    [[], 'a proxy'],
+    [(): void => {}, 'a proxy'],
+    [thrower, 'a Uint8Array'],
+  ] as const) {
+    let value: object = target
+    if (target !== thrower) {
+      const { proxy, revoke } = Proxy.revocable(target, {})
+      revoke()
+      value = proxy
+    }
+    const words = new RegExp(`this is ${what}`)
+    refuses(t, () => PtpClock.open(value as never), code, words)
+    refuses(t, () => PtpClock.find(value as never), code, words)
+    refuses(t, () => VmClock.open(value as never), code, words)
+    refuses(t, () => VmClock.open(path, value as never), code, words)
+    refuses(t, () => VmClock.open(path, { trustedUids: value as never }), code, words)
+    refuses(t, () => clock.readInto(value as never), code, words)
+    refuses(t, () => clock.watch({ signal: value as never }), code, words)
+  }
+})
 
 test('an empty path', (t) => {
   refuses(t, () => VmClock.open(''), 'ERR_VMCLOCK_INVALID_ARGUMENT', /leave it out/)

@@ -9,9 +9,9 @@ import { PtpClock, type VmClockErrorCode } from 'vmclock'
 import { commandLine, evaluate, type Outcome, rootFolder, run } from './node-command'
 import { folder, held, refuses } from './pages'
 
-// What must never reach a terminal: C0 but newline, DEL, C1, bidirectional marks.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
-const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
+// What must never reach a terminal (ts/cli/escape.ts), but newline.
+const UNSAFE =
+  /(?!\n)[\p{Cc}\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]|\p{Cs}/u
 
 const ptp = (...words: string[]): Promise<Outcome> => run([commandLine, 'ptp', ...words])
 

@@ -30,8 +30,10 @@ export async function counterBounds(guest) {
 }
 
 /**
- * Writes pages while `work` is under way, hundreds a second, and gives what `work` gives. Each page is what `fields` makes of the one before it; it is called within the update, when
- * nobody can begin to read by the old page any more, and gives with the fields how long to stay there.
+ * Writes pages while `work` is under way, hundreds a second, and gives what `work` gives. Each page is
+ * what `fields` makes of the one before it; it is called within the update, when nobody can begin to read
+ * by the old page any more, and gives with the fields how long to stay there, and which pages follow at
+ * once, so that some are met in the middle of a reading.
  */
 export async function withUpdates(page, fields, work) {
   let isOver = false
@@ -44,17 +46,32 @@ export async function withUpdates(page, fields, work) {
   }
   const written = async () => {
     let updates = 0
-    for (; !isOver; updates++) {
-      page.begin()
-      const { stayMs = 0, ...changed } = fields()
-      page.writeUnguarded(changed)
-      // Without its CPU, as a writer can be at any moment.
-      if (stayMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, stayMs)
-      page.end()
+    while (!isOver) {
+      updates += update(page, fields)
       await setTimeout(PAUSE_MS)
     }
     return updates
   }
-  const [result, updates] = await Promise.all([worked(), written()])
+  // Both are waited for, whichever fails: nobody else may use the guest before.
+  const outcomes = await Promise.allSettled([worked(), written()])
+  const [result, updates] = outcomes.map(({ value }) => value)
+  for (const { status, reason } of outcomes) if (status === 'rejected') throw reason
   return { result, updates }
+}
+
+/** How many pages that made. */
+function update(page, fields) {
+  let following = []
+  page.begin()
+  try {
+    const { stayMs = 0, atOnce = [], ...changed } = fields()
+    following = atOnce
+    page.writeUnguarded(changed)
+    // Without its CPU, as a writer can be at any moment.
+    if (stayMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, stayMs)
+  } finally {
+    page.end()
+  }
+  for (const other of following) page.write(other)
+  return 1 + following.length
 }

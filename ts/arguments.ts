@@ -8,9 +8,17 @@ import { invalidArgument } from './errors'
 
 const UINT64_MAX = 2n ** 64n - 1n
 
+// The real kind of a typed array, whatever an own property says or does.
+const kindGetter = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype) as object,
+  Symbol.toStringTag,
+)?.get
+
 /** What a value is, in a few words that are safe to show. */
 function describe(value: unknown): string {
   if (value === null) return 'null'
+  // First, as a proxy runs its maker's code whatever it is asked, and throws once it is revoked.
+  if (types.isProxy(value)) return 'a proxy'
   if (Array.isArray(value)) return 'an array'
   switch (typeof value) {
     case 'string': {
@@ -22,9 +30,18 @@ function describe(value: unknown): string {
       return value === BigInt.asIntN(128, value) ? `${value}n` : 'a bigint of more than 128 bits'
     case 'object':
     case 'function':
-      return types.isTypedArray(value) ? `a ${value[Symbol.toStringTag]}` : `a ${typeof value}`
+      return types.isTypedArray(value) ? `a ${kindGetter?.call(value)}` : `a ${typeof value}`
     default:
       return String(value)
+  }
+}
+
+/** Whether `question` holds; it does not of what throws at being asked, as a revoked proxy does. */
+function holds(question: () => boolean): boolean {
+  try {
+    return question()
+  } catch {
+    return false
   }
 }
 
@@ -60,7 +77,7 @@ export function record(
   known: readonly string[],
 ): Record<string, unknown> {
   if (value === undefined) return Object.create(null) as Record<string, unknown>
-  if (typeof value !== 'object' || value === null || !isPlain(value)) {
+  if (typeof value !== 'object' || value === null || !holds(() => isPlain(value))) {
     throw invalidArgument(
       `${name} must be a plain object such as { ${known[0]}: … }, and this is ${describe(value)}`,
     )
@@ -162,8 +179,9 @@ export function abortSignal(value: unknown, name: string): AbortSignal | undefin
   if (
     typeof signal === 'object' &&
     signal !== null &&
-    typeof signal.aborted === 'boolean' &&
-    typeof signal.addEventListener === 'function'
+    holds(
+      () => typeof signal.aborted === 'boolean' && typeof signal.addEventListener === 'function',
+    )
   ) {
     return signal
   }
@@ -175,7 +193,7 @@ export function abortSignal(value: unknown, name: string): AbortSignal | undefin
 /** User numbers; undefined is none. */
 export function uids(value: unknown, name: string): number[] {
   if (value === undefined) return []
-  if (!Array.isArray(value)) {
+  if (!holds(() => Array.isArray(value))) {
     throw invalidArgument(
       `${name} must be an array of user numbers such as [1000], and this is ${describe(value)}`,
     )

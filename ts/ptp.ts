@@ -51,7 +51,9 @@ export interface CrossTimestamp {
 
 /**
  * A system clock that samples are taken of: CLOCK_REALTIME, CLOCK_MONOTONIC (never set, slewed as
- * CLOCK_REALTIME is), CLOCK_MONOTONIC_RAW (never set, never slewed). The last two need Linux 6.12.
+ * CLOCK_REALTIME is), CLOCK_MONOTONIC_RAW (never set, never slewed). The last two need Linux 6.12,
+ * and of a vmclock's own clock a later one: its driver gave CLOCK_REALTIME for them at first, which is
+ * refused.
  */
 export type SampledClock = 'realtime' | 'monotonic' | 'monotonic-raw'
 
@@ -70,7 +72,9 @@ export interface PtpSample {
   readonly offsetNs: bigint
   /**
    * Half the bracket, rounded up, nanoseconds: `offsetNs` is at most this far from the difference of the
-   * two clocks' readings at the instant at which the PTP clock read `deviceNs`.
+   * two clocks' readings at the instant at which the PTP clock read `deviceNs`. Not so where
+   * CLOCK_REALTIME was set back in between by less than what went by, which shows nowhere; the other two
+   * clocks are never set.
    *
    * It is 0n where all three were computed from one reading of the counter, as for a vmclock whose
    * counter the system's clocks run on, and where the system clock did not advance in between. The
@@ -105,6 +109,7 @@ let make: (clock: NativePtpClock) => PtpClock
  * - `ERR_VMCLOCK_VANISHED`: its driver was unbound or its device removed
  * - `ERR_VMCLOCK_TIMEOUT`: it did not answer in its driver's time; a vmclock's waits 100 ms for an
  *   update of the page to end
+ * - `ERR_VMCLOCK_NOT_SUPPORTED`: the kernel or its driver does not have the call
  * - `ERR_VMCLOCK_OUT_OF_RANGE`: its time does not fit into signed 64-bit nanoseconds
  * - `ERR_VMCLOCK_SYSTEM`: anything else, by its `errno`; EINVAL where a vmclock's page is unreliable
  *
@@ -145,7 +150,7 @@ export class PtpClock {
    * Opens the clock at a path.
    *
    * @param path - such as `/dev/ptp0`
-   * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`; `ERR_VMCLOCK_ACCESS`, whose message names the udev rule;
+   * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`; `ERR_VMCLOCK_ACCESS`, whose message names the udev rule of a clock that sysfs has;
    * `ERR_VMCLOCK_NOT_PTP` where it is no PTP clock; `ERR_VMCLOCK_VANISHED`; `ERR_VMCLOCK_SYSTEM`;
    * `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_UNSUPPORTED` on systems other than Linux on x86-64 and
    * 64-bit Arm; `ERR_VMCLOCK_NATIVE` where the native part does not load
@@ -211,8 +216,8 @@ export class PtpClock {
    * The clock, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one and the same instant:
    * PTP_SYS_OFFSET_PRECISE.
    *
-   * @throws VmClockError `ERR_VMCLOCK_NOT_SUPPORTED` where the clock or the kernel has none (then
-   * `capabilities().crossTimestamping` is false); `ERR_VMCLOCK_CLOCKSOURCE` where the system's clocks run
+   * @throws VmClockError `ERR_VMCLOCK_NOT_SUPPORTED` where the clock or the kernel has none (as
+   * `capabilities().crossTimestamping` says unless the driver finds out only now); `ERR_VMCLOCK_CLOCKSOURCE` where the system's clocks run
    * on another counter than this clock; and as listed at {@link PtpClock}
    */
   crossTimestamp(): CrossTimestamp {

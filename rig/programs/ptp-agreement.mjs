@@ -2,7 +2,8 @@
 // the page says goes on changing meanwhile. The first argument is the least number of readings to
 // compare, the second of updates to have seen.
 //
-// `steadily`: the page never steps back, and so every reading lies between the two.
+// `steadily`: the page never steps back, and so every reading lies between the two. As many as updates must
+// have met one.
 // `anyhow`: the page may do anything, and so only those readings say something during which its sequence
 // number stood still. Where the two PTP readings are equal besides, ours is the same to the nanosecond.
 
@@ -17,9 +18,10 @@ const [leastReadings, leastUpdates] = least.map(Number)
 const clock = VmClock.open('/dev/vmclock0', { timescale: 'tai' })
 const ptp = PtpClock.find('vmclock0')
 
-const seen = { readings: 0, updates: 0, exact: 0, looks: 0 }
+const seen = { readings: 0, updates: 0, exact: 0, across: 0, looks: 0 }
 const enough = {
-  steadily: () => seen.readings >= leastReadings && seen.updates >= leastUpdates,
+  steadily: () =>
+    seen.readings >= leastReadings && seen.updates >= leastUpdates && seen.across >= leastUpdates,
   anyhow: () =>
     seen.readings >= leastReadings &&
     seen.updates >= leastUpdates &&
@@ -48,6 +50,7 @@ while (!enough()) {
   )
   seen.readings += 1
   if (isStill && before === after) seen.exact += 1
+  if (!isStill) seen.across += 1
 }
 ptp.close()
 clock.close()

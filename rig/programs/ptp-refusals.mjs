@@ -33,33 +33,36 @@ const states = {
     const available = readFileSync(CLOCKSOURCE.replace('current', 'available'), 'utf8').trim()
     const others = available.split(' ').filter((name) => name !== own)
     const clock = VmClock.open('/dev/vmclock0')
-    for (const other of others) {
-      changeClocksource(other)
-      assert.throws(
-        () => ptp.crossTimestamp(),
-        (error) => {
-          assert.equal(error.code, 'ERR_VMCLOCK_CLOCKSOURCE')
-          assert.equal(error.errno, 19)
-          assert.ok(error.message.includes(`clocksource ${other},`), error.message)
-          assert.ok(error.message.includes(CLOCKSOURCE))
-          return true
-        },
-      )
-      // Now there is a bracket.
-      for (const name of ['realtime', 'monotonic', 'monotonic-raw']) {
-        const samples = ptp.samples(25, name)
-        assert.ok(samples.some(({ beforeNs, afterNs }) => beforeNs < afterNs))
-        for (const { beforeNs, deviceNs, afterNs, offsetNs, maxErrorNs } of samples) {
-          assert.ok(beforeNs <= afterNs)
-          for (const end of [beforeNs, afterNs]) {
-            const offNs = end - deviceNs - offsetNs
-            assert.ok(-maxErrorNs <= offNs && offNs <= maxErrorNs)
+    try {
+      for (const other of others) {
+        changeClocksource(other)
+        assert.throws(
+          () => ptp.crossTimestamp(),
+          (error) => {
+            assert.equal(error.code, 'ERR_VMCLOCK_CLOCKSOURCE')
+            assert.equal(error.errno, 19)
+            assert.ok(error.message.includes(`clocksource ${other},`), error.message)
+            assert.ok(error.message.includes(CLOCKSOURCE))
+            return true
+          },
+        )
+        // Now there is a bracket.
+        for (const name of ['realtime', 'monotonic', 'monotonic-raw']) {
+          const samples = ptp.samples(25, name)
+          assert.ok(samples.some(({ beforeNs, afterNs }) => beforeNs < afterNs))
+          for (const { beforeNs, deviceNs, afterNs, offsetNs, maxErrorNs } of samples) {
+            assert.ok(beforeNs <= afterNs)
+            for (const end of [beforeNs, afterNs]) {
+              const offNs = end - deviceNs - offsetNs
+              assert.ok(-maxErrorNs <= offNs && offNs <= maxErrorNs)
+            }
           }
         }
+        assert.equal(ptp.timescale(clock), 'tai')
       }
-      assert.equal(ptp.timescale(clock), 'tai')
+    } finally {
+      changeClocksource(own)
     }
-    changeClocksource(own)
     ptp.crossTimestamp()
     clock.close()
     console.log(others.join(' '))
@@ -70,17 +73,20 @@ const states = {
     const [device] = readdirSync(DRIVER).filter((name) => /AMZNC10C|\.ptp$/.test(name))
     const clock = VmClock.open('/dev/vmclock0')
     writeFileSync(`${DRIVER}/unbind`, device)
-    const calls = [...timeOf(ptp), () => ptp.capabilities(), () => ptp.timescale(clock)]
-    for (const ask of calls) {
-      assert.throws(ask, { code: 'ERR_VMCLOCK_VANISHED', errno: 19, path: '/dev/ptp0' })
+    try {
+      const calls = [...timeOf(ptp), () => ptp.capabilities(), () => ptp.timescale(clock)]
+      for (const ask of calls) {
+        assert.throws(ask, { code: 'ERR_VMCLOCK_VANISHED', errno: 19, path: '/dev/ptp0' })
+      }
+      assert.deepEqual(PtpClock.list(), [])
+      assert.throws(() => PtpClock.find('vmclock0'), { code: 'ERR_VMCLOCK_NOT_FOUND' })
+      assert.throws(() => PtpClock.open('/dev/ptp0'), { code: 'ERR_VMCLOCK_NOT_FOUND' })
+    } finally {
+      clock.close()
+      // Its number is free only then.
+      ptp.close()
+      writeFileSync(`${DRIVER}/bind`, device)
     }
-    assert.deepEqual(PtpClock.list(), [])
-    assert.throws(() => PtpClock.find('vmclock0'), { code: 'ERR_VMCLOCK_NOT_FOUND' })
-    assert.throws(() => PtpClock.open('/dev/ptp0'), { code: 'ERR_VMCLOCK_NOT_FOUND' })
-    clock.close()
-    // Its number is free only then.
-    ptp.close()
-    writeFileSync(`${DRIVER}/bind`, device)
     const back = PtpClock.find('vmclock0')
     assert.equal(back.path, '/dev/ptp0')
     back.crossTimestamp()

@@ -10,20 +10,23 @@ import { answerEach } from './answering.mjs'
 const VIRTUAL_CLOCKS = '/sys/class/ptp/ptp0/n_vclocks'
 
 writeFileSync(VIRTUAL_CLOCKS, '1')
-const page = VmClock.open('/dev/vmclock0', { timescale: 'tai' })
-const [own, other] = ['vmclock0', 'ptp0_virt'].map((name) => PtpClock.find(name))
-let isSet = false
-answerEach(() => {
-  const answer = [own, other].map(timescale).join(' ')
-  if (!isSet) isSet = spawnSync('phc_ctl', [other.path, 'set']).status === 0
-  return answer
-})
-own.close()
-other.close()
-page.close()
-writeFileSync(VIRTUAL_CLOCKS, '0')
+try {
+  const page = VmClock.open('/dev/vmclock0', { timescale: 'tai' })
+  const [own, other] = ['vmclock0', 'ptp0_virt'].map((name) => PtpClock.find(name))
+  let isSet = false
+  answerEach(() => {
+    const answer = [own, other].map((clock) => timescale(clock, page)).join(' ')
+    if (!isSet) isSet = spawnSync('phc_ctl', [other.path, 'set']).status === 0
+    return answer
+  })
+  own.close()
+  other.close()
+  page.close()
+} finally {
+  writeFileSync(VIRTUAL_CLOCKS, '0')
+}
 
-function timescale(clock) {
+function timescale(clock, page) {
   try {
     return clock.timescale(page) ?? 'undefined'
   } catch (error) {

@@ -17,6 +17,10 @@ const UPDATES = 200
 // How far the pages' periods are off that never step back.
 const WANDER_PPM = 100_000
 
+// How many pages follow one of theirs at once, and how often.
+const BURST = 200
+const ONE_BURST_IN = 5
+
 const NS_PER_S = 1_000_000_000n
 
 export const inGuest = {
@@ -24,10 +28,20 @@ export const inGuest = {
     const told = guest.timeFields
     const where = await counterBounds(guest)
     let line = lineOf(told)
+    // Each reference is far from the last, so that one page's with another's time is a wrong time.
+    const goOn = (period, counters) => {
+      const behind = BigInt(randomInt(2 ** 40))
+      line = continued(line, period, counters, counters.least - behind)
+      return { ...line, counterValue: BigInt.asUintN(64, line.counterValue) }
+    }
     const next = () => {
+      const counters = where()
       // By so much that a step back would be longer than the time between two readings.
-      line = continued(line, wandering(told.counterPeriodFracSec, WANDER_PPM), where())
-      return line
+      const period = wandering(told.counterPeriodFracSec, WANDER_PPM)
+      const page = goOn(period, counters)
+      // At the same period it goes on from wherever the counter is.
+      const following = randomInt(ONE_BURST_IN) === 0 ? BURST : 0
+      return { ...page, atOnce: Array.from({ length: following }, () => goOn(period, counters)) }
     }
     await agreement(guest, 'steadily', next)
   },
@@ -163,22 +177,25 @@ async function agreement(guest, mode, fields) {
   ).finally(() => guest.page.write(told))
   const seen = JSON.parse(result.at(-1))
   console.log(
-    `    ${seen.readings} readings of ${seen.looks} compared over ${seen.updates} pages of ${updates}, ${seen.exact} of them to the nanosecond`,
+    `    ${seen.readings} readings of ${seen.looks} compared over ${seen.updates} pages of ${updates}, ${seen.exact} of them to the nanosecond and ${seen.across} across updates`,
   )
 }
 
-// Any time and any period, from a reference that the counter has passed: the driver takes the distance
-// from it for an unsigned one. Of every other the period is so
-// small that the time stands still while it is read three times.
+// Any time and any period, in any unit, from a reference that the counter has passed: the driver takes the
+// distance from it for an unsigned one. Of every other the period is so small that the time stands still
+// while it is read three times.
 function anyTime(told, { least }) {
   const behind = BigInt(randomInt(2 ** 47))
   const divisor = BigInt(randomInt(2) === 0 ? randomInt(1, 8) : randomInt(2 ** 24, 2 ** 32))
+  const coarser = randomInt(told.counterPeriodShift + 1)
   return {
     stayMs: randomInt(50) === 0 ? randomInt(5, 50) : 0,
     timeType: randomInt(2),
     taiOffsetSec: -randomInt(10, 256),
     counterValue: BigInt.asUintN(64, least - behind),
-    counterPeriodFracSec: told.counterPeriodFracSec / divisor,
+    counterPeriodShift: told.counterPeriodShift - coarser,
+    // Never 0, which is no period.
+    counterPeriodFracSec: (told.counterPeriodFracSec / divisor) >> BigInt(coarser) || 1n,
     timeSec: told.timeSec + BigInt(randomInt(-(2 ** 30), 2 ** 30)),
     timeFracSec: (BigInt(randomInt(2 ** 32)) << 32n) + BigInt(randomInt(2 ** 32)),
   }

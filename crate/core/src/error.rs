@@ -219,7 +219,7 @@ pub enum Error {
         found: Vec<String>,
     },
     /// A PTP clock's device may not be opened.
-    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{}, MODE=\"0444\" in {} and run `udevadm trigger`, or start this process as a user who may read it", show(.path), ptp_match(.name.as_deref()), rules_path!())]
+    #[error("{}: permission denied; {}start this process as a user who may read it, and in a container pass the device to it (--device)", show(.path), ptp_rule(.name.as_deref()))]
     PtpAccess {
         /// The path as it was asked for.
         path: PathBuf,
@@ -462,14 +462,23 @@ fn listed(names: &[String]) -> String {
     format!("only {}", shown.join(", "))
 }
 
-/// The part of a udev rule that matches one PTP clock. A name that a rule would read as something else
-/// matches no clock, so then the rule is for all of them.
-fn ptp_match(name: Option<&str>) -> String {
-    let plain = |name: &&str| {
-        name.chars()
-            .all(|c| c.is_ascii_alphanumeric() || " _-.:".contains(c))
+/// The udev rule for a PTP clock, where the kernel says that the device is one. A name that a rule would
+/// read as something else matches no clock, so then the rule is for all of them.
+fn ptp_rule(name: Option<&str>) -> String {
+    let Some(name) = name else {
+        return String::new();
     };
-    name.filter(plain)
-        .map(|name| format!(", ATTR{{clock_name}}==\"{name}\""))
-        .unwrap_or_default()
+    let is_plain = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || " _-.:".contains(c));
+    let of_it = if is_plain {
+        format!(", ATTR{{clock_name}}==\"{name}\"")
+    } else {
+        String::new()
+    };
+    format!(
+        "the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{of_it}, \
+         MODE=\"0444\" in {} and run `udevadm trigger`, or ",
+        rules_path!()
+    )
 }

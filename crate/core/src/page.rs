@@ -155,9 +155,8 @@ impl Page {
         let path = path.as_ref();
         let file = open_file(path)?;
         let stat = rustix::fs::fstat(&file).map_err(|errno| system("fstat", path, errno))?;
+        check_kind(path, &stat)?;
         let (file_bytes, map_bytes) = match FileType::from_raw_mode(stat.st_mode) {
-            // A device has no size of its own: the driver maps exactly one page of memory.
-            FileType::CharacterDevice => (None, rustix::param::page_size()),
             FileType::RegularFile => {
                 check_trust(path, &stat, trusted_uids)?;
                 (
@@ -165,8 +164,8 @@ impl Page {
                     SIZE_FULL as usize,
                 )
             }
-            FileType::Directory => return Err(no_page(path, "a directory")),
-            _ => return Err(no_page(path, "neither a device nor a file")),
+            // A device has no size of its own: the driver maps exactly one page of memory.
+            _ => (None, rustix::param::page_size()),
         };
         if let Some(available_bytes) = file_bytes.filter(|bytes| *bytes < u64::from(SIZE_MIN)) {
             let path = path.to_path_buf();
@@ -325,19 +324,34 @@ pub fn list() -> Vec<PathBuf> {
 }
 
 fn open_file(path: &Path) -> Result<OwnedFd, Error> {
-    // Without O_NONBLOCK a FIFO would hang here; the device and regular files do not care.
+    // Before it is opened, which a FIFO's writer would notice. What cannot be looked at cannot be opened
+    // either, for the same reason.
+    if let Ok(stat) = rustix::fs::stat(path) {
+        check_kind(path, &stat)?;
+    }
+    // Without O_NONBLOCK a FIFO that came to stand there meanwhile would hang here; the device and regular
+    // files do not care.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         Errno::NOENT | Errno::NOTDIR => Error::NotFound {
             path: path.to_path_buf(),
         },
-        Errno::NXIO => no_page(path, "a socket, or a device without a driver"),
+        Errno::NXIO => no_page(path, "a device without a driver"),
         Errno::ACCESS | Errno::PERM => Error::Access {
             path: path.to_path_buf(),
             errno: errno.raw_os_error(),
         },
         other => system("open", path, other),
     })
+}
+
+fn check_kind(path: &Path, stat: &Stat) -> Result<(), Error> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::RegularFile => Ok(()),
+        FileType::Directory => Err(no_page(path, "a directory")),
+        FileType::Socket => Err(no_page(path, "a socket")),
+        _ => Err(no_page(path, "neither a device nor a file")),
+    }
 }
 
 fn no_page(path: &Path, kind: &str) -> Error {
@@ -378,4 +392,25 @@ fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Err
 
 fn system(syscall: &'static str, path: &Path, errno: Errno) -> Error {
     Error::system(syscall, Some(path), errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, inotify, mkfifoat};
+
+    use super::*;
+
+    #[test]
+    fn what_is_neither_a_device_nor_a_file_is_not_even_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        mkfifoat(CWD, &fifo, Mode::RWXU).unwrap();
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, &fifo, inotify::WatchFlags::OPEN).unwrap();
+        let error = Page::open(&fifo, &[]).unwrap_err();
+        assert_eq!(error.code(), "ERR_VMCLOCK_UNTRUSTED");
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+        let mut events = inotify::Reader::new(&watch, &mut buffer);
+        assert_eq!(events.next().unwrap_err(), Errno::AGAIN);
+    }
 }

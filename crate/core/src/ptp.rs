@@ -21,7 +21,7 @@ mod timescale;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, major, minor};
+use rustix::fs::{FileType, Mode, OFlags, Stat, major, minor};
 use rustix::io::Errno;
 
 use crate::clock::VmClock;
@@ -64,15 +64,16 @@ pub struct Capabilities {
     pub phase_adjustment: bool,
 }
 
-/// A system clock that samples are taken of.
+/// A system clock that samples are taken of. All but the first need Linux 6.12, and of a vmclock's own
+/// clock a later one, whose driver knows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SampledClock {
     /// CLOCK_REALTIME: UTC since 1970, as this machine has it.
     #[default]
     Realtime,
-    /// CLOCK_MONOTONIC: never set, slewed as CLOCK_REALTIME is (Linux 6.12).
+    /// CLOCK_MONOTONIC: never set, slewed as CLOCK_REALTIME is.
     Monotonic,
-    /// CLOCK_MONOTONIC_RAW: never set, never slewed (Linux 6.12).
+    /// CLOCK_MONOTONIC_RAW: never set, never slewed.
     MonotonicRaw,
 }
 
@@ -135,7 +136,15 @@ impl PtpClock {
             path: path.to_path_buf(),
             kind,
         };
-        // Without O_NONBLOCK a FIFO would hang here.
+        let gone = || Error::Vanished {
+            path: path.to_path_buf(),
+        };
+        // Before it is opened, which a FIFO's writer and some devices would notice: a watchdog starts. What
+        // cannot be looked at cannot be opened either, for the same reason.
+        if let Ok(stat) = rustix::fs::stat(path) {
+            check_kind(&stat).map_err(not_ptp)?;
+        }
+        // Without O_NONBLOCK a FIFO that came to stand there meanwhile would hang here.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT | Errno::NOTDIR => Error::NoPtpDevice {
@@ -148,17 +157,13 @@ impl PtpClock {
                     .and_then(|stat| name_of_device(stat.st_rdev)),
                 errno: errno.raw_os_error(),
             },
-            Errno::NXIO | Errno::NODEV => not_ptp("a socket, or a device without a driver"),
+            Errno::NXIO => not_ptp("a device without a driver"),
+            Errno::NODEV => gone(),
             other => Error::system("open", Some(path), other),
         })?;
         let stat =
             rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", Some(path), errno))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::CharacterDevice => {}
-            FileType::Directory => return Err(not_ptp("a directory")),
-            FileType::RegularFile => return Err(not_ptp("a file")),
-            _ => return Err(not_ptp("no character device")),
-        }
+        check_kind(&stat).map_err(not_ptp)?;
         let device = KernelDevice::new(file);
         // Asked of the file itself: what sysfs says is said of a number. No request is sent to a
         // device that might take it for one of its own.
@@ -167,9 +172,7 @@ impl PtpClock {
                 calls: Calls::new(device, path.to_path_buf()),
                 name: name_of_device(stat.st_rdev),
             }),
-            Err(Errno::NODEV) => Err(Error::Vanished {
-                path: path.to_path_buf(),
-            }),
+            Err(Errno::NODEV) => Err(gone()),
             Err(Errno::INVAL) => Err(not_ptp("another device")),
             Err(errno) => Err(Error::system("clock_getres", Some(path), errno)),
         }
@@ -184,14 +187,18 @@ impl PtpClock {
         let found = list();
         let missing = || Error::NoPtpClock {
             name: name.to_owned(),
-            found: found.iter().map(|device| device.name.clone()).collect(),
+            found: found
+                .iter()
+                .filter(|device| device.name != name)
+                .map(|device| device.name.clone())
+                .collect(),
         };
         let device = found
             .iter()
             .find(|device| device.name == name)
             .ok_or_else(missing)?;
         let clock = Self::open(&device.path)?;
-        // Another clock may have got its number meanwhile.
+        // Another clock may have got its number meanwhile, and a container's /dev may hold others.
         if clock.name() == Some(name) {
             Ok(clock)
         } else {
@@ -226,7 +233,7 @@ impl PtpClock {
     /// # Errors
     ///
     /// [`Error::PtpTimeout`], [`Error::PtpRefused`], [`Error::PtpOutOfRange`], [`Error::Vanished`],
-    /// [`Error::System`].
+    /// [`Error::NotSupported`], [`Error::System`].
     pub fn now_ns(&self) -> Result<i64, Error> {
         self.calls.now_ns()
     }
@@ -278,9 +285,31 @@ impl PtpClock {
     }
 }
 
+/// What it is in words where it is surely no PTP clock.
+fn check_kind(stat: &Stat) -> Result<(), &'static str> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice => {
+            let folder = sysfs_folder(stat.st_rdev);
+            if folder.exists() && clock_name(&folder).is_none() {
+                Err("another device")
+            } else {
+                Ok(())
+            }
+        }
+        FileType::Directory => Err("a directory"),
+        FileType::RegularFile => Err("a file"),
+        FileType::Socket => Err("a socket"),
+        _ => Err("no character device"),
+    }
+}
+
 fn name_of_device(device: u64) -> Option<String> {
+    clock_name(&sysfs_folder(device))
+}
+
+fn sysfs_folder(device: u64) -> PathBuf {
     let number = format!("{}:{}", major(device), minor(device));
-    clock_name(&Path::new("/sys/dev/char").join(number))
+    Path::new("/sys/dev/char").join(number)
 }
 
 /// The counter that the system's clocks run on, by the kernel's name for it.
@@ -292,6 +321,8 @@ pub(crate) fn current_clocksource() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, inotify, makedev, mkfifoat, mknodat};
 
     use super::*;
 
@@ -346,6 +377,50 @@ mod tests {
             assert_eq!((error.code(), error.path()), (code, Some(path)));
             assert!(error.to_string().contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_ptp_clock_is_not_even_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        mkfifoat(CWD, &fifo, Mode::RWXU).unwrap();
+        let mut paths = vec![fifo];
+        // /dev/zero by a node that nobody else opens, where this user may make one.
+        let device = folder.path().join("device");
+        let zero = makedev(1, 5);
+        if mknodat(CWD, &device, FileType::CharacterDevice, Mode::RWXU, zero).is_ok() {
+            paths.push(device);
+        }
+        for path in paths {
+            let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+            inotify::add_watch(&watch, &path, inotify::WatchFlags::OPEN).unwrap();
+            let error = PtpClock::open(&path).unwrap_err();
+            assert_eq!(error.code(), "ERR_VMCLOCK_NOT_PTP");
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+            let mut events = inotify::Reader::new(&watch, &mut buffer);
+            assert_eq!(events.next().unwrap_err(), Errno::AGAIN, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_advises_a_udev_rule_of_nothing_but_a_ptp_clock() {
+        let message = |name: Option<&str>| {
+            let error = Error::PtpAccess {
+                path: "/dev/ptp7".into(),
+                name: name.map(str::to_owned),
+                errno: Errno::PERM.raw_os_error(),
+            };
+            error.to_string()
+        };
+        let plain = r#"SUBSYSTEM=="ptp", ATTR{clock_name}=="vmclock0", MODE="0444""#;
+        assert!(message(Some("vmclock0")).contains(plain));
+        // A name that the rule would not take as it stands.
+        assert!(message(Some("a\"b*")).contains(r#"SUBSYSTEM=="ptp", MODE="0444""#));
+        let unknown = message(None);
+        assert!(
+            !unknown.contains("SUBSYSTEM") && unknown.contains("--device"),
+            "{unknown}"
+        );
     }
 
     #[test]

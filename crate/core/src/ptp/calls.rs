@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::device::{
     Device, MAX_SAMPLES, Number, RawCapabilities, RawExtended, RawOffset, RawPrecise, RawTime,
@@ -84,6 +85,7 @@ impl<D: Device> Calls<D> {
         }
         for _ in 0..TRIES {
             let stamps = self.stamps(count, clock)?;
+            self.require_stamps_of(clock, &stamps)?;
             if let Some(samples) = self.bracketed(&stamps)? {
                 return Ok(samples);
             }
@@ -91,6 +93,29 @@ impl<D: Device> Calls<D> {
         Err(Error::SystemClockStepped {
             path: self.path.clone(),
         })
+    }
+
+    /// Until `ptp_vmclock.c` learned of the request's clock, it took CLOCK_REALTIME for the reading
+    /// before, whatever it was asked for: decades from any clock that counts from the boot. So the
+    /// reading is believed only where it is not nearer to that.
+    fn require_stamps_of(&self, clock: SampledClock, stamps: &[RawSample]) -> Result<(), Error> {
+        let asked = match clock {
+            SampledClock::Realtime => return Ok(()),
+            SampledClock::Monotonic => ClockId::Monotonic,
+            SampledClock::MonotonicRaw => ClockId::MonotonicRaw,
+        };
+        for [before, ..] in stamps {
+            let before_sec = self.ns(*before)? / 1_000_000_000;
+            let sec_from = |id| clock_gettime(id).tv_sec.abs_diff(before_sec);
+            if sec_from(ClockId::Realtime) < sec_from(asked) {
+                return Err(self.not_supported(
+                    "samples of another clock than CLOCK_REALTIME (its driver stamps that one instead)",
+                    "take them of 'realtime'",
+                    Errno::OPNOTSUPP,
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// `None` where one of the brackets runs backwards.
@@ -193,7 +218,11 @@ impl<D: Device> Calls<D> {
         match errno {
             Errno::NOTTY | Errno::OPNOTSUPP => self.not_supported(
                 call,
-                "samples() works on every clock, and capabilities() says what this one has",
+                if call == "PTP_SYS_OFFSET_PRECISE" {
+                    "take samples() instead, which hardly a clock lacks"
+                } else {
+                    "take another clock: /sys/class/ptp lists all that there are"
+                },
                 errno,
             ),
             Errno::NODEV if self.device.resolution() == Err(Errno::NODEV) => {
@@ -478,6 +507,26 @@ mod tests {
         calls.device.steps = RefCell::new(Box::new(std::iter::repeat(-100)));
         let refusal = refused(calls.samples(2, SampledClock::Realtime));
         assert_eq!(refusal.0, "ERR_VMCLOCK_STEPPED");
+    }
+
+    #[test]
+    fn injected_realtime_a_driver_that_stamps_it_whatever_it_is_asked_for_is_not_believed() {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let first = i64::try_from(now.as_nanos()).unwrap() - 1_000_000_000;
+        for clock in [SampledClock::Monotonic, SampledClock::MonotonicRaw] {
+            // All three from one reading of the counter, and where the bracket's end is the clock asked for.
+            for rest in [0, -first] {
+                let mut calls = calls(|_| Ok(()));
+                let steps = (0..).map(move |at| match at % 3 {
+                    0 => first,
+                    1 => 0,
+                    _ => rest,
+                });
+                calls.device.steps = RefCell::new(Box::new(steps));
+                let refusal = refused(calls.samples(1, clock));
+                assert_eq!(refusal.0, "ERR_VMCLOCK_NOT_SUPPORTED");
+            }
+        }
     }
 
     #[test]

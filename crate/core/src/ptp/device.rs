@@ -9,15 +9,14 @@
 
 #![allow(
     unsafe_code,
-    reason = "ioctl and clock_getres on a clock's descriptor have no safe wrapper in the libraries that this crate uses"
+    reason = "ioctl, clock_getres and a clock_gettime that asks once have no safe wrapper in the libraries that this crate uses"
 )]
 
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
-use rustix::time::{DynamicClockId, clock_gettime_dynamic};
 
 /// PTP_MAX_SAMPLES.
 pub(super) const MAX_SAMPLES: u32 = 25;
@@ -169,6 +168,11 @@ impl KernelDevice {
         Self { file }
     }
 
+    /// FD_TO_CLOCKID, `clock_getres(2)`.
+    fn clock_id(&self) -> libc::clockid_t {
+        (!self.file.as_raw_fd() << 3) | 3
+    }
+
     /// Sends the request `OPCODE`, whose structure must be `T`.
     fn request<const OPCODE: Opcode, T>(&self, structure: &mut T) -> Result<(), Errno> {
         const { assert!(opcode_bytes(OPCODE) == size_of::<T>()) };
@@ -181,6 +185,10 @@ impl KernelDevice {
     }
 }
 
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
 /// The size that is part of a request's number (`include/uapi/asm-generic/ioctl.h`).
 const fn opcode_bytes(opcode: Opcode) -> usize {
     ((opcode >> 16) & 0x3fff) as usize
@@ -188,21 +196,30 @@ const fn opcode_bytes(opcode: Opcode) -> usize {
 
 impl Device for KernelDevice {
     fn resolution(&self) -> Result<(), Errno> {
-        // FD_TO_CLOCKID, `clock_getres(2)`.
-        let clock = (!self.file.as_raw_fd() << 3) | 3;
+        let clock = self.clock_id();
         let mut resolution = MaybeUninit::<libc::timespec>::uninit();
         // SAFETY: the kernel writes a `timespec` where the pointer, to one of this function's own,
         // says, and takes any number for a clock's.
         match unsafe { libc::clock_getres(clock, resolution.as_mut_ptr()) } {
             0 => Ok(()),
-            _ => {
-                Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
-            }
+            _ => Err(last_errno()),
         }
     }
 
     fn time(&self) -> Result<RawTime, Errno> {
-        let time = clock_gettime_dynamic(DynamicClockId::Dynamic(self.file.as_fd()))?;
+        let clock = self.clock_id();
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // The system call itself: the vDSO's function, by which libraries begin, makes it for these clocks,
+        // and where the driver's wait ended in an error they would make it again, and wait twice.
+        // SAFETY: the kernel writes a `timespec`, which is this one on all 64-bit systems, where the
+        // pointer says, and takes any number for a clock's.
+        match unsafe { libc::syscall(libc::SYS_clock_gettime, clock, &raw mut time) } {
+            0 => {}
+            _ => return Err(last_errno()),
+        }
         // Out of its range on purpose where the kernel's is: whoever reads it looks.
         let nsec = u32::try_from(time.tv_nsec).unwrap_or(u32::MAX);
         Ok(RawTime::new(time.tv_sec, nsec))

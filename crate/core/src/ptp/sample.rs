@@ -29,7 +29,8 @@ pub struct Sample {
     pub offset_ns: i64,
     /// Half the bracket, rounded up: at the instant at which the clock read `device_ns`, the system
     /// clock read something from `before_ns` to `after_ns`, and so `offset_ns` is at most this far from
-    /// the difference of the two readings.
+    /// the difference of the two readings. Not so where CLOCK_REALTIME was set back in between by
+    /// less than what went by, which shows nowhere; the other two clocks are never set.
     ///
     /// It is 0 where all three were computed from one reading of the counter, as for a vmclock whose
     /// counter the system's clocks run on, and where the system clock did not advance a nanosecond, or

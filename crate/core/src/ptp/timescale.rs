@@ -117,12 +117,22 @@ fn decide(device_ns: i64, tai: Option<Interval>, utc: Option<Interval>) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::abi::{
+        VMCLOCK_FLAG_TAI_OFFSET_VALID, VMCLOCK_STATUS_SYNCHRONIZED, VMCLOCK_TIME_TAI,
+    };
+    use crate::clock::Options;
+    use crate::counter::CpuCounter;
+    use crate::snapshot::RawFields;
+    use crate::writer::{PageHeader, PageLayout, PageWriter, blank};
 
-    const NOW: i128 = 1_795_000_000 * NS_PER_SEC;
-    const TAI: i128 = NOW + 37 * NS_PER_SEC;
+    const TAI_SEC: u64 = 1_795_000_037;
+    const TAI: i128 = TAI_SEC as i128 * NS_PER_SEC;
+    const NOW: i128 = TAI - 37 * NS_PER_SEC;
 
     fn around(middle: i128, by: i128) -> Option<Interval> {
         Some(Interval {
@@ -133,6 +143,56 @@ mod tests {
 
     fn at(ns: i128) -> i64 {
         ns.try_into().unwrap()
+    }
+
+    /// What `compare` says, and how often it asked, of a clock that tells `ahead_sec` after the page's TAI
+    /// and while whose time is asked the page's steps by `steps_sec`, as often as there is one.
+    fn compared(ahead_sec: i64, steps_sec: &[u64]) -> (Option<Timescale>, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page");
+        let fields = RawFields {
+            counter_id: CpuCounter.id(),
+            time_type: VMCLOCK_TIME_TAI,
+            flags: VMCLOCK_FLAG_TAI_OFFSET_VALID,
+            tai_offset_sec: -37,
+            clock_status: VMCLOCK_STATUS_SYNCHRONIZED,
+            counter_value: CpuCounter.read(),
+            // So slow that its time stands.
+            counter_period_shift: 60,
+            counter_period_frac_sec: 1,
+            time_sec: TAI_SEC,
+            ..blank()
+        };
+        let (layout, header) = (PageLayout::default(), PageHeader::default());
+        let writer = PageWriter::create(&path, &layout, header, &fields).unwrap();
+        let writer = RefCell::new((writer, steps_sec.iter()));
+        let page = VmClock::open(Some(&path), Options::default()).unwrap();
+        let asked = RefCell::new(0);
+        let told = compare(&page, || {
+            *asked.borrow_mut() += 1;
+            let (writer, steps) = &mut *writer.borrow_mut();
+            if let Some(step_sec) = steps.next() {
+                writer.update(|fields| fields.time_sec += step_sec);
+            }
+            Ok((TAI_SEC.cast_signed() + ahead_sec) * 1_000_000_000)
+        });
+        (told.unwrap(), asked.into_inner())
+    }
+
+    #[test]
+    fn a_page_that_steps_while_the_clock_is_read_is_compared_again() {
+        // Between where the page's TAI lay before and after, where it never was.
+        assert_eq!(compared(15, &[30]), (None, 2));
+        // Where it lies from then on.
+        assert_eq!(compared(1000, &[1000]), (Some(Timescale::Tai), 2));
+        assert_eq!(compared(963, &[1000]), (Some(Timescale::Utc), 2));
+        // An update that changes nothing is not told from one that does.
+        assert_eq!(compared(0, &[0]), (Some(Timescale::Tai), 2));
+    }
+
+    #[test]
+    fn a_page_that_changes_all_the_while_decides_nothing() {
+        assert_eq!(compared(0, &[0; TRIES]), (None, TRIES));
     }
 
     #[test]
