@@ -10,6 +10,7 @@ import {
   type CheckName,
   type Diagnosis,
   diagnose,
+  type Timescale,
   VmClockError,
   VmClockPage,
 } from 'vmclock'
@@ -562,6 +563,24 @@ for (const [name, broken] of Object.entries(BROKEN)) {
   })
 }
 
+for (const name of [
+  'a kernel that was built without the driver',
+  'a driver that is not installed',
+  'a device without its driver',
+  'a device that the driver does not have',
+  'a device of which no file was made',
+  'a counter that the kernel does not trust',
+  'no PTP clock',
+]) {
+  test(`in a container, the remedy is one for its host: ${name}`, (t) => {
+    const { first, ...changes } = BROKEN[name] as Broken
+    const { remedy = '' } = diagnoseStaged(t, changes).firstProblem ?? {}
+    const inside = diagnoseStaged(t, { ...changes, files: { ...changes.files, ...marks } })
+    t.is(inside.firstProblem?.name, first)
+    t.is(inside.firstProblem?.remedy, `on the container's host: ${remedy}`)
+  })
+}
+
 test('a page with the marker only works on a kernel that does not trust the counter', (t) => {
   const page = { counterId: 255, flags: 0n, clockStatus: 0 }
   const files = { [`${CLOCKSOURCE}/available_clocksource`]: 'hpet\n' }
@@ -616,6 +635,35 @@ test('what keeps the hypervisor’s page away is no matter where a published one
   t.regex(built.finding, /is not set\); a published page does without$/)
   const broken = diagnoseStaged(t, { files, page: null, published: { clockStatus: 3 } })
   t.is(broken.firstProblem?.name, 'time')
+})
+
+test('of a page that cannot be read it is not said that it has no time', (t) => {
+  const files = { '/sys/class/ptp/ptp0/clock_name': undefined }
+  const { state, finding } = check(diagnoseStaged(t, { page: { seqCount: 7 }, files }), 'phc')
+  t.is(state, 'skipped')
+  t.regex(finding, /cannot be read/)
+})
+
+test('stamps are not repeated at length where each is trapped', (t) => {
+  const stamps = (trapped: boolean): number => {
+    let count = 0
+    const scene = stage(t, {})
+    const facts = {
+      counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped, trappedAboveNs: 300 }),
+      open(timescale: Timescale) {
+        const clock = scene.open(timescale)
+        const nowNs = clock.nowNs.bind(clock)
+        clock.nowNs = () => {
+          count++
+          return nowNs()
+        }
+        return clock
+      },
+    }
+    t.regex(check(diagnoseStaged(t, { facts }), 'cost').finding, /and a stamp/)
+    return count
+  }
+  t.true(stamps(true) * 5 < stamps(false))
 })
 
 // What a path leads to
