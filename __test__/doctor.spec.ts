@@ -867,8 +867,8 @@ test('files and folders are read as far as a limit', (t) => {
   const line = `${'x'.repeat(1023)}\n`
   writeFileSync(join(root, 'large'), line.repeat(5 * 1024))
   t.is(new Files(root).lines('/large').join('\n').length, 4 * 1024 * 1024)
-  for (let index = 0; index <= 16_384; index++)
-    mkdirSync(join(root, 'many', `${index}`), { recursive: true })
+  mkdirSync(join(root, 'many'))
+  for (let index = 0; index <= 16_384; index++) writeFileSync(join(root, 'many', `${index}`), '')
   t.is(new Files(root).names('/many').length, 16_384)
 })
 
