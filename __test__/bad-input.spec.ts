@@ -37,7 +37,7 @@ const isRoot = process.getuid?.() === 0
 /** What a message of each code must say to do. */
 const REMEDY = {
   ERR_VMCLOCK_NOT_FOUND: /vmclock publish/,
-  ERR_VMCLOCK_ACCESS: /udev rule.*\/etc\/udev\/rules\.d/,
+  ERR_VMCLOCK_ACCESS: /let others read the page \(chmod 0644\)/,
   ERR_VMCLOCK_UNTRUSTED: /give the page's own path|chmod go-w|trustedUids/,
   ERR_VMCLOCK_BAD_MAGIC: /check the path/,
   ERR_VMCLOCK_BAD_VERSION: /update vmclock, or check/,

@@ -1,6 +1,8 @@
 // The doctor names what is wrong first, says what to do about it, and gives the whole as data; it
 // neither throws nor waits for what it finds, and nothing that it reads reaches a terminal as it is.
 
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import test from 'ava'
 import {
@@ -8,11 +10,13 @@ import {
   type CheckName,
   type Diagnosis,
   diagnose,
+  type Timescale,
   VmClockError,
   VmClockPage,
 } from 'vmclock'
 import { inWords } from '../ts/cli/doctor'
-import { commandLine, run } from './node-command'
+import { Files } from '../ts/doctor/files'
+import { commandLine, evaluate, run } from './node-command'
 import { COUNTER_ID, FLAG, folder, liveFields, OTHER_COUNTER_ID, page } from './pages'
 import {
   type Changes,
@@ -97,7 +101,18 @@ const refused = {
     })
   },
 }
+const notThere = {
+  open: () => {
+    throw new VmClockError('ERR_VMCLOCK_NOT_FOUND', 'there is no vmclock page here; make one')
+  },
+}
 const config = (line: string): Buffer => gzipSync(`CONFIG_64BIT=y\n${line}\nCONFIG_PTP=y\n`)
+const marks = { '/.dockerenv': '', '/run/.containerenv': '' }
+const SECOND = '/sys/bus/platform/devices/AMZNC10C:01'
+const second = {
+  [`${SECOND}/modalias`]: 'acpi:AMZNC10C:VMCLOCK:\n',
+  '/sys/bus/acpi/devices/AMZNC10C:01/modalias': 'acpi:AMZNC10C:VMCLOCK:\n',
+}
 const NOT_SET = '# CONFIG_PTP_1588_CLOCK_VMCLOCK is not set'
 const AS_MODULE = 'CONFIG_PTP_1588_CLOCK_VMCLOCK=m'
 const modules = `/lib/modules/${RELEASE}`
@@ -150,6 +165,17 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /AMZNC10C:00\) and says that it is not there/,
     remedy: /switch the device on/,
   },
+  'a device that is on, and of which the kernel made none': {
+    files: {
+      ...NO_DRIVER,
+      '/sys/bus/platform/devices/AMZNC10C:00/modalias': undefined,
+      '/sys/bus/acpi/devices/AMZNC10C:00/status': '15\n',
+    },
+    page: null,
+    first: 'device',
+    finding: /AMZNC10C:00\), and the kernel made no platform device of it/,
+    remedy: /kernel log/,
+  },
   'a kernel that was built without the driver': {
     files: { ...NO_DRIVER, '/proc/config.gz': config(NOT_SET) },
     page: null,
@@ -201,6 +227,38 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /\/etc\/modprobe\.d\/no\.conf: blacklist ptp-vmclock; kernel command line: modprobe/,
     remedy: /take that away/,
   },
+  'a driver on a blacklist, in a container': {
+    files: { ...NO_DRIVER, ...marks, '/etc/modprobe.d/no.conf': 'blacklist ptp_vmclock\n' },
+    page: null,
+    first: 'driver-loaded',
+    finding: /is kept from it/,
+    remedy: /^on the container's host: take that away/,
+  },
+  'a kernel that loads no modules': {
+    files: {
+      ...NO_DRIVER,
+      '/proc/cmdline': 'quiet nomodule\n',
+      '/proc/sys/kernel/modules_disabled': '1\n',
+      '/usr/local/lib/modprobe.d/no.conf': 'install ptp_vmclock /bin/false\n',
+    },
+    page: null,
+    first: 'driver-loaded',
+    finding:
+      /: \/usr\/local\/lib\/modprobe\.d\/no\.conf: install ptp_vmclock \/bin\/false; kernel command line: nomodule; .*modules_disabled: 1, until the next boot$/,
+    remedy: /take that away/,
+  },
+  'a driver of which it cannot be seen whether it is installed': {
+    files: {
+      ...NO_DRIVER,
+      [`/boot/config-${RELEASE}`]: `${AS_MODULE}\n`,
+      [`${modules}/kernel/a.ko`]: '',
+    },
+    page: null,
+    first: 'driver-loaded',
+    finding: /ptp_vmclock is not loaded$/,
+    remedy: /modprobe ptp_vmclock/,
+    states: { 'driver-built': 'ok' },
+  },
   'a driver that is built in and did not start': {
     files: { ...NO_DRIVER, '/proc/config.gz': config('CONFIG_PTP_1588_CLOCK_VMCLOCK=y') },
     page: null,
@@ -219,6 +277,14 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /the driver does not have AMZNC10C:00/,
     remedy: /echo AMZNC10C:00 > \/sys\/bus\/platform\/drivers\/vmclock\/bind/,
     states: { 'driver-loaded': 'ok', 'device-file': 'skipped' },
+  },
+  'a second device that the driver does not have': {
+    files: second,
+    facts: { pagePath: () => '/dev/vmclock1', ...notThere },
+    first: 'driver-bound',
+    finding: /the driver does not have AMZNC10C:01/,
+    remedy: /echo AMZNC10C:01 > .*\/bind/,
+    states: { 'device-file': 'skipped' },
   },
   'a device that another driver has': {
     files: { '/sys/bus/platform/devices/AMZNC10C:00/driver': { link: '../../drivers/other' } },
@@ -311,7 +377,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     remedy: /--max-error/,
   },
   'a page without a bound': {
-    page: { flags: 0n },
+    page: { flags: FLAG.TAI_OFFSET_VALID },
     first: 'time',
     verdict: 'warning',
     finding: /does not bound its error/,
@@ -319,23 +385,26 @@ const BROKEN: Readonly<Record<string, Broken>> = {
   },
   'a page for another counter': {
     page: { counterId: OTHER_COUNTER_ID },
+    files: { '/sys/class/ptp/ptp0/clock_name': undefined },
     first: 'counter',
     finding: new RegExp(
       `describes counter ${OTHER_COUNTER_ID}, and this machine's is ${COUNTER_ID}`,
     ),
     remedy: /another architecture/,
-    states: { time: 'skipped' },
+    states: { time: 'skipped', phc: 'skipped' },
   },
   'a counter that does not belong to the page': {
     page: { counterValue: 2n ** 63n, counterPeriodFracSec: 2n ** 63n },
+    files: { '/sys/class/ptp/ptp0/clock_name': undefined },
     first: 'counter',
     finding: /ticks behind the page's reference/,
     remedy: /restart what publishes it/,
-    states: { time: 'skipped' },
+    states: { time: 'skipped', phc: 'skipped' },
   },
   'a counter that the kernel does not trust': {
     files: { [`${CLOCKSOURCE}/available_clocksource`]: 'kvm-clock hpet\n' },
     first: 'counter',
+    verdict: 'warning',
     finding: /does not list tsc/,
     remedy: /tsc=unstable/,
     states: { time: 'ok' },
@@ -354,24 +423,59 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     first: 'counter',
     verdict: 'warning',
     finding: /runs on acpi_pm, not on tsc/,
-    remedy: /echo tsc > .*current_clocksource/,
+    remedy: /^as root: echo tsc > .*current_clocksource/,
+  },
+  'a system clock on another counter, seen from a container': {
+    files: { ...marks, [`${CLOCKSOURCE}/current_clocksource`]: 'acpi_pm\n' },
+    first: 'counter',
+    verdict: 'warning',
+    finding: /runs on acpi_pm, not on tsc/,
+    remedy: /^on the container's host: as root: echo tsc/,
   },
   'a counter that is trapped': {
     facts: {
-      counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped: true, trappedAboveNs: 500 }),
+      counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped: true, trappedAboveNs: 300 }),
     },
     first: 'cost',
     verdict: 'warning',
     finding: /a read of the counter costs 2100 ns here, and a stamp .*trapped/,
     remedy: /RDTSC exiting/,
   },
+  'a counter that is trapped on Arm': {
+    files: {
+      [`${CLOCKSOURCE}/available_clocksource`]: 'arch_sys_counter\n',
+      [`${CLOCKSOURCE}/current_clocksource`]: 'arch_sys_counter\n',
+    },
+    facts: {
+      architecture: 'arm64',
+      counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped: true, trappedAboveNs: 300 }),
+    },
+    first: 'cost',
+    verdict: 'warning',
+    finding: /trapped/,
+    remedy: /^have the hypervisor let the guest read its counter \(CNTVCT_EL0/,
+  },
   'no PTP clock': {
     files: { '/sys/class/ptp/ptp0/clock_name': 'KVM virtual PTP\n' },
     first: 'phc',
     verdict: 'warning',
     finding: /has made no PTP clock of it/,
-    remedy: /echo AMZNC10C:00 > .*unbind; echo AMZNC10C:00 > .*bind/,
+    remedy:
+      /^stop what has \/dev\/vmclock0 open .*: echo AMZNC10C:00 > .*unbind; echo AMZNC10C:00 > .*bind/,
     states: { 'phc-timescale': 'skipped' },
+  },
+  'no PTP clock of one of two devices': {
+    files: {
+      ...second,
+      [`${SECOND}/driver`]: { link: '../../../bus/platform/drivers/vmclock' },
+      '/sys/class/ptp/ptp0/clock_name': 'vmclock1\n',
+    },
+    first: 'phc',
+    verdict: 'warning',
+    finding: /has made no PTP clock of it/,
+    // Which of them is vmclock0 nothing tells: the other is not to be taken from who uses it.
+    remedy:
+      /^stop what has \/dev\/vmclock0 open (?!.*echo).*unbind and bind the device of \/dev\/vmclock0/,
   },
   'a PTP clock of neither timescale': {
     facts: { phcTimescale: () => undefined },
@@ -390,6 +494,35 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     verdict: 'warning',
     finding: /permission denied/,
     remedy: /udev rule/,
+  },
+  'a PTP clock that a container was not given': {
+    files: marks,
+    facts: {
+      phcTimescale: () => {
+        throw new VmClockError('ERR_VMCLOCK_NOT_FOUND', '/dev/ptp0: there is no such device; find')
+      },
+    },
+    first: 'phc-timescale',
+    verdict: 'warning',
+    finding: /no such device/,
+    remedy: /--device \/dev\/ptp0:\/dev\/ptp0:r/,
+  },
+  'a system clock whose error nobody bounds': {
+    files: { '/proc/42/comm': 'systemd-timesyn\n' },
+    first: 'system-clock',
+    verdict: 'warning',
+    // The kernel's 1234 us are no bound.
+    finding:
+      /^the system's clock is synchronized, by systemd-timesyncd, and its error has no bound$/,
+    remedy: /a bound needs chrony/,
+  },
+  'a system clock beside daemons that leave it alone': {
+    files: { '/proc/42/comm': 'clockbound\n', '/proc/43/comm': 'ptp4l\n' },
+    facts: unsynchronized,
+    first: 'system-clock',
+    verdict: 'warning',
+    finding: /nothing here would do it/,
+    remedy: /start chrony/,
   },
   'a system clock that nobody synchronizes': {
     files: { '/proc/42/comm': 'bash\n' },
@@ -430,12 +563,52 @@ for (const [name, broken] of Object.entries(BROKEN)) {
   })
 }
 
-test('what is wrong comes before what is a warning, wherever it stands', (t) => {
+for (const name of [
+  'a kernel that was built without the driver',
+  'a driver that is not installed',
+  'a device without its driver',
+  'a device that the driver does not have',
+  'a device of which no file was made',
+  'a counter that the kernel does not trust',
+  'no PTP clock',
+]) {
+  test(`in a container, the remedy is one for its host: ${name}`, (t) => {
+    const { first, ...changes } = BROKEN[name] as Broken
+    const { remedy = '' } = diagnoseStaged(t, changes).firstProblem ?? {}
+    const inside = diagnoseStaged(t, { ...changes, files: { ...changes.files, ...marks } })
+    t.is(inside.firstProblem?.name, first)
+    t.is(inside.firstProblem?.remedy, `on the container's host: ${remedy}`)
+  })
+}
+
+test('a page with the marker only works on a kernel that does not trust the counter', (t) => {
   const page = { counterId: 255, flags: 0n, clockStatus: 0 }
   const files = { [`${CLOCKSOURCE}/available_clocksource`]: 'hpet\n' }
-  t.is(diagnoseStaged(t, { page }).firstProblem?.name, 'time')
-  t.is(diagnoseStaged(t, { page, files }).firstProblem?.name, 'counter')
+  const diagnosis = diagnoseStaged(t, { page, files })
+  t.is(diagnosis.verdict, 'warning')
+  t.is(diagnosis.firstProblem?.name, 'time')
+  t.is(check(diagnosis, 'counter').state, 'warning')
 })
+
+for (const [name, changes] of Object.entries<Changes>({
+  'whose timescale is not decided': { facts: { phcTimescale: () => undefined } },
+  'that is refused': BROKEN['a PTP clock that may not be opened'] ?? {},
+  'whose page is refused': { facts: refused },
+  'whose page is unreliable': { page: { clockStatus: 4 } },
+  'whose page has the marker only now': { page: { counterId: 255, flags: 0n, clockStatus: 0 } },
+})) {
+  test(`nobody is told to steer by a PTP clock ${name}`, (t) => {
+    const diagnosis = diagnoseStaged(t, {
+      ...changes,
+      files: { '/proc/42/comm': 'bash\n' },
+      facts: { ...unsynchronized, ...changes.facts },
+    })
+    t.is(check(diagnosis, 'phc').state, 'ok')
+    const { remedy } = check(diagnosis, 'system-clock')
+    t.regex(remedy ?? '', /start chrony/)
+    t.notRegex(remedy ?? '', /refclock PHC/)
+  })
+}
 
 // Where the page is one that somebody publishes
 
@@ -451,14 +624,69 @@ test('a published page serves where there is no hypervisor', (t) => {
   t.like(states(diagnosis), { device: 'skipped', time: 'ok', phc: 'skipped' })
 })
 
-test('what keeps the hypervisor’s page away is a warning where a published one is used', (t) => {
-  const { verdict, firstProblem } = diagnoseStaged(t, {
-    files: { ...NO_DRIVER, '/proc/config.gz': config(NOT_SET) },
-    page: null,
-    published: {},
-  })
-  t.is(verdict, 'warning')
-  t.is(firstProblem?.name, 'driver-built')
+test('what keeps the hypervisor’s page away is no matter where a published one is used', (t) => {
+  const files = { ...NO_DRIVER, '/proc/config.gz': config(NOT_SET) }
+  for (const without of [files, NO_DEVICE]) {
+    const healthy = diagnoseStaged(t, { files: without, page: null, published: {} })
+    t.is(healthy.verdict, 'ok', healthy.firstProblem?.finding)
+  }
+  const built = check(diagnoseStaged(t, { files, page: null, published: {} }), 'driver-built')
+  t.is(built.state, 'skipped')
+  t.regex(built.finding, /is not set\); a published page does without$/)
+  const broken = diagnoseStaged(t, { files, page: null, published: { clockStatus: 3 } })
+  t.is(broken.firstProblem?.name, 'time')
+})
+
+test('of a page that cannot be read it is not said that it has no time', (t) => {
+  const files = { '/sys/class/ptp/ptp0/clock_name': undefined }
+  const { state, finding } = check(diagnoseStaged(t, { page: { seqCount: 7 }, files }), 'phc')
+  t.is(state, 'skipped')
+  t.regex(finding, /cannot be read/)
+})
+
+test('stamps are not repeated at length where each is trapped', (t) => {
+  const stamps = (trapped: boolean): number => {
+    let count = 0
+    const scene = stage(t, {})
+    const facts = {
+      counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped, trappedAboveNs: 300 }),
+      open(timescale: Timescale) {
+        const clock = scene.open(timescale)
+        const nowNs = clock.nowNs.bind(clock)
+        clock.nowNs = () => {
+          count++
+          return nowNs()
+        }
+        return clock
+      },
+    }
+    t.regex(check(diagnoseStaged(t, { facts }), 'cost').finding, /and a stamp/)
+    return count
+  }
+  t.true(stamps(true) * 5 < stamps(false))
+})
+
+// What a path leads to
+
+test('a device is one by whatever path it is asked for', (t) => {
+  const toDevice = { '/run/vmclock/link': { link: '../../dev/vmclock0' } }
+  for (const path of ['/run/vmclock/link', '//dev/vmclock0', '/dev/../dev/vmclock0']) {
+    const diagnosis = diagnoseStaged(t, { files: toDevice, facts: { pagePath: () => path } })
+    t.like(states(diagnosis), { 'device-file': 'ok', phc: 'ok', 'phc-timescale': 'ok' }, path)
+  }
+  // /dev/null stands in for a device whose node somebody made elsewhere: it is known by its number.
+  const node = {
+    '/vmclock; reboot': { link: '/dev/null' },
+    '/sys/dev/char/1:3': { link: '../../devices/virtual/misc/vmclock0' },
+  }
+  const facts = { pagePath: () => '/vmclock; reboot', ...refused }
+  const elsewhere = diagnoseStaged(t, { files: { ...node, ...marks }, facts, page: null })
+  t.like(states(elsewhere), { 'device-file': 'ok', access: 'wrong', phc: 'ok' })
+  t.regex(elsewhere.firstProblem?.remedy ?? '', /--device \/dev\/vmclock0:\/dev\/vmclock0:r/)
+  for (const { remedy = '' } of elsewhere.checks) t.notRegex(remedy, /reboot/)
+  // Any other device is none of the hypervisor's.
+  const other = { ...node, '/sys/dev/char/1:3': { link: '../../devices/virtual/mem/null' } }
+  t.is(check(diagnoseStaged(t, { files: other, facts }), 'phc').state, 'skipped')
 })
 
 test('a device that opens is there, though its container hides where it comes from', (t) => {
@@ -508,13 +736,36 @@ for (const [kind, files] of [
   ['kubepods', { '/proc/1/cgroup': '11:cpu:/kubepods/besteffort/pod1\n' }],
   ['of an unknown kind', { '/sys/fs/cgroup/cgroup.type': 'domain\n' }],
   [undefined, { '/proc/1/cgroup': '0::/init.scope\n' }],
+  ['podman', { ...marks, '/proc/self/ns/pid': { link: 'pid:[4026531836]' } }],
+  ['podman', { ...marks, '/proc/self/ns/cgroup': { link: 'cgroup:[4026531835]' } }],
 ] as const) {
-  test(`the container is ${kind ?? 'none'}`, (t) => {
+  test(`the container is ${kind ?? 'none'}: ${Object.keys(files).join(', ')}`, (t) => {
     const { state, details } = check(diagnoseStaged(t, { files }), 'container')
     t.is(state, 'ok')
     t.is(details['container'], kind)
   })
 }
+
+test('a machine whose root was made of a container’s image is no container', (t) => {
+  const files = {
+    ...marks,
+    '/proc/self/ns/pid': { link: 'pid:[4026531836]' },
+    '/proc/self/ns/cgroup': { link: 'cgroup:[4026531835]' },
+  }
+  t.false('container' in check(diagnoseStaged(t, { files }), 'container').details)
+  const { remedy } = check(diagnoseStaged(t, { files, facts: refused }), 'access')
+  t.is(remedy, 'a udev rule')
+})
+
+test('what keeps the driver away is told once, though its folder has two names', (t) => {
+  const files = {
+    ...NO_DRIVER,
+    '/usr/lib/modprobe.d/no.conf': 'blacklist ptp_vmclock\n',
+    '/lib': { link: 'usr/lib' },
+  }
+  const { details } = check(diagnoseStaged(t, { files, page: null }), 'driver-loaded')
+  t.deepEqual(details['hindrances'], ['/usr/lib/modprobe.d/no.conf: blacklist ptp_vmclock'])
+})
 
 test('a device of the device tree is one', (t) => {
   const device = '/sys/bus/platform/devices/60000000.ptp'
@@ -546,10 +797,8 @@ test('only the driver’s own names are devices', (t) => {
 
 for (const [who, comm] of [
   ['chrony', 'chronyd'],
-  ['systemd-timesyncd', 'systemd-timesyn'],
   ['ntpd', 'ntpd'],
-  ['ClockBound', 'clockbound'],
-  ['phc2sys', 'phc2sys'],
+  ['ntpd-rs', 'ntp-daemon'],
 ] as const) {
   test(`the clock is synchronized by ${who}`, (t) => {
     const files = { '/proc/42/comm': `${comm}\n` }
@@ -558,6 +807,18 @@ for (const [who, comm] of [
     t.deepEqual(details['daemons'], [who])
   })
 }
+
+test('the clock has a bound where one of its daemons gives one, and none where none does', (t) => {
+  const finding = (...comms: string[]): string => {
+    const running = comms.map((comm, index) => [`/proc/${42 + index}/comm`, `${comm}\n`])
+    return check(diagnoseStaged(t, { files: Object.fromEntries(running) }), 'system-clock').finding
+  }
+  t.regex(
+    finding('chronyd', 'phc2sys', 'ptp4l', 'clockbound'),
+    /within 1234 us, by chrony, phc2sys$/,
+  )
+  t.regex(finding('ptp4l', 'phc2sys'), /synchronized, by phc2sys, and its error has no bound$/)
+})
 
 test('ClockBound’s memory is noticed once it was written', (t) => {
   const segment = Buffer.alloc(80)
@@ -599,6 +860,16 @@ test('a compressed file that would fill the memory is not unpacked', (t) => {
   const bomb = gzipSync(`${NOT_SET}\nCONFIG_64BIT=y\n${'\n'.repeat(64 * 1024 * 1024)}`)
   const files = { ...NO_DRIVER, '/proc/config.gz': bomb }
   t.is(check(diagnoseStaged(t, { files, page: null }), 'driver-built').state, 'unknown')
+})
+
+test('files and folders are read as far as a limit', (t) => {
+  const root = folder(t)
+  const line = `${'x'.repeat(1023)}\n`
+  writeFileSync(join(root, 'large'), line.repeat(5 * 1024))
+  t.is(new Files(root).lines('/large').join('\n').length, 4 * 1024 * 1024)
+  mkdirSync(join(root, 'many'))
+  for (let index = 0; index <= 16_384; index++) writeFileSync(join(root, 'many', `${index}`), '')
+  t.is(new Files(root).names('/many').length, 16_384)
 })
 
 test('nothing that it reads is told or printed as it is', (t) => {
@@ -692,14 +963,15 @@ test('this machine is diagnosed, whatever it is', (t) => {
   t.true(Number(counterReadNs) >= Number(leastCounterReadNs))
 })
 
-test('a page that gives no UTC carries time in its own timescale', (t) => {
+test('a page that gives no UTC carries time in its own timescale, which is to be asked for', (t) => {
   for (const [timeType, timescale] of [
     [1, 'tai'],
     [2, 'monotonic'],
   ] as const) {
     const fields = { timeType, flags: FLAG.TIME_MAXERROR_VALID | FLAG.PERIOD_MAXERROR_VALID }
-    const { state, details } = check(diagnoseStaged(t, { page: fields }), 'time')
-    t.is(state, 'ok')
+    const { state, remedy, details } = check(diagnoseStaged(t, { page: fields }), 'time')
+    t.is(state, 'warning')
+    t.true(remedy?.startsWith(`open it with timescale: '${timescale}'`), remedy)
     t.is(details['timescale'], timescale)
   }
 })
@@ -718,6 +990,37 @@ test('a page that is not there is what is wrong, where it was asked for by its p
   const { firstProblem } = diagnose({ path })
   t.is(firstProblem?.name, 'access')
   t.is(firstProblem?.details['code'], 'ERR_VMCLOCK_NOT_FOUND')
+})
+
+test('what a path says is nobody’s remedy', (t) => {
+  const name = 'a; rm -rf x'
+  const absent = join(folder(t), name)
+  const empty = join(folder(t), name)
+  writeFileSync(empty, '')
+  const loop = join(folder(t), name)
+  symlinkSync(name, loop)
+  for (const path of [absent, empty, loop]) {
+    const { firstProblem } = diagnose({ path })
+    t.regex(firstProblem?.finding ?? '', /a\\u\{3b\} rm -rf x/)
+    t.truthy(firstProblem?.remedy)
+    t.notRegex(firstProblem?.remedy ?? '', /rm -rf/)
+  }
+  // Where there are the system's own words only, the remedy does not repeat them.
+  t.regex(diagnose({ path: loop }).firstProblem?.remedy ?? '', /^see what stands there/)
+})
+
+test('a published page that may not be read is to be opened to its readers, not to udev', async (t) => {
+  const { path } = page(t, liveFields(t))
+  chmodSync(path, 0)
+  chmodSync(dirname(path), 0o755)
+  const { checks } = await evaluate<Diagnosis>(`
+    const { diagnose } = require('vmclock')
+    if (process.getuid() === 0) { process.setgroups([]); process.setgid(65534); process.setuid(65534) }
+    console.log(JSON.stringify(diagnose({ path: ${JSON.stringify(path)} })))`)
+  const { state, remedy } = checks.find(({ name }) => name === 'access') ?? {}
+  t.is(state, 'wrong')
+  t.regex(remedy ?? '', /let others read the page \(chmod 0644\)/)
+  t.notRegex(remedy ?? '', /udev/)
 })
 
 test('what is no path is refused', (t) => {

@@ -100,7 +100,7 @@ export function stage(t: ExecutionContext, { files, facts, page, published }: Ch
     },
     hypervisorSignature: () => 'KVMKVMKVM',
     counterFacts: () => ({ counterId: 1, invariant: true }),
-    counterCost: () => ({ medianNs: 15.04, leastNs: 14, trapped: false, trappedAboveNs: 500 }),
+    counterCost: () => ({ medianNs: 15.04, leastNs: 14, trapped: false, trappedAboveNs: 300 }),
     discipline: () => ({
       unsynchronized: false,
       maxErrorUs: 1234,

@@ -8,7 +8,7 @@ import type { Failure } from './native'
  * | code | meaning |
  * |---|---|
  * | `ERR_VMCLOCK_NOT_FOUND` | there is no page at the path, or none on this machine; no PTP clock of this path or name |
- * | `ERR_VMCLOCK_ACCESS` | the file may not be opened; the message names the udev rule |
+ * | `ERR_VMCLOCK_ACCESS` | the file may not be opened; the message says how to let this process read it |
  * | `ERR_VMCLOCK_UNTRUSTED` | somebody who is not trusted could write the page, or it is no file that a page may be |
  * | `ERR_VMCLOCK_BAD_MAGIC` | the file does not begin with `VCLK` |
  * | `ERR_VMCLOCK_BAD_VERSION` | the page's version is not 1 |

@@ -19,7 +19,8 @@ something is. Each check is ok, warning, wrong, unknown (this machine does not t
 (meaningless while an earlier one is as it is). --json prints what diagnose() of the package returns.
 
 To install the udev rules, as root:
-  vmclock doctor --udev-rule > /etc/udev/rules.d/60-vmclock.rules && udevadm trigger`
+  vmclock doctor --udev-rule > /etc/udev/rules.d/60-vmclock.rules
+  udevadm control --reload && udevadm trigger --subsystem-match=misc --subsystem-match=ptp`
 
 /** Diagnoses and prints it, or prints the udev rules; gives the exit code. */
 export function doctor(path: string | undefined, options: DoctorOptions): number {

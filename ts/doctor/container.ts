@@ -1,6 +1,7 @@
 /** Is this process in a container? Devices have to be handed to one. */
 
 import type { Finding } from './diagnosis'
+import type { Files } from './files'
 import type { Scene } from './scene'
 
 /** Which kind of container this process is in; undefined where it is in none. */
@@ -11,14 +12,26 @@ export function container({ files }: Scene): string | undefined {
   if (files.has('/var/run/secrets/kubernetes.io') || files.has('/run/secrets/kubernetes.io')) {
     return 'Kubernetes'
   }
-  if (files.has('/run/.containerenv')) return 'podman'
-  if (files.has('/.dockerenv')) return 'docker'
+  // A virtual machine whose root was made of a container's image has these marks, too.
+  if (!isOfMachine(files)) {
+    if (files.has('/run/.containerenv')) return 'podman'
+    if (files.has('/.dockerenv')) return 'docker'
+  }
   const cgroup = files.lines('/proc/1/cgroup').join('\n')
   const [engine] = /kubepods|docker|libpod|containerd|lxc/.exec(cgroup) ?? []
   if (engine !== undefined) return engine
   // The root of a cgroup namespace has what the root of all cgroups has not.
   if (named !== undefined || files.has('/sys/fs/cgroup/cgroup.type')) return 'of an unknown kind'
   return undefined
+}
+
+// The kernel gives the namespaces that it starts with fixed numbers: PROC_PID_INIT_INO and
+// PROC_CGROUP_INIT_INO (`include/linux/proc_ns.h`).
+function isOfMachine(files: Files): boolean {
+  return (
+    files.linkName('/proc/self/ns/pid') === 'pid:[4026531836]' &&
+    files.linkName('/proc/self/ns/cgroup') === 'cgroup:[4026531835]'
+  )
 }
 
 /** The finding. To be in a container is nothing wrong. */
@@ -30,6 +43,12 @@ export function checkContainer(kind: string | undefined): Finding {
     finding: `in a container (${kind}): it sees only the devices that it was given, and its kernel is to be mended on its host`,
     details: { container: kind },
   }
+}
+
+/** A finding whose remedy needs the machine's root and kernel: from a container it is out of reach. */
+export function mendedOnHost(finding: Finding, inContainer: boolean): Finding {
+  if (!inContainer || finding.remedy === undefined) return finding
+  return { ...finding, remedy: `on the container's host: ${finding.remedy}` }
 }
 
 /** How to hand a device to a container. */

@@ -1,5 +1,6 @@
 /** The CPU's counter: is it the page's, can it be trusted, what does it cost. */
 
+import { mendedOnHost } from './container'
 import type { Finding } from './diagnosis'
 import { failure, type Looked } from './page'
 import type { DiagnosedClock, Scene } from './scene'
@@ -14,11 +15,23 @@ const COUNTERS: Readonly<Record<string, { clocksource: string; same: readonly st
   arm64: { clocksource: 'arch_sys_counter', same: ['arch_sys_counter'] },
 }
 
+// Who keeps a program from reading the counter: on Arm the kernel does, too, where the CPU has a fault.
+const LETS_READ: Readonly<Record<string, string>> = {
+  x64: 'the hypervisor let the guest read its counter (RDTSC exiting off, TSC scaling on)',
+  arm64:
+    'the hypervisor let the guest read its counter (CNTVCT_EL0 not trapped), or see in the kernel log (`dmesg | grep -i arch_timer`) whether the kernel works around a fault of this CPU',
+}
+
 /**
  * Whether the counter can be trusted, and is the one that the page's time goes by. `vouched` is whether
  * the hypervisor has it on its page: it answers for it, then, whatever it lets the CPU promise.
  */
-export function checkCounter(scene: Scene, looked: Looked | undefined, vouched: boolean): Finding {
+export function checkCounter(
+  scene: Scene,
+  looked: Looked | undefined,
+  vouched: boolean,
+  inContainer: boolean,
+): Finding {
   const { snapshot, refusal } = looked ?? {}
   const facts = scene.counterFacts()
   const { clocksource, same } = COUNTERS[scene.architecture] ?? { clocksource: '', same: [] }
@@ -40,13 +53,15 @@ export function checkCounter(scene: Scene, looked: Looked | undefined, vouched: 
     return failure(refusal, details)
   }
   if (available !== undefined && !available.includes(clocksource)) {
-    return {
-      state: 'wrong',
-      finding: `the kernel does not list ${clocksource} among its clock sources: it found this machine's counter untrustworthy, or was told not to use it`,
+    // Continuity needs no trust in it, and a page's own time does not either; the rest does.
+    const finding: Finding = {
+      state: 'warning',
+      finding: `the kernel does not list ${clocksource} among its clock sources: it found this machine's counter untrustworthy, or was told not to use it, and then has no PTP clock of it`,
       remedy:
-        'look in the kernel log for why (`dmesg | grep -i -e tsc -e clocksource`) and take notsc, tsc=unstable or the like off the kernel command line; a counter that really is unstable is the hypervisor to mend',
+        'look in the kernel log for why (`dmesg | grep -i -e tsc -e clocksource`) and take notsc, tsc=unstable or the like off the kernel command line; a counter that really is unstable is for the hypervisor to mend',
       details,
     }
+    return mendedOnHost(finding, inContainer)
   }
   if (!facts.invariant && !vouched) {
     return {
@@ -59,12 +74,13 @@ export function checkCounter(scene: Scene, looked: Looked | undefined, vouched: 
     }
   }
   if (current !== undefined && !same.includes(current)) {
-    return {
+    const finding: Finding = {
       state: 'warning',
       finding: `the system's clock runs on ${current}, not on ${clocksource}: both can be compared less finely, and precise PTP cross timestamps fail`,
       remedy: `as root: echo ${clocksource} > ${CLOCKSOURCE}/current_clocksource`,
       details,
     }
+    return mendedOnHost(finding, inContainer)
   }
   if (available === undefined) {
     return {
@@ -83,7 +99,7 @@ export function checkCounter(scene: Scene, looked: Looked | undefined, vouched: 
 /** What a read of the counter and a stamp cost, and whether the hypervisor intercepts the read. */
 export function checkCost(scene: Scene, clock: DiagnosedClock | undefined): Finding {
   const cost = scene.counterCost()
-  const stampNs = clock === undefined ? undefined : stampCostNs(clock)
+  const stampNs = clock === undefined ? undefined : stampCostNs(clock, cost.trapped)
   const details = {
     counterReadNs: rounded(cost.medianNs),
     leastCounterReadNs: rounded(cost.leastNs),
@@ -96,20 +112,20 @@ export function checkCost(scene: Scene, clock: DiagnosedClock | undefined): Find
     return {
       state: 'warning',
       finding: `${read}: each read is trapped and answered in software`,
-      remedy:
-        'have the hypervisor let the guest read its counter (RDTSC exiting off, TSC scaling on); until then times are right and dear',
+      remedy: `have ${LETS_READ[scene.architecture] ?? 'the hypervisor let the guest read its counter'}; until then times are right and dear`,
       details,
     }
   }
   return { state: 'ok', finding: read, details }
 }
 
-// The median of some batches, after the calls were compiled.
-function stampCostNs(clock: DiagnosedClock): number | undefined {
+// The median of some batches, after the calls were compiled: beside traps that makes no difference, and
+// they would make it long.
+function stampCostNs(clock: DiagnosedClock, isTrapped: boolean): number | undefined {
   const [BATCHES, STAMPS, WARM_UP] = [15, 64, 100]
   const batches: number[] = []
   try {
-    for (let batch = -WARM_UP; batch < BATCHES; batch++) {
+    for (let batch = isTrapped ? 0 : -WARM_UP; batch < BATCHES; batch++) {
       const start = process.hrtime.bigint()
       for (let stamp = 0; stamp < STAMPS; stamp++) clock.nowNs()
       if (batch >= 0) batches.push(Number(process.hrtime.bigint() - start) / STAMPS)

@@ -3,7 +3,7 @@
  * those of `drivers/ptp/ptp_vmclock.c`.
  */
 
-import { containerRemedy } from './container'
+import { containerRemedy, mendedOnHost } from './container'
 import { type CheckName, type Finding, skipped } from './diagnosis'
 import { type Files, shown } from './files'
 import type { Scene } from './scene'
@@ -26,8 +26,10 @@ export interface Device {
   readonly firmware: 'ACPI' | 'device tree'
   /** Where the firmware's description has it. */
   readonly firmwarePath: string | undefined
-  /** Whether the firmware says that it is there and on. */
+  /** Whether the kernel has made a device of the description that a driver could have. */
   readonly enabled: boolean
+  /** ACPI's status of the device (`_STA`), where the kernel shows it. */
+  readonly status: string | undefined
   /** The driver that has it, if one does. */
   readonly driver: string | undefined
 }
@@ -52,6 +54,7 @@ export function vmclockDevices({ files }: Scene): Device[] {
         firmware: isAcpi ? 'ACPI' : 'device tree',
         firmwarePath: isAcpi ? files.line(`${ACPI_DEVICES}/${name}/path`) : fullName(files, folder),
         enabled: true,
+        status: isAcpi ? files.line(`${ACPI_DEVICES}/${name}/status`) : undefined,
         driver: files.linkName(`${folder}/driver`),
       }
     })
@@ -66,10 +69,33 @@ export function vmclockDevices({ files }: Scene): Device[] {
         firmware: 'ACPI',
         firmwarePath: files.line(`${ACPI_DEVICES}/${name}/path`),
         enabled: false,
+        status: files.line(`${ACPI_DEVICES}/${name}/status`),
         driver: undefined,
       }),
     )
   return [...inPlatform, ...inAcpiOnly]
+}
+
+/** A file of a vmclock device. */
+export interface DeviceFile {
+  readonly path: string
+  /** `vmclockN`, as the driver calls the device. */
+  readonly name: string
+}
+
+/**
+ * The device file that a path leads to, or would; undefined for any other, which somebody publishes.
+ * Links and names of people's own making may lead to a device, so it counts what is there.
+ */
+export function deviceFileAt({ files }: Scene, path: string): DeviceFile | undefined {
+  const [, named] = /^\/dev\/(vmclock\d+)$/.exec(files.real(path)) ?? []
+  const number = files.characterDevice(path)
+  if (number === undefined) {
+    return named === undefined ? undefined : { path: `/dev/${named}`, name: named }
+  }
+  const known = files.linkName(`/sys/dev/char/${number}`)
+  const name = known ?? named ?? 'vmclock0'
+  return /^vmclock\d+$/.test(name) ? { path, name } : undefined
 }
 
 /**
@@ -79,7 +105,7 @@ export function vmclockDevices({ files }: Scene): Device[] {
 export function checkDevice(
   scene: Scene,
   devices: readonly Device[],
-  file: string,
+  file: DeviceFile,
   inContainer: boolean,
 ): DeviceFindings {
   const device = firmwareFinding(scene, devices)
@@ -90,11 +116,11 @@ export function checkDevice(
   if (device.state !== 'ok') return findings
 
   const isRegistered = scene.files.has(DRIVER)
-  findings['driver-built'] = built(scene, isRegistered)
+  findings['driver-built'] = mendedOnHost(built(scene, isRegistered), inContainer)
   if (findings['driver-built'].state === 'wrong') {
     findings['driver-loaded'] = skipped('the kernel has no driver to load')
   } else {
-    findings['driver-loaded'] = loaded(scene, isRegistered)
+    findings['driver-loaded'] = mendedOnHost(loaded(scene, isRegistered), inContainer)
   }
   if (!isRegistered) {
     findings['driver-bound'] = skipped('there is no driver to have the device')
@@ -102,7 +128,7 @@ export function checkDevice(
     return findings
   }
 
-  findings['driver-bound'] = bound(devices)
+  findings['driver-bound'] = mendedOnHost(bound(scene.files, devices, file), inContainer)
   findings['device-file'] =
     findings['driver-bound'].state === 'ok'
       ? deviceFile(scene.files, file, inContainer)
@@ -142,16 +168,27 @@ function firmwareFinding(scene: Scene, devices: readonly Device[]): Finding {
     devices: devices.map((device) => device.name),
     firmware: devices.map((device) => device.firmware),
     firmwarePaths: devices.flatMap(({ firmwarePath }) => firmwarePath ?? []),
+    statuses: devices.flatMap(({ status }) => status ?? []),
     driverLoaded,
   }
   const there = devices.filter((device) => device.enabled)
   if (there.length === 0) {
-    return {
-      state: 'wrong',
-      finding: `the firmware describes a vmclock device (${devices[0]?.name}) and says that it is not there (_STA)`,
-      remedy: `have the hypervisor switch the device on; ${PUBLISH}`,
-      details,
-    }
+    const [first] = devices
+    // Bits 0 and 3: it is present, and it works. A kernel that shows no status went by the same.
+    const isOn = (Number(first?.status ?? 0) & 0b1001) !== 0
+    return isOn
+      ? {
+          state: 'wrong',
+          finding: `the firmware describes a vmclock device (${first?.name}), and the kernel made no platform device of it`,
+          remedy: `look in the kernel log for why (\`dmesg | grep -i -e acpi -e ${first?.name}\`); ${PUBLISH}`,
+          details,
+        }
+      : {
+          state: 'wrong',
+          finding: `the firmware describes a vmclock device (${first?.name}) and says that it is not there (_STA)`,
+          remedy: `have the hypervisor switch the device on; ${PUBLISH}`,
+          details,
+        }
   }
   const each = there.map(({ name, firmware }) => `${name} (${firmware})`)
   return { state: 'ok', finding: `the firmware describes ${each.join(', ')}`, details }
@@ -178,7 +215,7 @@ function built({ files, kernelRelease }: Scene, isRegistered: boolean): Finding 
       details,
     }
   }
-  if (option === 'm' && files.names(modulesFolder(kernelRelease)).length > 0) {
+  if (option === 'm' && files.lines(`${modulesFolder(kernelRelease)}/modules.dep`).length > 0) {
     return {
       state: 'wrong',
       finding: `the kernel ${release} has the driver as a module (${OPTION}=m), and the module is not installed`,
@@ -229,14 +266,17 @@ function loaded({ files, kernelRelease }: Scene, isRegistered: boolean): Finding
   }
 }
 
-function bound(devices: readonly Device[]): Finding {
+function bound(files: Files, devices: readonly Device[], file: DeviceFile): Finding {
   const there = devices.filter((device) => device.enabled)
   const driven = there.filter((device) => device.driver === 'vmclock')
   const details = { devices: driven.map((device) => device.name) }
-  if (driven.length > 0) {
+  const idle = there.filter((device) => device.driver !== 'vmclock')
+  // One without the driver is nobody's loss, unless the file that is asked about is missing.
+  const isMissing = !files.has(file.path) && !files.has(`/sys/class/misc/${file.name}`)
+  if (driven.length > 0 && !(idle.length > 0 && isMissing)) {
     return { state: 'ok', finding: `the driver has ${details.devices.join(', ')}`, details }
   }
-  const [first] = there
+  const [first] = idle
   const other = first?.driver
   return {
     state: 'wrong',
@@ -249,18 +289,18 @@ function bound(devices: readonly Device[]): Finding {
   }
 }
 
-function deviceFile(files: Files, file: string, inContainer: boolean): Finding {
-  const name = file.slice('/dev/'.length)
+function deviceFile(files: Files, { path, name }: DeviceFile, inContainer: boolean): Finding {
+  const file = shown(path)
   const registered = files.names('/sys/class/misc').filter((other) => /^vmclock\d+$/.test(other))
   const number = files.line(`/sys/class/misc/${name}/dev`)
   const details = { file, number, registered }
-  if (files.has(file)) return { state: 'ok', finding: `${file} is there`, details }
+  if (files.has(path)) return { state: 'ok', finding: `${file} is there`, details }
   if (number !== undefined) {
     return {
       state: 'wrong',
       finding: `the driver has made ${file} (device ${number}), and there is no such file here`,
       remedy: inContainer
-        ? containerRemedy(file)
+        ? containerRemedy(`/dev/${name}`)
         : `mount devtmpfs on /dev, or make the file as root: mknod ${file} c ${number.replace(':', ' ')}`,
       details,
     }
@@ -273,12 +313,13 @@ function deviceFile(files: Files, file: string, inContainer: boolean): Finding {
       details,
     }
   }
-  return {
+  const finding: Finding = {
     state: 'wrong',
     finding: `the driver has the device and made no file of it`,
     remedy: `its region is smaller than a page of this kernel's memory, or the driver refused it (\`dmesg | grep vmclock\`): use a kernel with pages of 4 KiB; ${PUBLISH}`,
     details,
   }
+  return mendedOnHost(finding, inContainer)
 }
 
 // y, m or n; undefined where no configuration can be read.
@@ -317,8 +358,10 @@ function modulesFolder(release: string): string {
 
 // What keeps the module from being loaded: modprobe.d(5), and the kernel's command line.
 function hindrances(files: Files): string[] {
-  const folders = ['/etc/modprobe.d', '/run/modprobe.d', '/usr/lib/modprobe.d', '/lib/modprobe.d']
-  const inFiles = folders.flatMap((folder) =>
+  const roots = ['/etc', '/run', '/usr/local/lib', '/usr/lib', '/lib']
+  // Of most systems /lib is a link to /usr/lib.
+  const folders = new Set(roots.map((root) => files.real(`${root}/modprobe.d`)))
+  const inFiles = [...folders].flatMap((folder) =>
     files
       .names(folder)
       .filter((name) => name.endsWith('.conf'))
@@ -332,10 +375,13 @@ function hindrances(files: Files): string[] {
   const words = (files.lines('/proc/cmdline')[0] ?? '').split(/\s+/)
   const onCommandLine = words
     .filter((word) =>
-      /^(module_blacklist|modprobe\.blacklist)=(.*,)?ptp[_-]vmclock(,|$)/.test(word),
+      /^(nomodule|(module_blacklist|modprobe\.blacklist)=(.*,)?ptp[_-]vmclock(,.*)?)$/.test(word),
     )
     .map((word) => shown(`kernel command line: ${word}`))
-  return [...inFiles, ...onCommandLine]
+  const [disabled] = files.lines('/proc/sys/kernel/modules_disabled')
+  const inKernel =
+    disabled === '1' ? ['/proc/sys/kernel/modules_disabled: 1, until the next boot'] : []
+  return [...inFiles, ...onCommandLine, ...inKernel]
 }
 
 function fullName(files: Files, folder: string): string | undefined {

@@ -3,7 +3,7 @@
 import * as argument from '../arguments'
 import { checkContainer, container } from './container'
 import { checkCost, checkCounter } from './counter'
-import { checkDevice, type DeviceFindings, noDevice, vmclockDevices } from './device'
+import { checkDevice, type DeviceFindings, deviceFileAt, noDevice, vmclockDevices } from './device'
 import {
   type Check,
   type CheckName,
@@ -45,13 +45,12 @@ const ORDER = [
 
 type Findings = Readonly<Record<CheckName, Finding>>
 
-const DEVICE_FILE = /^\/dev\/vmclock\d+$/
-
 /**
  * Looks at everything that a vmclock needs on this machine, from the hypervisor to the system's clock,
  * and says what to mend first. It changes nothing, needs no privilege (what it may not see is
- * `unknown`), and takes some tens of milliseconds, in which it does not give way; more on machines with
- * thousands of processes.
+ * `unknown`), and takes some tens of milliseconds, in which it does not give way; up to some hundred
+ * more where the page is stuck in an update or reads of the counter are trapped, and more on machines
+ * with thousands of processes.
  *
  * What it finds it does not throw: on a system that vmclock does not support, `platform` is `wrong`
  * and the other checks are `skipped`.
@@ -96,14 +95,16 @@ function unsupported(reason: string): Findings {
 function walk(scene: Scene): Findings {
   const path = scene.pagePath()
   // Any other page is a file that somebody publishes, and serves without a hypervisor's.
-  const isDeviceFile = DEVICE_FILE.test(path)
-  const file = isDeviceFile ? path : '/dev/vmclock0'
+  const asked = deviceFileAt(scene, path)
+  const isDeviceFile = asked !== undefined
+  const file = asked ?? { path: '/dev/vmclock0', name: 'vmclock0' }
   const opened = openPage(scene, 'utc')
   const clock = 'clock' in opened ? opened.clock : undefined
   try {
     const looked = clock === undefined ? undefined : lookAt(scene, clock)
     const hasTime = looked?.hasTime
     const kind = container(scene)
+    const inContainer = kind !== undefined
     const found = hypervisor(scene)
     const devices = vmclockDevices(scene)
     const isVirtual =
@@ -112,8 +113,8 @@ function walk(scene: Scene): Findings {
       machine: checkMachine(scene, found, isVirtual, !isDeviceFile),
       ...(isVirtual
         ? judged(
-            checkDevice(scene, devices, file, kind !== undefined),
-            isDeviceFile ? (clock === undefined ? 'wrong' : 'unknown') : 'warning',
+            checkDevice(scene, devices, file, inContainer),
+            isDeviceFile ? (clock === undefined ? 'wrong' : 'unknown') : 'skipped',
           )
         : noDevice(skipped('there is no hypervisor to give this machine a device'))),
     }
@@ -122,36 +123,41 @@ function walk(scene: Scene): Findings {
       obstacle !== undefined && 'refusal' in opened
         ? `there is no page to open: see ${obstacle}`
         : undefined
-    const phc = isDeviceFile ? phcOf(scene, file) : undefined
+    const phc = isDeviceFile ? phcOf(scene, file.name) : undefined
     const told =
       phc === undefined || clock === undefined || looked?.reading === undefined
         ? undefined
         : phcTimescale(scene, phc, clock)
+    // Steered by a clock of which that is not known, the system's could end 37 s beside the time.
+    const isUsable = told === 'tai' || told === 'utc'
+    const toBeHanded = isDeviceFile && inContainer ? `/dev/${file.name}` : undefined
     return {
       platform: { state: 'ok', finding: `Linux on ${scene.architecture} is supported` },
       container: checkContainer(kind),
       ...towardsPage,
-      ...checkPage(path, opened, looked, missing, isDeviceFile && kind !== undefined),
-      counter: checkCounter(scene, looked, isDeviceFile && hasTime === true),
+      ...checkPage(path, opened, looked, missing, toBeHanded),
+      counter: checkCounter(scene, looked, isDeviceFile && hasTime === true, inContainer),
       cost: checkCost(scene, hasTime === true ? clock : undefined),
       phc: isDeviceFile
-        ? checkPhc(scene, phc, devices, hasTime)
+        ? checkPhc(scene, file.name, phc, devices, looked, inContainer)
         : skipped("only a hypervisor's page has a PTP clock"),
-      'phc-timescale': checkPhcTimescale(phc, told),
-      'system-clock': checkSystemClock(scene, phc, told === 'tai'),
+      'phc-timescale': checkPhcTimescale(phc, told, inContainer),
+      'system-clock': checkSystemClock(scene, isUsable ? phc : undefined, told === 'tai'),
     }
   } finally {
     clock?.close()
   }
 }
 
-// What keeps the hypervisor's page away is no more than a pity where another page is asked about; and
-// where the device's own file opens, what seems to be in its way only cannot be seen from here.
-function judged(findings: DeviceFindings, as: 'wrong' | 'warning' | 'unknown'): DeviceFindings {
+// What keeps the hypervisor's page away is no matter where a published page is asked about; and where
+// the device's own file opens, what seems to be in its way only cannot be seen from here.
+function judged(findings: DeviceFindings, as: 'wrong' | 'skipped' | 'unknown'): DeviceFindings {
+  if (as === 'wrong') return findings
+  const why = as === 'skipped' ? '; a published page does without' : ''
   const all = Object.entries(findings).map(([name, finding]) => {
     if (finding.state !== 'wrong') return [name, finding]
-    const remedy = as === 'unknown' ? undefined : finding.remedy
-    return [name, { ...finding, state: as, remedy }]
+    const { details } = finding
+    return [name, { state: as, finding: `${finding.finding}${why}`, details }]
   })
   return Object.fromEntries(all) as DeviceFindings
 }

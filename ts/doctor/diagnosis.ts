@@ -104,8 +104,15 @@ export function skipped(because: string): Finding {
   return { state: 'skipped', finding: because }
 }
 
-/** A finding of a message of this package's own: what is wrong, and after a semicolon what to do. */
+// Where the system's own words are all that there is.
+const LOOK =
+  'see what stands there (`ls -lL`), and in the kernel log (`dmesg`) why the system refuses it'
+
+/**
+ * A finding of a message of this package's own: what is wrong, and after the first semicolon what to
+ * do. In what comes from elsewhere the native side escapes semicolons (`escaped` in error.rs).
+ */
 export function wrong(message: string, details: CheckDetails = {}): Finding {
-  const [, finding = message, remedy = message] = /^(.*?); (.*)$/s.exec(message) ?? []
+  const [, finding = message, remedy = LOOK] = /^(.*?); (.*)$/s.exec(message) ?? []
   return { state: 'wrong', finding, remedy, details }
 }

@@ -12,8 +12,10 @@ import {
   openSync,
   readlinkSync,
   readSync,
+  realpathSync,
+  statSync,
 } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, isAbsolute, relative, resolve } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
 // A line of sysfs has at most a page; a kernel's configuration or list of modules some 300 KiB.
@@ -106,8 +108,31 @@ export class Files {
     }
   }
 
+  /** Where a path leads to in the end; where nothing is there, the path without its detours. */
+  real(path: string): string {
+    try {
+      return `/${relative(realpathSync(this.#root), realpathSync(this.#at(path)))}`
+    } catch {
+      return resolve(path)
+    }
+  }
+
+  /** The number (`major:minor`) of the character device that a path leads to, if it does to one. */
+  characterDevice(path: string): string | undefined {
+    try {
+      const stat = statSync(this.#at(path), { bigint: true })
+      if (!stat.isCharacterDevice()) return undefined
+      const major = (stat.rdev >> 8n) & 0xfffn
+      const minor = (stat.rdev & 0xffn) | ((stat.rdev >> 12n) & 0xfff00n)
+      return `${major}:${minor}`
+    } catch {
+      return undefined
+    }
+  }
+
   #at(path: string): string {
-    return join(this.#root, path)
+    // Not join: it would take `..` after a link for the link's own folder.
+    return `${this.#root}/${isAbsolute(path) ? path : `${process.cwd()}/${path}`}`
   }
 
   #read(path: string, most = FILE_BYTES): Buffer | undefined {

@@ -14,8 +14,8 @@ export type Opened = { readonly clock: DiagnosedClock } | { readonly refusal: Vm
 /** A page that was looked at, and what it gave. */
 export interface Looked {
   readonly snapshot: Snapshot | undefined
-  /** Whether it carries time at all. */
-  readonly hasTime: boolean
+  /** Whether it carries time at all; undefined where it cannot be read. */
+  readonly hasTime: boolean | undefined
   readonly reading: Reading | undefined
   /** Why there is no reading. */
   readonly refusal: VmClockError | undefined
@@ -47,7 +47,7 @@ export function lookAt(scene: Scene, clock: DiagnosedClock): Looked {
     return { snapshot, hasTime, ...stamp(scene, clock, snapshot) }
   } catch (error) {
     const refusal = refusalOf(error)
-    return { snapshot: undefined, hasTime: false, reading: undefined, refusal }
+    return { snapshot: undefined, hasTime: undefined, reading: undefined, refusal }
   }
 }
 
@@ -81,14 +81,14 @@ function tryRead(clock: DiagnosedClock): Pick<Looked, 'reading' | 'refusal'> {
 
 /**
  * The findings. `missing` says why the page need not be looked for: an earlier check has found what
- * keeps it away. `inContainer` is whether the page is a device's, and this process in a container.
+ * keeps it away. `toBeHanded` is the device that the page is of, where this process is in a container.
  */
 export function checkPage(
   path: string,
   opened: Opened,
   looked: Looked | undefined,
   missing: string | undefined,
-  inContainer: boolean,
+  toBeHanded: string | undefined,
 ): PageFindings {
   const access: Finding = {
     state: 'ok',
@@ -106,7 +106,7 @@ export function checkPage(
       case 'ERR_VMCLOCK_ACCESS':
       case 'ERR_VMCLOCK_NOT_FOUND': {
         // A device that its container was not given is not there, or is refused whatever its mode.
-        const remedy = inContainer ? containerRemedy(shown(path)) : failed.remedy
+        const remedy = toBeHanded === undefined ? failed.remedy : containerRemedy(toBeHanded)
         return { access: { ...failed, remedy }, page: closed, time: closed }
       }
       case 'ERR_VMCLOCK_SYSTEM':
@@ -182,6 +182,14 @@ function timeFinding({ snapshot, hasTime, reading, refusal }: Looked): Finding {
     timescale: reading.timescale,
     maxErrorNs: reading.maxErrorNs === undefined ? undefined : String(reading.maxErrorNs),
     taiMinusUtcSec: reading.taiMinusUtcSec,
+  }
+  if (reading.timescale !== 'utc') {
+    return {
+      state: 'warning',
+      finding: `the page carries time in ${reading.timescale}, from which UTC cannot be computed: opened without a timescale it gives none`,
+      remedy: `open it with timescale: '${reading.timescale}'${reading.timescale === 'tai' ? ', or have its provider state the offset between TAI and UTC' : ''}`,
+      details: told,
+    }
   }
   if (reading.status === 'free-running') {
     return {

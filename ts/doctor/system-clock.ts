@@ -1,19 +1,27 @@
 /** The system's own clock: is it synchronized, and who sees to that? */
 
 import type { Finding } from './diagnosis'
-import { shown } from './files'
 import type { Phc } from './phc'
 import type { Scene } from './scene'
 
+interface Daemon {
+  readonly name: string
+  /** Whether it disciplines the system's clock by itself. */
+  readonly disciplines: boolean
+  /** Whether the kernel's figure of the error is a bound then; others set it to 0 time and again. */
+  readonly bounds: boolean
+}
+
 // What the kernel shows of a process's name ends after 15 characters (`/proc/PID/comm`).
-const DAEMONS: ReadonlyMap<string, string> = new Map([
-  ['chronyd', 'chrony'],
-  ['systemd-timesyn', 'systemd-timesyncd'],
-  ['ntpd', 'ntpd'],
-  ['openntpd', 'OpenNTPD'],
-  ['ptp4l', 'ptp4l'],
-  ['phc2sys', 'phc2sys'],
-  ['clockbound', 'ClockBound'],
+const DAEMONS: ReadonlyMap<string, Daemon> = new Map([
+  ['chronyd', { name: 'chrony', disciplines: true, bounds: true }],
+  ['systemd-timesyn', { name: 'systemd-timesyncd', disciplines: true, bounds: false }],
+  // OpenNTPD's process has this name, too.
+  ['ntpd', { name: 'ntpd', disciplines: true, bounds: true }],
+  ['ntp-daemon', { name: 'ntpd-rs', disciplines: true, bounds: true }],
+  ['phc2sys', { name: 'phc2sys', disciplines: true, bounds: false }],
+  ['ptp4l', { name: 'ptp4l', disciplines: false, bounds: false }],
+  ['clockbound', { name: 'ClockBound', disciplines: false, bounds: false }],
 ])
 
 // Its daemon writes one of these, according to its version; a client of ours never opens them.
@@ -25,10 +33,12 @@ const CLOCKBOUND_HEADER_BYTES = 16
 
 const TIMESYNCD_MARK = '/run/systemd/timesync/synchronized'
 
-/** The finding; the system's clock could be steered by `phc`, which may tell TAI. */
+/** The finding; the system's clock could be steered by `phc`, whose timescale is known then. */
 export function checkSystemClock(scene: Scene, phc: Phc | undefined, inTai: boolean): Finding {
   const { files } = scene
-  const found = daemons(scene)
+  const all = daemons(scene)
+  const disciplining = all.filter(({ disciplines }) => disciplines)
+  const found = disciplining.map(({ name }) => name)
   const clockBound = CLOCKBOUND_SEGMENTS.find((path) => {
     const header = files.bytes(path, CLOCKBOUND_HEADER_BYTES)
     return (
@@ -43,7 +53,7 @@ export function checkSystemClock(scene: Scene, phc: Phc | undefined, inTai: bool
     maxErrorUs: discipline?.maxErrorUs,
     estErrorUs: discipline?.estErrorUs,
     taiMinusUtcSec: discipline?.taiMinusUtcSec,
-    daemons: found,
+    daemons: all.map(({ name }) => name),
     timesyncdSynchronized: files.has(TIMESYNCD_MARK),
     clockBoundSegment: clockBound,
   }
@@ -52,6 +62,18 @@ export function checkSystemClock(scene: Scene, phc: Phc | undefined, inTai: bool
     return {
       state: 'unknown',
       finding: 'the system does not tell how its clock is disciplined (adjtimex is refused)',
+      details,
+    }
+  }
+  if (
+    !discipline.unsynchronized &&
+    found.length > 0 &&
+    !disciplining.some(({ bounds }) => bounds)
+  ) {
+    return {
+      state: 'warning',
+      finding: `the system's clock is synchronized, by ${who}, and its error has no bound`,
+      remedy: "a bound needs chrony in its place, here or on the container's host",
       details,
     }
   }
@@ -93,10 +115,10 @@ function ask(found: readonly string[]): string {
 }
 
 // By the processes, not by what they leave in files: those outlive them.
-function daemons({ files }: Scene): string[] {
+function daemons({ files }: Scene): Daemon[] {
   const found = files
     .names('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => DAEMONS.get(files.line(`/proc/${pid}/comm`) ?? '') ?? [])
-  return [...new Set(found)].sort().map(shown)
+  return [...new Set(found)].sort((one, other) => (one.name < other.name ? -1 : 1))
 }

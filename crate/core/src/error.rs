@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Timescale;
 use crate::snapshot::{ClockStatus, TimeType};
-use crate::udev::{page_rule, rules_path};
+use crate::udev::{apply_rules, page_rule, rules_path};
 
 /// The system's error numbers that an error stands for by itself (`asm-generic/errno.h`).
 mod errno {
@@ -31,10 +31,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file may not be opened.
-    #[error("{}: permission denied; the device belongs to root by default: install a udev rule such as {} in {} and run `udevadm trigger` (`vmclock doctor --udev-rule` prints the file), or start this process as a user who may read it", show(.path), page_rule!(), rules_path!())]
+    #[error("{}: permission denied; {}, or start this process as a user who may read it", show(.path), access_remedy(*.is_device))]
     Access {
         /// The path as it was asked for.
         path: PathBuf,
+        /// Whether it is a device, which udev's rules are for, and no file that somebody publishes.
+        is_device: bool,
         /// The system's error number, EACCES or EPERM.
         errno: i32,
     },
@@ -211,7 +213,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// No PTP clock of this machine has the name.
-    #[error("no PTP clock is called \"{}\" here, {}; of a vmclock page that has time when the kernel's driver is loaded the driver makes one, called vmclock0: `vmclock status` shows the page", name.escape_debug(), listed(.found))]
+    #[error("no PTP clock is called \"{}\" here, {}; of a vmclock page that has time when the kernel's driver is loaded the driver makes one, called vmclock0: `vmclock status` shows the page", escaped(.name), listed(.found))]
     NoPtpClock {
         /// The name as it was asked for.
         name: String,
@@ -255,7 +257,7 @@ pub enum Error {
         errno: i32,
     },
     /// The system's clocks run on another counter than the one that the clock is read from.
-    #[error("{}: the system's clocks run on the clocksource {}, and a cross timestamp needs them to run on the counter that this clock is read from; as root, write that one's name (tsc on x86-64, arch_sys_counter on Arm) to {CLOCKSOURCE_PATH} or boot with clocksource=NAME, or take samples(), which need no common counter", show(.path), .current.as_deref().unwrap_or("(unknown)").escape_debug())]
+    #[error("{}: the system's clocks run on the clocksource {}, and a cross timestamp needs them to run on the counter that this clock is read from; as root, write that one's name (tsc on x86-64, arch_sys_counter on Arm) to {CLOCKSOURCE_PATH} or boot with clocksource=NAME, or take samples(), which need no common counter", show(.path), escaped(.current.as_deref().unwrap_or("(unknown)")))]
     OtherClocksource {
         /// The path as it was opened.
         path: PathBuf,
@@ -436,9 +438,33 @@ impl Error {
     }
 }
 
-/// A path as it may stand in a message: whatever could move a terminal's cursor is escaped.
+/// A path as it may stand in a message.
 fn show(path: &Path) -> String {
-    path.to_string_lossy().escape_debug().to_string()
+    escaped(&path.to_string_lossy())
+}
+
+/// Somebody else's text as it may stand in a message: whatever could move a terminal's cursor is
+/// escaped. So is the semicolon: the first one in a message parts what is wrong from what to do, and
+/// `vmclock doctor` tells people to do what stands behind it.
+fn escaped(text: &str) -> String {
+    text.escape_debug().to_string().replace(';', "\\u{3b}")
+}
+
+/// How to let a process read a page.
+fn access_remedy(is_device: bool) -> &'static str {
+    if is_device {
+        concat!(
+            "the device belongs to root by default: install a udev rule such as ",
+            page_rule!(),
+            " in ",
+            rules_path!(),
+            " and run `",
+            apply_rules!(),
+            "` (`vmclock doctor --udev-rule` prints the file)"
+        )
+    } else {
+        "have its owner let others read the page (chmod 0644) and pass through its folders (chmod a+x)"
+    }
 }
 
 /// The system call by which a PTP clock is asked: one has a name of its own, the others are requests.
@@ -457,7 +483,7 @@ fn listed(names: &[String]) -> String {
     }
     let shown: Vec<String> = names
         .iter()
-        .map(|name| format!("\"{}\"", name.escape_debug()))
+        .map(|name| format!("\"{}\"", escaped(name)))
         .collect();
     format!("only {}", shown.join(", "))
 }
@@ -478,7 +504,8 @@ fn ptp_rule(name: Option<&str>) -> String {
     };
     format!(
         "the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{of_it}, \
-         MODE=\"0444\" in {} and run `udevadm trigger`, or ",
-        rules_path!()
+         MODE=\"0444\" in {} and run `{}`, or ",
+        rules_path!(),
+        apply_rules!()
     )
 }

@@ -339,6 +339,7 @@ fn open_file(path: &Path) -> Result<OwnedFd, Error> {
         Errno::NXIO => no_page(path, "a device without a driver"),
         Errno::ACCESS | Errno::PERM => Error::Access {
             path: path.to_path_buf(),
+            is_device: is_device(path),
             errno: errno.raw_os_error(),
         },
         other => system("open", path, other),
@@ -351,6 +352,14 @@ fn check_kind(path: &Path, stat: &Stat) -> Result<(), Error> {
         FileType::Directory => Err(no_page(path, "a directory")),
         FileType::Socket => Err(no_page(path, "a socket")),
         _ => Err(no_page(path, "neither a device nor a file")),
+    }
+}
+
+fn is_device(path: &Path) -> bool {
+    match rustix::fs::stat(path) {
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
+        // A folder on the way does not let this process through.
+        Err(_) => path.starts_with("/dev"),
     }
 }
 

@@ -16,10 +16,19 @@ macro_rules! rules_path {
 }
 pub(crate) use rules_path;
 
+/// What applies the rules to devices that are there already: to these alone, for a trigger of all would
+/// run every other rule of the machine again.
+macro_rules! apply_rules {
+    () => {
+        "udevadm control --reload && udevadm trigger --subsystem-match=misc --subsystem-match=ptp"
+    };
+}
+pub(crate) use apply_rules;
+
 /// Where the rules belong: after systemd's own (50), which give the defaults.
 pub const RULES_PATH: &str = rules_path!();
 
-/// The rules file, for `udev(7)`. `udevadm trigger` applies it to devices that are there already.
+/// The rules file, for `udev(7)`.
 ///
 /// Reading is all that it gives. The page maps read-only (`ptp_vmclock.c` refuses the rest), and a PTP
 /// clock that is open for reading can be neither set nor steered (`posix-clock.c`), which this driver
