@@ -16,6 +16,7 @@ mod virtual_machine;
 use std::sync::Arc;
 
 use virtual_machine::{Leap, Machine, Memory};
+use vmclock::counter::Counter;
 use vmclock::publish::{Cause, Maintenance, Publication, PublishOptions, Shape};
 use vmclock::snapshot::{ClockStatus, LeapIndicator, RawFields};
 use vmclock::system_clock::LeapSeconds;
@@ -1128,5 +1129,41 @@ fn options_outside_their_range_are_refused() {
     ];
     for change in refused {
         assert!(matches!(with(change), Some(Error::InvalidArgument(_))));
+    }
+}
+
+/// A counter that moves in steps of a microsecond, as an emulated one does.
+#[derive(Clone, Copy)]
+struct Coarse<'machine>(&'machine Machine);
+
+impl Counter for Coarse<'_> {
+    fn id(&self) -> u8 {
+        Counter::id(&self.0)
+    }
+
+    fn read(&self) -> u64 {
+        const STEP_TICKS: u64 = 2900;
+        Counter::read(&self.0) / STEP_TICKS * STEP_TICKS
+    }
+}
+
+#[test]
+fn a_counter_that_moves_in_large_steps_is_not_taken_for_a_clock_that_was_set() {
+    let machine = Machine::new(3, START_SEC);
+    let options = PublishOptions::default();
+    let mut publication =
+        Publication::new(&machine, Coarse(&machine), options, None, None).unwrap();
+    publication.step(Cause::Interval).unwrap();
+    while !publication.is_settled() {
+        machine.advance(publication.next_within().as_nanos().cast_signed());
+        publication.step(Cause::Interval).unwrap();
+    }
+    for _ in 0..200 {
+        machine.advance(INTERVAL_NS);
+        let fields = publication.step(Cause::Interval).unwrap();
+        assert_eq!(
+            ClockStatus::from(fields.clock_status),
+            ClockStatus::FreeRunning
+        );
     }
 }

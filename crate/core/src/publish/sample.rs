@@ -12,7 +12,7 @@ pub(super) struct Sample {
     /// Half the bracket around CLOCK_REALTIME, rounded up, and one step of the counter: by so much it
     /// may lag behind, here or at a reader.
     pub(super) half_width_ticks: u64,
-    /// The whole bracket, CLOCK_MONOTONIC included.
+    /// The whole bracket, CLOCK_MONOTONIC included, and one step of the counter.
     pub(super) span_ticks: u64,
     pub(super) realtime_ns: i128,
     pub(super) monotonic_ns: i128,
@@ -42,7 +42,7 @@ impl Sample {
         Self {
             counter: bracket.counter.wrapping_add(half),
             half_width_ticks: half.saturating_add(1).saturating_add(step_ticks),
-            span_ticks: bracket.span_ticks,
+            span_ticks: bracket.span_ticks.saturating_add(step_ticks),
             realtime_ns,
             monotonic_ns: bracket.monotonic_ns,
             suspended_ns,
