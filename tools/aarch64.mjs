@@ -59,7 +59,7 @@ export async function arm64Emulator() {
 
 // The environment in which cargo compiles for arm64: with what is installed (`rustup target add
 // aarch64-unknown-linux-gnu` and the package gcc-aarch64-linux-gnu), or with Debian's own Rust.
-async function crossCompiler() {
+export async function crossCompiler() {
   const linker = 'aarch64-linux-gnu-gcc'
   if ((await hasRustupTarget()) && (await succeeds(linker, ['--version']))) {
     return { CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER: linker }

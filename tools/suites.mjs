@@ -9,6 +9,7 @@ import { testOnArm64 } from './aarch64.mjs'
 import { addonsLack } from './addons.mjs'
 import { CommandFailed, run, succeeds } from './command.mjs'
 import { checkLicences } from './licences.mjs'
+import { checkMachineCode } from './machine-code.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
 import { checkWorkflows } from './workflows.mjs'
@@ -99,6 +100,11 @@ export const suites = [
     setUp,
     needs: addonsLack,
     run: () => run('node', ['--test-reporter=spec', 'install/tests.mjs', '--short']),
+  },
+  {
+    name: 'machine-code',
+    setUp: nothing,
+    run: () => checkMachineCode(),
   },
   {
     name: 'aarch64',

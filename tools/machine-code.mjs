@@ -1,0 +1,94 @@
+// The machine code of a stamp, on both architectures: the compiler's own assembly of the addon as it
+// is released, with names. What Rust's memory model promises is the model checker's subject; this is
+// about what became of it: the order of loads, fences and counter read, and what a stamp executes.
+//
+// `node tools/machine-code.mjs [ARCHITECTURE…]`.
+
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { crossCompiler } from './aarch64.mjs'
+import { asProgram, CommandFailed, rootFolder, run, timed, Unavailable } from './command.mjs'
+import { functionsOf, readAssembly } from './machine-code/assembly.mjs'
+import { checkCounter, checkReadLoop, checkStamp, checkToken } from './machine-code/protocol.mjs'
+
+// A callback for each of so many clocks, and one for all others.
+const PLACES = 16
+
+// `atMost` are the instructions on the longest way from a callback's first one to its return, where it
+// need not ask the long way: what rustc 1.95 (x86-64) and 1.96 (aarch64) make, and a tenth.
+const calls = [
+  { name: 'NowNs', check: checkStamp, atMost: { x64: 55, arm64: 67 } },
+  { name: 'NowMs', check: checkStamp, atMost: { x64: 47, arm64: 56 } },
+  { name: 'Read', check: checkStamp, atMost: { x64: 158, arm64: 131 } },
+  { name: 'ReadCounter', check: checkCounter, atMost: { x64: 22, arm64: 24 } },
+  { name: 'IsContinuous', check: checkToken, atMost: { x64: 44, arm64: 47 } },
+]
+
+/** Checks the addon's callbacks and the read loop, on the architectures that are named. */
+export async function checkMachineCode(architectures = ['x64', 'arm64']) {
+  if (process.arch !== 'x64')
+    throw new Unavailable('both architectures are compiled for on x86-64 only')
+  const faults = []
+  for (const architecture of architectures) {
+    const file = await timed(`assembly for ${architecture}`, () => assemblyFor(architecture))
+    const functions = functionsOf(readAssembly(readFileSync(file, 'utf8'), architecture))
+    const fault = (name, text) => faults.push(`${architecture}: ${name}: ${text}`)
+    for (const call of calls) checkCallbacks(call, functions, architecture, fault)
+    const loops = functions.filter(({ symbol }) =>
+      /^_R.*7VmClock6reread|7VmClock.*6reread17h/.test(symbol),
+    )
+    if (loops.length === 0) fault('reread', 'is not there')
+    for (const loop of loops) {
+      for (const text of checkReadLoop(loop)) fault('reread', text)
+    }
+    console.log(`${architecture}: reread: ${loops.length} checked`)
+  }
+  if (faults.length > 0) throw new CommandFailed('machine code', [], `\n${faults.join('\n')}`)
+}
+
+function checkCallbacks({ name, check, atMost }, functions, architecture, fault) {
+  const mangled = `${name.length}${name}`
+  const own = functions.filter(({ symbol }) => {
+    const at = symbol.indexOf('3hot9invoke_at')
+    return at >= 0 && RegExp(`^NtB[0-9A-Za-z]*_${mangled}K`).test(symbol.slice(at + 14))
+  })
+  if (own.length !== PLACES) fault(name, `${own.length} callbacks instead of ${PLACES}`)
+  const counts = own.map((callback) => {
+    for (const text of [...check(callback), ...callback.strays()]) fault(name, text)
+    return callback.longestWay()
+  })
+  const most = Math.max(...counts)
+  console.log(`${architecture}: ${name}: ${most} instructions, of ${atMost[architecture]}`)
+  if (!(most <= atMost[architecture])) {
+    fault(name, `${most} instructions, more than ${atMost[architecture]}`)
+  }
+}
+
+async function assemblyFor(architecture) {
+  const isCross = architecture === 'arm64'
+  const target = isCross ? 'aarch64-unknown-linux-gnu' : ''
+  const compiler = isCross ? await crossCompiler() : {}
+  // Apart from the other builds: cargo keeps one addon a folder, and would build it anew each time.
+  const folder = join(rootFolder, 'target/machine-code', architecture)
+  await run(
+    'cargo',
+    [
+      ...[
+        'rustc',
+        '--release',
+        '-p',
+        'vmclock-napi',
+        '--lib',
+        ...(isCross ? ['--target', target] : []),
+      ],
+      // Names that tell one callback from another. They change no instruction.
+      ...['--', '--emit', 'asm', '-C', 'symbol-mangling-version=v0'],
+    ],
+    { env: { ...compiler, CARGO_TARGET_DIR: folder } },
+  )
+  const file = join(folder, target, 'release/deps/vmclock_napi.s')
+  if (!existsSync(file)) throw new CommandFailed('cargo', ['rustc'], `left no ${file}`)
+  return file
+}
+
+await asProgram(import.meta.url, (names) => checkMachineCode(names.length > 0 ? names : undefined))

@@ -1,0 +1,243 @@
+// Functions out of LLVM's assembly text (AT&T syntax on x86-64), as instructions and the ways between
+// them. What matters to the read protocol is an *event* of an instruction; see `dialects`.
+
+const registerParts = [
+  ...['a', 'b', 'c', 'd'].map((x) => [`r${x}x`, `e${x}x`, `${x}x`, `${x}l`, `${x}h`]),
+  ...['si', 'di', 'bp', 'sp'].map((x) => [`r${x}`, `e${x}`, x, `${x}l`]),
+  ...Array.from({ length: 8 }, (_, n) => [`r${n + 8}`, `r${n + 8}d`, `r${n + 8}w`, `r${n + 8}b`]),
+]
+const wholeRegister = new Map(
+  registerParts.flatMap(([whole, ...parts]) => [whole, ...parts].map((name) => [name, whole])),
+)
+
+// How each architecture writes what is looked for. A load's `width` is in bytes.
+const dialects = {
+  x64: {
+    // Of a fence that costs no instruction LLVM leaves this comment: the compiler moved nothing over it.
+    keep: (line) => line.replace(/^#MEMBARRIER$/, 'fence'),
+    comment: /\s*#.*$/,
+    fence: /^fence$/,
+    before: /^lfence$/,
+    counter: /^rdtscp?$/,
+    // `lock` and an exchange with memory are fences as well.
+    barrier: /^([lms]fence|fence|lock\b|xchg[bwlq]? .*\(|serialize|cpuid)/,
+    division: /^i?div[bwlq]? |^v?div[ps][sd] |div[dtmo][if]3/,
+    call: /^call/,
+    leaves: /^(ret|ud2)/,
+    jump: /^jmpq? (\S+)/,
+    branch: /^j(?!mp)[a-z]+ (\S+)/,
+    equal: /^je /,
+    unequal: /^jne /,
+    load(text) {
+      const [, width, offset, base, to] = /^mov([lq]) (\d*)\(%(\w+)\), %(\w+)$/.exec(text) ?? []
+      return to && { width: width === 'l' ? 4 : 8, offset: Number(offset), base, to: whole(to) }
+    },
+    copy(text) {
+      const [, from, to] = /^mov[lq] %(\w+), %(\w+)$/.exec(text) ?? []
+      return to && { from: whole(from), to: whole(to) }
+    },
+    compare(text) {
+      const [, left, right] = /^cmpl (.+), (%\w+|\d*\(.*\))$/.exec(text) ?? []
+      return (
+        left &&
+        [left, right].map((operand) =>
+          operand.startsWith('%') ? whole(operand.slice(1)) : operand,
+        )
+      )
+    },
+    isOdd(text) {
+      const [, register] = /^testb \$1, %(\w+)$/.exec(text) ?? []
+      return register && whole(register)
+    },
+    writes(text) {
+      if (/^rdtsc/.test(text)) return ['rax', 'rdx']
+      if (/^(cmp|test|j|lfence|fence|push)/.test(text)) return []
+      const [, to] = /%(\w+)$/.exec(text) ?? []
+      return to ? [whole(to)] : []
+    },
+  },
+  arm64: {
+    keep: (line) => line,
+    comment: /\s*\/\/.*$/,
+    fence: /^dmb ishld$/,
+    before: /^isb$/,
+    counter: /^mrs x\d+, cntvct_el0$/i,
+    // The loads and stores that order what is around them as well.
+    barrier:
+      /^(dmb|dsb|isb|sb$|ldapu?r|ldar|ldax|ldlar|stlr|stlx|stlur|cas|swp|ld(add|clr|set|eor))/,
+    division: /^[us]div |^fdiv |div[dtmo][if]3/,
+    call: /^blr? |^blr?a/,
+    leaves: /^(ret|brk|udf)/,
+    jump: /^b (\S+)/,
+    branch: /^(?:b\.\w+|cbn?z \w+,|tbn?z \w+, #\d+,) (\S+)/,
+    equal: /^b\.eq /,
+    unequal: /^b\.ne /,
+    load(text) {
+      const [, bits, to, base, offset] =
+        /^ldu?r ([wx])(\d+|zr), \[(\w+)(?:, #(\d+))?\]$/.exec(text) ?? []
+      return to && { width: bits === 'w' ? 4 : 8, offset: Number(offset ?? 0), base, to: `x${to}` }
+    },
+    copy(text) {
+      const [, from, to] = /^mov [wx](\d+), [wx](\d+)$/.exec(text) ?? []
+      return to && { from: `x${to}`, to: `x${from}` }
+    },
+    compare(text) {
+      const [, left, right] = /^cmp w(\d+), w(\d+)$/.exec(text) ?? []
+      return left && [`x${left}`, `x${right}`]
+    },
+    isOdd(text) {
+      const [, register] = /^tbn?z w(\d+), #0,/.exec(text) ?? []
+      return register && `x${register}`
+    },
+    writes(text) {
+      if (/^(cmp|cmn|tst|st|b|cb|tb|dmb|isb|ret)/.test(text)) return []
+      const [, first, second] = /^\w+ [wx](\d+)(?:, [wx](\d+))?/.exec(text) ?? []
+      return [first, text.startsWith('ldp') ? second : undefined]
+        .filter(Boolean)
+        .map((n) => `x${n}`)
+    },
+  },
+}
+function whole(register) {
+  return wholeRegister.get(register) ?? register
+}
+
+/** The lines of an assembly file that are labels, instructions or fences, by function. */
+export function readAssembly(text, architecture) {
+  const dialect = dialects[architecture]
+  const functions = []
+  let current
+  for (const line of text.split('\n')) {
+    const [, symbol] = /^([\w$.]+):/.exec(line) ?? []
+    if (symbol?.startsWith('.Lfunc_end')) current = undefined
+    else if (symbol && !symbol.startsWith('.L')) {
+      current = { symbol, dialect, lines: [] }
+      functions.push(current)
+    } else if (symbol) current?.lines.push({ label: symbol })
+    else if (current && /^\t/.test(line)) {
+      const kept = dialect.keep(line.trim()).replace(dialect.comment, '').replace(/\s+/g, ' ')
+      if (kept !== '' && !kept.startsWith('.')) current.lines.push({ text: kept })
+    }
+  }
+  return functions
+}
+
+/** The functions that have code, ready to be asked. */
+export function functionsOf(parts) {
+  return parts.filter(({ lines }) => lines.some(({ text }) => text)).map((part) => new Code(part))
+}
+
+/** One function. An instruction is known by its position. */
+export class Code {
+  #lines
+  #positions = new Map()
+  #previous
+
+  constructor({ symbol, dialect, lines }) {
+    this.symbol = symbol
+    this.dialect = dialect
+    this.#lines = []
+    for (const { label, text } of lines) {
+      if (label) this.#positions.set(label, this.#lines.length)
+      else this.#lines.push(text)
+    }
+  }
+
+  get length() {
+    return this.#lines.length
+  }
+
+  text(at) {
+    return this.#lines[at] ?? ''
+  }
+
+  /** Positions of the instructions that match. */
+  all(pattern) {
+    return this.#lines.flatMap((text, at) => (pattern.test(text) ? [at] : []))
+  }
+
+  /** Where a branch at `at` goes when it is taken; undefined outside the function. */
+  target(at) {
+    const { jump, branch } = this.dialect
+    const [, label] = jump.exec(this.text(at)) ?? branch.exec(this.text(at)) ?? []
+    return this.#positions.get(label)
+  }
+
+  next(at) {
+    const { jump, branch, leaves } = this.dialect
+    const text = this.text(at)
+    const taken = this.target(at)
+    const jumped = taken === undefined ? [] : [taken]
+    if (leaves.test(text)) return []
+    if (jump.test(text)) return jumped
+    const after = at + 1 < this.length ? [at + 1] : []
+    return branch.test(text) ? [...after, ...jumped] : after
+  }
+
+  previous(at) {
+    if (this.#previous === undefined) {
+      this.#previous = this.#lines.map(() => [])
+      for (let from = 0; from < this.length; from += 1) {
+        for (const to of this.next(from)) this.#previous[to]?.push(from)
+      }
+    }
+    return this.#previous[at]
+  }
+
+  /** Everything that can be reached from `start` without going through what `avoids`. */
+  reachable(start, avoids = () => false) {
+    const seen = new Set()
+    const open = [start]
+    while (open.length > 0) {
+      const at = open.pop()
+      if (at === undefined || seen.has(at) || avoids(at)) continue
+      seen.add(at)
+      open.push(...this.next(at))
+    }
+    return seen
+  }
+
+  /**
+   * Every way that leads to `end`, backwards until `isStart` or the function's first instruction, as
+   * positions in the order in which they are executed; round a loop once.
+   */
+  waysTo(end, isStart) {
+    const ways = []
+    const walk = (at, way) => {
+      const more = [at, ...way]
+      if (way.length > 0 && isStart(at)) return ways.push(more)
+      const before = this.previous(at).filter((from) => !more.includes(from))
+      if (at === 0) ways.push(more)
+      for (const from of before) walk(from, more)
+      if (ways.length > 1000) throw new Error(`${this.symbol}: too many ways`)
+    }
+    walk(end, [])
+    return ways
+  }
+
+  /** How many instructions the longest way from the first one to a return has. Infinite with a loop. */
+  longestWay() {
+    const known = new Map()
+    const from = (at) => {
+      if (known.has(at)) return known.get(at)
+      known.set(at, Number.POSITIVE_INFINITY)
+      // A fence that is no instruction counts for none.
+      const own = this.text(at) === 'fence' ? 0 : 1
+      const rest = this.next(at).map(from)
+      const isReturn = /^ret/.test(this.text(at))
+      const most = isReturn ? 1 : own + Math.max(Number.NEGATIVE_INFINITY, ...rest)
+      known.set(at, most)
+      return most
+    }
+    return from(0)
+  }
+
+  /** What a callback may not have: calls, divisions, jumps to anything but the long way. */
+  strays() {
+    const { call, division, jump } = this.dialect
+    const bad = [...this.all(call), ...this.all(division)].map((at) => `\`${this.text(at)}\``)
+    const out = this.all(jump).filter((at) => this.target(at) === undefined)
+    const elsewhere = out.filter((at) => !this.text(at).includes('3hot17call_the_long_way'))
+    return [...bad, ...elsewhere.map((at) => `\`${this.text(at)}\``)]
+  }
+}

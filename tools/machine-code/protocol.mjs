@@ -1,0 +1,223 @@
+// The read protocol of `crate/core/src/seqlock.rs`, looked for in machine code. Each check gives what
+// it found wrong, in words.
+
+// Of the page: what `abi` and `seqlock` say.
+const SEQ_OFFSET = 12
+const HEAD_OFFSET = 8
+const WORD_OFFSETS = Array.from({ length: 12 }, (_, word) => 16 + 8 * word)
+
+/** A stamp by what was kept: the counter, a fence, the sequence number, which must be the kept one. */
+export function checkStamp(code) {
+  const { counter } = code.dialect
+  const [at, ...more] = code.all(counter)
+  if (at === undefined || more.length > 0)
+    return [`${more.length + (at === undefined ? 0 : 2)} counter reads`]
+  const look = lastLook(code, at + 1)
+  if (look.fault) return [look.fault]
+  return [
+    ...barriersBut(code, ['before', 'fence']),
+    ...counterIsOrdered(code, at),
+    ...keptBefore(code, look, at),
+    ...refusedIfMoved(code, look),
+    ...(countLooks(code, look.base) === 1 ? [] : ['more than one look at the sequence number']),
+  ]
+}
+
+/** The counter alone. */
+export function checkCounter(code) {
+  const [at, ...more] = code.all(code.dialect.counter)
+  if (at === undefined || more.length > 0) return ['not one counter read']
+  return [...barriersBut(code, ['before']), ...counterIsOrdered(code, at)]
+}
+
+/** A token held against the page: a fence, and the sequence number, which must be the kept one. */
+export function checkToken(code) {
+  const look = lastLook(code, 0)
+  if (look.fault) return [look.fault]
+  return [
+    ...(code.all(code.dialect.counter).length === 0 ? [] : ['reads the counter']),
+    ...barriersBut(code, ['fence']),
+    ...keptBefore(code, look, look.fence),
+    ...refusedIfMoved(code, look),
+  ]
+}
+
+/** The loop: sequence number, odd or not, fence, fields, counter, fence, and the same number again. */
+export function checkReadLoop(code) {
+  const { dialect } = code
+  const counters = code.all(dialect.counter)
+  if (counters.length === 0) return ['reads no counter']
+  return counters.flatMap((at) => {
+    const look = lastLook(code, at + 1)
+    if (look.fault) return [look.fault]
+    const isLook = (position) => isLookAt(code.dialect.load(code.text(position)), look.base)
+    const faults = [...counterIsOrdered(code, at), ...acceptedOnlyIfSame(code, look, counters)]
+    for (const way of code.waysTo(at, isLook)) {
+      const [first] = way
+      if (!isLook(first)) faults.push('a way to the counter without a look at the sequence number')
+      else faults.push(...checkWay(code, way, look))
+    }
+    return faults
+  })
+}
+
+// From the first look at the sequence number to the counter.
+function checkWay(code, way, look) {
+  const { dialect } = code
+  const faults = []
+  const texts = way.map((at) => code.text(at))
+  const first = dialect.load(texts[0])
+  const fences = way.filter((at) => dialect.fence.test(code.text(at)))
+  if (fences.length !== 1) return [`${fences.length} fences before the fields instead of 1`]
+  const fence = way.indexOf(fences[0])
+  if (!texts.slice(0, fence).some((text) => dialect.isOdd(text) === first.to)) {
+    faults.push('fields are read under an odd sequence number')
+  }
+  const barriers = texts.filter((text) => dialect.barrier.test(text)).length
+  if (barriers !== 2) faults.push(`${barriers} barriers up to the counter instead of 2`)
+  const loads = texts
+    .map((text) => dialect.load(text))
+    .map((load) => (load?.base === look.base ? load : undefined))
+  if (loads.slice(1, fence).some(Boolean)) faults.push('a field is read before the fence')
+  const fields = loads.slice(fence).filter(Boolean)
+  const found = fields.map(({ offset, width }) => `${offset}/${width}`).sort()
+  const wanted = [`${HEAD_OFFSET}/4`, ...WORD_OFFSETS.map((offset) => `${offset}/8`)].sort()
+  if (found.join() !== wanted.join()) faults.push(`fields read (offset/bytes): ${found.join(' ')}`)
+  if (texts.some((text) => dialect.call.test(text) || dialect.division.test(text))) {
+    faults.push('a call or a division among the fields')
+  }
+  // The number that the last look is held against is that of the first.
+  const straight = [...way, ...range(way.at(-1) + 1, look.compare)]
+  let register = look.other
+  for (const at of straight.slice(1).reverse()) {
+    const copy = dialect.copy(code.text(at))
+    if (copy?.to === register) register = copy.from
+    else if (at !== look.load && dialect.writes(code.text(at)).includes(register))
+      register = undefined
+  }
+  if (register !== first.to) faults.push('the last look is not held against the first')
+  return faults
+}
+
+// The fence, the sequence number and its comparison that follow `start` before anything branches.
+function lastLook(code, start) {
+  const { dialect } = code
+  let fence
+  let load
+  for (let at = start; at < code.length; at += 1) {
+    const text = code.text(at)
+    if (fence === undefined && dialect.fence.test(text)) fence = at
+    else if (fence !== undefined) {
+      const found = dialect.load(text)
+      if (found?.offset === SEQ_OFFSET && found.width === 4) load = { at, ...found }
+      const operands = dialect.compare(text)
+      if (operands) {
+        const direct = operands.map((operand) => /^12\(%(\w+)\)$/.exec(operand)?.[1])
+        const index = load ? operands.indexOf(load.to) : direct.findIndex(Boolean)
+        if (index < 0) break
+        const base = load?.base ?? direct[index]
+        const branch = branchAfter(code, at)
+        if (branch === undefined) break
+        return {
+          fence,
+          load: load?.at ?? at,
+          base,
+          compare: at,
+          other: operands[1 - index],
+          branch,
+        }
+      }
+    }
+    const branches =
+      dialect.branch.test(text) || dialect.jump.test(text) || dialect.leaves.test(text)
+    if (branches && (fence !== undefined || start > 0)) break
+  }
+  return {
+    fault:
+      fence === undefined
+        ? 'no fence between the counter and the last look at the sequence number'
+        : 'no look at the sequence number, or no comparison, after the fence',
+  }
+}
+
+// Copies leave the flags as they are.
+function branchAfter(code, compare) {
+  for (let at = compare + 1; at < code.length; at += 1) {
+    const text = code.text(at)
+    const isEqual = code.dialect.equal.test(text)
+    if (isEqual || code.dialect.unequal.test(text)) {
+      const [same, moved] = isEqual ? [code.target(at), at + 1] : [at + 1, code.target(at)]
+      return { at, same, moved }
+    }
+    if (code.dialect.copy(text) === undefined) return undefined
+  }
+  return undefined
+}
+
+// Nothing may be between the barrier and the counter; on aarch64 a load that waits for it follows.
+function counterIsOrdered(code, at) {
+  const { dialect } = code
+  const faults = dialect.before.test(code.text(at - 1)) ? [] : ['the counter may be read early']
+  const [, value] = /^mrs (x\d+),/.exec(code.text(at)) ?? []
+  if (value === undefined) return faults
+  const [, zero] = RegExp(`^eor (x\\d+), ${value}, ${value}$`).exec(code.text(at + 1)) ?? []
+  const waits = zero !== undefined && code.text(at + 2) === `ldr xzr, [sp, ${zero}]`
+  return waits ? faults : [...faults, 'no load waits for the counter']
+}
+
+// Of a stamp: each named barrier once, and no other anywhere in the function.
+function barriersBut(code, names) {
+  const { dialect } = code
+  const faults = names
+    .filter((name) => code.all(dialect[name]).length !== 1)
+    .map((name) => `${code.all(dialect[name]).length} of ${dialect[name]} instead of 1`)
+  const others = code
+    .all(dialect.barrier)
+    .filter((at) => !names.some((name) => dialect[name].test(code.text(at))))
+  return [...faults, ...others.map((at) => `an extra barrier: \`${code.text(at)}\``)]
+}
+
+// What the sequence number is held against was loaded before `before`, and not from the page.
+function keptBefore(code, look, before) {
+  const { dialect } = code
+  if (!/^(r|x)\w+$/.test(look.other)) return []
+  const written = range(0, look.compare).filter(
+    (at) => at !== look.load && dialect.writes(code.text(at)).includes(look.other),
+  )
+  const last = written.at(-1)
+  const load = last === undefined ? undefined : dialect.load(code.text(last))
+  const isKept =
+    load !== undefined && load.width === 4 && load.offset !== SEQ_OFFSET && last < before
+  return isKept ? [] : ['the sequence number is not held against the kept one']
+}
+
+// Of a stamp: whoever sees another number never returns by itself.
+function refusedIfMoved(code, { branch }) {
+  const reached = [...code.reachable(branch.moved)]
+  return reached.some((at) => /^ret/.test(code.text(at)))
+    ? ['returns a stamp although the sequence number moved']
+    : []
+}
+
+// Of the loop: whoever saw another number comes to the same place only by another counter read.
+function acceptedOnlyIfSame(code, { branch }, counters) {
+  const reached = code.reachable(branch.moved, (at) => counters.includes(at))
+  return branch.same !== undefined && !reached.has(branch.same)
+    ? []
+    : ['fields are taken although the sequence number moved']
+}
+
+function countLooks(code, base) {
+  return range(0, code.length).filter((at) => {
+    const text = code.text(at)
+    return isLookAt(code.dialect.load(text), base) || text.includes(`cmpl 12(%${base})`)
+  }).length
+}
+
+function isLookAt(load, base) {
+  return load?.offset === SEQ_OFFSET && load.width === 4 && load.base === base
+}
+
+function range(from, to) {
+  return Array.from({ length: Math.max(0, to - from) }, (_, index) => from + index)
+}
