@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { crossCompiler } from './aarch64.mjs'
 import { asProgram, CommandFailed, rootFolder, run, timed, Unavailable } from './command.mjs'
 import { functionsOf, readAssembly } from './machine-code/assembly.mjs'
+import { loopMutantsUnseen, unseenMutants } from './machine-code/mutants.mjs'
 import { checkCounter, checkReadLoop, checkStamp, checkToken } from './machine-code/protocol.mjs'
 
 // A callback for each of so many clocks, and one for all others.
@@ -29,20 +30,24 @@ export async function checkMachineCode(architectures = ['x64', 'arm64']) {
   if (process.arch !== 'x64')
     throw new Unavailable('both architectures are compiled for on x86-64 only')
   const faults = []
+  let broken = 0
   for (const architecture of architectures) {
     const file = await timed(`assembly for ${architecture}`, () => assemblyFor(architecture))
     const functions = functionsOf(readAssembly(readFileSync(file, 'utf8'), architecture))
     const fault = (name, text) => faults.push(`${architecture}: ${name}: ${text}`)
-    for (const call of calls) checkCallbacks(call, functions, architecture, fault)
-    const loops = functions.filter(({ symbol }) =>
-      /^_R.*7VmClock6reread|7VmClock.*6reread17h/.test(symbol),
-    )
+    for (const call of calls) broken += checkCallbacks(call, functions, architecture, fault)
+    const loops = functions.filter(({ symbol }) => /VmClock.*6reread/.test(symbol))
     if (loops.length === 0) fault('reread', 'is not there')
     for (const loop of loops) {
       for (const text of checkReadLoop(loop)) fault('reread', text)
+      broken += showThatItCanFail('reread', loop, checkReadLoop, fault, [
+        unseenMutants,
+        loopMutantsUnseen,
+      ])
     }
-    console.log(`${architecture}: reread: ${loops.length} checked`)
+    console.log(`${architecture}: reread: ${loops.length} loops`)
   }
+  console.log(`${broken} broken copies of these functions, of which each must be refused`)
   if (faults.length > 0) throw new CommandFailed('machine code', [], `\n${faults.join('\n')}`)
 }
 
@@ -53,8 +58,11 @@ function checkCallbacks({ name, check, atMost }, functions, architecture, fault)
     return at >= 0 && RegExp(`^NtB[0-9A-Za-z]*_${mangled}K`).test(symbol.slice(at + 14))
   })
   if (own.length !== PLACES) fault(name, `${own.length} callbacks instead of ${PLACES}`)
+  const checkAll = (callback) => [...check(callback), ...callback.strays()]
+  let broken = 0
   const counts = own.map((callback) => {
-    for (const text of [...check(callback), ...callback.strays()]) fault(name, text)
+    for (const text of checkAll(callback)) fault(name, text)
+    broken += showThatItCanFail(name, callback, checkAll, fault)
     return callback.longestWay()
   })
   const most = Math.max(...counts)
@@ -62,6 +70,18 @@ function checkCallbacks({ name, check, atMost }, functions, architecture, fault)
   if (!(most <= atMost[architecture])) {
     fault(name, `${most} instructions, more than ${atMost[architecture]}`)
   }
+  return broken
+}
+
+function showThatItCanFail(name, code, check, fault, kinds = [unseenMutants]) {
+  let broken = 0
+  for (const unseenOf of kinds) {
+    const { shown, unseen } = unseenOf(code, check)
+    broken += shown
+    if (shown === 0) fault(name, 'there was nothing to break')
+    for (const mutant of unseen) fault(name, `the check does not see ${mutant}`)
+  }
+  return broken
 }
 
 async function assemblyFor(architecture) {

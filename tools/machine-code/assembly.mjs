@@ -45,6 +45,13 @@ const dialects = {
         )
       )
     },
+    samples: {
+      barrier: 'mfence',
+      call: 'callq clock_gettime@PLT',
+      division: 'divq %rcx',
+      equal: 'je',
+      unequal: 'jne',
+    },
     isOdd(text) {
       const [, register] = /^testb \$1, %(\w+)$/.exec(text) ?? []
       return register && whole(register)
@@ -84,6 +91,13 @@ const dialects = {
     compare(text) {
       const [, left, right] = /^cmp w(\d+), w(\d+)$/.exec(text) ?? []
       return left && [`x${left}`, `x${right}`]
+    },
+    samples: {
+      barrier: 'dmb ish',
+      call: 'bl clock_gettime',
+      division: 'udiv x9, x9, x10',
+      equal: 'b.eq',
+      unequal: 'b.ne',
     },
     isOdd(text) {
       const [, register] = /^tbn?z w(\d+), #0,/.exec(text) ?? []
@@ -129,11 +143,14 @@ export function functionsOf(parts) {
 
 /** One function. An instruction is known by its position. */
 export class Code {
+  #part
   #lines
   #positions = new Map()
   #previous
 
-  constructor({ symbol, dialect, lines }) {
+  constructor(part) {
+    const { symbol, dialect, lines } = part
+    this.#part = part
     this.symbol = symbol
     this.dialect = dialect
     this.#lines = []
@@ -141,6 +158,19 @@ export class Code {
       if (label) this.#positions.set(label, this.#lines.length)
       else this.#lines.push(text)
     }
+  }
+
+  /** A copy in which other instructions stand in place of so many at `at`. */
+  with(at, count, ...texts) {
+    const lines = [...this.#part.lines]
+    // Labels are lines too.
+    let index = -1
+    for (let left = at; left >= 0; left -= 1) {
+      do index += 1
+      while (lines[index]?.label)
+    }
+    lines.splice(index, count, ...texts.map((text) => ({ text })))
+    return new Code({ ...this.#part, lines })
   }
 
   get length() {

@@ -46,12 +46,19 @@ export function checkToken(code) {
 export function checkReadLoop(code) {
   const { dialect } = code
   const counters = code.all(dialect.counter)
-  if (counters.length === 0) return ['reads no counter']
+  const fences = code.all(dialect.fence).length
+  if (counters.length === 0 || fences !== 2 * counters.length) {
+    return [`${fences} fences for ${counters.length} counter reads`]
+  }
   return counters.flatMap((at) => {
     const look = lastLook(code, at + 1)
     if (look.fault) return [look.fault]
     const isLook = (position) => isLookAt(code.dialect.load(code.text(position)), look.base)
+    const between = range(at + 1, look.compare).filter((position) =>
+      dialect.barrier.test(code.text(position)),
+    )
     const faults = [...counterIsOrdered(code, at), ...acceptedOnlyIfSame(code, look, counters)]
+    if (between.length !== 1) faults.push('a barrier besides the fence after the counter')
     for (const way of code.waysTo(at, isLook)) {
       const [first] = way
       if (!isLook(first)) faults.push('a way to the counter without a look at the sequence number')
@@ -199,12 +206,17 @@ function refusedIfMoved(code, { branch }) {
     : []
 }
 
-// Of the loop: whoever saw another number comes to the same place only by another counter read.
+// Of the loop: whoever saw another number looks again or gives up, and comes to where the fields are
+// used only by another counter read; who saw the same one looks no more.
 function acceptedOnlyIfSame(code, { branch }, counters) {
-  const reached = code.reachable(branch.moved, (at) => counters.includes(at))
-  return branch.same !== undefined && !reached.has(branch.same)
-    ? []
-    : ['fields are taken although the sequence number moved']
+  const isCounter = (at) => counters.includes(at)
+  const looksAgain = (start) => [...code.reachable(start)].some(isCounter)
+  const isRight =
+    branch.same !== undefined &&
+    !looksAgain(branch.same) &&
+    looksAgain(branch.moved) &&
+    !code.reachable(branch.moved, isCounter).has(branch.same)
+  return isRight ? [] : ['fields are taken although the sequence number moved']
 }
 
 function countLooks(code, base) {

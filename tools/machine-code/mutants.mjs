@@ -1,0 +1,90 @@
+// Broken copies of a function, by which a check shows that it can fail: it must refuse every one.
+
+/** The names of the mutants of `code` in which `check` finds nothing wrong, and how many it was shown. */
+export function unseenMutants(code, check) {
+  const mutants = [...mutantsOf(code)]
+  const unseen = mutants.filter(({ mutant }) => check(mutant).length === 0)
+  return { shown: mutants.length, unseen: unseen.map(({ name }) => name) }
+}
+
+function* mutantsOf(code) {
+  const { dialect } = code
+  const protocol = [...code.all(dialect.fence), ...code.all(dialect.counter)]
+  for (const at of protocol) {
+    yield dropped(code, at)
+    yield {
+      name: `a full barrier after ${code.text(at)}`,
+      mutant: code.with(at + 1, 0, dialect.samples.barrier),
+    }
+  }
+  for (const at of code.all(dialect.counter)) {
+    yield dropped(code, at - 1)
+    for (const sample of ['call', 'division']) {
+      const text = dialect.samples[sample]
+      yield { name: `\`${text}\` before the counter`, mutant: code.with(at - 1, 0, text) }
+    }
+  }
+  for (const fence of code.all(dialect.fence)) {
+    const look = lookAfter(code, fence)
+    if (look === undefined) continue
+    const { load, compare, branch } = look
+    for (const at of [load, compare, branch]) yield dropped(code, at)
+    const moved = code.with(fence, 1).with(load, 0, code.text(fence))
+    yield { name: 'the fence moved behind the last look', mutant: moved }
+    const early = code.with(load, 1).with(fence, 0, code.text(load))
+    yield { name: 'the last look moved ahead of the fence', mutant: early }
+    const text = code.text(branch)
+    const turned = dialect.equal.test(text) ? dialect.samples.unequal : dialect.samples.equal
+    const mutant = code.with(branch, 1, text.replace(/^\S+/, turned))
+    yield { name: `${text} turned round`, mutant }
+  }
+}
+
+/** Of a read loop also its fields and the look for an odd number, each by itself. */
+export function loopMutantsUnseen(code, check) {
+  const { dialect } = code
+  const mutants = []
+  for (const counter of code.all(dialect.counter)) {
+    const fence = code.all(dialect.fence).findLast((at) => at < counter)
+    // Spilled registers and the barrier of the counter stand between the fields.
+    const base = dialect.load(code.text(fence + 1))?.base
+    for (let at = fence + 1; at < counter; at += 1) {
+      if (dialect.load(code.text(at))?.base === base) mutants.push(dropped(code, at))
+    }
+    const early = code.with(fence, 1).with(fence + 1, 0, code.text(fence))
+    mutants.push({ name: 'the first fence moved behind a field', mutant: early })
+  }
+  for (const at of code.all(/./)) {
+    const text = code.text(at)
+    const before = dialect.load(code.text(at - 1))
+    if (before?.offset !== 12 || before.base === 'sp' || before.to !== dialect.isOdd(text)) continue
+    // A branch to the fields would have to be taken always.
+    const always = text.replace(/^tbz .* /, 'b ')
+    mutants.push({
+      name: `odd for even: \`${text}\``,
+      mutant: always === text ? code.with(at, 1) : code.with(at, 1, always),
+    })
+  }
+  const unseen = mutants.filter(({ mutant }) => check(mutant).length === 0)
+  return { shown: mutants.length, unseen: unseen.map(({ name }) => name) }
+}
+
+function dropped(code, at) {
+  return { name: `without \`${code.text(at)}\``, mutant: code.with(at, 1) }
+}
+
+// The look at the sequence number that a fence is for, where it is one before a last look.
+function lookAfter(code, fence) {
+  const { dialect } = code
+  let load
+  for (let at = fence + 1; at < fence + 8; at += 1) {
+    const text = code.text(at)
+    const found = dialect.load(text)
+    if (found?.offset === 12 && found.width === 4) load = at
+    if (load !== undefined && dialect.compare(text)) {
+      const branch = [at + 1, at + 2].find((after) => dialect.branch.test(code.text(after)))
+      return branch && { load, compare: at, branch }
+    }
+  }
+  return undefined
+}
