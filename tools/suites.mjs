@@ -94,7 +94,6 @@ export const suites = [
   },
   {
     name: 'packages',
-    byNameOnly: true,
     setUp,
     needs: addonsLack,
     run: () => run('node', ['--test-reporter=spec', 'install/tests.mjs', '--short']),
