@@ -1,6 +1,6 @@
 // The package loads everywhere, as one class, and says later what keeps it from working.
 
-import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -110,6 +110,23 @@ test('with a native part that does not load it loads, and open says why', async 
       t,
       await look(file),
       /native\/vmclock\.\S+\.node does not load \(.*\): it is damaged/,
+    )
+  }
+})
+
+test('with a native part that is cut off anywhere it loads, and open says why', async (t) => {
+  t.true(addons.length > 0)
+  for (const part of [0.05, 0.5, 0.99]) {
+    const file = copy(t, (native) => {
+      for (const addon of addons) {
+        const bytes = readFileSync(join(rootFolder, 'native', addon))
+        writeFileSync(join(native, addon), bytes.subarray(0, bytes.length * part))
+      }
+    })
+    refusesToOpen(
+      t,
+      await look(file),
+      /native\/vmclock\.\S+\.node does not load \(it has \d+ bytes of/,
     )
   }
 })

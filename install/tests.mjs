@@ -26,8 +26,15 @@ const registry = await startRegistry()
 after(() => registry.close())
 await publish([join(packages[0].folder, '..'), ...registry.publishOptions])
 
-/** Declares a test; one that this machine cannot run is skipped, unless all are required. */
-function promise(name, run) {
+/**
+ * Declares a test; one that this machine cannot run is skipped, unless all are required. The short form
+ * names those that only the long one runs.
+ */
+function promise(name, run, { isInShortForm = true } = {}) {
+  if (isShort && !isInShortForm) {
+    test(name, { skip: 'in the long form only: npm run test:packages' })
+    return
+  }
   test(name, async (t) => {
     try {
       await run(t)
@@ -40,5 +47,5 @@ function promise(name, run) {
 
 for (const name of wanted.length > 0 ? wanted : names) {
   const { promises } = await import(join(folder, `${name}.mjs`))
-  promises(promise, { packages, registry, isShort })
+  promises(promise, { packages, registry })
 }

@@ -6,7 +6,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, join } from 'node:path'
-import { pythonPackages, readFolder } from './cache.mjs'
+import { cacheFolder, pythonPackages, readFolder } from './cache.mjs'
 import { capture, rootFolder, run, timed, Unavailable } from './command.mjs'
 import { debianFolder, debianProgram } from './debian.mjs'
 
@@ -49,6 +49,8 @@ export async function buildAddons() {
           RUSTC_BOOTSTRAP: '1',
           CARGO_ENCODED_RUSTFLAGS: flags.join('\x1f'),
           CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'ziglang/zig'),
+          CARGO_ZIGBUILD_CACHE_DIR: join(cacheFolder(), 'cargo-zigbuild'),
+          ZIG_GLOBAL_CACHE_DIR: join(cacheFolder(), 'zig-objects'),
           CARGO_TARGET_DIR: targetFolder,
         },
       },

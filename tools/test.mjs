@@ -1,5 +1,6 @@
-// `npm test` runs every suite but those for releases, `node tools/test.mjs NAME…` those of the names. Each shows its runner's own
-// output; a failure does not keep the later ones from running. The last line counts suites.
+// `npm test` runs every suite but those by name only, which it names; `node tools/test.mjs NAME…` those of
+// the names. Each shows its runner's own output; a failure does not keep the later ones from running. The
+// last line counts suites.
 //
 // With VMCLOCK_REQUIRE_ALL=1 a suite that this machine cannot run is a failure.
 
@@ -17,6 +18,10 @@ for (const suite of chosen(process.argv.slice(2))) {
 }
 
 console.log()
+if (process.argv.length === 2) {
+  const byName = suites.filter((suite) => suite.byNameOnly).map(({ name }) => name)
+  console.log(`by name only: ${byName.join(' ')}`)
+}
 if (outcomes.failed.length > 0) console.log(`failed: ${outcomes.failed.join(' ')}`)
 if (outcomes.skipped.length > 0) console.log(`skipped: ${outcomes.skipped.join(' ')}`)
 console.log(

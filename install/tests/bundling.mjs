@@ -19,7 +19,7 @@ const modules = {
   external: ['vmclock-linux-*'],
 }
 
-export function promises(promise, { registry, isShort }) {
+export function promises(promise, { registry }) {
   async function bundled(t, { format = 'cjs', ...options }) {
     const project = newProject(t, registry, ['stamp.cjs', 'stamp-with.cjs', 'open.cjs'])
     await npmInstall(project)
@@ -53,8 +53,9 @@ export function promises(promise, { registry, isShort }) {
     assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
   })
 
-  if (!isShort) {
-    promise('a single executable runs with the addon that VMCLOCK_ADDON names', async (t) => {
+  promise(
+    'a single executable runs with the addon that VMCLOCK_ADDON names',
+    async (t) => {
       const [node] = await gnuX64.at(-1).words()
       const { project, alone } = await bundled(t, { ...modules, format: 'cjs', banner: {} })
       const settings = { main: 'open.js', output: 'open', disableExperimentalSEAWarning: true }
@@ -63,8 +64,9 @@ export function promises(promise, { registry, isShort }) {
       const addon = addonFrom(project, alone)
       const said = await inProject(alone, ['./open'], { VMCLOCK_ADDON: addon })
       assert.equal(JSON.parse(said).code, 'ERR_VMCLOCK_NOT_FOUND')
-    })
-  }
+    },
+    { isInShortForm: false },
+  )
 
   promise('a bundle without its addon loads, and open says what is missing', async (t) => {
     for (const options of [modules, { ...modules, format: 'cjs', banner: {} }]) {

@@ -2,7 +2,7 @@
 // package was expected, what there is, and what to do.
 
 import assert from 'node:assert/strict'
-import { copyFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inProject, newProject, npmInstall } from '../project.mjs'
 import { others } from '../runtimes.mjs'
@@ -42,6 +42,13 @@ export function promises(promise, { registry, packages }) {
         /vmclock-linux-x64-gnu [\d.]+ is installed, but it does not load \(.+\): it is damaged/,
       ],
       cause: 'ERR_DLOPEN_FAILED',
+    },
+    'the addon is cut off': {
+      spoil: (project) => {
+        const addon = addonOf(project, here)
+        truncateSync(addon, statSync(addon).size / 2)
+      },
+      says: [/is installed, but it does not load \(it has \d+ bytes of \d+\): it is damaged/],
     },
     "the addon is another CPU's": {
       spoil: (project) => {

@@ -22,29 +22,34 @@ const settings = [
   { module: 'preserve', moduleResolution: 'bundler', types: ['commonjs'] },
 ]
 
-export function promises(promise, { registry, packages, isShort }) {
-  const inThisForm = settings.filter((each) => !isShort || each.isInShortForm)
-  for (const { module, moduleResolution, types } of inThisForm) {
+export function promises(promise, { registry, packages }) {
+  for (const { module, moduleResolution, types, isInShortForm = false } of settings) {
     for (const type of types) {
-      promise(`TypeScript: ${module}, ${moduleResolution}, type ${type}`, async (t) => {
-        const project = newProject(t, registry, ['consumer.ts'])
-        await npmInstall(project)
-        writeJson(join(project, 'package.json'), { private: true, type })
-        // The one thing that the types lean on, which every such project has.
-        mkdirSync(join(project, 'node_modules/@types'))
-        for (const name of ['@types/node', 'undici-types']) {
-          symlinkSync(join(rootFolder, 'node_modules', name), join(project, 'node_modules', name))
-        }
-        writeJson(join(project, 'tsconfig.json'), {
-          compilerOptions: {
-            ...{ module, moduleResolution, noEmit: true, strict: true, skipLibCheck: false },
-            ...{ target: 'es2022', lib: ['es2022'], types: ['node'], preserveSymlinks: true },
-          },
-          files: ['consumer.ts'],
-        })
-        await inProject(project, [process.execPath, tsc, '-p', '.'])
-      })
+      promise(
+        `TypeScript: ${module}, ${moduleResolution}, type ${type}`,
+        (t) => typeCheck(t, { module, moduleResolution, type }),
+        { isInShortForm },
+      )
     }
+  }
+
+  async function typeCheck(t, { module, moduleResolution, type }) {
+    const project = newProject(t, registry, ['consumer.ts'])
+    await npmInstall(project)
+    writeJson(join(project, 'package.json'), { private: true, type })
+    // The one thing that the types lean on, which every such project has.
+    mkdirSync(join(project, 'node_modules/@types'))
+    for (const name of ['@types/node', 'undici-types']) {
+      symlinkSync(join(rootFolder, 'node_modules', name), join(project, 'node_modules', name))
+    }
+    writeJson(join(project, 'tsconfig.json'), {
+      compilerOptions: {
+        ...{ module, moduleResolution, noEmit: true, strict: true, skipLibCheck: false },
+        ...{ target: 'es2022', lib: ['es2022'], types: ['node'], preserveSymlinks: true },
+      },
+      files: ['consumer.ts'],
+    })
+    await inProject(project, [process.execPath, tsc, '-p', '.'])
   }
 
   promise('publint finds nothing in any of the five', async () => {
