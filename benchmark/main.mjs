@@ -167,7 +167,7 @@ function summary(row, runsByNode) {
 
 // The medians of single figures, for whoever wants nanoseconds: of all runs together.
 function costs(nodes, found) {
-  const programs = ['stamps', 'variants', 'convert', 'workers', 'churn', 'garbage', 'start-up']
+  const programs = ['stamps', 'variants', 'convert', 'workers', 'churn', 'start-up']
   const perNode = nodes.map((_, index) =>
     Object.assign(
       {},

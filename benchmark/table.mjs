@@ -52,7 +52,7 @@ export function tables({ nodes, rows, costs, instructions }) {
     ),
     table(['peers of the core', 'figure'], rows.filter(isOf({ core: true, target: false }))),
     {
-      header: ['medians (ns a call; calls a ms by workers)', ...perNode],
+      header: ['medians: ns a call, calls a ms by workers, or as named', ...perNode],
       lines: names.map((name) => [name, ...costs.nodes.map((found) => figure(found[name]))]),
     },
     {
