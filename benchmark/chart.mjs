@@ -1,14 +1,10 @@
-// Draws what `npm run bench -- --json FILE` wrote: what each call costs beside its peers, as an SVG.
-//
-//   node benchmark/chart.mjs FILE.json > docs/performance.svg
-
-import { readFileSync } from 'node:fs'
-import { asProgram } from '../tools/command.mjs'
+// Draws what each call costs beside its peers, as an SVG.
 
 const CALLS = [
   ['nowNs', true],
   ['hrtime.bigint', false],
   ['nowMs', true],
+  ['microtime', false],
   ['Date.now', false],
   ['performance.now', false],
   ['readInto', true],
@@ -27,8 +23,8 @@ const SHADES = {
   peers: ['#666666', '#8a8a8a', '#adadad', '#cccccc'],
 }
 
-function main([file]) {
-  const { nodes, costs, machine } = JSON.parse(readFileSync(file, 'utf8'))
+/** The chart of what the benchmark found. */
+export function chart({ nodes, costs, machine }) {
   const most = Math.max(...CALLS.flatMap(([name]) => costs.nodes.map((found) => found[name] ?? 0)))
   const scale = (WIDTH - LEFT - 60) / most
   const group = nodes.length * BAR + GAP
@@ -52,20 +48,16 @@ function main([file]) {
       parts.push(text(LEFT + ns * scale + 4, y + BAR - 1, ns.toFixed(1), 9))
     }
   }
-  console.log(
-    [
-      `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif">`,
-      '<title>Nanoseconds a call, of vmclock and its peers</title>',
-      `<rect width="${WIDTH}" height="${height}" fill="white"/>`,
-      ...parts,
-      '</svg>',
-    ].join('\n'),
-  )
+  return `${[
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif">`,
+    '<title>Nanoseconds a call, of vmclock and its peers</title>',
+    `<rect width="${WIDTH}" height="${height}" fill="white"/>`,
+    ...parts,
+    '</svg>',
+  ].join('\n')}\n`
 }
 
 function text(x, y, content, size) {
   const escaped = content.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
   return `<text x="${x.toFixed(1)}" y="${y}" font-size="${size}">${escaped}</text>`
 }
-
-await asProgram(import.meta.url, main)

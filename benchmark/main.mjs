@@ -1,9 +1,12 @@
-// `npm run bench` prints one table: what a stamp costs beside every peer, on every supported Node.
+// `npm run bench` prints what a stamp costs beside every peer, on every supported Node, and how that
+// grows with what is asked.
 //
 //   --quick        this Node only, a few rounds: shows that it works, and nothing else
 //   --json FILE    writes what the table was made from
 //   --runs N       separate runs, of which the worst counts; 3 if left out
 //   --no-core      without the core in Rust, whose peers take a minute to build
+//   --write-docs   measures nothing: puts what docs/performance.json holds into docs/performance.md
+//   --check-docs   measures nothing: fails where docs/performance.md says anything else
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,11 +14,12 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { asProgram, capture, rootFolder, timed } from '../tools/command.mjs'
 import { setUp } from '../tools/setup.mjs'
+import { checkDocs, writeDocs } from './docs.mjs'
 import { countInstructions } from './instructions.mjs'
 import { describeMachine, pinned } from './machine.mjs'
 import { allNodes, ownNode } from './nodes.mjs'
-import { buildCore, buildPeers } from './peers.mjs'
-import { coreRows, nodeRows } from './rows.mjs'
+import { buildCore, buildPeers, installClocks } from './peers.mjs'
+import { corePeerRows, coreRows, nodeRows, scaleRows } from './rows.mjs'
 import { median, quartiles } from './statistics.mjs'
 import { printTable } from './table.mjs'
 
@@ -35,7 +39,7 @@ const QUICK = {
   stamps: 10_000,
   workerRounds: 1,
   startUps: 1,
-  workers: 2,
+  workers: 4,
 }
 
 const MEASURED = 'measured'
@@ -48,10 +52,15 @@ async function main(args) {
       'no-core': { type: 'boolean', default: false },
       json: { type: 'string' },
       runs: { type: 'string' },
+      'write-docs': { type: 'boolean', default: false },
+      'check-docs': { type: 'boolean', default: false },
     },
   })
+  if (values['write-docs']) return writeDocs()
+  if (values['check-docs']) return checkDocs()
   const size = values.quick ? QUICK : FULL
   const runs = Number(values.runs ?? (values.quick ? 1 : 3))
+  if (!(Number.isInteger(runs) && runs > 0)) throw new Error('--runs: a number from 1')
   await setUp()
   const result = await measureAll(size, runs, values)
   printTable(result)
@@ -68,6 +77,7 @@ async function main(args) {
 async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
   const nodes = quick ? [ownNode] : await allNodes()
   const peers = await buildPeers()
+  const clocks = await installClocks()
   const core = withoutCore ? undefined : await buildCore()
   const machine = await describeMachine()
   const folder = mkdtempSync(join(tmpdir(), 'vmclock-benchmark-'))
@@ -77,7 +87,7 @@ async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
       const perNode = []
       for (const node of nodes) {
         const label = `run ${run} of ${runs}, Node ${node.version}`
-        perNode.push(await timed(label, () => measureNode(node, size, peers, folder)))
+        perNode.push(await timed(label, () => measureNode(node, size, peers, clocks, folder)))
       }
       const ofCore =
         core && (await timed(`run ${run} of ${runs}, the core`, () => measureCore(core, size)))
@@ -90,13 +100,15 @@ async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
       nodes: nodes.map(({ version }) => version),
       peers: peers === undefined ? 'skipped: no C compiler (cc)' : MEASURED,
       rows: [
-        ...nodeRows.map((row) =>
+        ...[...nodeRows, ...scaleRows].map((row) =>
           summary(
             row,
             nodes.map((_, index) => found.map(({ nodes }) => nodes[index][row.program])),
           ),
         ),
-        ...(core ? coreRows : []).map((row) => summary(row, [found.map(({ core }) => core)])),
+        ...(core ? [...coreRows, ...corePeerRows] : []).map((row) =>
+          summary(row, [found.map(({ core }) => core)]),
+        ),
       ],
       costs: costs(nodes, found),
       instructions: core && (await countInstructions(core)),
@@ -107,7 +119,7 @@ async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
 }
 
 /** What each program finds on one Node. */
-async function measureNode(node, size, peers, folder) {
+async function measureNode(node, size, peers, clocks, folder) {
   const one = await pinned(0)
   const other = await pinned(1)
   const page = (name) => join(folder, name)
@@ -115,7 +127,10 @@ async function measureNode(node, size, peers, folder) {
     const words = [...command, node.path, `benchmark/programs/${program}.mjs`, ...args]
     return JSON.parse(await capture(words[0], words.slice(1).map(String)))
   }
-  const stamps = await run(one, 'stamps', page('stamps'), size.rounds, ...(peers ? [peers] : []))
+  const inC = peers ? [peers] : []
+  const stamps = await run(one, 'stamps', page('stamps'), size.rounds, clocks, ...inC)
+  const variants = await run(one, 'variants', page('variants'), size.rounds, ...inC)
+  const convert = await run(one, 'convert', page('convert'), size.rounds, ...inC)
   // On whichever CPU: a process that is pinned compiles and collects garbage on the very same one.
   const workers = await run([], 'workers', page('workers'), size.workerRounds, size.workers)
   const churn = await run(one, 'churn', page('churn'), size.churnRounds, size.stamps, ...other)
@@ -124,7 +139,7 @@ async function measureNode(node, size, peers, folder) {
   for (let start = 0; start < size.startUps; start++) {
     startUps.push(await run([], 'start-up', page('garbage')))
   }
-  return { stamps, workers, churn, garbage, 'start-up': merged(startUps) }
+  return { stamps, variants, convert, workers, churn, garbage, 'start-up': merged(startUps) }
 }
 
 async function measureCore(program, size) {
@@ -136,11 +151,14 @@ function summary(row, runsByNode) {
   const { title, goal, floor, more, costs } = row
   const columns = runsByNode.map((runs) => {
     const worst = row.worst(runs.map((found) => row.figures(found)))
+    const reached = runs.map((found) => row.reached(found)).filter((hz) => hz !== undefined)
+    const reachedHz = reached.length === 0 ? undefined : Math.min(...reached)
     if (worst === undefined) return undefined
     return {
       median: median(worst),
       quartiles: quartiles(worst),
-      standing: row.standing(median(worst)),
+      standing: row.standing(median(worst), reachedHz),
+      reachedHz,
       runs: runs.map((found) => median(row.figures(found))),
     }
   })
@@ -149,7 +167,7 @@ function summary(row, runsByNode) {
 
 // The medians of single figures, for whoever wants nanoseconds: of all runs together.
 function costs(nodes, found) {
-  const programs = ['stamps', 'workers', 'churn', 'start-up']
+  const programs = ['stamps', 'variants', 'convert', 'workers', 'churn', 'start-up']
   const perNode = nodes.map((_, index) =>
     Object.assign(
       {},

@@ -1,8 +1,9 @@
-// The C addon and the Rust program, built where they are needed and not before.
+// The C addon, the Rust program and the npm clocks, built where they are needed and not before.
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { capture, rootFolder, succeeds, timed } from '../tools/command.mjs'
+import { digest, isStamped, stamp } from '../tools/stamp.mjs'
 
 const target = join(rootFolder, 'target/benchmark')
 
@@ -13,6 +14,21 @@ export async function buildPeers() {
   const file = join(target, 'peers.node')
   await capture('cc', ['-O2', '-shared', '-fPIC', '-o', file, 'benchmark/peers.c'])
   return file
+}
+
+/** The file from which the npm clocks can be required; none of them needs a compiler. */
+export async function installClocks() {
+  const folder = 'benchmark/clocks'
+  const modules = `${folder}/node_modules`
+  const manifest = `${folder}/package.json`
+  const inputs = digest([manifest, `${folder}/package-lock.json`, `${folder}/.npmrc`])
+  if (!isStamped(modules, inputs, [])) {
+    await timed('npm ci of the clocks', () =>
+      capture('npm', ['ci', '--no-audit', '--no-fund'], { cwd: join(rootFolder, folder) }),
+    )
+    stamp(modules, inputs)
+  }
+  return join(rootFolder, manifest)
 }
 
 /** The Rust program's file. */

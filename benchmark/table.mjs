@@ -1,51 +1,86 @@
-// The table, for people.
+// The tables, for people: the same on a terminal and in the docs.
 
-const MARKS = { goal: '✓', floor: '~', missed: '✗' }
+const MARKS = { goal: '✓', floor: '~', missed: '✗', unreached: '?' }
+
+/** What the marks of the tables mean. */
+export const LEGEND =
+  '✓ goal reached   ~ floor reached   ✗ missed   ? its writer fell behind, so nothing is claimed'
 
 /** Prints what was found. */
-export function printTable({ machine, quick, runs, nodes, peers, rows, costs, instructions }) {
+export function printTable(result) {
+  console.log(`\n${machineLines(result).join('\n')}`)
   console.log(
-    `\n${machine.cpu}, ${machine.cpus} CPUs, ${machine.hypervisor ?? 'no known hypervisor'}`,
-  )
-  console.log(`Linux ${machine.kernel}, clocksource ${machine.clocksource}`)
-  console.log(`${machine.rustc}; ${machine.cc ?? 'no C compiler'}`)
-  console.log(`load ${machine.load.toFixed(2)} before, ${machine.loadAfter.toFixed(2)} after`)
-  console.log(`peers in C: ${peers}`)
-  console.log(
-    quick
+    result.quick
       ? 'quick: a few rounds, which show that it works; the figures mean nothing\n'
-      : `worst median of ${runs} runs, with the quartiles of its rounds\n`,
+      : `${spreadLine(result)}\n`,
   )
-  const perNode = rows.filter(({ ofCore }) => !ofCore)
-  const perCore = rows.filter(({ ofCore }) => ofCore)
-  print(
-    ['', 'goal', 'floor', ...nodes.map((version) => `Node ${version}`)],
-    perNode.map((row) => [...head(row), ...row.columns.map(cell)]),
-  )
-  if (perCore.length > 0) {
-    print(
-      ['core, in Rust', 'goal', 'floor', ''],
-      perCore.map((row) => [...head(row), ...row.columns.map(cell)]),
-    )
-  }
-  console.log('✓ goal reached   ~ floor reached   ✗ missed\n')
-  const names = Object.keys(costs.nodes[0])
-  print(
-    ['medians (ns a call; calls a ms by workers)', ...nodes.map((version) => `Node ${version}`)],
-    names.map((name) => [name, ...costs.nodes.map((found) => figure(found[name]))]),
-  )
-  const core = Object.entries(costs.core)
-  if (core.length > 0) {
-    print(
-      ['medians of the core', 'ns a call', 'instructions'],
-      core.map(([name, ns]) => [name, figure(ns), String(instructions?.[name] ?? '')]),
-    )
-  }
-  if (instructions !== undefined)
-    console.log(`instructions a call: ${JSON.stringify(instructions)}`)
+  for (const { header, lines } of tables(result)) print(header, lines)
+  console.log(LEGEND)
+}
+
+/** What it was measured on. */
+export function machineLines({ machine, peers }) {
+  return [
+    `${machine.cpu}, ${machine.cpus} CPUs, ${machine.hypervisor ?? 'no known hypervisor'}`,
+    `Linux ${machine.kernel}, clocksource ${machine.clocksource}`,
+    `${machine.rustc}; ${machine.cc ?? 'no C compiler'}`,
+    `load ${machine.load.toFixed(2)} before, ${machine.loadAfter.toFixed(2)} after`,
+    `peers in C: ${peers}`,
+  ]
+}
+
+/** What a cell holds. */
+export function spreadLine({ runs }) {
+  return runs === 1
+    ? 'the median of one run, with the quartiles of its rounds'
+    : `the worst median of ${runs} runs, with the quartiles of its rounds`
+}
+
+/** Every table: its header and its lines, all of them text. */
+export function tables({ nodes, rows, costs, instructions }) {
+  const perNode = nodes.map((version) => `Node ${version}`)
+  const names = [...new Set(costs.nodes.flatMap((found) => Object.keys(found)))]
+  const all = [
+    table(['', 'goal', 'floor', ...perNode], rows.filter(isOf({ core: false, target: true }))),
+    table(
+      ['the core, in Rust', 'goal', 'floor', 'figure'],
+      rows.filter(isOf({ core: true, target: true })),
+    ),
+    table(
+      ['other clocks, and scale', ...perNode],
+      rows.filter(isOf({ core: false, target: false })),
+    ),
+    table(['peers of the core', 'figure'], rows.filter(isOf({ core: true, target: false }))),
+    {
+      header: ['medians: ns a call, calls a ms by workers, or as named', ...perNode],
+      lines: names.map((name) => [name, ...costs.nodes.map((found) => figure(found[name]))]),
+    },
+    {
+      header: ['medians of the core', 'ns a call', 'instructions'],
+      lines: Object.entries(costs.core).map(([name, ns]) => [
+        name,
+        figure(ns),
+        String(instructions?.[name] ?? ''),
+      ]),
+    },
+    {
+      header: ['the core, counted', 'instructions a call'],
+      lines: Object.entries(instructions ?? {}).map(([name, count]) => [name, String(count)]),
+    },
+  ]
+  return all.filter(({ lines }) => lines.length > 0)
+}
+
+function isOf({ core, target }) {
+  return ({ ofCore, goal }) => ofCore === core && (goal !== undefined) === target
+}
+
+function table(header, rows) {
+  return { header, lines: rows.map((row) => [...head(row), ...row.columns.map(cell)]) }
 }
 
 function head({ title, goal, floor, more }) {
+  if (goal === undefined) return [title]
   const sign = more ? '≥' : '≤'
   return [title, `${sign} ${goal}`, `${sign} ${floor}`]
 }
@@ -53,13 +88,17 @@ function head({ title, goal, floor, more }) {
 function cell(column) {
   if (column === undefined) return 'skipped'
   const [lower, upper] = column.quartiles
-  return `${figure(column.median)} ${MARKS[column.standing]} (${figure(lower)}–${figure(upper)})`
+  const mark = column.standing === undefined ? '' : ` ${MARKS[column.standing]}`
+  const writer =
+    column.reachedHz === undefined ? '' : `; writer ${figure(column.reachedHz / 1_000)} kHz`
+  return `${figure(column.median)}${mark} (${figure(lower)}–${figure(upper)}${writer})`
 }
 
 function figure(value) {
   if (value === undefined) return ''
   if (value === 0) return '0'
-  return value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 3)
+  const size = Math.abs(value)
+  return size >= 100 ? value.toFixed(0) : value.toFixed(size >= 10 ? 1 : 3)
 }
 
 function print(header, lines) {

@@ -7,6 +7,8 @@
 const CALLS_AT_ONCE = 500
 const CALLS_A_BATCH = 5000
 const LEAST_BATCHES = 10
+// What so many batches may come to at most: a million conversions are long enough once.
+const MOST_CALLS = 100_000
 
 // V8 compiles a loop anew, with what it calls inside, once its function was called often enough; until
 // then a call from it costs several nanoseconds more, ours and the built-ins by different amounts.
@@ -15,15 +17,17 @@ const WARM_UP_ROUNDS = 150
 /**
  * Nanoseconds a call, a figure a round, by the name of the case.
  *
- * @param cases - name → the call, as the text of an expression, or `{ call, times }` for one that does
- * its work so many times by itself
+ * @param cases - name → the call, as the text of an expression, or `{ call, times, most }` for one
+ * that does its work so many times by itself, or takes so long that so many batches are enough; the
+ * expression may name `i`, which counts the calls
  * @param scope - what the expressions may name
  */
 export function measure(cases, scope, rounds) {
   const timed = Object.entries(cases).map(([name, given]) => {
-    const { call, times = 1 } = typeof given === 'string' ? { call: given } : given
+    const { call, times = 1, most = Infinity } = typeof given === 'string' ? { call: given } : given
     const calls = Math.max(1, Math.floor(CALLS_AT_ONCE / times))
-    const batches = Math.max(LEAST_BATCHES, Math.floor(CALLS_A_BATCH / (calls * times)))
+    const least = Math.min(LEAST_BATCHES, Math.ceil(MOST_CALLS / (calls * times)))
+    const batches = Math.min(most, Math.max(least, Math.floor(CALLS_A_BATCH / (calls * times))))
     return { name, run: loop(call, scope), calls, batches, times, figures: [] }
   })
   for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {

@@ -1,20 +1,26 @@
-// What the hot calls cost, beside the built-ins and what a call into native code costs at least.
+// What the hot calls cost, beside the built-ins, the clocks of npm, and what a call into
+// native code costs at least.
 //
-// stamps.mjs PAGE ROUNDS [PEERS.node]
+// stamps.mjs PAGE ROUNDS CLOCKS [PEERS.node], CLOCKS being where the clocks of npm are required from
 
 import { createRequire } from 'node:module'
 import { publish, report, vmclock } from './page.mjs'
 import { measure } from './rounds.mjs'
 
-const [page, rounds, peersFile] = process.argv.slice(2)
+const [page, rounds, clocksFrom, peersFile] = process.argv.slice(2)
 const COUNTERS = 10_000
 
 const publisher = publish(page)
 const clock = vmclock.VmClock.open(page)
 const token = clock.continuity()
+const npm = createRequire(clocksFrom)
 const scope = {
   clock,
   token,
+  microtime: npm('microtime'),
+  nanotime: npm('nanotime'),
+  nanoTime: npm('nano-time'),
+  performanceNow: npm('performance-now'),
   slots: new BigInt64Array(vmclock.SLOT_COUNT),
   counters: new BigUint64Array(COUNTERS).map(() => clock.counter()),
   times: new BigInt64Array(COUNTERS),
@@ -30,6 +36,10 @@ const cases = {
   read: 'clock.read()',
   counter: 'clock.counter()',
   isContinuous: 'clock.isContinuous(token)',
+  microtime: 'microtime.now()',
+  nanotime: { call: 'nanotime()', most: 1 },
+  'nano-time': 'nanoTime()',
+  'performance-now': 'performanceNow()',
   convertInto: { call: 'clock.convertInto(counters, times, token)', times: COUNTERS },
   ...(peersFile && {
     'C no-op': 'noop()',

@@ -1,7 +1,8 @@
 // Updates a page so many times a second, as it is told: each update writes the fields that stand
 // there, so that readers have to look again and see the same time.
 //
-// writer.mjs PAGE, with a channel on which rates come and are answered.
+// writer.mjs PAGE, with a channel on which rates come, each answered with the updates a second that
+// the last one came to.
 
 import { vmclock } from './page.mjs'
 
@@ -10,11 +11,19 @@ const CHUNK_NS = 2_000_000n
 const page = vmclock.VmClockPage.open(process.argv[2])
 let intervalNs = 0n
 let dueNs = 0n
+let sinceNs = process.hrtime.bigint()
+let updates = 0
+let next
 
 process.on('message', (updatesPerSec) => {
   intervalNs = updatesPerSec === 0 ? 0n : 1_000_000_000n / BigInt(updatesPerSec)
-  dueNs = process.hrtime.bigint()
-  process.send(updatesPerSec)
+  const nowNs = process.hrtime.bigint()
+  process.send((updates * 1e9) / Number(nowNs - sinceNs))
+  updates = 0
+  sinceNs = nowNs
+  // From the middle of an interval: what is counted of a short span is then right on average.
+  dueNs = nowNs + intervalNs / 2n
+  clearImmediate(next)
   spin()
 })
 process.on('disconnect', () => process.exit())
@@ -27,8 +36,9 @@ function spin() {
     nowNs = process.hrtime.bigint()
     if (nowNs < dueNs) continue
     page.write({})
+    updates++
     // What was missed while others had the CPU is not made up for.
     dueNs = (nowNs > dueNs + intervalNs ? nowNs : dueNs) + intervalNs
   }
-  setImmediate(spin)
+  next = setImmediate(spin)
 }

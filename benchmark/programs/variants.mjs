@@ -1,0 +1,38 @@
+// What a call costs when it is asked otherwise than most do: of a clock that never goes back, and with
+// tokens that the clock did not hold before. In a process of its own, because V8 compiles a call
+// otherwise once it has seen two kinds of it.
+//
+// variants.mjs PAGE ROUNDS [PEERS.node]
+
+import { createRequire } from 'node:module'
+import { publish, report, vmclock } from './page.mjs'
+import { measure } from './rounds.mjs'
+
+const [page, rounds, peersFile] = process.argv.slice(2)
+// A power of two, for `i` to be cut to.
+const TOKENS = 512
+
+const publisher = publish(page)
+const plain = vmclock.VmClock.open(page)
+const nonDecreasing = vmclock.VmClock.open(page, { nonDecreasing: true })
+const scope = {
+  plain,
+  nonDecreasing,
+  token: plain.continuity(),
+  tokens: Array.from({ length: TOKENS }, () => plain.continuity()),
+  slots: new BigInt64Array(vmclock.SLOT_COUNT),
+  ...(peersFile && createRequire(import.meta.url)(peersFile)),
+}
+const cases = {
+  continuity: 'plain.continuity()',
+  'isContinuous, one token': 'plain.isContinuous(token)',
+  'isContinuous, other tokens': `plain.isContinuous(tokens[i & ${TOKENS - 1}])`,
+  ...(peersFile && { 'C no-op beside continuity': 'noop()' }),
+}
+for (const call of ['nowNs()', 'nowMs()', 'readInto(slots)', 'read()']) {
+  const [name] = call.split('(')
+  cases[`plain ${name}`] = `plain.${call}`
+  cases[`nonDecreasing ${name}`] = `nonDecreasing.${call}`
+}
+report(measure(cases, scope, Number(rounds)))
+publisher.close()
