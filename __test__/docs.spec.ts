@@ -139,6 +139,10 @@ for (const { place, text } of inLanguage('sh')) {
 for (const { place, text } of inLanguage('console')) {
   // They want root, a container engine or another machine.
   test(`${place}: at least a shell understands it`, async (t) => {
+    const page = await defaultPage()
+    for (const [, volume = ''] of text.matchAll(/ -v (\S+)/g)) {
+      t.true(isSharedFolder(volume, page, 'ro'), volume)
+    }
     const { exitCode, stderr } = await shell(t, folder(t), `sh -n <<'EOF'\n${text}EOF\n`)
     t.is(exitCode, 0, stderr)
   })
@@ -342,7 +346,7 @@ test('the folders in the README are those of the tree', (t) => {
   const folders = tracked.map((path) => path.replace(/\/.*/, ''))
   // Of those with a dot, what readers look for.
   t.deepEqual(
-    named.filter((name) => !name.startsWith('.')).sort(),
+    [...new Set(named)].filter((name) => !name.startsWith('.')).sort(),
     [...new Set(folders)].filter((name) => !name.startsWith('.')).sort(),
   )
 })

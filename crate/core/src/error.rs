@@ -124,7 +124,7 @@ pub enum Error {
     },
     /// The page describes a counter that this CPU does not have.
     #[error(
-        "the page describes counter {found}, and this machine's is {expected}: it was written on another architecture; open the page of this machine, or publish one here"
+        "the page describes counter {found}, and this machine's is {expected}; it was written for another architecture: open this machine's own page, or publish one here"
     )]
     WrongCounter {
         /// The page's `counter_id`.
