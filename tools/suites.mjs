@@ -4,6 +4,9 @@
 // the machine, which answers with nothing or with the words that say what is missing. One that is
 // `byNameOnly` is for releases: it builds and fetches for longer than every change can wait.
 
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { addonsLack } from './addons.mjs'
@@ -11,6 +14,7 @@ import { CommandFailed, run, succeeds } from './command.mjs'
 import { checkLicences } from './licences.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
+import { checkSite } from './site-links.mjs'
 import { checkWorkflows } from './workflows.mjs'
 
 /** Every suite. */
@@ -44,7 +48,13 @@ export const suites = [
       await run('cargo', ['doc', '--workspace', '--no-deps'], {
         env: { RUSTDOCFLAGS: '-D warnings' },
       })
-      await run('typedoc', ['--emit', 'none'])
+      const site = mkdtempSync(join(tmpdir(), 'vmclock-site-'))
+      try {
+        await run('typedoc', ['--out', site])
+        checkSite(site)
+      } finally {
+        rmSync(site, { recursive: true })
+      }
     },
   },
   {
