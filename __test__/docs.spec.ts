@@ -1,12 +1,14 @@
 // What README, guide and examples show works as it stands there: every block of TypeScript is checked
-// and run beside a published page, every command is carried out, JSON is parsed.
+// and run beside a published page, every command is carried out, JSON is parsed, and what configures
+// other programs is held against the publisher's defaults.
 
-import { spawn } from 'node:child_process'
-import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { spawn, spawnSync } from 'node:child_process'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import ts from 'typescript'
 import { VmClockPublisher } from 'vmclock'
+import { parseDocument } from 'yaml'
 import { commandLine, nodeWords, type Outcome, rootFolder, run } from './node-command'
 import { folder } from './pages'
 
@@ -137,6 +139,10 @@ for (const { place, text } of inLanguage('sh')) {
 for (const { place, text } of inLanguage('console')) {
   // They want root, a container engine or another machine.
   test(`${place}: at least a shell understands it`, async (t) => {
+    const page = await defaultPage()
+    for (const [, volume = ''] of text.matchAll(/ -v (\S+)/g)) {
+      t.true(isSharedFolder(volume, page, 'ro'), volume)
+    }
     const { exitCode, stderr } = await shell(t, folder(t), `sh -n <<'EOF'\n${text}EOF\n`)
     t.is(exitCode, 0, stderr)
   })
@@ -157,15 +163,208 @@ for (const { place, text } of inLanguage('json')) {
   })
 }
 
-test('no document refers to a file that is not there', (t) => {
+/** The page that a publisher keeps if it is told nothing. */
+async function defaultPage(): Promise<string> {
+  const { stdout } = await run([commandLine, 'publish', '--help'])
+  return /if left out, (\/\S+)/.exec(stdout)?.[1] ?? ''
+}
+
+/** A `-v` of a container engine or a volume of compose: from where, to where, how. */
+function isSharedFolder(volume: string, page: string, mode: string): boolean {
+  return volume === [dirname(page), dirname(page), ...(mode === '' ? [] : [mode])].join(':')
+}
+
+for (const { place, text } of inLanguage('yaml')) {
+  test(`${place} is YAML that shares the folder of the default page`, async (t) => {
+    const document = parseDocument(text, { strict: true, uniqueKeys: true })
+    t.deepEqual([...document.errors, ...document.warnings], [])
+    const page = await defaultPage()
+    const given = document.toJS() as Pod | Compose
+    if ('services' in given) {
+      for (const { command, volumes } of Object.values(given.services)) {
+        const mode = command?.includes('publish') ? '' : 'ro'
+        t.true(volumes.some((volume) => isSharedFolder(volume, page, mode)))
+      }
+      return
+    }
+    t.is(`${given.apiVersion} ${given.kind}`, 'v1 Pod')
+    const { containers, volumes } = given.spec
+    for (const { volumeMounts } of containers) {
+      for (const { name, mountPath, readOnly } of volumeMounts) {
+        t.is(mountPath, dirname(page))
+        t.true(readOnly)
+        const hostPath = { path: dirname(page), type: 'Directory' }
+        t.deepEqual(
+          volumes.filter((volume) => volume.name === name),
+          [{ name, hostPath }],
+        )
+      }
+    }
+    t.true(containers.length > 0 && volumes.length > 0)
+  })
+}
+
+interface Compose {
+  readonly services: Readonly<
+    Record<string, { readonly command?: readonly string[]; readonly volumes: readonly string[] }>
+  >
+}
+
+interface Pod {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly spec: {
+    readonly containers: ReadonlyArray<{
+      readonly volumeMounts: ReadonlyArray<{
+        readonly name: string
+        readonly mountPath: string
+        readonly readOnly: boolean
+      }>
+    }>
+    readonly volumes: ReadonlyArray<{ readonly name: string; readonly hostPath: unknown }>
+  }
+}
+
+for (const { place, text } of inLanguage('ini')) {
+  test(`${place} is a unit that systemd takes, and that publishes the default page`, async (t) => {
+    const page = await defaultPage()
+    const settings = new Map(
+      [...text.matchAll(/^(\w+)=(.*)$/gm)].map(([, name = '', value = '']) => [name, value]),
+    )
+    t.regex(settings.get('ExecStart') ?? '', new RegExp(`/vmclock publish ${page}$`))
+    t.is(join('/run', settings.get('RuntimeDirectory') ?? ''), dirname(page))
+    // Readers of every user have to enter it.
+    t.is(settings.get('RuntimeDirectoryMode'), '0755')
+    if (spawnSync('systemd-analyze', ['--version']).error !== undefined) {
+      t.log('not shown that systemd takes it: there is no systemd-analyze')
+      return
+    }
+    const units = folder(t)
+    const unit = join(units, 'vmclock-publish.service')
+    // It looks whether the program is there.
+    writeFileSync(unit, text.replace(/^ExecStart=\S+/m, 'ExecStart=/bin/true'))
+    const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', unit], {
+      encoding: 'utf8',
+      env: { ...process.env, SYSTEMD_LOG_LEVEL: 'warning', SYSTEMD_LOG_COLOR: '0' },
+    })
+    t.is(status, 0, stderr)
+    t.deepEqual(
+      stderr.split('\n').filter((line) => line.includes('vmclock-publish.service')),
+      [],
+    )
+  })
+}
+
+for (const { place, text } of inLanguage('toml')) {
+  test(`${place} is of a Cargo.toml, and names the crate`, (t) => {
+    const project = folder(t)
+    mkdirSync(join(project, 'src'))
+    writeFileSync(join(project, 'src/lib.rs'), '')
+    writeFileSync(
+      join(project, 'Cargo.toml'),
+      `[package]\nname = "reader"\nversion = "0.0.0"\nedition = "2021"\n\n${text}`,
+    )
+    const told = cargoMetadata(join(project, 'Cargo.toml'))
+    if (told === undefined) {
+      t.log('not shown: there is no cargo')
+      return
+    }
+    const [dependency] = told.packages[0]?.dependencies ?? []
+    const manifest = join(rootFolder, (dependency?.path ?? '').replace(project, ''), 'Cargo.toml')
+    t.is(dependency?.name, 'vmclock')
+    t.true(cargoMetadata(manifest)?.packages.some(({ name }) => name === 'vmclock'))
+  })
+}
+
+interface CargoMetadata {
+  readonly packages: ReadonlyArray<{
+    readonly name: string
+    readonly dependencies: ReadonlyArray<{ readonly name: string; readonly path?: string }>
+  }>
+}
+
+function cargoMetadata(manifest: string): CargoMetadata | undefined {
+  const words = ['metadata', '--no-deps', '--offline', '--format-version', '1']
+  const { error, stderr, stdout } = spawnSync('cargo', [...words, '--manifest-path', manifest], {
+    encoding: 'utf8',
+  })
+  if (error !== undefined) return undefined
+  if (stdout === '') throw new Error(stderr)
+  return JSON.parse(stdout) as CargoMetadata
+}
+
+test('no document refers to a file or a heading that is not there', (t) => {
   const missing = documents.flatMap((file) =>
-    [...readFileSync(join(rootFolder, file), 'utf8').matchAll(/\]\((?!https?:|#)([^)#]+)/g)]
-      .map(([, target]) => resolve(rootFolder, file, '..', target ?? ''))
-      .filter((target) => !ts.sys.fileExists(target) && !ts.sys.directoryExists(target))
-      .map((target) => `${file}: ${target}`),
+    [
+      ...withoutBlocks(readFileSync(join(rootFolder, file), 'utf8')).matchAll(
+        /(?:\]\(|src=")(?!https?:)([^)#"]*)(?:#([^)"]+))?[)"]/g,
+      ),
+    ]
+      .map(([, target = '', heading]) => {
+        const path = target === '' ? file : join(dirname(file), target)
+        return { path: resolve(rootFolder, path), heading }
+      })
+      .filter(
+        ({ path, heading }) =>
+          !(ts.sys.fileExists(path) || ts.sys.directoryExists(path)) ||
+          (heading !== undefined && !headings(path).includes(heading)),
+      )
+      .map(({ path, heading = '' }) => `${file}: ${path}#${heading}`),
   )
   t.deepEqual(missing, [])
 })
+
+test('the guide in the README, the site and the folder are the same pages', (t) => {
+  const inFolder = documents.filter((file) => file.startsWith('docs/'))
+  const { projectDocuments } = JSON.parse(
+    readFileSync(join(rootFolder, 'typedoc.json'), 'utf8'),
+  ) as { projectDocuments: string[] }
+  t.deepEqual([...projectDocuments].sort(), inFolder)
+  const readme = readFileSync(join(rootFolder, 'README.md'), 'utf8')
+  const [, guide = ''] = /^## The guide\n(.*?)^## /ms.exec(readme) ?? []
+  const linked = [...guide.matchAll(/\[([^\]]+)\]\(([^)]+)\)/g)]
+  t.deepEqual(
+    linked.map(([, , path]) => path),
+    projectDocuments,
+  )
+  for (const [, title, path = ''] of linked) {
+    const [first] = readFileSync(join(rootFolder, path), 'utf8').split('\n')
+    t.is(title?.replaceAll(/\s+/g, ' '), first?.replace('# ', ''))
+  }
+})
+
+test('the folders in the README are those of the tree', (t) => {
+  const readme = readFileSync(join(rootFolder, 'README.md'), 'utf8')
+  const [, table = ''] = /^## The folders\n(.*?)^Data flows/ms.exec(readme) ?? []
+  const named = [...table.matchAll(/^\| `([^`/]+)\/[^`]*` \|/gm)].map(([, name = '']) => name)
+  const { stdout, status } = spawnSync('git', ['ls-files'], { cwd: rootFolder, encoding: 'utf8' })
+  if (status !== 0) {
+    t.log('not shown: this is no clone')
+    return
+  }
+  const tracked = stdout.split('\n').filter((path) => path.includes('/'))
+  const folders = tracked.map((path) => path.replace(/\/.*/, ''))
+  // Of those with a dot, what readers look for.
+  t.deepEqual(
+    [...new Set(named)].filter((name) => !name.startsWith('.')).sort(),
+    [...new Set(folders)].filter((name) => !name.startsWith('.')).sort(),
+  )
+})
+
+function withoutBlocks(text: string): string {
+  return text.replaceAll(/^```.*?^```$/gms, '')
+}
+
+/** The anchors that GitHub and the site make of a document's headings. */
+function headings(path: string): string[] {
+  return [...withoutBlocks(readFileSync(path, 'utf8')).matchAll(/^#+ (.+)$/gm)].map(
+    ([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+        .replaceAll(' ', '-'),
+  )
+}
 
 function packageJson(): { scripts: Record<string, string> } {
   return JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))

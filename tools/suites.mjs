@@ -4,6 +4,9 @@
 // the machine, which answers with nothing or with the words that say what is missing. One that is
 // `byNameOnly` is for releases: it builds and fetches for longer than every change can wait.
 
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { addonsLack } from './addons.mjs'
@@ -12,6 +15,7 @@ import { checkLicences } from './licences.mjs'
 import { checkMachineCode } from './machine-code.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
+import { checkSite } from './site-links.mjs'
 import { checkWorkflows } from './workflows.mjs'
 
 /** Every suite. */
@@ -45,7 +49,13 @@ export const suites = [
       await run('cargo', ['doc', '--workspace', '--no-deps'], {
         env: { RUSTDOCFLAGS: '-D warnings' },
       })
-      await run('typedoc', ['--emit', 'none'])
+      const site = mkdtempSync(join(tmpdir(), 'vmclock-site-'))
+      try {
+        await run('typedoc', ['--out', site])
+        checkSite(site)
+      } finally {
+        rmSync(site, { recursive: true })
+      }
     },
   },
   {

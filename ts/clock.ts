@@ -93,7 +93,11 @@ let make: () => VmClock
 
 function beingOpened(): Opening {
   if (opening !== undefined) return opening
-  throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
+  throw notPublic()
+}
+
+function notPublic(): VmClockError {
+  return invalidArgument('VmClock has no public constructor; use VmClock.open()')
 }
 
 /** The native part of an open clock, for other files of this package. */
@@ -168,7 +172,7 @@ export class VmClock {
 
   private constructor(key: symbol) {
     // A call that was ended while it opened may have left something to be made from.
-    if (key !== KEY) throw invalidArgument('VmClock has no public constructor; use VmClock.open()')
+    if (key !== KEY) throw notPublic()
   }
 
   /**

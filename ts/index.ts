@@ -1,3 +1,9 @@
+/**
+ * Error-bounded time from the hypervisor's vmclock page, and notice of migrations and clones.
+ *
+ * @module vmclock
+ */
+
 export { type SystemOffset, VmClock, type VmClockOptions } from './clock'
 export type { ContinuityToken } from './continuity'
 export { type DiagnoseOptions, diagnose } from './doctor/diagnose'

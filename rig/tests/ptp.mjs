@@ -3,7 +3,10 @@
 
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { rootFolder } from '../../tools/command.mjs'
 import { withGuest } from '../guest.mjs'
 import { inShell, program } from '../in-guest.mjs'
 import { continued, lineOf, wandering } from '../line.mjs'
@@ -126,6 +129,7 @@ export const inGuest = {
     const cli = 'node /node_modules/vmclock/dist/cli.cjs ptp'
     const [line] = await inShell(guest, `${cli} --json --samples 3`)
     const shown = JSON.parse(line)
+    assertFits('ptp', shown)
     assert.equal(`${shown.path} ${shown.name}`, '/dev/ptp0 vmclock0')
     assert.equal(`${shown.timescale} ${shown.page}`, 'tai /dev/vmclock0')
     assert.equal(shown.capabilities.crossTimestamping, true)
@@ -137,6 +141,19 @@ export const inGuest = {
     const text = (await inShell(guest, `${cli} /dev/ptp0`)).join('\n')
     assert.match(text, /\btime +\S+ TAI\b/)
     assert.match(text, /\btimescale +TAI, by \/dev\/vmclock0/)
+  },
+
+  async 'what docs/ptp.md shows does what it says'(guest) {
+    const document = readFileSync(join(rootFolder, 'docs/ptp.md'), 'utf8')
+    const [, block] = /^```ts\n(.*?)^```$/ms.exec(document)
+    const encoded = Buffer.from(block).toString('base64')
+    const shown = await inShell(
+      guest,
+      `cd / && echo ${encoded} | base64 -d | node --input-type=module -`,
+    )
+    // Its five samples, and the timescale last: nothing was caught.
+    assert.equal(shown.at(-1), 'tai')
+    assert.equal(shown.filter((line) => /^-?\d+n \d+n$/.test(line)).length, 6, shown.join('\n'))
   },
 }
 
@@ -158,6 +175,15 @@ export const ownGuests = {
       console.log(`    ${shown.join('\n    ')}`)
     })
   },
+}
+
+const schema = JSON.parse(readFileSync(join(rootFolder, 'docs/json.schema.json'), 'utf8'))
+const ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: true })
+ajv.addSchema(schema, 'schema')
+
+function assertFits(name, value) {
+  const validate = ajv.getSchema(`schema#/$defs/${name}`)
+  assert.ok(validate(value), `${JSON.stringify(value)}: ${ajv.errorsText(validate.errors)}`)
 }
 
 function twice(word) {

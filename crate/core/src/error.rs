@@ -124,7 +124,7 @@ pub enum Error {
     },
     /// The page describes a counter that this CPU does not have.
     #[error(
-        "the page describes counter {found}, and this machine's is {expected}; it was written for another architecture"
+        "the page describes counter {found}, and this machine's is {expected}; it was written for another architecture: open this machine's own page, or publish one here"
     )]
     WrongCounter {
         /// The page's `counter_id`.

@@ -1,0 +1,294 @@
+// What every command prints with --json is what docs/json.schema.json says, no more and no less, and
+// the examples of docs/json.md as well. `vmclock ptp` has its answers in the guests (rig/tests/ptp.mjs).
+
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Ajv2020 } from 'ajv/dist/2020'
+import test, { type ExecutionContext } from 'ava'
+import { type PageFields, VmClock } from 'vmclock'
+import { commandLine, type Outcome, type Running, rootFolder, run, start } from './node-command'
+import { FLAG, folder, liveFields, newPath, page } from './pages'
+import { diagnoseStaged, NO_DEVICE } from './staged-machine'
+
+interface Schema {
+  readonly $ref?: string
+  readonly $defs?: Readonly<Record<string, Schema>>
+  readonly properties?: Readonly<Record<string, Schema>>
+  readonly items?: Schema
+  readonly oneOf?: readonly Schema[]
+  readonly anyOf?: readonly Schema[]
+}
+
+const schema = JSON.parse(
+  readFileSync(join(rootFolder, 'docs/json.schema.json'), 'utf8'),
+) as Schema & { $defs: Record<string, Schema> }
+
+const ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: true })
+ajv.addSchema(schema, 'schema')
+
+// What some output had, as `definition.property…`.
+const seen = new Set<string>()
+
+/** Asserts that a value is as the definition says. */
+function fits(t: ExecutionContext, name: string, value: unknown): void {
+  const validate = ajv.getSchema(`schema#/$defs/${name}`)
+  if (validate === undefined) throw new Error(`no definition of ${name}`)
+  t.true(validate(value), `${name}: ${JSON.stringify(value)}: ${ajv.errorsText(validate.errors)}`)
+  note(name, value)
+}
+
+function note(place: string, value: unknown): void {
+  if (Array.isArray(value)) for (const item of value) note(place, item)
+  else if (typeof value === 'object' && value !== null) {
+    for (const [name, inner] of Object.entries(value)) {
+      seen.add(`${place}.${name}`)
+      note(`${place}.${name}`, inner)
+    }
+  }
+}
+
+/** All that a definition allows, as `definition.property…`. */
+function allowed(place: string, { $ref, properties, items, oneOf, anyOf }: Schema): string[] {
+  const named = $ref === undefined ? undefined : schema.$defs[$ref.replace('#/$defs/', '')]
+  return [
+    ...(named === undefined ? [] : allowed(place, named)),
+    ...(items === undefined ? [] : allowed(place, items)),
+    ...[...(oneOf ?? []), ...(anyOf ?? [])].flatMap((inner) => allowed(place, inner)),
+    ...Object.entries(properties ?? {}).flatMap(([name, inner]) => [
+      `${place}.${name}`,
+      ...allowed(`${place}.${name}`, inner),
+    ]),
+  ]
+}
+
+const vmclock = (...words: string[]): Promise<Outcome> => run([commandLine, ...words, '--json'])
+
+function values(text: string): unknown[] {
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as unknown)
+}
+
+function eventOf(text: string): unknown {
+  return (JSON.parse(text) as { event?: unknown }).event
+}
+
+function startCommand(t: ExecutionContext, ...words: string[]): Running {
+  const running = start([commandLine, ...words, '--json'])
+  t.teardown(() => running.child.kill('SIGKILL'))
+  return running
+}
+
+/** Every figure that a page can state. */
+function fullFields(t: ExecutionContext): PageFields {
+  const fields = liveFields(t)
+  return {
+    ...fields,
+    flags:
+      fields.flags |
+      FLAG.TAI_OFFSET_VALID |
+      FLAG.TIME_ESTERROR_VALID |
+      FLAG.PERIOD_ESTERROR_VALID |
+      FLAG.VM_GEN_COUNTER_PRESENT,
+    taiOffsetSec: 37,
+    timeEsterrorNanosec: 10n,
+    vmGenerationCounter: 2n ** 64n - 1n,
+  }
+}
+
+test.serial('now', async (t) => {
+  for (const fields of [fullFields(t), { ...liveFields(t), flags: 0n }]) {
+    const { path } = page(t, fields)
+    for (const timescale of ['utc', 'tai']) {
+      const { stdout, stderr } = await vmclock('now', path, '--timescale', timescale)
+      if (stdout === '') fits(t, 'error', JSON.parse(stderr))
+      else fits(t, 'now', JSON.parse(stdout))
+    }
+  }
+})
+
+test.serial(
+  'status, of pages with everything, with a marker only, and of values to come',
+  async (t) => {
+    for (const fields of [
+      fullFields(t),
+      { disruptionMarker: 1n },
+      { ...liveFields(t), size: 0x20 },
+      { ...liveFields(t), counterId: 9, timeType: 9, clockStatus: 9, leapIndicator: 99 },
+      { ...liveFields(t), leapSecondSmearingHint: 9 },
+    ]) {
+      fits(t, 'status', JSON.parse((await vmclock('status', page(t, fields).path)).stdout))
+    }
+    const { stdout } = await run([commandLine, 'status', '--json'], {
+      env: { VMCLOCK_PATH: page(t, fullFields(t)).path },
+    })
+    fits(t, 'status', JSON.parse(stdout))
+  },
+)
+
+test.serial('watch, every event', async (t) => {
+  const made = page(t, fullFields(t))
+  const watching = startCommand(t, 'watch', made.path, '--interval', '1ms')
+  const until = async (fitting: (text: string) => boolean): Promise<void> => {
+    fits(
+      t,
+      'watch',
+      JSON.parse(
+        await watching.lineThat((text) => {
+          fits(t, 'watch', JSON.parse(text))
+          return fitting(text)
+        }),
+      ),
+    )
+  }
+  const told = (event: string): Promise<void> => until((text) => eventOf(text) === event)
+  await told('stamp')
+  made.write({ disruptionMarker: 5n })
+  await told('disruption')
+  made.write({ vmGenerationCounter: 5n })
+  await told('generation')
+  made.write({ flags: FLAG.DISRUPTION_SOON })
+  await told('maintenance')
+  made.write({ leapIndicator: 1 })
+  await told('leap')
+  made.write({ clockStatus: 4 })
+  await told('status')
+  await until((text) => text.includes('noTime'))
+  made.begin()
+  await told('error')
+  made.write({ clockStatus: 2 })
+  await told('status')
+  renameSync(page(t, {}).path, made.path)
+  await told('replaced')
+  watching.child.kill('SIGTERM')
+  t.is((await watching.outcome).exitCode, 0)
+})
+
+test.serial('publish, every answer', async (t) => {
+  const path = newPath(t)
+  const publishing = startCommand(t, 'publish', path, '--accept-counter')
+  fits(t, 'publish', JSON.parse(await publishing.line()))
+  for (const line of ['disrupt', 'generation', 'maintenance soon', 'status']) {
+    publishing.child.stdin.write(`${line}\n`)
+    fits(t, 'publish', JSON.parse(await publishing.line()))
+  }
+  publishing.child.stdin.write('no such thing\n')
+  fits(t, 'error', JSON.parse(await publishing.errorLine()))
+  fits(t, 'error', JSON.parse((await vmclock('publish', path, '--accept-counter')).stderr))
+  publishing.child.stdin.write('quit\n')
+  fits(t, 'publish', JSON.parse(await publishing.line()))
+  t.is((await publishing.outcome).exitCode, 0)
+})
+
+test.serial('demo', async (t) => {
+  const { exitCode, stdout, stderr } = await vmclock('demo', '--seconds', '1')
+  t.is(exitCode, 0, stderr)
+  for (const value of values(stdout)) fits(t, 'demo', value)
+})
+
+test.serial(
+  'doctor, of this machine and of one that lacks everything, and its udev rule',
+  async (t) => {
+    fits(t, 'doctor', JSON.parse((await vmclock('doctor', page(t, fullFields(t)).path)).stdout))
+    const staged = diagnoseStaged(t, { files: NO_DEVICE, page: null })
+    fits(t, 'doctor', JSON.parse(JSON.stringify(staged)))
+    fits(t, 'udevRule', JSON.parse((await vmclock('doctor', '--udev-rule')).stdout))
+  },
+)
+
+test.serial('errors, of every kind', async (t) => {
+  const path = newPath(t)
+  writeFileSync(path, '')
+  for (const [exitCode, ...words] of [
+    [1, 'status', join(folder(t), 'none')],
+    [1, 'now', path],
+    [1, 'now', page(t, { disruptionMarker: 1n }).path],
+    [1, 'publish', join(path, 'below')],
+    // The system's own refusal: a name of more than 255 bytes.
+    [1, 'now', join(folder(t), 'n'.repeat(300))],
+    [1, 'ptp', '/dev/null'],
+    [1, 'ptp', 'no such clock'],
+    [2, 'now', '--nonsense'],
+    [2, 'nonsense'],
+  ] as const) {
+    const outcome = await vmclock(...words)
+    t.is(outcome.exitCode, exitCode, words.join(' '))
+    fits(t, 'error', JSON.parse(outcome.stderr))
+  }
+  // The native part that is not there has a cause.
+  const { stderr } = await run([commandLine, 'now', '--json'], { env: { VMCLOCK_ADDON: path } })
+  fits(t, 'error', JSON.parse(stderr))
+})
+
+// The others have run: they are serial, and stand before this.
+test.serial('nothing is in the schema that no command prints', (t) => {
+  const commands = ['now', 'status', 'watch', 'publish', 'demo', 'doctor', 'udevRule', 'error']
+  const never = commands
+    .flatMap((name) => allowed(name, schema.$defs[name] as Schema))
+    .filter((name) => !seen.has(name))
+  // A machine whose clock is synchronized gives one, others the other.
+  const either = ['demo.boundUnknown', 'demo.reading', 'demo.systemOffsetMaxErrorNs']
+  t.deepEqual(
+    never.filter((name) => !either.some((start) => name.startsWith(start))),
+    [],
+  )
+})
+
+test('what a command does not print is refused', (t) => {
+  const { path } = page(t, fullFields(t))
+  const clock = VmClock.open(path)
+  const now: Record<string, unknown> = { path, ...clock.read().toJSON() }
+  clock.close()
+  const validate = ajv.getSchema('schema#/$defs/now')
+  if (validate === undefined) throw new Error('no definition of now')
+  t.true(validate(now))
+  for (const other of [
+    { ...now, more: 1 },
+    { ...now, epochNs: 1 },
+    { ...now, epochNs: '01' },
+    { ...now, latestNs: undefined },
+    { ...now, status: 'unreliable' },
+  ]) {
+    t.false(validate(JSON.parse(JSON.stringify(other))))
+  }
+})
+
+test('every object of the schema is closed but the details of a check', (t) => {
+  const open: string[] = []
+  const look = (place: string, value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return
+    const { type, additionalProperties } = value as Record<string, unknown>
+    if (type === 'object' && additionalProperties !== false) open.push(place)
+    for (const [name, inner] of Object.entries(value)) look(`${place}/${name}`, inner)
+  }
+  look('', schema)
+  t.deepEqual(open, ['/$defs/check/properties/details'])
+})
+
+test('every example of docs/json.md is what the schema says', (t) => {
+  const text = readFileSync(join(rootFolder, 'docs/json.md'), 'utf8')
+  const named: string[] = []
+  for (const { index, 1: block = '' } of text.matchAll(/^```json\n(.*?)^```$/gms)) {
+    // Of the definition that was named last.
+    const name = [...text.slice(0, index).matchAll(/definition\s`(\w+)`/g)].at(-1)?.[1] ?? ''
+    named.push(name)
+    const validate = ajv.getSchema(`schema#/$defs/${name}`)
+    const shown =
+      /^\{ .* \}$/m.test(block) && !block.startsWith('{\n') ? values(block) : [JSON.parse(block)]
+    for (const value of shown) {
+      t.true(validate?.(value), `${JSON.stringify(value)}: ${ajv.errorsText(validate?.errors)}`)
+    }
+  }
+  t.deepEqual(named, [
+    'error',
+    'now',
+    'status',
+    'watch',
+    'ptp',
+    'check',
+    'udevRule',
+    'publish',
+    'demo',
+  ])
+})

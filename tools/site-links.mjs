@@ -1,0 +1,45 @@
+// That every link of the built site leads to a page, a file or an anchor of it that is there.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { asProgram, rootFolder } from './command.mjs'
+
+/** Throws with all links that lead nowhere; says how many were followed. */
+export function checkSite(folder) {
+  const files = readdirSync(folder, { recursive: true }).map((file) => join(folder, file))
+  const there = new Set(files)
+  const pages = new Map(
+    files
+      .filter((file) => file.endsWith('.html') && !relative(folder, file).startsWith('assets'))
+      .map((file) => [file, readFileSync(file, 'utf8')]),
+  )
+  const anchors = new Map(
+    [...pages].map(([file, text]) => [
+      file,
+      new Set([...text.matchAll(/ id="([^"]+)"/g)].map(([, id]) => unescaped(id))),
+    ]),
+  )
+  const lost = []
+  let followed = 0
+  for (const [file, text] of pages) {
+    for (const [, link] of text.matchAll(/ (?:href|src)="([^"]*)"/g)) {
+      if (/^(?:[a-z]+:|$)/.test(link)) continue
+      followed += 1
+      const [path, anchor] = unescaped(link).split('#').map(decodeURIComponent)
+      const target = path === '' ? file : join(dirname(file), path)
+      const ids = anchors.get(target)
+      if (!there.has(target) || (anchor && ids !== undefined && !ids.has(anchor))) {
+        lost.push(`${relative(folder, file)}: ${link}`)
+      }
+    }
+  }
+  if (lost.length > 0) throw new Error(`links that lead nowhere:\n${lost.join('\n')}`)
+  if (followed === 0) throw new Error(`${folder}: there are no links`)
+  console.log(`${followed} links of ${pages.size} pages lead somewhere`)
+}
+
+function unescaped(text) {
+  return text.replaceAll('&amp;', '&').replaceAll('&quot;', '"').replaceAll('&#39;', "'")
+}
+
+await asProgram(import.meta.url, ([folder = join(rootFolder, 'docs/api')]) => checkSite(folder))
