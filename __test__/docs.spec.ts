@@ -366,6 +366,34 @@ function headings(path: string): string[] {
   )
 }
 
+test('every fault that is listed has a test of that title in that file', (t) => {
+  const rows = readFileSync(join(rootFolder, 'docs/faults.md'), 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('|') && !/^\|(---|\s*fault )/.test(line))
+  t.true(rows.length > 0)
+  const unproven = rows.filter((row) => {
+    const [, file = '', title = ''] = /\| `([^`]+)`: (.+) \|$/.exec(row) ?? []
+    return !ts.sys.fileExists(join(rootFolder, file)) || !testsOf(file).some((of) => of.test(title))
+  })
+  t.deepEqual(unproven, [])
+})
+
+/** What fits the titles of a file's tests; `${…}` in a title fits anything. */
+function testsOf(file: string): RegExp[] {
+  const text = readFileSync(join(rootFolder, file), 'utf8')
+  const begun = file.endsWith('.rs')
+    ? /#\[test\]\s+(?:#\[.*\]\s+)*fn (\w+)\(/g
+    : file.startsWith('rig/')
+      ? /^ {2}(?:async )?'(.+?)'\(/gm
+      : /^ *test(?:\.serial)?\(\s*(?:'(.+?)'|`(.+?)`),/gm
+  return [...text.matchAll(begun)].map(([, plain, pattern = plain]) => {
+    const parts = (pattern ?? '').split(/\$\{(?:[^{}]|\{[^}]*\})*\}/)
+    return new RegExp(
+      `^${parts.map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('.+')}$`,
+    )
+  })
+}
+
 function packageJson(): { scripts: Record<string, string> } {
   return JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
 }

@@ -1,10 +1,12 @@
 // A page is mapped for as long as its clock is of use, and no longer.
 
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { VmClock, VmClockPage, VmClockPublisher } from 'vmclock'
-import { evaluate } from './node-command'
-import { held, liveFields, newPath, open, page } from './pages'
+import { evaluate, isEmulated, rootFolder, run } from './node-command'
+import { folder, held, liveFields, newPath, open, page } from './pages'
 
 test('close unmaps at once, and no descriptor is kept while a clock is open', (t) => {
   const made = page(t, liveFields(t))
@@ -107,6 +109,128 @@ test('a worker that is ended in the middle of stamping takes nothing down', asyn
   await new Promise((resolve) => worker.once('message', resolve))
   await worker.terminate()
   t.true(open(t, path).nowNs() > 0n)
+})
+
+test('a thousand clocks opened and closed leave neither descriptors nor mappings', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const [before, after] = await evaluate<number[][]>(
+    `const { VmClock } = require('vmclock')
+    const { readdirSync, readFileSync } = require('node:fs')
+    const path = ${JSON.stringify(path)}
+    const figures = () => [
+      readdirSync('/proc/self/fd').length,
+      readFileSync('/proc/self/maps', 'utf8').split(path).length - 1,
+    ]
+    const before = figures()
+    for (let round = 0; round < 1000; round++) {
+      const clock = VmClock.open(path)
+      clock.nowNs()
+      clock.close()
+    }
+    console.log(JSON.stringify([before, figures()]))`,
+  )
+  t.deepEqual(after, before)
+})
+
+test('64 workers opening, reading and ended in mid-call leave nothing', async (t) => {
+  const made = page(t, liveFields(t))
+  made.close()
+  const here = open(t, made.path)
+  const started = Array.from({ length: 64 }, (_, number) => {
+    const worker = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads')
+      const { VmClock } = require('vmclock')
+      parentPort.postMessage('begun')
+      for (;;) {
+        const clock = VmClock.open(workerData)
+        for (let call = 0; call < 100; call++) clock.read()
+        clock.close()
+      }`,
+      { eval: true, workerData: made.path },
+    )
+    const begun = new Promise((resolve, reject) =>
+      worker.once('message', resolve).once('error', reject),
+    )
+    // Each is ended while others begin.
+    return async () => {
+      await begun
+      here.nowNs()
+      t.is(await worker.terminate(), 1, `worker ${number}`)
+    }
+  })
+  await Promise.all(started.map((end) => end()))
+  t.true(here.nowNs() > 0n)
+  t.is(held(made.path).length, 1)
+})
+
+for (const [how, ask] of [
+  [
+    'fork',
+    `const child = fork(program)
+    child.once('message', tell).once('exit', ended)`,
+  ],
+  [
+    'cluster',
+    `cluster.setupPrimary({ exec: program, execArgv: [] })
+    cluster.fork().once('message', tell).once('exit', ended)`,
+  ],
+] as const) {
+  test(`a process begun by ${how} has clocks of its own, and takes none of its parent's along`, async (t) => {
+    if (isEmulated) {
+      t.log('not shown: an emulated Node cannot start a second one by its own path')
+      t.pass()
+      return
+    }
+    const made = page(t, liveFields(t))
+    const program = join(folder(t), 'child.cjs')
+    writeFileSync(
+      program,
+      `const { VmClock } = require(${JSON.stringify(`${rootFolder}dist/index.cjs`)})
+      const { readFileSync } = require('node:fs')
+      const inherited = readFileSync('/proc/self/maps', 'utf8').includes(${JSON.stringify(made.path)})
+      const clock = VmClock.open(${JSON.stringify(made.path)})
+      const watcher = clock.watch()
+      process.send([inherited, String(clock.nowNs())], () => process.exit(0))`,
+    )
+    const told = await evaluate<[string, boolean, string, string, number, boolean]>(
+      `const { VmClock } = require('vmclock')
+      const cluster = require('node:cluster')
+      const { fork } = require('node:child_process')
+      const program = ${JSON.stringify(program)}
+      const clock = VmClock.open(${JSON.stringify(made.path)})
+      const watcher = clock.watch({ intervalMs: 1 })
+      const token = clock.continuity()
+      const before = String(clock.nowNs())
+      let heard
+      const tell = (message) => { heard = message }
+      const ended = (code) => {
+        console.log(JSON.stringify(
+          [before, ...heard, String(clock.nowNs()), code, clock.isContinuous(token) && !watcher.closed],
+        ))
+        process.exit(0)
+      }
+      ${ask}`,
+    )
+    const [before, inherited, childs, after, code, goesOn] = told
+    t.false(inherited)
+    t.true(BigInt(before) <= BigInt(childs) && BigInt(childs) <= BigInt(after))
+    t.deepEqual([code, goesOn], [0, true])
+  })
+}
+
+test('a page that its owner truncates ends the process by SIGBUS, and gives no zeros', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const outcome = await run([
+    '--input-type=commonjs',
+    '-e',
+    `const { VmClock } = require('vmclock')
+    const clock = VmClock.open(${JSON.stringify(path)})
+    clock.nowNs()
+    require('node:fs').truncateSync(${JSON.stringify(path)}, 0)
+    require('node:fs').writeSync(1, 'truncated')
+    require('node:fs').writeSync(1, String(clock.nowNs()))`,
+  ])
+  t.deepEqual([outcome.signal, outcome.stdout], ['SIGBUS', 'truncated'])
 })
 
 test('every object is disposable', (t) => {

@@ -295,6 +295,88 @@ test('abort closes it', async (t) => {
   t.true(late.closed)
 })
 
+test('watchers made and closed inside each other’s listeners are told, and none is left', async (t) => {
+  const made = page(t, {})
+  made.close()
+  const writer = VmClockPage.open(made.path)
+  t.teardown(() => writer.close())
+  const clock = VmClock.open(made.path)
+  const told: number[] = []
+  let older = clock.watch(OFTEN)
+  const outer = older
+  await alive(
+    new Promise<void>((resolve) => {
+      const listen = (watcher: VmClockWatcher, depth: number): void => {
+        watcher.on('disruption', () => {
+          told.push(depth)
+          if (depth === 20) return resolve()
+          const newer = clock.watch(OFTEN)
+          // By turns it closes the one that speaks and one that does not.
+          if (depth % 2 === 0) watcher.close()
+          else older.close()
+          older = watcher
+          listen(newer, depth + 1)
+          writer.write({ disruptionMarker: BigInt(depth + 2) })
+          if (depth % 2 === 1) watcher.close()
+        })
+      }
+      listen(outer, 0)
+      writer.write({ disruptionMarker: 1n })
+    }),
+  )
+  t.deepEqual(
+    told,
+    Array.from({ length: 21 }, (_, depth) => depth),
+  )
+  clock.close()
+  // The last one is all that is left.
+  t.is(held(made.path).length, 2)
+})
+
+test('abort at every await of an iteration ends it, tells nothing more and leaves nothing', async (t) => {
+  const made = page(t, {})
+  made.close()
+  const writer = VmClockPage.open(made.path)
+  t.teardown(() => writer.close())
+  let marker = 0n
+  const change = (): void => writer.write({ disruptionMarker: ++marker })
+  const places = [
+    'before the first',
+    'while it waits',
+    'in the body',
+    'in a listener',
+    'with one waiting',
+  ] as const
+  for (const place of places) {
+    const controller = new AbortController()
+    const clock = VmClock.open(made.path)
+    const watcher = clock.watch({ ...OFTEN, signal: controller.signal })
+    const told: string[] = []
+    if (place === 'before the first') controller.abort()
+    if (place === 'in a listener') watcher.on('disruption', () => controller.abort())
+    const iteration = (async () => {
+      for await (const { type } of watcher) {
+        told.push(type)
+        if (place === 'with one waiting') {
+          const waiting = next(watcher, 'disruption')
+          change()
+          await waiting
+        }
+        if (place === 'in the body' || place === 'with one waiting') controller.abort()
+      }
+    })()
+    if (place === 'while it waits') setImmediate(() => controller.abort())
+    else change()
+    await alive(iteration)
+    t.true(watcher.closed, place)
+    // An iteration that waits is given an event before the listeners are.
+    t.is(told.length, place === 'before the first' || place === 'while it waits' ? 0 : 1, place)
+    clock.close()
+    // The writer's.
+    t.is(held(made.path).length, 1, place)
+  }
+})
+
 test('options are checked', (t) => {
   const clock = open(t, page(t, {}).path)
   for (const options of [

@@ -9,13 +9,15 @@
 
 mod virtual_page;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use virtual_page::{Bench, VirtualClock, token};
+use virtual_page::{Bench, VirtualClock, VirtualPage, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::seqlock::SharedWordsMut;
 use vmclock::snapshot::{Abi, ClockStatus, RawFields};
-use vmclock::{Continuity, Error, Options, Timescale};
+use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 const NO_TIME: Option<&str> = Some("ERR_VMCLOCK_NO_TIME");
 const UNSYNCHRONIZED: Option<&str> = Some("ERR_VMCLOCK_UNSYNCHRONIZED");
@@ -470,4 +472,82 @@ fn a_page_left_in_the_middle_of_an_update_times_out_once_and_then_fails_at_once(
     }
     bench.publish(&fields);
     assert_eq!(code(clock.now_ns()), None);
+}
+
+/// The counters of two CPUs, the second of them behind; a test moves the reader from one to the other.
+#[derive(Clone)]
+struct TwoCpus {
+    looks: Rc<Cell<u64>>,
+    on_second: Rc<Cell<bool>>,
+    behind_ticks: u64,
+}
+
+impl TwoCpus {
+    fn new(behind_ticks: u64) -> Self {
+        Self {
+            looks: Rc::default(),
+            on_second: Rc::default(),
+            behind_ticks,
+        }
+    }
+
+    fn clock(&self, non_decreasing: bool) -> VmClock<VirtualPage, Self> {
+        let options = Options {
+            non_decreasing,
+            ..Options::default()
+        };
+        VmClock::new(Bench::with(&sound()).page, 0x70, self.clone(), options)
+    }
+}
+
+impl Counter for TwoCpus {
+    fn id(&self) -> u8 {
+        CpuCounter.id()
+    }
+
+    fn read(&self) -> u64 {
+        self.looks.set(self.looks.get() + 1);
+        let first = sound().counter_value + self.looks.get();
+        first
+            - if self.on_second.get() {
+                self.behind_ticks
+            } else {
+                0
+            }
+    }
+}
+
+#[test]
+fn counters_that_differ_between_cpus_give_no_step_back_where_that_was_asked_for() {
+    // 2^30 ticks are a second.
+    let cpus = TwoCpus::new(1 << 20);
+    let stamps = |non_decreasing| -> Vec<i64> {
+        let mut clock = cpus.clock(non_decreasing);
+        let stamps = (0..100).map(|look| {
+            cpus.on_second.set(look % 2 == 1);
+            let reading = clock.read().unwrap();
+            assert!(reading.earliest_ns <= Some(reading.epoch_ns));
+            assert!(reading.latest_ns >= Some(reading.epoch_ns));
+            reading.epoch_ns
+        });
+        stamps.collect()
+    };
+    assert!(!stamps(false).is_sorted());
+    assert!(stamps(true).is_sorted());
+}
+
+#[test]
+fn on_a_cpu_whose_counter_is_more_than_a_second_behind_there_is_no_time_and_on_the_others_there_is()
+{
+    let cpus = TwoCpus::new((1 << 30) + 1000);
+    for non_decreasing in [false, true] {
+        let mut clock = cpus.clock(non_decreasing);
+        for _ in 0..10 {
+            cpus.on_second.set(false);
+            assert_eq!(code(clock.now_ns()), None);
+            cpus.on_second.set(true);
+            assert_eq!(code(clock.now_ns()), MISMATCH);
+            assert_eq!(code(clock.read()), MISMATCH);
+        }
+    }
 }

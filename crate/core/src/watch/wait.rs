@@ -226,8 +226,9 @@ impl<D: Driver> Waiter<D> {
         match self.driver.sleep(time) {
             // Looks a little early.
             Ok(()) | Err(Errno::INTR) => {}
-            // Out of memory: a watcher must not spin on that either.
-            Err(_) => std::thread::sleep(time.min(self.interval)),
+            // Out of memory, or denied by a filter of system calls: a watcher must not spin on that
+            // either. Nothing ends this sleep when it is closed, and whoever closes waits for it.
+            Err(_) => std::thread::sleep(time.min(DEFAULT_INTERVAL)),
         }
     }
 

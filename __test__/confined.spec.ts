@@ -1,0 +1,108 @@
+// Where the system keeps something from the process, opening says what, and a page that can be reached
+// serves all the same: without /sys, in a container, without descriptors, without native addons.
+
+import { spawnSync } from 'node:child_process'
+import test, { type ExecutionContext } from 'ava'
+import { evaluate, isEmulated, run } from './node-command'
+import { liveFields, page } from './pages'
+
+/** Opens the page that is there by default, or at a path, and tells of it. */
+const OPEN = `
+  const { VmClock } = require('vmclock')
+  const tell = (value) => console.log(JSON.stringify(value))
+  try {
+    const clock = VmClock.open(process.argv[1])
+    tell([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuity())])
+  } catch ({ name, code, message, path }) { tell({ name, code, message, path }) }`
+
+/** The words that run others after `setUp`, in mounts of their own; none where there are none to be had. */
+function within(t: ExecutionContext, setUp: string): readonly string[] | undefined {
+  const by = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-euc']
+  const tried = isEmulated ? undefined : spawnSync(by[0] ?? '', [...by.slice(1), setUp])
+  if (tried?.status === 0) return [...by, `${setUp}; exec "$@"`, 'sh']
+  t.log(`not shown: ${isEmulated ? 'emulated' : 'no mounts of its own to be had'}`)
+  t.pass()
+  return undefined
+}
+
+test('without /sys a page is read, and the doctor answers', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const by = within(t, 'mount -t tmpfs none /sys && [ -z "$(ls /sys)" ]')
+  if (by === undefined) return
+  t.deepEqual(await evaluate(OPEN, [], { by, env: { VMCLOCK_PATH: path } }), [path, true, true])
+  const { stdout, stderr } = await run(['dist/cli.cjs', 'doctor', '--json', path], { by })
+  t.is(stderr, '')
+  t.notThrows(() => JSON.parse(stdout))
+})
+
+// A container's /dev is a tmpfs in mounts of its own, with what was passed to it bound there. The guests
+// show the driver's own device.
+const EMPTY_DEV = `mount -t tmpfs none /run
+  mkdir /run/null && : > /run/null/null && mount --bind /dev/null /run/null/null
+  mount -t tmpfs none /dev && : > /dev/null && mount --bind /run/null/null /dev/null`
+
+test('in a container without the device open says that there is no page', async (t) => {
+  const by = within(t, EMPTY_DEV)
+  if (by === undefined) return
+  const told = await evaluate<{ code: string; message: string; path: string }>(OPEN, [], { by })
+  t.is(told.code, 'ERR_VMCLOCK_NOT_FOUND')
+  t.is(told.path, '/dev/vmclock0')
+  t.regex(told.message, /vmclock publish/)
+})
+
+test('in a container to which the page was passed it opens by default', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const setUp = `page='${path}'
+    ${EMPTY_DEV}
+    : > /dev/vmclock0 && mount --bind "$page" /dev/vmclock0`
+  const by = within(t, setUp)
+  if (by === undefined) return
+  t.deepEqual(await evaluate(OPEN, [], { by }), ['/dev/vmclock0', true, true])
+})
+
+test('with no descriptor left open and watch say so, and the clocks that are open go on', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const told = await evaluate<unknown[]>(
+    `const { VmClock, VmClockPublisher } = require('vmclock')
+    const { openSync, closeSync } = require('node:fs')
+    const path = ${JSON.stringify(path)}
+    const clock = VmClock.open(path)
+    const taken = []
+    try { for (;;) taken.push(openSync('/dev/null')) } catch {}
+    const refusals = [
+      () => VmClock.open(path),
+      () => clock.watch(),
+      () => VmClockPublisher.create(path + '.other', { acceptCounter: true }),
+    ].map((call) => {
+      try { call() } catch ({ code, errno }) { return [code, errno] }
+    })
+    const goesOn = clock.nowNs() > 0n
+    for (const number of taken) closeSync(number)
+    clock.watch().close()
+    VmClock.open(path).close()
+    console.log(JSON.stringify([refusals, goesOn]))`,
+    [],
+    { by: ['sh', '-c', 'ulimit -n 128; exec "$@"', 'sh'] },
+  )
+  // EMFILE
+  const refused = ['ERR_VMCLOCK_SYSTEM', 24]
+  t.deepEqual(told, [[refused, refused, refused], true])
+})
+
+test('under the permission model without addons it loads, and open says what forbids it', async (t) => {
+  const flag = ['--permission', '--experimental-permission'].find((name) =>
+    process.allowedNodeEnvironmentFlags.has(name),
+  )
+  if (flag === undefined) {
+    t.log(`not shown: Node ${process.version} has no permission model`)
+    t.pass()
+    return
+  }
+  const { path } = page(t, liveFields(t))
+  const words = [flag, '--allow-fs-read=*', '--no-warnings']
+  const env = { VMCLOCK_PATH: path }
+  const told = await evaluate<{ name: string; code: string; message: string }>(OPEN, words, { env })
+  t.is(told.name, 'VmClockError')
+  t.is(told.code, 'ERR_VMCLOCK_NATIVE')
+  t.regex(told.message, /--allow-addons/)
+})

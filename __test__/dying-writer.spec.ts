@@ -1,0 +1,151 @@
+// A writer that dies in the middle of an update, wherever that is, keeps its readers for as long as they
+// are willing to wait and never gives them half of it; the next writer has them back.
+
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
+import test from 'ava'
+import { type PageFields, VmClockPage, VmClockPublisher } from 'vmclock'
+import { isEmulated, start } from './node-command'
+import { FLAG, newPath, open, refuses } from './pages'
+
+// Many more in `npm run test:faults`.
+const KILLS = Number(process.env['VMCLOCK_FAULTS_KILLS'] ?? (isEmulated ? 2 : 50))
+
+/** What a writer would publish next: no field of it may ever be seen with one of another update. */
+const NEXT: PageFields = {
+  disruptionMarker: 77n,
+  flags: FLAG.PERIOD_MAXERROR_VALID | FLAG.TIME_MAXERROR_VALID | FLAG.TAI_OFFSET_VALID,
+  clockStatus: 3,
+  leapSecondSmearingHint: 1,
+  taiOffsetSec: -90,
+  leapIndicator: 1,
+  counterPeriodShift: 20,
+  counterValue: 1n,
+  counterPeriodFracSec: 1n,
+  counterPeriodMaxerrorRateFracSec: 1n,
+  timeSec: 1n,
+  timeFracSec: 1n,
+  timeMaxerrorNanosec: 1n,
+  vmGenerationCounter: 1n,
+}
+
+test('a writer that died after any field of an update: 100 to 150 ms, then at once, until the next one', (t) => {
+  const names = Object.keys(NEXT) as Array<keyof PageFields>
+  const firstMs: number[] = []
+  // After the sequence number, after each of the fields, and after all of them.
+  for (let written = 0; written <= names.length; written++) {
+    const path = newPath(t)
+    const before = VmClockPublisher.create(path, { acceptCounter: true, statedMaxErrorNs: 0n })
+    const clock = open(t, path)
+    const token = clock.continuity()
+    before.close()
+    const dying = VmClockPage.open(path)
+    dying.begin()
+    for (const name of names.slice(0, written)) dying.writeUnguarded({ [name]: NEXT[name] })
+    dying.close()
+    const startMs = performance.now()
+    refuses(t, () => clock.read(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes it/)
+    firstMs.push(performance.now() - startMs)
+    const againMs = performance.now()
+    for (let call = 0; call < 20; call++) {
+      refuses(t, () => clock.read(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes it/)
+    }
+    // Twenty of them, in less than two would have taken.
+    t.true(performance.now() - againMs < 200, `after ${written} fields`)
+    const next = VmClockPublisher.create(path, { acceptCounter: true, statedMaxErrorNs: 0n })
+    const { offsetNs, maxErrorNs } = clock.systemOffset()
+    t.true(maxErrorNs !== undefined && offsetNs <= maxErrorNs && -offsetNs <= maxErrorNs)
+    // Nobody knows what the dead one was about to tell.
+    t.false(clock.isContinuous(token))
+    t.not(clock.continuity().disruptionMarker, NEXT.disruptionMarker)
+    next.close()
+  }
+  t.true(
+    firstMs.every((ms) => ms >= 99),
+    `${firstMs}`,
+  )
+  // Of a machine with other work to do, the quickest.
+  t.true(Math.min(...firstMs) <= 150, `${firstMs}`)
+})
+
+test('publishers killed at random: the next one takes over, and no reader sees a wrong time', async (t) => {
+  t.timeout(3_600_000)
+  const path = newPath(t)
+  // Updated ten times a second, or without a pause: a kill strikes between updates and within.
+  const program = `
+    const { VmClockPublisher } = require('vmclock')
+    const [path, manner] = process.argv.slice(1)
+    const publisher = VmClockPublisher.create(path, {
+      acceptCounter: true, statedMaxErrorNs: 0n, intervalMs: 100,
+    })
+    require('node:fs').writeSync(1, 'publishing\\n')
+    if (manner === 'busy') for (;;) publisher.disrupt()
+    setInterval(() => {}, 1 << 30)`
+  const publishing = (kill: number) => {
+    const words = ['--input-type=commonjs', '-e', program, path, kill % 4 === 0 ? 'idle' : 'busy']
+    const running = start(words)
+    t.teardown(() => running.child.kill('SIGKILL'))
+    return running
+  }
+  let publisher = publishing(0)
+  await publisher.line()
+  const stop = new Int32Array(new SharedArrayBuffer(4))
+  const reader = new Worker(
+    `const { parentPort, workerData } = require('node:worker_threads')
+    const { VmClock, VmClockError } = require('vmclock')
+    const clock = VmClock.open(workerData.path)
+    const wrong = []
+    let right = 0, timeouts = 0
+    // All the while, and yet others want the CPU too.
+    while (Atomics.wait(workerData.stop, 0, 0, 0.02) === 'timed-out') {
+      try {
+        const { offsetNs, maxErrorNs } = clock.systemOffset()
+        if (maxErrorNs === undefined || offsetNs > maxErrorNs || -offsetNs > maxErrorNs) {
+          if (wrong.length < 5) wrong.push(offsetNs + ' in ' + maxErrorNs)
+        } else right++
+      } catch (error) {
+        if (!VmClockError.isVmClockError(error) || error.code !== 'ERR_VMCLOCK_TIMEOUT') throw error
+        timeouts++
+      }
+    }
+    parentPort.postMessage({ wrong, right, timeouts })`,
+    { eval: true, workerData: { path, stop } },
+  )
+  const seen = once(reader, 'message') as Promise<
+    [{ wrong: string[]; right: number; timeouts: number }]
+  >
+  seen.catch(() => {})
+  t.teardown(() => reader.terminate())
+  const here = open(t, path)
+  let inUpdate = 0
+  for (let kill = 1; kill <= KILLS; kill++) {
+    await delay(Math.random() * 40)
+    publisher.child.kill('SIGKILL')
+    t.is((await publisher.outcome).signal, 'SIGKILL')
+    // The sequence number stands 12 bytes into the page.
+    if ((readFileSync(path).readUInt32LE(12) & 1) === 1) inUpdate++
+    // An update takes so little time that a kill hardly ever strikes one: every third dies in it here.
+    else if (kill % 3 === 0) {
+      const left = VmClockPage.open(path)
+      left.begin()
+      const names = Object.keys(NEXT).slice(0, kill % 14) as Array<keyof PageFields>
+      for (const name of names) left.writeUnguarded({ [name]: NEXT[name] })
+      left.close()
+    }
+    publisher = publishing(kill)
+    t.is(await publisher.line(), 'publishing')
+    const { offsetNs, maxErrorNs = -1n } = here.systemOffset()
+    t.true(offsetNs <= maxErrorNs && -offsetNs <= maxErrorNs, `${offsetNs} in ${maxErrorNs}`)
+  }
+  Atomics.store(stop, 0, 1)
+  const [{ wrong, right, timeouts }] = await seen
+  publisher.child.kill('SIGKILL')
+  await publisher.outcome
+  t.log(
+    `${KILLS} killed, ${inUpdate} of them in an update; ${right} readings, ${timeouts} timeouts`,
+  )
+  t.deepEqual(wrong, [])
+  t.true(right > 0)
+})

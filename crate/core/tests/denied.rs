@@ -1,0 +1,205 @@
+//! What the system denies (descriptors, memory, system calls) is a typed error, and leaves nothing behind.
+//!
+//! A limit is a whole process's, so those tests run in a process of their own: this one, started again.
+//! A filter of system calls is a thread's.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
+)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+use vmclock::page::Page;
+use vmclock::watch::{Notice, WatchOptions};
+use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
+use vmclock::{Error, Watcher};
+
+const PAGE: &str = "VMCLOCK_TEST_DENIED_PAGE";
+
+fn page_in(folder: &Path) -> PathBuf {
+    let path = folder.join("page");
+    let layout = PageLayout::default();
+    PageWriter::create(&path, &layout, PageHeader::default(), &blank()).unwrap();
+    path
+}
+
+fn watch(path: &Path) -> Result<Watcher, Error> {
+    let options = WatchOptions {
+        interval: Duration::from_millis(1),
+        ..WatchOptions::default()
+    };
+    Watcher::new(Arc::new(Page::open(path, &[])?), options)
+}
+
+/// Under an emulator the system that denies is the emulator's.
+fn is_emulated() -> bool {
+    let emulated = std::env::var_os("VMCLOCK_TEST_RUNNER").is_some();
+    if emulated {
+        eprintln!("skipped: an emulator keeps its own limits");
+    }
+    emulated
+}
+
+/// Runs `body` with a page's path in a process of its own: the test of this name, alone.
+fn alone(name: &str, body: impl FnOnce(&Path)) {
+    if let Some(path) = std::env::var_os(PAGE) {
+        return body(Path::new(&path));
+    }
+    if is_emulated() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(PAGE, page_in(folder.path()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Refuses one system call to this thread, for good.
+fn deny(call: libc::c_long) {
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(call, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned()),
+        TargetArch::try_from(std::env::consts::ARCH).unwrap(),
+    )
+    .unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    apply_filter(&program).unwrap();
+}
+
+fn assert_denied(error: &Error, syscall: &str, errno: Errno) {
+    assert_eq!(error.code(), "ERR_VMCLOCK_SYSTEM", "{error}");
+    assert_eq!(error.syscall(), Some(syscall), "{error}");
+    assert_eq!(error.errno(), Some(errno.raw_os_error()), "{error}");
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn without_a_descriptor_left_open_and_watch_say_so_and_work_again_with_one() {
+    alone(
+        "without_a_descriptor_left_open_and_watch_say_so_and_work_again_with_one",
+        |path| {
+            let page = Arc::new(Page::open(path, &[]).unwrap());
+            let limit = Rlimit {
+                current: Some(descriptors() as u64 + 20),
+                ..getrlimit(Resource::Nofile)
+            };
+            setrlimit(Resource::Nofile, limit).unwrap();
+            let mut taken: Vec<File> =
+                std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+            assert!(taken.len() > 2);
+            assert_denied(&Page::open(path, &[]).unwrap_err(), "open", Errno::MFILE);
+            let refused = Watcher::new(page, WatchOptions::default()).unwrap_err();
+            assert_denied(&refused, "eventfd", Errno::MFILE);
+            // The file is closed once it is mapped: one descriptor serves for any number of pages.
+            taken.pop();
+            let pages: Vec<Page> = (0..10).map(|_| Page::open(path, &[]).unwrap()).collect();
+            drop(pages);
+            watch(path).unwrap();
+        },
+    );
+}
+
+#[test]
+fn without_memory_to_map_open_says_so_keeps_no_descriptor_and_works_again() {
+    alone(
+        "without_memory_to_map_open_says_so_keeps_no_descriptor_and_works_again",
+        |path| {
+            Page::open(path, &[]).unwrap();
+            let before = descriptors();
+            let unlimited = getrlimit(Resource::As);
+            let limit = Rlimit {
+                // Less than the process has: whatever it maps next is too much.
+                current: Some(1 << 20),
+                ..unlimited
+            };
+            setrlimit(Resource::As, limit).unwrap();
+            let refused = Page::open(path, &[]).map(drop);
+            setrlimit(Resource::As, unlimited).unwrap();
+            assert_denied(&refused.unwrap_err(), "mmap", Errno::NOMEM);
+            assert_eq!(descriptors(), before);
+            Page::open(path, &[]).unwrap();
+        },
+    );
+}
+
+#[test]
+fn where_a_filter_denies_mmap_open_says_so_and_keeps_no_descriptor() {
+    if is_emulated() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = page_in(folder.path());
+    let refused = thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                deny(libc::SYS_mmap);
+                Page::open(&path, &[]).unwrap_err()
+            })
+            .join()
+            .unwrap()
+    });
+    assert_denied(&refused, "mmap", Errno::PERM);
+    let held = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .filter(|target| *target == path)
+        .count();
+    assert_eq!(held, 0);
+    Page::open(&path, &[]).unwrap();
+}
+
+#[test]
+fn where_a_filter_denies_poll_a_watcher_looks_by_itself_and_closes_in_time() {
+    if is_emulated() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = page_in(folder.path());
+    // As long as an interval may be: nothing here may wait for its end.
+    let options = WatchOptions {
+        interval: Duration::from_secs(3600),
+        ..WatchOptions::default()
+    };
+    let mut watcher = Watcher::new(Arc::new(Page::open(&path, &[]).unwrap()), options).unwrap();
+    let closer = watcher.closer();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        #[cfg(target_arch = "x86_64")]
+        deny(libc::SYS_poll);
+        deny(libc::SYS_ppoll);
+        let mut notices = 0;
+        while let Some(notice) = watcher.wait() {
+            notices += 1;
+            let _ = tell.send(Some(notice));
+        }
+        assert_eq!(notices, 1);
+        let _ = tell.send(None);
+    });
+    let mut writer = PageWriter::open(&path, 0).unwrap();
+    writer.update(|page| page.disruption_marker = 1);
+    let next = || told.recv_timeout(Duration::from_secs(60)).unwrap();
+    match next() {
+        Some(Notice::Change(change)) => assert_eq!(change.updates, 1),
+        other => panic!("{other:?}"),
+    }
+    closer.close();
+    assert_eq!(next().map(drop), None);
+}
