@@ -182,9 +182,14 @@ class Guest {
     return this.console.execute(['node', program, ...args].map(quoted).join(' '), options)
   }
 
-  /** Runs a program that can be talked with, and waits until it is ready: a `Dialogue`. */
-  async talk(program, args = []) {
-    const dialogue = new Dialogue(this.console, (options) => this.run(program, args, options))
+  /**
+   * Runs a program that can be talked with, and waits until it is ready: a `Dialogue`. The talk may take
+   * `timeoutMs`, or as long as the console lets any command take.
+   */
+  async talk(program, args = [], { timeoutMs } = {}) {
+    const dialogue = new Dialogue(this.console, (options) =>
+      this.run(program, args, { ...options, timeoutMs }),
+    )
     await dialogue.ready()
     return dialogue
   }

@@ -1,0 +1,19 @@
+// In a container: without /sys, and with the device or not, as the argument says.
+
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { VmClock } from 'vmclock'
+
+const [wanted] = process.argv.slice(2)
+assert.ok(!existsSync('/sys/class'), 'no /sys here')
+if (wanted === 'without') {
+  assert.throws(() => VmClock.open('/dev/vmclock0'), { code: 'ERR_VMCLOCK_NOT_FOUND' })
+  assert.deepEqual(VmClock.list(), [])
+} else {
+  const clock = VmClock.open('/dev/vmclock0')
+  const { earliestNs, latestNs } = clock.read()
+  assert.ok(earliestNs < latestNs)
+  assert.ok(clock.isContinuous(clock.continuity()))
+  clock.close()
+}
+console.log(wanted)
