@@ -108,6 +108,7 @@ export const suites = [
   },
   {
     name: 'packages',
+    byNameOnly: true,
     setUp,
     needs: addonsLack,
     run: () => run('node', ['--test-reporter=spec', 'install/tests.mjs', '--short']),

@@ -10,6 +10,7 @@
     reason = "a test that meets the unexpected fails"
 )]
 
+use std::env;
 use std::hint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -164,4 +165,52 @@ fn against_a_writer_that_pauses_a_microsecond_every_read_is_whole_and_none_fails
 #[test]
 fn against_a_writer_that_never_pauses_every_read_is_whole_or_times_out() {
     report(&race(|| {}));
+}
+
+/// Whether a reading is of one state of the page that `__test__/tearing/writer.cjs` writes.
+fn is_whole(raw: &RawFields) -> bool {
+    let g = raw.disruption_marker;
+    let offset = i64::from(raw.tai_offset_sec);
+    raw.vm_generation_counter == g ^ 0x5555_5555_5555_5555
+        && raw.time_sec == 1_000_000 + g
+        && raw.time_maxerror_nanosec == 7 * g
+        && u64::from(raw.clock_status) == 2 + (g & 1)
+        && u64::try_from(-offset).is_ok_and(|offset| offset == 10 + g % 200)
+}
+
+/// Reads `path` until `end`; counts the readings, those that timed out and those that were torn.
+fn read_until(path: &str, end: Instant) -> [u64; 3] {
+    let mut clock = VmClock::open(Some(path.as_ref()), Options::default()).expect("a clock");
+    let [mut readings, mut timeouts, mut torn] = [0; 3];
+    while Instant::now() < end {
+        for _ in 0..1000 {
+            readings += 1;
+            match clock.snapshot() {
+                Ok(snapshot) => torn += u64::from(!is_whole(&snapshot.raw)),
+                Err(error) => {
+                    assert_eq!(error.code(), "ERR_VMCLOCK_TIMEOUT", "{error}");
+                    timeouts += 1;
+                }
+            }
+        }
+    }
+    [readings, timeouts, torn]
+}
+
+#[test]
+#[ignore = "npm run test:soak starts it beside Node's readers, on a page that another process writes"]
+fn soak() {
+    let path = env::var("VMCLOCK_SOAK_PAGE").expect("a page");
+    let seconds = env::var("VMCLOCK_SOAK_SECONDS").expect("a duration");
+    let end = Instant::now() + Duration::from_secs(seconds.parse().expect("seconds"));
+    let [readings, timeouts, torn] = thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS)
+            .map(|_| scope.spawn(|| read_until(&path, end)))
+            .collect();
+        readers.into_iter().fold([0; 3], |[a, b, c], reader| {
+            let [x, y, z] = reader.join().expect("a reader fails only by a timeout");
+            [a + x, b + y, c + z]
+        })
+    });
+    println!("\n{{\"readings\":{readings},\"timeouts\":{timeouts},\"torn\":{torn}}}");
 }

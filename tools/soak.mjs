@@ -1,0 +1,164 @@
+#!/usr/bin/env node
+// Reads one page in Rust threads and in Node workers together, while another process rewrites it
+// without end: with a microsecond between updates, then with none.
+//
+//   node tools/soak.mjs                an hour
+//   node tools/soak.mjs --short        two minutes
+//   node tools/soak.mjs --seconds N    N seconds
+//
+// Fails on a torn reading, and on any failure but a timeout. With the pause a timeout fails too, unless
+// the writer was seen to wait for a CPU in the middle of an update.
+
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as wait } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { Worker } from 'node:worker_threads'
+import { asProgram, CommandFailed, capture, rootFolder } from './command.mjs'
+
+const { VmClockPage } = createRequire(import.meta.url)('vmclock')
+const tearing = join(rootFolder, '__test__', 'tearing')
+const { fieldsOf } = createRequire(import.meta.url)(join(tearing, 'page.cjs'))
+
+const WORKERS = 2
+// How long a reader waits for an update to end; a tenth of it is a writer that stands still.
+const STANDSTILL_NS = 10_000_000
+// What a process may have grown by between the middle and the end of a part.
+const GROWTH_KIB = 16 * 1024
+
+await asProgram(import.meta.url, async (words) => {
+  const { values } = parseArgs({
+    args: words,
+    options: { short: { type: 'boolean' }, seconds: { type: 'string' } },
+  })
+  const seconds = Number(values.seconds ?? (values.short ? 120 : 3600))
+  if (!(seconds >= 2)) throw new CommandFailed('soak', words, 'needs two seconds or more')
+  const rust = await rustReader()
+  const faults = []
+  let total = 0
+  for (const manner of ['paused', 'open']) {
+    const part = await soak(manner, Math.floor(seconds / 2), rust)
+    total += part.readings
+    faults.push(...part.faults)
+  }
+  console.log(`${total} readings in all`)
+  if (faults.length > 0) throw new CommandFailed('soak', words, faults.join('; '))
+})
+
+async function rustReader() {
+  const said = await capture('cargo', [
+    ...['test', '--release', '-p', 'vmclock', '--test', 'tearing', '--no-run'],
+    '--message-format=json',
+  ])
+  const built = said.split('\n').filter((line) => line.startsWith('{'))
+  return built.map((line) => JSON.parse(line)).find(({ executable }) => executable).executable
+}
+
+async function soak(manner, seconds, rust) {
+  const folder = mkdtempSync(join(tmpdir(), 'vmclock-soak-'))
+  const path = join(folder, 'page')
+  VmClockPage.create(path, fieldsOf(1)).close()
+  const children = []
+  try {
+    const writer = program(children, process.execPath, [
+      join(tearing, 'writer.cjs'),
+      ...[path, manner, '1000', '0'],
+    ])
+    if ((await writer.line()) !== 'writing') throw new Error('the writer does not write')
+    const threads = program(children, rust, ['--ignored', '--exact', 'soak', '--nocapture'], {
+      VMCLOCK_SOAK_PAGE: path,
+      VMCLOCK_SOAK_SECONDS: String(seconds),
+    })
+    const endMs = performance.now() + seconds * 1000
+    const workers = Array.from({ length: WORKERS }, () => worker(path, seconds))
+    const pids = { node: process.pid, rust: threads.child.pid, writer: writer.child.pid }
+    const seen = []
+    for (const [when, part] of Object.entries({ start: 0.1, middle: 0.5, end: 0.9 })) {
+      await wait(endMs - seconds * 1000 * (1 - part) - performance.now())
+      seen.push(
+        Object.fromEntries(Object.entries(pids).map(([name, pid]) => [name, resources(pid)])),
+      )
+      const figures = Object.entries(seen.at(-1)).map(
+        ([name, { kib, descriptors }]) => `${name} ${kib} KiB, ${descriptors} descriptors`,
+      )
+      console.log(`${manner}, ${when}: ${figures.join('; ')}`)
+    }
+    const results = await Promise.all(workers)
+    let line
+    do line = await threads.line()
+    while (!line.startsWith('{'))
+    results.push(JSON.parse(line))
+    results.push(JSON.parse(await writer.line()))
+    writer.child.stdin.end()
+    const longestUpdateNs = Number(await writer.line())
+    const sum = (name) => results.reduce((all, result) => all + count(result[name]), 0)
+    const [readings, timeouts, torn] = ['readings', 'timeouts', 'torn'].map(sum)
+    console.log(`${manner}: ${readings} readings, ${torn} torn, ${timeouts} timeouts`)
+    const faults = []
+    if (torn > 0) faults.push(`${manner}: ${torn} torn`)
+    if (manner === 'paused' && timeouts > 0) {
+      console.log(`${manner}: the longest update took ${longestUpdateNs} ns`)
+      if (longestUpdateNs < STANDSTILL_NS) faults.push(`${manner}: ${timeouts} timeouts`)
+    }
+    for (const name of Object.keys(pids)) {
+      const [middle, end] = seen.slice(1).map((each) => each[name])
+      if (end.kib > middle.kib + GROWTH_KIB) faults.push(`${manner}: ${name} grows`)
+      // A clock that a worker opens and closes holds one for a moment.
+      if (end.descriptors > middle.descriptors + WORKERS)
+        faults.push(`${manner}: ${name} keeps descriptors`)
+    }
+    return { readings, faults }
+  } finally {
+    for (const child of children) child.kill('SIGKILL')
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** The torn ones of a reader in Node are a list, and those of one in Rust a number. */
+function count(figure) {
+  return Array.isArray(figure) ? figure.length : figure
+}
+
+function program(children, command, words, env = {}) {
+  const child = spawn(command, words, {
+    env: { ...process.env, ...env },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  children.push(child)
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  const line = async () => {
+    const { value, done } = await lines.next()
+    if (done) throw new CommandFailed(command, words, 'ended early')
+    return value
+  }
+  return { child, line }
+}
+
+function worker(path, seconds) {
+  const script = `
+    const { parentPort, workerData } = require('node:worker_threads')
+    const { reader, page: path, seconds } = workerData
+    const { read } = require(reader)
+    const sum = { readings: 0, timeouts: 0, torn: [] }
+    for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; ) {
+      const part = read({ path, count: 10_000, leastStates: 0 })
+      sum.readings += part.readings
+      sum.timeouts += part.timeouts
+      if (sum.torn.length < 5) sum.torn.push(...part.torn)
+    }
+    parentPort.postMessage(sum)`
+  // The path is not in the place where reader.cjs, as a worker itself, would look for it.
+  const workerData = { reader: join(tearing, 'reader.cjs'), page: path, seconds }
+  return new Promise((resolve, reject) => {
+    new Worker(script, { eval: true, workerData }).once('message', resolve).once('error', reject)
+  })
+}
+
+function resources(pid) {
+  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  return { kib: Number(kib), descriptors: readdirSync(`/proc/${pid}/fd`).length }
+}
