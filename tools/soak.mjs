@@ -25,6 +25,9 @@ const tearing = join(rootFolder, '__test__', 'tearing')
 const { fieldsOf } = createRequire(import.meta.url)(join(tearing, 'page.cjs'))
 
 const WORKERS = 2
+const THREADS = 2
+// Of a reader that sees fewer states than these it shows nothing that it saw none torn.
+const LEAST_STATES = 100
 // How long a reader waits for an update to end; a tenth of it is a writer that stands still.
 const STANDSTILL_NS = 10_000_000
 // What a process may have grown by between the middle and the end of a part.
@@ -87,19 +90,28 @@ async function soak(manner, seconds, rust) {
       )
       console.log(`${manner}, ${when}: ${figures.join('; ')}`)
     }
-    const results = await Promise.all(workers)
-    let line
-    do line = await threads.line()
-    while (!line.startsWith('{'))
-    results.push(JSON.parse(line))
-    results.push(JSON.parse(await writer.line()))
+    const results = { worker: await Promise.all(workers), thread: [] }
+    while (results.thread.length < THREADS) {
+      const line = await threads.line()
+      if (line.startsWith('{')) results.thread.push(JSON.parse(line))
+    }
     writer.child.stdin.end()
     const longestUpdateNs = Number(await writer.line())
-    const sum = (name) => results.reduce((all, result) => all + count(result[name]), 0)
-    const [readings, timeouts, torn] = ['readings', 'timeouts', 'torn'].map(sum)
-    console.log(`${manner}: ${readings} readings, ${torn} torn, ${timeouts} timeouts`)
     const faults = []
-    if (torn > 0) faults.push(`${manner}: ${torn} torn`)
+    let [readings, timeouts] = [0, 0]
+    for (const [kind, each] of Object.entries(results)) {
+      for (const [index, reader] of each.entries()) {
+        const name = `${manner}, ${kind} ${index + 1}`
+        const torn = count(reader.torn)
+        readings += reader.readings
+        timeouts += reader.timeouts
+        console.log(
+          `${name}: ${reader.readings} readings of ${reader.states} states, ${torn} torn, ${reader.timeouts} timeouts`,
+        )
+        if (torn > 0) faults.push(`${name}: ${torn} torn`)
+        if (reader.states < LEAST_STATES) faults.push(`${name}: saw no updates`)
+      }
+    }
     if (manner === 'paused' && timeouts > 0) {
       console.log(`${manner}: the longest update took ${longestUpdateNs} ns`)
       if (longestUpdateNs < STANDSTILL_NS) faults.push(`${manner}: ${timeouts} timeouts`)
@@ -140,17 +152,24 @@ function program(children, command, words, env = {}) {
 
 function worker(path, seconds) {
   const script = `
+    const { setImmediate: turn } = require('node:timers/promises')
     const { parentPort, workerData } = require('node:worker_threads')
     const { reader, page: path, seconds } = workerData
     const { read } = require(reader)
-    const sum = { readings: 0, timeouts: 0, torn: [] }
-    for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; ) {
-      const part = read({ path, count: 10_000, leastStates: 0 })
-      sum.readings += part.readings
-      sum.timeouts += part.timeouts
-      if (sum.torn.length < 5) sum.torn.push(...part.torn)
+    async function soak() {
+      const sum = { readings: 0, timeouts: 0, states: 0, torn: [] }
+      for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; ) {
+        const part = read({ path, count: 100_000, leastStates: 0 })
+        sum.readings += part.readings
+        sum.timeouts += part.timeouts
+        sum.states += part.states
+        if (sum.torn.length < 5) sum.torn.push(...part.torn)
+        // What a closed clock leaves is collected between turns of the event loop.
+        await turn()
+      }
+      parentPort.postMessage(sum)
     }
-    parentPort.postMessage(sum)`
+    soak()`
   // The path is not in the place where reader.cjs, as a worker itself, would look for it.
   const workerData = { reader: join(tearing, 'reader.cjs'), page: path, seconds }
   return new Promise((resolve, reject) => {

@@ -178,15 +178,22 @@ fn is_whole(raw: &RawFields) -> bool {
         && u64::try_from(-offset).is_ok_and(|offset| offset == 10 + g % 200)
 }
 
-/// Reads `path` until `end`; counts the readings, those that timed out and those that were torn.
-fn read_until(path: &str, end: Instant) -> [u64; 3] {
+/// Reads `path` until `end`; counts the readings, those that timed out, those that were torn, and how
+/// often the state was another than before: a reader that never looks again would see none torn.
+fn read_until(path: &str, end: Instant) -> [u64; 4] {
     let mut clock = VmClock::open(Some(path.as_ref()), Options::default()).expect("a clock");
-    let [mut readings, mut timeouts, mut torn] = [0; 3];
+    let [mut readings, mut timeouts, mut torn, mut states] = [0; 4];
+    let mut last = None;
     while Instant::now() < end {
         for _ in 0..1000 {
             readings += 1;
             match clock.snapshot() {
-                Ok(snapshot) => torn += u64::from(!is_whole(&snapshot.raw)),
+                Ok(snapshot) => {
+                    torn += u64::from(!is_whole(&snapshot.raw));
+                    let state = Some(snapshot.raw.disruption_marker);
+                    states += u64::from(state != last);
+                    last = state;
+                }
                 Err(error) => {
                     assert_eq!(error.code(), "ERR_VMCLOCK_TIMEOUT", "{error}");
                     timeouts += 1;
@@ -194,7 +201,7 @@ fn read_until(path: &str, end: Instant) -> [u64; 3] {
             }
         }
     }
-    [readings, timeouts, torn]
+    [readings, timeouts, torn, states]
 }
 
 #[test]
@@ -203,14 +210,17 @@ fn soak() {
     let path = env::var("VMCLOCK_SOAK_PAGE").expect("a page");
     let seconds = env::var("VMCLOCK_SOAK_SECONDS").expect("a duration");
     let end = Instant::now() + Duration::from_secs(seconds.parse().expect("seconds"));
-    let [readings, timeouts, torn] = thread::scope(|scope| {
+    thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS)
             .map(|_| scope.spawn(|| read_until(&path, end)))
             .collect();
-        readers.into_iter().fold([0; 3], |[a, b, c], reader| {
-            let [x, y, z] = reader.join().expect("a reader fails only by a timeout");
-            [a + x, b + y, c + z]
-        })
+        println!();
+        for reader in readers {
+            let [readings, timeouts, torn, states] =
+                reader.join().expect("a reader fails only by a timeout");
+            println!(
+                "{{\"readings\":{readings},\"timeouts\":{timeouts},\"torn\":{torn},\"states\":{states}}}"
+            );
+        }
     });
-    println!("\n{{\"readings\":{readings},\"timeouts\":{timeouts},\"torn\":{torn}}}");
 }
