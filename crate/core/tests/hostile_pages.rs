@@ -34,7 +34,7 @@ impl Random {
 /// Any bytes, with most of the codes that would refuse them set right, and updates that mostly keep
 /// the counter near its reference.
 fn any_input(random: &mut Random) -> Vec<u8> {
-    let updates = (random.next() >> 32) as usize % 5;
+    let updates = (random.next() >> 32) as usize % 9;
     let mut bytes: Vec<u8> = (0..HEADER_BYTES + updates * UPDATE_BYTES)
         .map(|_| (random.next() >> 56) as u8)
         .collect();
@@ -58,7 +58,7 @@ fn any_input(random: &mut Random) -> Vec<u8> {
     let reference: [u8; 8] = bytes[page + 0x28..page + 0x30].try_into().unwrap();
     let reference = u64::from_le_bytes(reference);
     let mut counters = vec![HEADER_BYTES - 8];
-    counters.extend((0..updates).map(|update| HEADER_BYTES + update * UPDATE_BYTES + 3));
+    counters.extend((0..updates).map(|update| HEADER_BYTES + update * UPDATE_BYTES + 5));
     for at in counters {
         if !random.one_in(8) {
             let ticks = random.next() >> (16 + random.next() % 32);
