@@ -17,7 +17,7 @@ use vmclock::counter::{Counter, CpuCounter};
 
 /// Of a build that checks for overflow, and may run under emulation, fewer.
 const RUNS: u64 = if cfg!(debug_assertions) {
-    3_000
+    1_000
 } else {
     10_000
 };
