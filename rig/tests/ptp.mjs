@@ -149,7 +149,8 @@ export const inGuest = {
     const encoded = Buffer.from(block).toString('base64')
     const shown = await inShell(
       guest,
-      `cd / && echo ${encoded} | base64 -d | node --input-type=module -`,
+      // In a shell of its own: the console's stays where it is.
+      `(cd / && echo ${encoded} | base64 -d | node --input-type=module -)`,
     )
     // Its five samples, and the timescale last: nothing was caught.
     assert.equal(shown.at(-1), 'tai')
