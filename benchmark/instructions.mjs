@@ -2,7 +2,7 @@
 // they are held to limits.
 
 import { join } from 'node:path'
-import { capture, CommandFailed, succeeds } from '../tools/command.mjs'
+import { CommandFailed, capture, succeeds } from '../tools/command.mjs'
 import { debianFolder } from '../tools/debian.mjs'
 import { buildCore } from './peers.mjs'
 
