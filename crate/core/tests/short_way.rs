@@ -164,7 +164,7 @@ proptest! {
     #[test]
     fn a_clock_that_never_goes_back_holds_the_same_time_whichever_way_it_is_asked(
         life in proptest::collection::vec(
-            (any_page(), proptest::collection::vec((any_distance(), 0..3_usize), 1..4)), 1..6
+            (any_page(), proptest::collection::vec((any_distance(), 0..3_usize, 1..=3_usize), 1..4)), 1..6
         ),
     ) {
         let bench = Bench::default();
@@ -173,14 +173,15 @@ proptest! {
         let mut last_ns = i64::MIN;
         for (page, looks) in life {
             bench.publish(&page);
-            for (distance, first) in looks {
+            for (distance, first, ways) in looks {
                 bench.counter.set(page.counter_value.wrapping_add_signed(distance));
                 let Ok(plain) = clock(&bench, Timescale::Utc).read() else {
                     prop_assert!(held.now_ns().is_err() && held.read().is_err());
                     continue;
                 };
                 last_ns = last_ns.max(plain.epoch_ns);
-                for way in 0..3 {
+                // Each way has to remember by itself, so one may be all that is asked.
+                for way in 0..ways {
                     match (first + way) % 3 {
                         0 => prop_assert_eq!(outcome(held.now_ns()), Ok(last_ns)),
                         1 => {
