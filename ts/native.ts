@@ -59,7 +59,7 @@ export const DOUBLE = {
   NOW_MS: 0,
 } as const
 
-/** The raw callbacks of one clock. Each returns `undefined`, or the failure. */
+/** The raw callbacks of one clock. Each but `isContinuous` returns `undefined`, or the failure. */
 export interface HotCalls {
   /** 16 slots; unsigned figures as two's complement. */
   readonly slots: BigInt64Array
@@ -77,7 +77,7 @@ export interface HotCalls {
   convert(): Failure | undefined
   /** Writes `DISRUPTION_MARKER`, `VM_GENERATION` and `KNOWN`. */
   continuity(): Failure | undefined
-  /** Takes the token's three arguments; `undefined` means that it is continuous. */
+  /** Takes the token's three arguments; `undefined` means that it is continuous, `false` that it is not. */
   isContinuous(): Failure | false | undefined
 }
 

@@ -1,6 +1,6 @@
 // What a call costs when it is asked otherwise than most do: of a clock that never goes back, with
-// tokens that the clock did not hold before, and for a result that is kept where anything may be. In a process of its own, because V8 compiles a call
-// otherwise once it has seen two kinds of it.
+// tokens that the clock did not hold before, and for a result that is kept where anything may be. In a
+// process of its own, because V8 compiles a call otherwise once it has seen two kinds of it.
 //
 // variants.mjs PAGE ROUNDS [PEERS.node]
 
