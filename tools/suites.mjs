@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
+import { checkInstructions } from '../benchmark/instructions.mjs'
 import { addonsLack } from './addons.mjs'
 import { CommandFailed, run, succeeds } from './command.mjs'
 import { checkLicences } from './licences.mjs'
@@ -116,7 +117,10 @@ export const suites = [
   {
     name: 'machine-code',
     setUp: nothing,
-    run: () => checkMachineCode(),
+    async run() {
+      await checkMachineCode()
+      await checkInstructions()
+    },
   },
   {
     name: 'aarch64',

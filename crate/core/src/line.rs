@@ -40,8 +40,10 @@ pub(crate) struct Reference {
     pub(crate) shift: u8,
     /// As [`fixed::ticks_per_second`] gives it: how far behind a live counter may be.
     pub(crate) ticks_per_second: u64,
-    /// The label, in 2^-64 s.
-    pub(crate) label: u128,
+    /// The label, in seconds and 2^-64 s. Not in one: an option of 128 bits takes longer to look at, and
+    /// by what one has to spare a clock is told from none.
+    sec: u64,
+    frac_sec: u64,
 }
 
 impl Reference {
@@ -56,8 +58,14 @@ impl Reference {
             period,
             shift,
             ticks_per_second: fixed::ticks_per_second(period, shift),
-            label: (sec.cast_unsigned() << 64) | u128::from(frac_sec),
+            sec: sec as u64,
+            frac_sec,
         })
+    }
+
+    /// In 2^-64 s.
+    fn label(&self) -> u128 {
+        (u128::from(self.sec) << 64) | u128::from(self.frac_sec)
     }
 
     fn reach_ticks(&self) -> u64 {
@@ -117,7 +125,7 @@ impl Line {
     pub(crate) fn live_ms_bits(reference: &Reference) -> Option<Self> {
         const MANTISSA_BITS: u32 = 52;
         const EXPONENT_BIAS: u128 = 1023;
-        let whole_ms = (reference.label * u128::from(MS_PER_SEC)) >> 64;
+        let whole_ms = (reference.label() * u128::from(MS_PER_SEC)) >> 64;
         let exponent = whole_ms.checked_ilog2()?;
         // From 2^36 ms on, in 1972, a step is many nanoseconds. Below 2^45 ms none of these lies
         // half-way between two doubles, where the nearest would be two: that is an odd multiple of
@@ -149,7 +157,7 @@ impl Line {
     /// The label, from `ticks_before` the reference to the furthest after it.
     fn label(reference: &Reference, units_per_sec: u64, ticks_before: u64) -> Option<Self> {
         let slope = slope(reference.period, units_per_sec, reference.shift);
-        let at_reference = reference.label * u128::from(units_per_sec);
+        let at_reference = reference.label() * u128::from(units_per_sec);
         // A line that would begin before 1970 is none.
         let base = at_reference.checked_sub(slope * u128::from(ticks_before))?;
         Some(Self {
@@ -191,8 +199,7 @@ pub(crate) struct ReadingLines {
 #[derive(Clone, Copy, Debug)]
 struct ErrorLine {
     slope: u64,
-    /// The value at the reference, raised by [`MARGIN`], in halves: a reader's clock is told from a closed
-    /// one by what an option of this has to spare, and 128 bits of it take longer to look at.
+    /// The value at the reference, raised by [`MARGIN`], in halves: see [`Reference`].
     base_units: u64,
     base_fraction: u64,
 }
