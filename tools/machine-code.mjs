@@ -18,11 +18,11 @@ const PLACES = 16
 // `atMost` are the instructions on the longest way from a callback's first one to its return, where it
 // need not ask the long way: what rustc 1.95 (x86-64) and 1.96 (aarch64) make, and a tenth.
 const calls = [
-  { name: 'NowNs', check: checkStamp, atMost: { x64: 50, arm64: 58 } },
-  { name: 'NowMs', check: checkStamp, atMost: { x64: 60, arm64: 75 } },
-  { name: 'Read', check: checkStamp, atMost: { x64: 85, arm64: 91 } },
-  { name: 'ReadCounter', check: checkCounter, atMost: { x64: 22, arm64: 24 } },
-  { name: 'IsContinuous', check: checkToken, atMost: { x64: 44, arm64: 45 } },
+  { name: 'NowNs', check: checkStamp, atMost: { x64: 44, arm64: 54 } },
+  { name: 'NowMs', check: checkStamp, atMost: { x64: 57, arm64: 68 } },
+  { name: 'Read', check: checkStamp, atMost: { x64: 88, arm64: 90 } },
+  { name: 'ReadCounter', check: checkCounter, atMost: { x64: 19, arm64: 23 } },
+  { name: 'IsContinuous', check: checkToken, atMost: { x64: 37, arm64: 44 } },
 ]
 
 /** Checks the addon's callbacks and the read loop, on the architectures that are named. */
