@@ -59,7 +59,7 @@ export function promises(promise, { packages, registry }) {
     assert.deepEqual(other.published, [])
   })
 
-  promise('a dry run of all five only prints', async (t) => {
+  promise('a dry run of all packages only prints', async (t) => {
     const other = await otherRegistry(t)
     await publish([folder, ...other.publishOptions, '--dry-run'])
     assert.deepEqual(other.published, [])
