@@ -1,6 +1,5 @@
-// Which of the core's Rust tests run by themselves: all but the model, which explores the same
-// executions whatever the architecture and takes minutes without optimization, and the bugs that are
-// planted for the sanitizers.
+// Which of the core's Rust tests run outside the `model` suite: all but the model, which explores
+// the same executions whatever the architecture and takes minutes without optimization.
 
 import { capture } from './command.mjs'
 
@@ -9,7 +8,7 @@ export async function rustTestTargets({ without = [] } = {}) {
   const metadata = await capture('cargo', ['metadata', '--no-deps', '--format-version', '1'])
   const core = JSON.parse(metadata).packages.find(({ name }) => name === 'vmclock')
   const names = core.targets
-    .filter(({ kind, name }) => kind.includes('test') && !['model', 'planted'].includes(name))
+    .filter(({ kind, name }) => kind.includes('test') && name !== 'model')
     .map(({ name }) => name)
     .filter((name) => !without.includes(name))
   return ['--lib', ...names.flatMap((name) => ['--test', name])]
