@@ -22,7 +22,12 @@ pub(super) struct Clocks {
     pub(super) token: Continuity,
     /// Captured in an earlier state.
     pub(super) captured: u64,
+    /// What is kept of each clock's last whole reading.
+    pub(super) rests: [Rest; 2],
 }
+
+/// The state of the page that a reading was taken in, and that reading.
+pub(super) type Rest = Option<(u64, Reading)>;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Call {
@@ -35,8 +40,10 @@ pub(super) enum Call {
     IsContinuous,
     Convert,
     Converter,
+    Moment,
     HeldRead,
     HeldNowNs,
+    HeldMoment,
     HeldNowMs,
 }
 
@@ -58,7 +65,7 @@ pub(super) enum Said {
 impl Call {
     /// All but the last may meet an update: of milliseconds it cannot be told in which of two states
     /// they were said, if these lie near enough to each other.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Read,
         Self::NowNs,
         Self::NowMs,
@@ -68,8 +75,10 @@ impl Call {
         Self::IsContinuous,
         Self::Convert,
         Self::Converter,
+        Self::Moment,
         Self::HeldRead,
         Self::HeldNowNs,
+        Self::HeldMoment,
         Self::HeldNowMs,
     ];
 
@@ -79,6 +88,7 @@ impl Call {
             held,
             token,
             captured,
+            rests: [rest, held_rest],
             ..
         } = clocks;
         match self {
@@ -97,8 +107,10 @@ impl Call {
             Self::Converter => plain.converter(token).map(|converter| {
                 Said::Each(two(*captured).map(|counter| converter.epoch_ns(counter).ok()))
             }),
+            Self::Moment => by_moment(plain, rest).map(Said::Reading),
             Self::HeldRead => held.read().map(Said::Reading),
             Self::HeldNowNs => held.now_ns().map(Said::Ns),
+            Self::HeldMoment => by_moment(held, held_rest).map(Said::Reading),
             Self::HeldNowMs => held.now_ms().map(Said::Ms),
         }
     }
@@ -124,7 +136,7 @@ impl Call {
             }
         };
         Ok(match self {
-            Self::Read => Said::Reading(live()?),
+            Self::Read | Self::Moment => Said::Reading(live()?),
             Self::NowNs => Said::Ns(live()?.epoch_ns),
             Self::NowMs => Said::Ms(state::ms(live()?.epoch_ns)),
             Self::Snapshot => Said::Page {
@@ -148,7 +160,7 @@ impl Call {
                         .map(|counter| captured(counter).ok().map(|reading| reading.epoch_ns)),
                 )
             }
-            Self::HeldRead => Said::Reading(held()?),
+            Self::HeldRead | Self::HeldMoment => Said::Reading(held()?),
             Self::HeldNowNs => Said::Ns(held()?.epoch_ns),
             Self::HeldNowMs => Said::Ms(state::ms(held()?.epoch_ns)),
         })
@@ -163,7 +175,7 @@ impl Clocks {
     /// What `held` may not go back behind from now on, after it was asked in this state.
     pub(super) fn remember(&mut self, call: Call, state: &State, view: &View) {
         let is_asked = match call {
-            Call::HeldRead | Call::HeldNowNs => true,
+            Call::HeldRead | Call::HeldNowNs | Call::HeldMoment => true,
             Call::HeldNowMs => view.timescale.is_utc(),
             _ => false,
         };
@@ -173,6 +185,29 @@ impl Clocks {
             self.last_ns = Some(state::held(*live, self.last_ns).epoch_ns);
         }
     }
+}
+
+/// A reading as the glue makes one: of what changes with the counter, where the rest of an earlier one is
+/// still right.
+fn by_moment(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
+    if let Some((state, rest)) = rest
+        && *state == clock.states_seen()
+        && let Some(moment) = clock.short_moment()
+    {
+        let side_ns = moment.max_error_ns.map(u64::cast_signed);
+        return Ok(Reading {
+            epoch_ns: moment.epoch_ns,
+            max_error_ns: moment.max_error_ns,
+            est_error_ns: moment.est_error_ns,
+            earliest_ns: side_ns.map(|side| moment.epoch_ns - side),
+            latest_ns: side_ns.map(|side| moment.epoch_ns + side),
+            counter: moment.counter,
+            ..*rest
+        });
+    }
+    let reading = clock.read()?;
+    *rest = Some((clock.states_seen(), reading));
+    Ok(reading)
 }
 
 /// A captured counter, and one far from it.

@@ -138,6 +138,7 @@ pub(crate) fn check(bytes: &[u8], seen: &mut Seen) {
         last_ns: None,
         token: state.continuity,
         captured: state.counter,
+        rests: [None; 2],
     };
     let first = usize::from(choices[5] >> 1);
     stand_still(&mut clocks, &state, &view, first, seen);
