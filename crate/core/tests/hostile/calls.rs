@@ -116,15 +116,15 @@ impl Call {
     }
 
     pub(super) fn right(self, clocks: &Clocks, state: &State, view: &View) -> Right<Said> {
-        if !state.has_known_version() && !(self.is_in_ms() && !view.timescale.is_utc()) {
+        if self.is_in_ms() && !view.timescale.is_utc() {
+            return Err(vec!["ERR_VMCLOCK_TIMESCALE"]);
+        }
+        if !state.has_known_version() {
             return Err(vec![VERSION_CHANGED]);
         }
         let same = clocks.token == state.continuity;
         if !same && matches!(self, Self::Convert | Self::Converter) {
             return Err(vec!["ERR_VMCLOCK_DISRUPTED"]);
-        }
-        if self.is_in_ms() && !view.timescale.is_utc() {
-            return Err(vec!["ERR_VMCLOCK_TIMESCALE"]);
         }
         let live = || state.live.clone();
         let held = || live().map(|reading| state::held(reading, clocks.last_ns));
