@@ -97,9 +97,11 @@ function machinePaths(sources) {
   ]
 }
 
-// A compiler with the sources of its standard library: the machine's (`rustup component add rust-src`),
-// or Debian's own.
-async function sourceCompiler() {
+/**
+ * A compiler with the sources of its standard library: the machine's (`rustup component add rust-src`),
+ * or Debian's own.
+ */
+export async function sourceCompiler() {
   const own = (await capture('rustc', ['--print', 'sysroot'])).trim()
   const sources = join(own, 'lib/rustlib/src/rust')
   if (existsSync(join(sources, 'library/Cargo.lock'))) return { env: {}, sources }

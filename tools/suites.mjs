@@ -27,7 +27,9 @@ export const suites = [
     needs: () => cargoComponent('fmt', 'rustfmt'),
     async run() {
       await run('cargo', ['fmt', '--all', '--check'])
-      await run('cargo', ['fmt', '--manifest-path', 'benchmark/core/Cargo.toml', '--check'])
+      for (const own of ['benchmark/core', 'crate/fuzz']) {
+        await run('cargo', ['fmt', '--manifest-path', `${own}/Cargo.toml`, '--check'])
+      }
       await run('biome', ['check', '--error-on-warnings'])
     },
   },
