@@ -7,6 +7,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { checkInstructions } from '../benchmark/instructions.mjs'
 import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { addonsLack } from './addons.mjs'
@@ -116,7 +117,10 @@ export const suites = [
   {
     name: 'machine-code',
     setUp: nothing,
-    run: () => checkMachineCode(),
+    async run() {
+      await checkMachineCode()
+      await checkInstructions()
+    },
   },
   {
     name: 'aarch64',
