@@ -369,6 +369,85 @@ fn a_step_is_published_at_once_and_leaves_the_marker_alone() {
 }
 
 #[test]
+fn a_daemon_that_does_not_know_yet_that_another_set_the_clock_is_not_taken_at_its_word() {
+    // As chrony was seen to: 95 ms of a clock that another had just set by most of a second.
+    const BY_NS: i64 = 919_000_000;
+    let tell = |machine: &Machine, maxerror_us| {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.unsynchronized = false;
+        state.discipline.maxerror_us = maxerror_us;
+    };
+    for by_ns in [BY_NS, -BY_NS] {
+        let machine = Machine::new(33, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        machine.state.borrow_mut().synchronize(100);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        machine.state.borrow_mut().step(by_ns);
+        scene.step(Cause::ClockStep);
+        assert_eq!(scene.check("just set"), None);
+        for turn in 0..3 {
+            tell(&machine, 95_123);
+            scene.run(4);
+            let bound_ns = scene.check(&format!("turn {turn}, off by {by_ns}"));
+            assert!(bound_ns.is_some_and(|ns| ns < BY_NS.unsigned_abs() + 100_000_000));
+        }
+        // It has understood, and knows the time as well as before.
+        machine.state.borrow_mut().step(-by_ns);
+        tell(&machine, 100);
+        scene.step(Cause::ClockStep);
+        let bounds_ns = (0..20).map(|turn| {
+            tell(&machine, 100);
+            scene.run(16);
+            scene.check(&format!("turn {turn}, right again")).unwrap()
+        });
+        let bounds_ns: Vec<_> = bounds_ns.collect();
+        assert!(bounds_ns[19] < 9_000_000, "{bounds_ns:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_turned_by_its_tick_is_off_by_more_than_its_daemon_says() {
+    // As chrony turns back one that is far off.
+    const OFF_NS: i64 = 700_000_000;
+    let turn = |machine: &Machine| {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.unsynchronized = false;
+        state.discipline.maxerror_us = 1_234;
+        state.discipline.tick_us = 9_167;
+    };
+    let seconds = i128::from(OFF_NS) / 83_300_000;
+    for had_bound in [false, true] {
+        let machine = Machine::new(34, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        if had_bound {
+            machine.state.borrow_mut().synchronize(100);
+        } else {
+            machine.state.borrow_mut().step(OFF_NS);
+        }
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(10);
+        if had_bound {
+            machine.state.borrow_mut().step(OFF_NS);
+            scene.step(Cause::ClockStep);
+        }
+        turn(&machine);
+        for second in 0..seconds {
+            scene.run(1);
+            let bound_ns = scene.check(&format!("second {second}"));
+            assert_eq!(bound_ns.is_some(), had_bound, "second {second}");
+        }
+        {
+            let mut state = machine.state.borrow_mut();
+            state.discipline.tick_us = 10_000;
+            state.discipline.maxerror_us = state.error_ns().unsigned_abs() / 1000 + 1;
+        }
+        scene.run(1);
+        assert!(scene.check("turned back").is_some());
+    }
+}
+
+#[test]
 fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
     let machine = Machine::new(14, START_SEC);
     machine.state.borrow_mut().synchronize(100);

@@ -154,6 +154,21 @@ fn kernel_rate(discipline: &Discipline) -> Option<u128> {
     u128::try_from(rate).ok().filter(|rate| *rate != 0)
 }
 
+/// Whether the kernel's clock is turned by more than the kernel counts for what it may drift: somebody is
+/// moving it on purpose, and does not say how far.
+pub(super) fn is_turned(discipline: &Discipline) -> bool {
+    const COUNTED_SCALED_PPM: u128 = 500 << 16;
+    let nominal = kernel_rate(&Discipline {
+        frequency_scaled_ppm: 0,
+        tick_us: NOMINAL_TICK_US,
+        ..*discipline
+    });
+    match (kernel_rate(discipline), nominal) {
+        (Some(rate), Some(nominal)) => rate.abs_diff(nominal) > COUNTED_SCALED_PPM,
+        _ => true,
+    }
+}
+
 /// The most by which a period measured against CLOCK_REALTIME can be off the truth, whatever its
 /// bounds, while the kernel slews by `running_slew_ns` a second: in parts per billion of the period.
 /// An `adjtime` of less than a second's share may come and go between two samples, unseen.
