@@ -39,7 +39,9 @@ const answers = {
     const readings = []
     while (readings.length < READINGS) {
       const { counter, earliestNs, latestNs } = clock.read()
-      readings.push(earliestNs === undefined ? `${counter}` : `${counter} ${earliestNs} ${latestNs}`)
+      readings.push(
+        earliestNs === undefined ? `${counter}` : `${counter} ${earliestNs} ${latestNs}`,
+      )
       Atomics.wait(nobody, 0, 0, APART_MS)
     }
     return readings.join(',')
