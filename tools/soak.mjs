@@ -30,7 +30,7 @@ const CPUS = availableParallelism()
 const READERS = Math.max(1, Math.ceil((CPUS - 1) / 2))
 // Of a reader that sees fewer states than these it shows nothing that it saw none torn: of a writer that
 // pauses one in so many readings, of one that does not, which may let nobody look, so many.
-const LEAST_SHARE = 1 / 200
+const LEAST_SHARE = 1 / 1000
 const LEAST_STATES = 100
 // How long a reader waits for an update to end; a tenth of it is a writer that stands still.
 const STANDSTILL_NS = 10_000_000
