@@ -31,7 +31,7 @@ const COUNTED_PPM = 450n
 // holds, or a recovery may take: far longer than it does, so that a machine that others keep busy fails
 // nothing.
 const FORMS = {
-  short: { holdMs: 1_000, rounds: 1 },
+  short: { holdMs: 500, rounds: 1 },
   long: { holdMs: 10_000, rounds: Number(process.env.VMCLOCK_SLEW_ROUNDS ?? 11) },
 }
 const SPARE_MS = 30_000
