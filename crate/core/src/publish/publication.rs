@@ -279,7 +279,10 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             }
             Event::Disruption => self.disrupt(),
         }
-        if rate::is_turned(&now.discipline) {
+        if let Some(last) = &self.last
+            && (rate::is_turned(&now.discipline)
+                || rate::is_moved_by_another(&last.discipline, &now.discipline))
+        {
             self.call_witness();
         }
         if let Some(witness) = &mut self.witness {
