@@ -72,6 +72,7 @@ export const scaleRows = [
   ['nowNs() / nano-time', ratio('stamps', 'nowNs', 'nano-time')],
   ['nowNs() / nanotime', ratio('stamps', 'nowNs', 'nanotime')],
   ['nowMs() / performance-now', ratio('stamps', 'nowMs', 'performance-now')],
+  ['nowMs() / Date.now(), kept among objects', ratio('variants', 'nowMs kept', 'Date.now kept')],
   [
     'continuity() / C call that does nothing',
     ratio('variants', 'continuity', 'C no-op beside continuity'),

@@ -18,11 +18,11 @@ const PLACES = 16
 // `atMost` are the instructions on the longest way from a callback's first one to its return, where it
 // need not ask the long way: what rustc 1.95 (x86-64) and 1.96 (aarch64) make, and a tenth.
 const calls = [
-  { name: 'NowNs', check: checkStamp, atMost: { x64: 55, arm64: 67 } },
-  { name: 'NowMs', check: checkStamp, atMost: { x64: 47, arm64: 56 } },
-  { name: 'Read', check: checkStamp, atMost: { x64: 158, arm64: 131 } },
-  { name: 'ReadCounter', check: checkCounter, atMost: { x64: 22, arm64: 24 } },
-  { name: 'IsContinuous', check: checkToken, atMost: { x64: 44, arm64: 47 } },
+  { name: 'NowNs', check: checkStamp, atMost: { x64: 44, arm64: 54 } },
+  { name: 'NowMs', check: checkStamp, atMost: { x64: 57, arm64: 68 } },
+  { name: 'Read', check: checkStamp, atMost: { x64: 88, arm64: 90 } },
+  { name: 'ReadCounter', check: checkCounter, atMost: { x64: 19, arm64: 23 } },
+  { name: 'IsContinuous', check: checkToken, atMost: { x64: 37, arm64: 44 } },
 ]
 
 /** Checks the addon's callbacks and the read loop, on the architectures that are named. */

@@ -418,10 +418,10 @@ export class VmClock {
   isContinuous(token: ContinuityToken): boolean {
     if (token !== this.#token) this.#takeToken(token)
     const call = this.#isContinuous
-    const doubles = this.#doubles
-    const failure = call()
-    if (failure !== undefined) throw errorFrom(failure)
-    return doubles[DOUBLE.IS_CONTINUOUS] === 1
+    const answer = call()
+    if (answer === undefined) return true
+    if (answer === false) return false
+    throw errorFrom(answer)
   }
 
   /**

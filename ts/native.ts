@@ -57,15 +57,13 @@ export const KNOWN = {
 export const DOUBLE = {
   /** Result of `nowMs`. */
   NOW_MS: 0,
-  /** Result of `isContinuous`: 1 or 0. */
-  IS_CONTINUOUS: 1,
 } as const
 
 /** The raw callbacks of one clock. Each returns `undefined`, or the failure. */
 export interface HotCalls {
   /** 16 slots; unsigned figures as two's complement. */
   readonly slots: BigInt64Array
-  /** 2 slots. */
+  /** 1 slot. */
   readonly doubles: Float64Array
   /** Writes `EPOCH_NS`. */
   nowNs(): Failure | undefined
@@ -79,8 +77,8 @@ export interface HotCalls {
   convert(): Failure | undefined
   /** Writes `DISRUPTION_MARKER`, `VM_GENERATION` and `KNOWN`. */
   continuity(): Failure | undefined
-  /** Takes the token's three arguments; writes `doubles[IS_CONTINUOUS]`. */
-  isContinuous(): Failure | undefined
+  /** Takes the token's three arguments; `undefined` means that it is continuous. */
+  isContinuous(): Failure | false | undefined
 }
 
 export interface NativeClockOptions {

@@ -14,6 +14,9 @@ const RATES = [0, 1_000, 10_000, 100_000]
 const WATCHED_RATE = 1_000
 const BATCH = 500
 const WARM_UP_ROUNDS = 20
+// As in rounds.mjs: many short runs, before any long one.
+const WARM_UP_RUNS = 100_000
+const WARM_UP_BATCH = 10
 // 20 ms at each rate.
 const BATCHES = 1_000
 
@@ -51,6 +54,7 @@ const figures = Object.fromEntries(
     [`updates a second at ${rate} Hz`, []],
   ]),
 )
+for (let run = 0; run < WARM_UP_RUNS; run++) stampMany(WARM_UP_BATCH)
 for (let round = -WARM_UP_ROUNDS; round < Number(rounds); round++) {
   for (const rate of RATES) {
     await setRate(rate)

@@ -11,8 +11,11 @@ const LEAST_BATCHES = 10
 const MOST_CALLS = 100_000
 
 // V8 compiles a loop anew, with what it calls inside, once its function was called often enough; until
-// then a call from it costs several nanoseconds more, ours and the built-ins by different amounts.
-const WARM_UP_ROUNDS = 150
+// then a call from it costs several nanoseconds more, ours and the built-ins by different amounts. A loop
+// that runs long before that is compiled while it runs, and may stay as it then is: short runs come first.
+const WARM_UP_CALLS_AT_ONCE = 10
+const WARM_UP_CALLS = 1_000_000
+const WARM_UP_ROUNDS = 100
 
 /**
  * Nanoseconds a call, a figure a round, by the name of the case.
@@ -30,6 +33,10 @@ export function measure(cases, scope, rounds) {
     const batches = Math.min(most, Math.max(least, Math.floor(CALLS_A_BATCH / (calls * times))))
     return { name, run: loop(call, scope), calls, batches, times, figures: [] }
   })
+  for (const { run, times } of timed) {
+    const runs = Math.ceil(WARM_UP_CALLS / (WARM_UP_CALLS_AT_ONCE * times))
+    for (let warm = 0; warm < runs; warm++) run(WARM_UP_CALLS_AT_ONCE)
+  }
   for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
     for (const { run, calls, batches, times, figures } of shuffled(timed)) {
       const start = process.hrtime.bigint()
@@ -49,12 +56,13 @@ function shuffled(cases) {
 }
 
 // A function of its own for each case: V8 learns what a loop calls, and one loop for all would learn
-// that it calls anything.
+// that it calls anything. What a call gives is kept in a variable that never holds anything else, as in
+// most programs: one that did would make V8 put every double into an object.
 function loop(call, scope) {
   const names = Object.keys(scope)
   const make = new Function(
     ...names,
-    `return function (calls) { let result; for (let i = 0; i < calls; i++) result = ${call}; return result }`,
+    `return function (calls) { let i = 0; let result = ${call}; for (i = 1; i < calls; i++) result = ${call}; return result }`,
   )
   return make(...names.map((name) => scope[name]))
 }

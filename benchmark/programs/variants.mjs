@@ -1,5 +1,5 @@
-// What a call costs when it is asked otherwise than most do: of a clock that never goes back, and with
-// tokens that the clock did not hold before. In a process of its own, because V8 compiles a call
+// What a call costs when it is asked otherwise than most do: of a clock that never goes back, with
+// tokens that the clock did not hold before, and for a result that is kept where anything may be. In a process of its own, because V8 compiles a call
 // otherwise once it has seen two kinds of it.
 //
 // variants.mjs PAGE ROUNDS [PEERS.node]
@@ -21,12 +21,16 @@ const scope = {
   token: plain.continuity(),
   tokens: Array.from({ length: TOKENS }, () => plain.continuity()),
   slots: new BigInt64Array(vmclock.SLOT_COUNT),
+  // V8 keeps a double among other things as an object of its own.
+  anything: [{}],
   ...(peersFile && createRequire(import.meta.url)(peersFile)),
 }
 const cases = {
   continuity: 'plain.continuity()',
   'isContinuous, one token': 'plain.isContinuous(token)',
   'isContinuous, other tokens': `plain.isContinuous(tokens[i & ${TOKENS - 1}])`,
+  'nowMs kept': 'anything[0] = plain.nowMs()',
+  'Date.now kept': 'anything[0] = Date.now()',
   ...(peersFile && { 'C no-op beside continuity': 'noop()' }),
 }
 for (const call of ['nowNs()', 'nowMs()', 'readInto(slots)', 'read()']) {

@@ -7,8 +7,12 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import { freeze, report, vmclock } from './page.mjs'
 
 const WARM_UP_ROUNDS = 2
-const SPAN_MS = 60
+// Short, so that there can be many rounds: what disturbs one for longer is not of the middle one.
+const SPAN_MS = 20
 const BATCH = 500
+// As in rounds.mjs: many short runs, before any long one.
+const WARM_UP_RUNS = 100_000
+const WARM_UP_BATCH = 10
 
 if (isMainThread) await compare(...process.argv.slice(2))
 else answer(workerData)
@@ -52,6 +56,9 @@ function answer(page) {
       for (let i = 0; i < times; i++) last = process.hrtime.bigint()
       return last
     },
+  }
+  for (const call of Object.values(calls)) {
+    for (let run = 0; run < WARM_UP_RUNS; run++) call(WARM_UP_BATCH)
   }
   parentPort.on('message', (name) => {
     const call = calls[name]

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::conversion::{Conversion, Converter, Rules};
+use crate::conversion::{Conversion, Converter, Rules, ShortWays};
 use crate::counter::{self, Counter, CpuCounter};
 use crate::error::Error;
 use crate::fixed;
 use crate::leap::Timescale;
 use crate::page::{self, Page};
-use crate::reading::{Continuity, Reading, SystemOffset};
+use crate::reading::{Continuity, Moment, Reading, SystemOffset};
 use crate::seqlock::{self, SharedWords, Stuck};
 use crate::snapshot::{Abi, Snapshot};
 
@@ -56,11 +56,15 @@ pub struct VmClock<M = Page, C = CpuCounter> {
     size_bytes: u32,
     counter: C,
     options: Options,
+    /// Those of `conversion`.
+    short: ShortWays,
     conversion: Option<Conversion>,
+    /// How many conversions there have been.
+    states_seen: u64,
     /// The odd sequence number that a read timed out on.
     stuck_seq: Option<u32>,
-    /// The latest time returned, for `non_decreasing`.
-    last_ns: Option<i64>,
+    /// The latest time returned, for `non_decreasing`; before the first, one that no time is below.
+    last_ns: i64,
 }
 
 impl<M, C: Clone> Clone for VmClock<M, C> {
@@ -70,7 +74,9 @@ impl<M, C: Clone> Clone for VmClock<M, C> {
             size_bytes: self.size_bytes,
             counter: self.counter.clone(),
             options: self.options.clone(),
+            short: self.short.clone(),
             conversion: self.conversion.clone(),
+            states_seen: self.states_seen,
             stuck_seq: self.stuck_seq,
             last_ns: self.last_ns,
         }
@@ -107,9 +113,11 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             size_bytes,
             counter,
             options,
+            short: ShortWays::NONE,
             conversion: None,
+            states_seen: 0,
             stuck_seq: None,
-            last_ns: None,
+            last_ns: i64::MIN,
         }
     }
 
@@ -164,9 +172,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// nothing but that `now_ns` has to tell.
     #[inline(always)]
     pub fn short_now_ns(&mut self) -> Option<i64> {
-        let conversion = self.conversion.as_ref()?;
-        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
-        let ns = conversion.live_ns.at(counter)?.cast_signed();
+        let counter = self.short_counter()?;
+        let ns = self.short.live_ns.at(counter)?.cast_signed();
         Some(self.held(ns))
     }
 
@@ -187,13 +194,13 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`VmClock::now_ms`], as [`VmClock::short_now_ns`].
     #[inline(always)]
     pub fn short_now_ms(&mut self) -> Option<f64> {
+        let counter = self.short_counter()?;
         // What is held back is held in nanoseconds.
         if self.options.non_decreasing {
-            return None;
+            let ns = self.short.live_ns.at(counter)?.cast_signed();
+            self.goes_on_to(ns)?;
         }
-        let conversion = self.conversion.as_ref()?;
-        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
-        conversion.live_ms_bits.at(counter).map(f64::from_bits)
+        self.short.live_ms_bits.at(counter).map(f64::from_bits)
     }
 
     /// The time now with its bound, and what the page says in the same breath.
@@ -212,12 +219,35 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`VmClock::read`], as [`VmClock::short_now_ns`].
     #[inline(always)]
     pub fn short_read(&mut self) -> Option<Reading> {
+        let moment = self.short_moment()?;
+        Some(self.short.reading(&moment))
+    }
+
+    /// What of [`VmClock::read`] changes while [`VmClock::states_seen`] stands, as
+    /// [`VmClock::short_now_ns`]: for whoever keeps the rest of an earlier reading.
+    #[inline(always)]
+    pub fn short_moment(&mut self) -> Option<Moment> {
+        let counter = self.short_counter()?;
+        let moment = self.short.readings.at(counter)?;
         if self.options.non_decreasing {
-            return None;
+            self.goes_on_to(moment.epoch_ns)?;
         }
-        let conversion = self.conversion.as_ref()?;
-        let counter = seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)?;
-        conversion.live_reading(counter)
+        Some(moment)
+    }
+
+    /// How many states of the page this clock has looked at; 0 before the first. Readings of the same
+    /// one, taken now, differ in their [`Moment`] and in the interval that is made of it, wherever
+    /// [`VmClock::short_moment`] gives one.
+    #[inline(always)]
+    #[must_use]
+    pub fn states_seen(&self) -> u64 {
+        self.states_seen
+    }
+
+    /// The counter now, if the page still stands as it was when the short ways were made.
+    #[inline(always)]
+    fn short_counter(&self) -> Option<u64> {
+        seqlock::counter_if_unchanged(&*self.memory, &self.counter, self.short.seq)
     }
 
     /// The counter now. Needs no page.
@@ -302,9 +332,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// False says nothing but that `is_continuous` has to tell.
     #[inline(always)]
     pub fn short_is_continuous(&self, token: &Continuity) -> bool {
-        self.conversion.as_ref().is_some_and(|conversion| {
-            seqlock::unchanged(&*self.memory, conversion.seq) && conversion.continuity == *token
-        })
+        seqlock::unchanged(&*self.memory, self.short.seq)
+            && self.short.continuity.as_ref() == Some(token)
     }
 
     /// CLOCK_REALTIME held against the page, by the narrowest of a few brackets. For timescales
@@ -414,10 +443,10 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// The reading before anything is held back.
     fn plain_reading(&mut self) -> Result<Reading, Error> {
         let counter = self.look()?;
-        let conversion = self.conversion()?;
-        if let Some(reading) = conversion.live_reading(counter) {
-            return Ok(reading);
+        if let Some(moment) = self.short.readings.at(counter) {
+            return Ok(self.short.reading(&moment));
         }
+        let conversion = self.conversion()?;
         conversion.require_near(counter)?;
         conversion.reading(counter)
     }
@@ -427,9 +456,14 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         if !self.options.non_decreasing {
             return ns;
         }
-        let held = self.last_ns.map_or(ns, |last| last.max(ns));
-        self.last_ns = Some(held);
-        held
+        self.last_ns = self.last_ns.max(ns);
+        self.last_ns
+    }
+
+    /// Makes `ns` the latest time returned, unless that would be a step back.
+    #[inline(always)]
+    fn goes_on_to(&mut self, ns: i64) -> Option<()> {
+        (self.last_ns <= ns).then(|| self.last_ns = ns)
     }
 
     /// Reads the counter under a state of the page that `conversion` then holds.
@@ -473,8 +507,11 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
                 };
                 // Nothing is kept of a page that cannot be read.
                 self.conversion = None;
-                let abi = self.options.abi;
-                self.conversion = Some(Conversion::new(&seen, self.size_bytes, abi, rules)?);
+                self.short = ShortWays::NONE;
+                let conversion = Conversion::new(&seen, self.size_bytes, self.options.abi, rules)?;
+                self.short = conversion.short_ways();
+                self.conversion = Some(conversion);
+                self.states_seen = self.states_seen.saturating_add(1);
                 Ok(seen.counter)
             }
             Err(Stuck { seq }) => {

@@ -7,24 +7,78 @@ use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
 use crate::error::{Error, NoTime};
 use crate::fixed;
 use crate::leap::{Mapping, Reference, Timescale};
-use crate::line::{self, Line};
-use crate::reading::{Continuity, Reading};
+use crate::line::{self, ErrorAndRate, Line, ReadingLines};
+use crate::reading::{Continuity, Moment, Reading};
 use crate::seqlock::Consistent;
 use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
 
 const PPB: u128 = 1_000_000_000;
 
+/// The short ways of a page under one sequence number, as a stamp looks at them: all that it loads, and
+/// nothing that it would have to ask first. What has no short way has one that gives nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct ShortWays {
+    pub(crate) seq: u32,
+    /// From a live counter to its label in nanoseconds.
+    pub(crate) live_ns: Line,
+    /// To the same in milliseconds, as a double's bits.
+    pub(crate) live_ms_bits: Line,
+    /// To all that changes from one reading to the next.
+    pub(crate) readings: ReadingLines,
+    /// What the page says about which machine this is.
+    pub(crate) continuity: Option<Continuity>,
+    /// A reading but for what changes; of no meaning where `readings` gives nothing.
+    rest: Reading,
+}
+
+impl ShortWays {
+    /// Those of no page.
+    pub(crate) const NONE: Self = Self {
+        seq: 0,
+        live_ns: Line::NONE,
+        live_ms_bits: Line::NONE,
+        readings: ReadingLines::NONE,
+        continuity: None,
+        rest: Reading {
+            epoch_ns: 0,
+            max_error_ns: None,
+            est_error_ns: None,
+            earliest_ns: None,
+            latest_ns: None,
+            counter: 0,
+            disruption_marker: 0,
+            vm_generation: None,
+            status: ClockStatus::Unknown(0),
+            leap_second: false,
+            timescale: Timescale::Utc,
+            tai_minus_utc_sec: None,
+        },
+    };
+
+    /// The whole reading that `moment` of these ways is of.
+    #[inline(always)]
+    pub(crate) fn reading(&self, moment: &Moment) -> Reading {
+        let epoch_ns = moment.epoch_ns;
+        // Lines stay far below 2^63.
+        let side_ns = moment.max_error_ns.map(u64::cast_signed);
+        Reading {
+            epoch_ns,
+            max_error_ns: moment.max_error_ns,
+            est_error_ns: moment.est_error_ns,
+            earliest_ns: side_ns.map(|side| epoch_ns - side),
+            latest_ns: side_ns.map(|side| epoch_ns + side),
+            counter: moment.counter,
+            ..self.rest
+        }
+    }
+}
+
 /// What follows from the page under one sequence number.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversion {
     pub(crate) seq: u32,
-    /// The short way from a live counter to its label in nanoseconds.
-    pub(crate) live_ns: Line,
-    /// The short way to the same in milliseconds, as a double's bits.
-    pub(crate) live_ms_bits: Line,
     /// What the page says about which machine this is.
     pub(crate) continuity: Continuity,
-    live: Option<LiveReadings>,
     /// `None` where no line is made for this page.
     reference: Option<line::Reference>,
     /// `None` where the page gives no time: [`Conversion::mapping`] says why.
@@ -74,20 +128,8 @@ impl Conversion {
                 ),
             )
         });
-        let line = |make: fn(&line::Reference) -> Option<Line>| {
-            reference.as_ref().and_then(make).unwrap_or(Line::NONE)
-        };
         Ok(Self {
             seq: seen.seq,
-            live_ns: line(Line::live_ns),
-            live_ms_bits: if rules.timescale.is_utc() {
-                line(Line::live_ms_bits)
-            } else {
-                Line::NONE
-            },
-            live: mapping
-                .zip(reference)
-                .and_then(|(mapping, reference)| rules.live(&snapshot, &mapping, &reference)),
             continuity: Continuity {
                 disruption_marker: snapshot.raw.disruption_marker,
                 vm_generation: snapshot.vm_generation(),
@@ -97,6 +139,45 @@ impl Conversion {
             snapshot,
             rules,
         })
+    }
+
+    /// The short ways of this state of the page.
+    pub(crate) fn short_ways(&self) -> ShortWays {
+        let none = ShortWays {
+            seq: self.seq,
+            continuity: Some(self.continuity),
+            ..ShortWays::NONE
+        };
+        let Some((reference, mapping)) = self.reference.zip(self.mapping) else {
+            return none;
+        };
+        let ways = ShortWays {
+            live_ns: Line::live_ns(&reference).unwrap_or(Line::NONE),
+            live_ms_bits: Some(&reference)
+                .filter(|_| self.rules.timescale.is_utc())
+                .and_then(Line::live_ms_bits)
+                .unwrap_or(Line::NONE),
+            ..none
+        };
+        // Next to a leap second intervals are not symmetric, and the offset of TAI changes.
+        if mapping.has_leap() {
+            return ways;
+        }
+        let snapshot = &self.snapshot;
+        let (max_error, est_error) = (self.rules.max_error(snapshot), est_error(snapshot));
+        ShortWays {
+            readings: ReadingLines::new(&reference, max_error, est_error)
+                .unwrap_or(ReadingLines::NONE),
+            rest: Reading {
+                disruption_marker: self.continuity.disruption_marker,
+                vm_generation: self.continuity.vm_generation,
+                status: snapshot.raw.clock_status.into(),
+                timescale: self.rules.timescale,
+                tai_minus_utc_sec: mapping.tai_minus_utc_sec(0),
+                ..ShortWays::NONE.rest
+            },
+            ..ways
+        }
     }
 
     /// Every field of the page.
@@ -147,37 +228,6 @@ impl Conversion {
             });
         }
         Ok(())
-    }
-
-    /// The reading at a live counter, by the short way; `None` where the long way has to tell, to a
-    /// result or an error.
-    #[inline(always)]
-    pub(crate) fn live_reading(&self, counter: u64) -> Option<Reading> {
-        let LiveReadings {
-            constant,
-            max_error_ns,
-            est_error_ns,
-        } = self.live.as_ref()?;
-        let epoch_ns = self.live_ns.at(counter)?.cast_signed();
-        let max_error_ns = match max_error_ns {
-            Some(line) => Some(line.at(counter)?),
-            None => None,
-        };
-        let est_error_ns = match est_error_ns {
-            Some(line) => Some(line.at(counter)?),
-            None => None,
-        };
-        // Lines stay far below 2^63.
-        let side_ns = max_error_ns.map(u64::cast_signed);
-        Some(Reading {
-            epoch_ns,
-            max_error_ns,
-            est_error_ns,
-            earliest_ns: side_ns.map(|side| epoch_ns - side),
-            latest_ns: side_ns.map(|side| epoch_ns + side),
-            counter,
-            ..*constant
-        })
     }
 
     /// The reading at `counter`.
@@ -265,50 +315,11 @@ impl Rules {
     }
 
     /// The maximum error at the reference, and its growth a tick.
-    fn max_error(&self, snapshot: &Snapshot) -> Option<(u64, u64)> {
+    fn max_error(&self, snapshot: &Snapshot) -> Option<ErrorAndRate> {
         let rate = snapshot
             .period_max_error()
             .or_else(|| self.assumed_period_error(snapshot.raw.counter_period_frac_sec));
         snapshot.time_max_error_ns().zip(rate)
-    }
-
-    /// The short way to readings, where all but times and errors is constant.
-    fn live(
-        &self,
-        snapshot: &Snapshot,
-        mapping: &Mapping,
-        reference: &line::Reference,
-    ) -> Option<LiveReadings> {
-        let raw = &snapshot.raw;
-        // Next to a leap second intervals are not symmetric, and the offset of TAI changes.
-        if mapping.has_leap() {
-            return None;
-        }
-        // One that the page states and no line is made for takes the long way, with all others.
-        let line = |error: Option<(u64, u64)>, extra_ns| match error {
-            Some((at_reference, rate)) => {
-                Line::error_ns(reference, at_reference, rate, extra_ns).map(Some)
-            }
-            None => Some(None),
-        };
-        Some(LiveReadings {
-            max_error_ns: line(self.max_error(snapshot), 1)?,
-            est_error_ns: line(est_error(snapshot), 0)?,
-            constant: Reading {
-                epoch_ns: 0,
-                max_error_ns: None,
-                est_error_ns: None,
-                earliest_ns: None,
-                latest_ns: None,
-                counter: 0,
-                disruption_marker: raw.disruption_marker,
-                vm_generation: snapshot.vm_generation(),
-                status: raw.clock_status.into(),
-                leap_second: false,
-                timescale: self.timescale,
-                tai_minus_utc_sec: mapping.tai_minus_utc_sec(0),
-            },
-        })
     }
 
     /// The caller's assumption about the counter's rate in the period's own unit, rounded up.
@@ -318,18 +329,8 @@ impl Rules {
     }
 }
 
-/// What readings are made of while the page stands.
-#[derive(Clone, Debug)]
-struct LiveReadings {
-    /// All that the counter does not change.
-    constant: Reading,
-    /// `None` where the page states no bound.
-    max_error_ns: Option<Line>,
-    est_error_ns: Option<Line>,
-}
-
 /// The estimated error at the reference, and its growth a tick.
-fn est_error(snapshot: &Snapshot) -> Option<(u64, u64)> {
+fn est_error(snapshot: &Snapshot) -> Option<ErrorAndRate> {
     snapshot
         .time_est_error_ns()
         .zip(snapshot.period_est_error())

@@ -9,6 +9,7 @@
 //! of the page: what is left for a stamp to do is two comparisons.
 
 use crate::fixed;
+use crate::reading::Moment;
 
 /// How far lines reach from the reference, in ticks: a day at 3 GHz. A slope is short of the true one
 /// by less than 2^-64 of the unit a tick, so a value by less than 2^-16 of the unit.
@@ -39,8 +40,10 @@ pub(crate) struct Reference {
     pub(crate) shift: u8,
     /// As [`fixed::ticks_per_second`] gives it: how far behind a live counter may be.
     pub(crate) ticks_per_second: u64,
-    /// The label, in 2^-64 s.
-    pub(crate) label: u128,
+    /// The label, in seconds and 2^-64 s. Not in one: an option of 128 bits takes longer to look at, and
+    /// by what one has to spare a clock is told from none.
+    sec: u64,
+    frac_sec: u64,
 }
 
 impl Reference {
@@ -55,8 +58,14 @@ impl Reference {
             period,
             shift,
             ticks_per_second: fixed::ticks_per_second(period, shift),
-            label: (sec.cast_unsigned() << 64) | u128::from(frac_sec),
+            sec: sec as u64,
+            frac_sec,
         })
+    }
+
+    /// In 2^-64 s.
+    fn label(&self) -> u128 {
+        (u128::from(self.sec) << 64) | u128::from(self.frac_sec)
     }
 
     fn reach_ticks(&self) -> u64 {
@@ -70,6 +79,9 @@ impl Reference {
     }
 }
 
+/// A value whose fraction is smaller lies too near to a border to be told from what is beyond it.
+const CLEAR: u64 = 2 * MARGIN;
+
 /// A figure that grows evenly with the counter, in whole units.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
@@ -81,7 +93,7 @@ pub(crate) struct Line {
     slope: u128,
     /// The value at the first counter in 2^-64 of the unit, raised by [`MARGIN`].
     base: u128,
-    /// A value whose fraction is smaller lies too near to a border.
+    /// At least [`CLEAR`].
     clear: u64,
 }
 
@@ -113,7 +125,7 @@ impl Line {
     pub(crate) fn live_ms_bits(reference: &Reference) -> Option<Self> {
         const MANTISSA_BITS: u32 = 52;
         const EXPONENT_BIAS: u128 = 1023;
-        let whole_ms = (reference.label * u128::from(MS_PER_SEC)) >> 64;
+        let whole_ms = (reference.label() * u128::from(MS_PER_SEC)) >> 64;
         let exponent = whole_ms.checked_ilog2()?;
         // From 2^36 ms on, in 1972, a step is many nanoseconds. Below 2^45 ms none of these lies
         // half-way between two doubles, where the nearest would be two: that is an odd multiple of
@@ -142,37 +154,10 @@ impl Line {
         Some(line)
     }
 
-    /// The sum of an error at the reference, how far it has grown by `rate` a tick (in the period's
-    /// unit, rounded up), and `extra_ns`, at counters from the reference on.
-    pub(crate) fn error_ns(
-        reference: &Reference,
-        at_reference_ns: u64,
-        rate: u64,
-        extra_ns: u64,
-    ) -> Option<Self> {
-        let span_ticks = reference.reach_ticks();
-        let slope = slope(rate, NS_PER_SEC, reference.shift);
-        let growth = slope.checked_mul(u128::from(span_ticks))?;
-        if at_reference_ns >= MOST_ERROR_NS || growth >> 64 >= u128::from(MOST_ERROR_NS) {
-            return None;
-        }
-        // What grows is rounded up: to the next unit above the line, which no border is. What does
-        // not grow is nowhere near one.
-        let rest = if rate == 0 { 1 << 63 } else { 1 << 64 };
-        let base = (u128::from(at_reference_ns + extra_ns) << 64) + rest + u128::from(MARGIN);
-        Some(Self {
-            first: reference.counter,
-            span_ticks,
-            slope,
-            base,
-            clear: 2 * MARGIN,
-        })
-    }
-
     /// The label, from `ticks_before` the reference to the furthest after it.
     fn label(reference: &Reference, units_per_sec: u64, ticks_before: u64) -> Option<Self> {
         let slope = slope(reference.period, units_per_sec, reference.shift);
-        let at_reference = reference.label * u128::from(units_per_sec);
+        let at_reference = reference.label() * u128::from(units_per_sec);
         // A line that would begin before 1970 is none.
         let base = at_reference.checked_sub(slope * u128::from(ticks_before))?;
         Some(Self {
@@ -180,7 +165,7 @@ impl Line {
             span_ticks: ticks_before + reference.reach_ticks(),
             slope,
             base: base + u128::from(MARGIN),
-            clear: 2 * MARGIN,
+            clear: CLEAR,
         })
     }
 
@@ -196,6 +181,124 @@ impl Line {
         let fraction = value as u64;
         (ticks <= self.span_ticks && fraction >= self.clear).then_some((value >> 64) as u64)
     }
+}
+
+/// The figures of a reading, at counters from the reference on: lines that begin and end together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadingLines {
+    first: u64,
+    span_ticks: u64,
+    label_slope: u128,
+    label_base: u128,
+    /// `None` where there is no bound.
+    max_error: Option<ErrorLine>,
+    est_error: Option<ErrorLine>,
+}
+
+/// An error that grows by less than a nanosecond a tick.
+#[derive(Clone, Copy, Debug)]
+struct ErrorLine {
+    slope: u64,
+    /// The value at the reference, raised by [`MARGIN`], in halves: see [`Reference`].
+    base_units: u64,
+    base_fraction: u64,
+}
+
+/// An error at the reference in nanoseconds, and its growth a tick in the period's unit.
+pub(crate) type ErrorAndRate = (u64, u64);
+
+impl ReadingLines {
+    /// Give nothing at any counter.
+    pub(crate) const NONE: Self = Self {
+        first: 0,
+        span_ticks: 0,
+        label_slope: 0,
+        label_base: 0,
+        max_error: None,
+        est_error: None,
+    };
+
+    /// The lines of a reading with these errors, to the first of which a nanosecond is added.
+    pub(crate) fn new(
+        reference: &Reference,
+        max_error: Option<ErrorAndRate>,
+        est_error: Option<ErrorAndRate>,
+    ) -> Option<Self> {
+        let label = Line::label(reference, NS_PER_SEC, 0)?;
+        // An error that there is and that no line is made for leaves no short way to the others.
+        let line = |error: Option<ErrorAndRate>, extra_ns| match error {
+            Some(error) => ErrorLine::new(reference, error, extra_ns).map(Some),
+            None => Some(None),
+        };
+        Some(Self {
+            first: label.first,
+            span_ticks: label.span_ticks,
+            label_slope: label.slope,
+            label_base: label.base,
+            max_error: line(max_error, 1)?,
+            est_error: line(est_error, 0)?,
+        })
+    }
+
+    /// The figures at `counter`, exactly; `None` where the long way has to tell.
+    #[inline(always)]
+    pub(crate) fn at(&self, counter: u64) -> Option<Moment> {
+        let ticks = counter.wrapping_sub(self.first);
+        if ticks > self.span_ticks {
+            return None;
+        }
+        let label = self
+            .label_base
+            .wrapping_add(self.label_slope.wrapping_mul(u128::from(ticks)));
+        let error_at = |line: Option<ErrorLine>| match line {
+            Some(line) => line.at(ticks).map(Some),
+            None => Some(None),
+        };
+        Some(Moment {
+            counter,
+            epoch_ns: clear_units(label)?.cast_signed(),
+            max_error_ns: error_at(self.max_error)?,
+            est_error_ns: error_at(self.est_error)?,
+        })
+    }
+}
+
+impl ErrorLine {
+    /// The sum of the error at the reference, how far it has grown (rounded up), and `extra_ns`.
+    fn new(
+        reference: &Reference,
+        (at_reference_ns, rate): ErrorAndRate,
+        extra_ns: u64,
+    ) -> Option<Self> {
+        let slope = u64::try_from(slope(rate, NS_PER_SEC, reference.shift)).ok()?;
+        let growth = u128::from(slope) * u128::from(reference.reach_ticks());
+        if at_reference_ns >= MOST_ERROR_NS || growth >> 64 >= u128::from(MOST_ERROR_NS) {
+            return None;
+        }
+        // What grows is rounded up: to the next unit above the line, which no border is. What does
+        // not grow is nowhere near one.
+        let rest = if rate == 0 { 1 << 63 } else { 1 << 64 };
+        let base = (u128::from(at_reference_ns + extra_ns) << 64) + rest + u128::from(MARGIN);
+        Some(Self {
+            slope,
+            base_units: (base >> 64) as u64,
+            base_fraction: base as u64,
+        })
+    }
+
+    #[inline(always)]
+    fn at(self, ticks: u64) -> Option<u64> {
+        let base = (u128::from(self.base_units) << 64) | u128::from(self.base_fraction);
+        clear_units(base.wrapping_add(u128::from(self.slope) * u128::from(ticks)))
+    }
+}
+
+/// The whole units of a value that lies next to no border.
+#[inline(always)]
+fn clear_units(value: u128) -> Option<u64> {
+    // Cut off on purpose: the halves are the fraction and the whole units.
+    let fraction = value as u64;
+    (fraction >= CLEAR).then_some((value >> 64) as u64)
 }
 
 /// `rate` a tick, in 2^-(64 + shift) s, as so many 2^-64 of a unit.

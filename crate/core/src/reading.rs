@@ -34,6 +34,20 @@ pub struct Reading {
     pub tai_minus_utc_sec: Option<i16>,
 }
 
+/// What of a [`Reading`] changes with the counter alone, while the page stands and no leap second is
+/// near. The interval that holds the truth is `epoch_ns` ± `max_error_ns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// [`Reading::counter`].
+    pub counter: u64,
+    /// [`Reading::epoch_ns`].
+    pub epoch_ns: i64,
+    /// [`Reading::max_error_ns`].
+    pub max_error_ns: Option<u64>,
+    /// [`Reading::est_error_ns`].
+    pub est_error_ns: Option<u64>,
+}
+
 /// What a page says about which machine this is. Good for one page and one boot; clones of one
 /// snapshot hold equal ones, so it detects change and is no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -161,6 +161,49 @@ proptest! {
         }
     }
 
+    #[test]
+    fn a_clock_that_never_goes_back_holds_the_same_time_whichever_way_it_is_asked(
+        life in proptest::collection::vec(
+            (any_page(), proptest::collection::vec((any_distance(), 0..3_usize), 1..4)), 1..6
+        ),
+    ) {
+        let bench = Bench::default();
+        let options = Options { non_decreasing: true, ..Options::default() };
+        let mut held = bench.clock(SIZE_BYTES, options);
+        let mut last_ns = i64::MIN;
+        for (page, looks) in life {
+            bench.publish(&page);
+            for (distance, first) in looks {
+                bench.counter.set(page.counter_value.wrapping_add_signed(distance));
+                let Ok(plain) = clock(&bench, Timescale::Utc).read() else {
+                    prop_assert!(held.now_ns().is_err() && held.read().is_err());
+                    continue;
+                };
+                last_ns = last_ns.max(plain.epoch_ns);
+                for way in 0..3 {
+                    match (first + way) % 3 {
+                        0 => prop_assert_eq!(outcome(held.now_ns()), Ok(last_ns)),
+                        1 => {
+                            let ms = held.now_ms().unwrap();
+                            prop_assert!(is_nearest(ms, last_ns), "{ms} ms for {last_ns} ns");
+                        }
+                        _ => {
+                            let read = held.read().unwrap();
+                            let by = last_ns.abs_diff(plain.epoch_ns);
+                            prop_assert_eq!(read.epoch_ns, last_ns);
+                            prop_assert_eq!(
+                                read.max_error_ns,
+                                plain.max_error_ns.map(|ns| ns.saturating_add(by).min(i64::MAX.cast_unsigned()))
+                            );
+                            prop_assert_eq!(read.earliest_ns, plain.earliest_ns);
+                            prop_assert_eq!(read.latest_ns, plain.latest_ns.map(|ns| ns.max(last_ns)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// A line is off by up to its reach in units of 2^-64 ns, and the formulas' first rounding takes
     /// up to one of 2^-64 s: both sides of both are tried, around whole nanoseconds and around the
     /// middle between two doubles of a millisecond.
@@ -240,22 +283,28 @@ fn an_ordinary_stamp_takes_the_short_way() {
         ..RawFields::default()
     };
     let bench = Bench::with(&page);
-    let mut living = clock(&bench, Timescale::Utc);
-    let token = living.continuity().unwrap();
-    let mut taken = [0; 3];
-    // Every microsecond of a second, about.
-    for ticks in (1 << 20..2_600_000_000_u64).step_by(2_603) {
-        bench.counter.set(ticks);
-        taken[0] += usize::from(living.short_now_ns().is_some());
-        taken[1] += usize::from(living.short_now_ms().is_some());
-        taken[2] += usize::from(living.short_read().is_some());
+    for non_decreasing in [false, true] {
+        let options = Options {
+            non_decreasing,
+            ..Options::default()
+        };
+        let mut living = bench.clock(SIZE_BYTES, options);
+        let token = living.continuity().unwrap();
+        let mut taken = [0; 3];
+        // Every microsecond of a second, about.
+        for ticks in (1 << 20..2_600_000_000_u64).step_by(2_603) {
+            bench.counter.set(ticks);
+            taken[0] += usize::from(living.short_now_ns().is_some());
+            taken[1] += usize::from(living.short_now_ms().is_some());
+            taken[2] += usize::from(living.short_read().is_some());
+        }
+        let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
+        // Near a middle of two doubles, which are 244 ns apart, one in 244 may not.
+        assert!(taken[0] > all - all / 1_000, "{taken:?} of {all}");
+        assert!(taken[1] > all - all / 200, "{taken:?} of {all}");
+        assert!(taken[2] > all - all / 1_000, "{taken:?} of {all}");
+        assert!(living.short_is_continuous(&token));
     }
-    let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
-    // Near a middle of two doubles, which are 244 ns apart, one in 244 may not.
-    assert!(taken[0] > all - all / 1_000, "{taken:?} of {all}");
-    assert!(taken[1] > all - all / 200, "{taken:?} of {all}");
-    assert!(taken[2] > all - all / 1_000, "{taken:?} of {all}");
-    assert!(living.short_is_continuous(&token));
 }
 
 /// The short ways look at the sequence number like the long ones.

@@ -18,7 +18,7 @@
 //! - Everything here belongs to one environment (a worker has its own) and so to one thread. Of the
 //!   places only the addresses are shared: whoever put one there is alone in reading it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::rc::{Rc, Weak};
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{JsValue, Object, Result, ToNapiValue};
 use napi::{Env, JsError, Status, sys};
-use vmclock::{Continuity, Reading, VmClock};
+use vmclock::{Continuity, Moment, Reading, VmClock};
 
 use crate::failure::Failure;
 
@@ -71,10 +71,9 @@ const UNKNOWN: i64 = -1;
 #[derive(Clone, Copy)]
 enum Double {
     NowMs,
-    IsContinuous,
 }
 
-const DOUBLES: usize = Double::IsContinuous as usize + 1;
+const DOUBLES: usize = Double::NowMs as usize + 1;
 const DOUBLES_OFFSET: usize = SLOTS * size_of::<i64>();
 const BUFFER_BYTES: usize = DOUBLES_OFFSET + DOUBLES * size_of::<f64>();
 
@@ -113,7 +112,6 @@ impl Figures {
         self.set(slot, value.cast_signed());
     }
 
-    #[inline(always)]
     fn set_reading(self, reading: &Reading) {
         let mut known = 0;
         let mut optional = |slot, value: Option<i64>, bit| {
@@ -153,6 +151,23 @@ impl Figures {
         self.set(Slot::Known, known);
     }
 
+    /// What of a reading changes while the rest of it stands in the slots.
+    #[inline(always)]
+    fn set_moment(self, moment: &Moment) {
+        let epoch_ns = moment.epoch_ns;
+        self.set(Slot::EpochNs, epoch_ns);
+        self.set_unsigned(Slot::Counter, moment.counter);
+        if let Some(max_error_ns) = moment.max_error_ns.map(u64::cast_signed) {
+            self.set(Slot::MaxErrorNs, max_error_ns);
+            // Neither leaves 64 bits: lines end far before.
+            self.set(Slot::EarliestNs, epoch_ns.wrapping_sub(max_error_ns));
+            self.set(Slot::LatestNs, epoch_ns.wrapping_add(max_error_ns));
+        }
+        if let Some(est_error_ns) = moment.est_error_ns {
+            self.set_unsigned(Slot::EstErrorNs, est_error_ns);
+        }
+    }
+
     fn set_continuity(self, token: &Continuity) {
         self.set_unsigned(Slot::DisruptionMarker, token.disruption_marker);
         self.set(
@@ -167,12 +182,12 @@ impl Figures {
 
     fn argument_token(self) -> Continuity {
         let has_generation = self.argument(Slot::ArgumentHasVmGeneration) != 0;
+        let generation = self.argument(Slot::ArgumentVmGeneration).cast_unsigned();
         Continuity {
             disruption_marker: self
                 .argument(Slot::ArgumentDisruptionMarker)
                 .cast_unsigned(),
-            vm_generation: has_generation
-                .then(|| self.argument(Slot::ArgumentVmGeneration).cast_unsigned()),
+            vm_generation: has_generation.then_some(generation),
         }
     }
 }
@@ -181,6 +196,9 @@ impl Figures {
 struct Hot {
     clock: Rc<ClockBox>,
     figures: Figures,
+    /// Of which of the clock's states the slots hold all that is the same in each of its readings;
+    /// 0 for none.
+    rest_of: Cell<u64>,
     env: sys::napi_env,
     /// Keeps the buffer behind `figures`.
     buffer: sys::napi_ref,
@@ -205,12 +223,15 @@ trait HotCall {
 
     /// The call where nothing stands in its way; false says only that `long` has to be asked.
     #[inline(always)]
-    fn short(_clock: &mut VmClock, _figures: Figures) -> bool {
+    fn short(_clock: &mut VmClock, _hot: &Hot) -> bool {
         false
     }
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error>;
+    /// False only where what was asked is not so.
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer;
 }
+
+type Answer = std::result::Result<bool, vmclock::Error>;
 
 struct NowNs;
 
@@ -218,14 +239,14 @@ impl HotCall for NowNs {
     const NAME: &'static CStr = c"nowNs";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
         let ns = clock.short_now_ns();
-        ns.map(|ns| figures.set(Slot::EpochNs, ns)).is_some()
+        ns.map(|ns| hot.figures.set(Slot::EpochNs, ns)).is_some()
     }
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
-        figures.set(Slot::EpochNs, clock.now_ns()?);
-        Ok(())
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+        hot.figures.set(Slot::EpochNs, clock.now_ns()?);
+        Ok(true)
     }
 }
 
@@ -235,14 +256,15 @@ impl HotCall for NowMs {
     const NAME: &'static CStr = c"nowMs";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, figures: Figures) -> bool {
+    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
         let ms = clock.short_now_ms();
-        ms.map(|ms| figures.set_double(Double::NowMs, ms)).is_some()
+        ms.map(|ms| hot.figures.set_double(Double::NowMs, ms))
+            .is_some()
     }
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
-        figures.set_double(Double::NowMs, clock.now_ms()?);
-        Ok(())
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+        hot.figures.set_double(Double::NowMs, clock.now_ms()?);
+        Ok(true)
     }
 }
 
@@ -252,16 +274,20 @@ impl HotCall for Read {
     const NAME: &'static CStr = c"read";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, figures: Figures) -> bool {
-        let reading = clock.short_read();
-        reading
-            .map(|reading| figures.set_reading(&reading))
+    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
+        if hot.rest_of.get() != clock.states_seen() {
+            return false;
+        }
+        let moment = clock.short_moment();
+        moment
+            .map(|moment| hot.figures.set_moment(&moment))
             .is_some()
     }
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
-        figures.set_reading(&clock.read()?);
-        Ok(())
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+        hot.figures.set_reading(&clock.read()?);
+        hot.rest_of.set(clock.states_seen());
+        Ok(true)
     }
 }
 
@@ -271,14 +297,14 @@ impl HotCall for ReadCounter {
     const NAME: &'static CStr = c"counter";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, figures: Figures) -> bool {
-        figures.set_unsigned(Slot::Counter, clock.counter());
+    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
+        hot.figures.set_unsigned(Slot::Counter, clock.counter());
         true
     }
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
-        figures.set_unsigned(Slot::Counter, clock.counter());
-        Ok(())
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+        hot.figures.set_unsigned(Slot::Counter, clock.counter());
+        Ok(true)
     }
 }
 
@@ -287,10 +313,14 @@ struct Convert;
 impl HotCall for Convert {
     const NAME: &'static CStr = c"convert";
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+        let figures = hot.figures;
         let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
-        figures.set_reading(&clock.convert(counter, &figures.argument_token())?);
-        Ok(())
+        let reading = clock.convert(counter, &figures.argument_token())?;
+        // Next to a leap second it differs in more than its moment from what a live one holds.
+        hot.rest_of.set(0);
+        figures.set_reading(&reading);
+        Ok(true)
     }
 }
 
@@ -299,9 +329,11 @@ struct TakeContinuity;
 impl HotCall for TakeContinuity {
     const NAME: &'static CStr = c"continuity";
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
-        figures.set_continuity(&clock.continuity()?);
-        Ok(())
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+        let token = clock.continuity()?;
+        hot.rest_of.set(0);
+        hot.figures.set_continuity(&token);
+        Ok(true)
     }
 }
 
@@ -311,18 +343,12 @@ impl HotCall for IsContinuous {
     const NAME: &'static CStr = c"isContinuous";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, figures: Figures) -> bool {
-        let same = clock.short_is_continuous(&figures.argument_token());
-        if same {
-            figures.set_double(Double::IsContinuous, 1.0);
-        }
-        same
+    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
+        clock.short_is_continuous(&hot.figures.argument_token())
     }
 
-    fn long(clock: &mut VmClock, figures: Figures) -> std::result::Result<(), vmclock::Error> {
-        let same = clock.is_continuous(&figures.argument_token())?;
-        figures.set_double(Double::IsContinuous, f64::from(u8::from(same)));
-        Ok(())
+    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+        clock.is_continuous(&hot.figures.argument_token())
     }
 }
 
@@ -389,7 +415,7 @@ unsafe extern "C" fn invoke<T: HotCall>(
 fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
     if let Ok(mut clock) = hot.clock.try_borrow_mut()
         && let Some(clock) = clock.as_mut()
-        && T::short(clock, hot.figures)
+        && T::short(clock, hot)
     {
         return ptr::null_mut();
     }
@@ -402,14 +428,24 @@ fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
 fn call_the_long_way<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
     let result = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
-            Some(clock) => T::long(clock, hot.figures).map_err(Failure::from),
+            Some(clock) => T::long(clock, hot).map_err(Failure::from),
             None => Err(Failure::closed("clock")),
         },
         // Unreachable by the rules above; a typed answer all the same.
         Err(_) => Err(Failure::closed("clock")),
     };
     match result {
-        Ok(()) => ptr::null_mut(),
+        Ok(true) => ptr::null_mut(),
+        Ok(false) => {
+            let mut no: sys::napi_value = ptr::null_mut();
+            // SAFETY: called within a callback on the thread of `env`; the result is written.
+            match check("napi_get_boolean", unsafe {
+                sys::napi_get_boolean(env, false, &mut no)
+            }) {
+                Ok(()) => no,
+                Err(error) => throw(env, error),
+            }
+        }
         Err(failure) => fail(env, failure),
     }
 }
@@ -419,13 +455,17 @@ fn fail(env: sys::napi_env, failure: Failure) -> sys::napi_value {
     // SAFETY: called within a callback on the thread of `env`.
     match unsafe { Failure::to_napi_value(env, failure) } {
         Ok(object) => object,
-        Err(error) => {
-            // To return nothing would mean success, and the slots hold an older time.
-            // SAFETY: as above.
-            unsafe { JsError::from(error).throw_into(env) };
-            ptr::null_mut()
-        }
+        Err(error) => throw(env, error),
     }
+}
+
+/// Where not even an answer can be made: to return nothing would mean success, and the slots hold an
+/// older time.
+#[cold]
+fn throw(env: sys::napi_env, error: napi::Error) -> sys::napi_value {
+    // SAFETY: called within a callback on the thread of `env`.
+    unsafe { JsError::from(error).throw_into(env) };
+    ptr::null_mut()
 }
 
 /// Gives back the count that a function held.
@@ -453,6 +493,7 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
         figures: Figures {
             start: start.cast(),
         },
+        rest_of: Cell::new(0),
         env: raw_env,
         buffer: reference,
         place: take_place(hot.as_ptr().cast_mut()),
