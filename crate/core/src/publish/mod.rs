@@ -26,9 +26,11 @@
 //!   figure is such a multiple one time in 500, and goes without bound until the next one: silence
 //!   is the safe side. An operator who knows the error can state it
 //!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
-//! - **After the clock was set**, by whomever, the daemon's word alone does not count until eight of its
-//!   measurements have agreed with what the page said before, carried on by the counter: until then the
-//!   bound covers that too. A daemon that did not set the clock itself does not know at once.
+//! - **After the clock was set**, by whomever, or another than the daemon began to slew it (which is
+//!   seen where the daemon tells nothing in the same interval), the daemon's word alone does not count
+//!   until eight of its measurements have agreed with what the page said before, carried on by the
+//!   counter: until then the bound covers that too. A daemon that did not move the clock itself does
+//!   not know at once.
 //! - **chrony** keeps `maxerror` honest but does not put into it the correction that it is still
 //!   carrying out ("System time" in `chronyc tracking`). Where that turns the clock by more than the
 //!   500 ppm that the kernel counts, which takes `tick`, the page goes by what it said before that, as
