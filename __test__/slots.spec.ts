@@ -1,7 +1,7 @@
 /** Whatever was called before, the figures of one call are all of the page as it stands. */
 
 import test from 'ava'
-import { type PageFields, type Reading, SLOT_COUNT, SLOTS, VmClock } from 'vmclock'
+import { KNOWN, type PageFields, type Reading, SLOT_COUNT, SLOTS, VmClock } from 'vmclock'
 import { FLAG, liveFields, open, page } from './pages'
 
 // Numbers that look random and are the same in every run (Lehmer's, modulus 2^31 - 1).
@@ -13,29 +13,34 @@ function numbersFrom(seed: number): (below: number) => number {
   }
 }
 
-/** The figures of a reading that the counter does not change, as `readInto` writes them. */
-function restOf(reading: Reading): Record<string, bigint | undefined> {
-  const { disruptionMarker, vmGeneration, taiMinusUtcSec } = reading
-  return {
-    disruptionMarker,
-    vmGeneration,
-    taiMinusUtcSec: taiMinusUtcSec === undefined ? undefined : BigInt(taiMinusUtcSec),
-    hasBound: reading.maxErrorNs === undefined ? 0n : 1n,
-    hasEstimate: reading.estErrorNs === undefined ? 0n : 1n,
-  }
-}
-
-function restIn(slots: BigInt64Array): Record<string, bigint | undefined> {
-  const known = slots[SLOTS.KNOWN] as bigint
-  const where = (bit: bigint, slot: number): bigint | undefined =>
-    (known & bit) === 0n ? undefined : (slots[slot] as bigint)
-  return {
-    disruptionMarker: BigInt.asUintN(64, slots[SLOTS.DISRUPTION_MARKER] as bigint),
-    vmGeneration: where(4n, SLOTS.VM_GENERATION),
-    taiMinusUtcSec: where(8n, SLOTS.TAI_MINUS_UTC_SEC),
-    hasBound: known & 1n,
-    hasEstimate: (known & 2n) >> 1n,
-  }
+/** What `readInto` is to write for a reading that was held back by so much. */
+function slotsOf(reading: Reading, heldNs: bigint): bigint[] {
+  const { epochNs, maxErrorNs, estErrorNs, earliestNs, latestNs } = reading
+  const { vmGeneration, taiMinusUtcSec } = reading
+  const epochHeldNs = epochNs + heldNs
+  const bits: Array<[unknown, bigint]> = [
+    [maxErrorNs, KNOWN.BOUND],
+    [estErrorNs, KNOWN.EST_ERROR],
+    [vmGeneration, KNOWN.VM_GENERATION],
+    [taiMinusUtcSec, KNOWN.TAI_MINUS_UTC],
+  ]
+  const known = bits.reduce((all, [figure, bit]) => (figure === undefined ? all : all | bit), 0n)
+  // What is held back may lie beyond the interval's end, which then goes on to it.
+  const ends = latestNs === undefined ? [-1n] : [latestNs, epochHeldNs]
+  const slots = new BigInt64Array(SLOT_COUNT)
+  slots[SLOTS.EPOCH_NS] = epochHeldNs
+  slots[SLOTS.MAX_ERROR_NS] = maxErrorNs === undefined ? -1n : maxErrorNs + heldNs
+  slots[SLOTS.EST_ERROR_NS] = estErrorNs === undefined ? -1n : estErrorNs + heldNs
+  slots[SLOTS.EARLIEST_NS] = earliestNs ?? -1n
+  slots[SLOTS.LATEST_NS] = ends.reduce((latest, end) => (end > latest ? end : latest))
+  slots[SLOTS.COUNTER] = reading.counter
+  slots[SLOTS.DISRUPTION_MARKER] = reading.disruptionMarker
+  slots[SLOTS.VM_GENERATION] = vmGeneration ?? -1n
+  slots[SLOTS.STATUS] = reading.status === 'synchronized' ? 2n : 3n
+  slots[SLOTS.LEAP_SECOND] = reading.leapSecond ? 1n : 0n
+  slots[SLOTS.TAI_MINUS_UTC_SEC] = BigInt(taiMinusUtcSec ?? -1)
+  slots[SLOTS.KNOWN] = known
+  return [...slots]
 }
 
 for (const nonDecreasing of [false, true]) {
@@ -65,46 +70,54 @@ for (const nonDecreasing of [false, true]) {
       FLAG.TIME_ESTERROR_VALID,
       FLAG.VM_GEN_COUNTER_PRESENT,
     ]
+    let lastNs = 0n
+    let held = 0
     for (let update = 0; update < 200; update++) {
+      if (random(4) === 0) {
+        published.write({ clockStatus: 1 })
+        const before = [...slots]
+        t.throws(() => clock.readInto(slots), { code: 'ERR_VMCLOCK_UNSYNCHRONIZED' })
+        t.deepEqual([...slots], before)
+      }
       const state: PageFields = {
         disruptionMarker: BigInt(random(3)),
         vmGenerationCounter: BigInt(random(3)),
         clockStatus: 2 + random(2),
         leapIndicator: random(4) === 0 ? random(6) : 0,
         taiOffsetSec: -36 - random(3),
+        // Steps back and ahead by eighths of a second.
+        timeFracSec: BigInt(random(3)) << 61n,
         timeMaxerrorNanosec: BigInt(random(1_000_000)),
+        timeEsterrorNanosec: BigInt(random(1_000_000)),
+        // They grow, so that each stamp has errors of its own.
+        counterPeriodMaxerrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
+        counterPeriodEsterrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
         flags: flags.reduce((all, flag) => (random(4) === 0 ? all : all | flag), 0n),
       }
       published.write(state)
       for (let look = 0; look < 6; look++) {
         calls[random(calls.length)]?.()
-        // Another clock has no slots that an earlier call left, and goes the long way at first.
+        // Another clock has no slots that an earlier call left, and a conversion goes the long way.
         const fresh = VmClock.open(published.path)
-        const before = fresh.read()
+        const before = fresh.counter()
         clock.readInto(slots)
-        const after = fresh.read()
-        fresh.close()
-        t.deepEqual(restIn(slots), restOf(before), `update ${update}, look ${look}`)
-        t.is(slots[SLOTS.STATUS], BigInt(state.clockStatus as number))
-        t.is(slots[SLOTS.LEAP_SECOND], before.leapSecond ? 1n : 0n)
+        const after = fresh.counter()
         const counter = BigInt.asUintN(64, slots[SLOTS.COUNTER] as bigint)
-        t.true(before.counter <= counter && counter <= after.counter)
+        const exact = fresh.convert(counter, fresh.continuity())
+        fresh.close()
+        t.true(before <= counter && counter <= after)
         const epochNs = slots[SLOTS.EPOCH_NS] as bigint
-        t.true(before.epochNs <= epochNs)
-        if (before.maxErrorNs === undefined) {
-          t.deepEqual([...slots.subarray(SLOTS.EARLIEST_NS, SLOTS.LATEST_NS + 1)], [-1n, -1n])
+        const heldNs = epochNs - exact.epochNs
+        t.deepEqual([...slots], slotsOf(exact, heldNs), `update ${update}, look ${look}`)
+        if (nonDecreasing) {
+          t.true(heldNs >= 0n && epochNs >= lastNs)
+          if (heldNs > 0n) held++
         } else {
-          t.true((slots[SLOTS.EARLIEST_NS] as bigint) <= epochNs)
-          t.true((slots[SLOTS.LATEST_NS] as bigint) >= epochNs)
-          // The error at the reference does not grow on this page.
-          if (!nonDecreasing && state.leapIndicator === 0) {
-            const bound = (state.timeMaxerrorNanosec as bigint) + 1n
-            t.is(slots[SLOTS.MAX_ERROR_NS], bound)
-            t.is(slots[SLOTS.EARLIEST_NS], epochNs - bound)
-            t.is(slots[SLOTS.LATEST_NS], epochNs + bound)
-          }
+          t.is(heldNs, 0n)
         }
+        lastNs = epochNs
       }
     }
+    t.is(held > 0, nonDecreasing)
   })
 }
