@@ -512,6 +512,8 @@ test('values that throw whatever they are asked', (t) => {
     refuses(t, () => VmClock.open(path, { trustedUids: value as never }), code, words)
     refuses(t, () => clock.readInto(value as never), code, words)
     refuses(t, () => clock.watch({ signal: value as never }), code, words)
+    refuses(t, () => clock.isContinuous(value as never), code, /token must be/)
+    t.false(VmClockError.isVmClockError(value))
   }
 })
 
@@ -613,6 +615,29 @@ test.serial(
     t.deepEqual(given, [])
   },
 )
+
+test.serial('errors and watchers are made whatever is on Object.prototype', (t) => {
+  const { path } = page(t, liveFields(t))
+  const clock = open(t, path)
+  const { signal } = new AbortController()
+  const polluted = { get: 'x', set: 'x', signal: 'x', once: 'x', path: 'x', errno: 1, cause: 'x' }
+  const thrown: unknown[] = []
+  Object.assign(Object.prototype, polluted)
+  try {
+    try {
+      VmClock.open('')
+    } catch (error) {
+      thrown.push(error)
+    }
+    clock.watch({ signal }).close()
+  } finally {
+    for (const name of Object.keys(polluted)) Reflect.deleteProperty(Object.prototype, name)
+  }
+  const [error] = thrown as VmClockError[]
+  t.true(error instanceof VmClockError)
+  t.is(error?.code, 'ERR_VMCLOCK_INVALID_ARGUMENT')
+  t.deepEqual([error?.path, error?.errno, error?.cause], [undefined, undefined, undefined])
+})
 
 test('a version that changes while the page is open', (t) => {
   const made = page(t, liveFields(t))

@@ -1,9 +1,8 @@
 // Where the system keeps something from the process, opening says what, and a page that can be reached
 // serves all the same: without /sys, in a container, without descriptors, without native addons.
 
-import { spawnSync } from 'node:child_process'
-import test, { type ExecutionContext } from 'ava'
-import { evaluate, isEmulated, run } from './node-command'
+import test from 'ava'
+import { evaluate, inOwnMounts, run } from './node-command'
 import { liveFields, page } from './pages'
 
 /** Opens the page that is there by default, or at a path, and tells of it. */
@@ -15,19 +14,9 @@ const OPEN = `
     tell([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuity())])
   } catch ({ name, code, message, path }) { tell({ name, code, message, path }) }`
 
-/** The words that run others after `setUp`, in mounts of their own; none where there are none to be had. */
-function within(t: ExecutionContext, setUp: string): readonly string[] | undefined {
-  const by = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-euc']
-  const tried = isEmulated ? undefined : spawnSync(by[0] ?? '', [...by.slice(1), setUp])
-  if (tried?.status === 0) return [...by, `${setUp}; exec "$@"`, 'sh']
-  t.log(`not shown: ${isEmulated ? 'emulated' : 'no mounts of its own to be had'}`)
-  t.pass()
-  return undefined
-}
-
 test('without /sys a page is read, and the doctor answers', async (t) => {
   const { path } = page(t, liveFields(t))
-  const by = within(t, 'mount -t tmpfs none /sys && [ -z "$(ls /sys)" ]')
+  const by = inOwnMounts(t, 'mount -t tmpfs none /sys && [ -z "$(ls /sys)" ]')
   if (by === undefined) return
   t.deepEqual(await evaluate(OPEN, [], { by, env: { VMCLOCK_PATH: path } }), [path, true, true])
   const { stdout, stderr } = await run(['dist/cli.cjs', 'doctor', '--json', path], { by })
@@ -42,7 +31,7 @@ const EMPTY_DEV = `mount -t tmpfs none /run
   mount -t tmpfs none /dev && : > /dev/null && mount --bind /run/null/null /dev/null`
 
 test('in a container without the device open says that there is no page', async (t) => {
-  const by = within(t, EMPTY_DEV)
+  const by = inOwnMounts(t, EMPTY_DEV)
   if (by === undefined) return
   const told = await evaluate<{ code: string; message: string; path: string }>(OPEN, [], { by })
   t.is(told.code, 'ERR_VMCLOCK_NOT_FOUND')
@@ -55,7 +44,7 @@ test('in a container to which the page was passed it opens by default', async (t
   const setUp = `page='${path}'
     ${EMPTY_DEV}
     : > /dev/vmclock0 && mount --bind "$page" /dev/vmclock0`
-  const by = within(t, setUp)
+  const by = inOwnMounts(t, setUp)
   if (by === undefined) return
   t.deepEqual(await evaluate(OPEN, [], { by }), ['/dev/vmclock0', true, true])
 })

@@ -366,17 +366,22 @@ function headings(path: string): string[] {
   )
 }
 
-test('every fault that is listed has a test of that title in that file', (t) => {
-  const rows = readFileSync(join(rootFolder, 'docs/faults.md'), 'utf8')
-    .split('\n')
-    .filter((line) => line.startsWith('|') && !/^\|(---|\s*fault )/.test(line))
-  t.true(rows.length > 0)
-  const unproven = rows.filter((row) => {
-    const [, file = '', title = ''] = /\| `([^`]+)`: (.+) \|$/.exec(row) ?? []
-    return !ts.sys.fileExists(join(rootFolder, file)) || !testsOf(file).some((of) => of.test(title))
+for (const [what, file] of [
+  ['fault', 'docs/faults.md'],
+  ['claim', 'SECURITY.md'],
+] as const) {
+  test(`every ${what} that is listed has a test of that title in that file`, (t) => {
+    const rows = readFileSync(join(rootFolder, file), 'utf8')
+      .split('\n')
+      .filter((line) => line.startsWith('|') && !/^\|(---|\s*(?:fault|claim) )/.test(line))
+    t.true(rows.length > 0)
+    const unproven = rows.filter((row) => {
+      const [, at = '', title = ''] = /\| `([^`]+)`: (.+) \|$/.exec(row) ?? []
+      return !ts.sys.fileExists(join(rootFolder, at)) || !testsOf(at).some((of) => of.test(title))
+    })
+    t.deepEqual(unproven, [])
   })
-  t.deepEqual(unproven, [])
-})
+}
 
 /** What fits the titles of a file's tests; `${…}` in a title fits anything. */
 function testsOf(file: string): RegExp[] {
@@ -385,9 +390,11 @@ function testsOf(file: string): RegExp[] {
     ? /#\[test\]\s+(?:#\[.*\]\s+)*fn (\w+)\(/g
     : file.startsWith('rig/')
       ? /^ {2}(?:async )?'(.+?)'\(/gm
-      : /^ *test(?:\.serial)?\(\s*(?:'(.+?)'|`(.+?)`),/gm
-  return [...text.matchAll(begun)].map(([, plain, pattern = plain]) => {
-    const parts = (pattern ?? '').split(/\$\{(?:[^{}]|\{[^}]*\})*\}/)
+      : /^ *test(?:\.serial)?\(\s*(?:'(.+?)'|"(.+?)"|`(.+?)`),/gm
+  return [...text.matchAll(begun)].map(([, ...titles]) => {
+    const parts = (titles.find((title) => title !== undefined) ?? '').split(
+      /\$\{(?:[^{}]|\{[^}]*\})*\}/,
+    )
     return new RegExp(
       `^${parts.map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('.+')}$`,
     )

@@ -537,7 +537,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     first: 'system-clock',
     verdict: 'warning',
     finding: /not synchronized, though chrony runs/,
-    remedy: /chronyc sources/,
+    remedy: /chronyc sources.*rtcsync/,
   },
 }
 

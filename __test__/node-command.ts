@@ -1,8 +1,9 @@
 /** Starts Node processes: scripts, and the command line. */
 
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import type { ExecutionContext } from 'ava'
 
 /** The root of the repository, with a slash at its end. */
 export const rootFolder: string = fileURLToPath(new URL('..', import.meta.url))
@@ -109,6 +110,16 @@ export async function evaluate<Value>(
   )
   if (exitCode !== 0) throw new Error(`ended with ${exitCode ?? signal}: ${stderr}`)
   return JSON.parse(stdout) as Value
+}
+
+/** The words that run others after `setUp`, in mounts of their own; none where there are none to be had. */
+export function inOwnMounts(t: ExecutionContext, setUp: string): readonly string[] | undefined {
+  const by = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-euc']
+  const tried = isEmulated ? undefined : spawnSync(by[0] ?? '', [...by.slice(1), setUp])
+  if (tried?.status === 0) return [...by, `${setUp}; exec "$@"`, 'sh']
+  t.log(`not shown: ${isEmulated ? 'emulated' : 'no mounts of its own to be had'}`)
+  t.pass()
+  return undefined
 }
 
 function lines(stream: NodeJS.ReadableStream): () => Promise<string | undefined> {

@@ -295,6 +295,25 @@ test('abort closes it', async (t) => {
   t.true(late.closed)
 })
 
+test('a signal that throws leaves no watcher, whether it was to be heard or to be let go of', (t) => {
+  const made = page(t, {})
+  made.close()
+  const thrower = (): never => {
+    throw new RangeError('mine')
+  }
+  const mine = { instanceOf: RangeError, message: 'mine' }
+  const clock = VmClock.open(made.path)
+  const deaf = { aborted: false, addEventListener: thrower, removeEventListener() {} }
+  t.throws(() => clock.watch({ signal: deaf as never }), mine)
+  const clinging = { aborted: false, addEventListener() {}, removeEventListener: thrower }
+  const watcher = clock.watch({ signal: clinging as never })
+  t.throws(() => watcher.close(), mine)
+  t.true(watcher.closed)
+  clock.close()
+  // A watcher's thread holds the mapping.
+  t.deepEqual(held(made.path), [])
+})
+
 test('watchers made and closed inside each other’s listeners are told, and none is left', async (t) => {
   const made = page(t, {})
   made.close()
@@ -386,6 +405,8 @@ test('options are checked', (t) => {
     { intervalMs: '100' },
     { signal: {} },
     { signal: null },
+    // It could not be let go of.
+    { signal: { aborted: false, addEventListener() {} } },
     { interval: 1 },
     5,
   ]) {

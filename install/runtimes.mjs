@@ -24,19 +24,16 @@ export const others = [
   ...[oldest, newest].map((release) => ({
     name: `Node ${release} on linux-arm64-gnu, emulated`,
     kind: 'linux-arm64-gnu',
-    isInShortForm: release === oldest,
     words: async () => [await arm64Emulator(), await nodeProgram('arm64', nodes[release])],
   })),
   {
     name: 'Node 24 on linux-x64-musl',
     kind: 'linux-x64-musl',
-    isInShortForm: true,
     words: () => muslWords('x86_64'),
   },
   {
     name: 'Node 24 on linux-arm64-musl, emulated',
     kind: 'linux-arm64-musl',
-    isInShortForm: false,
     words: async () => [await arm64Emulator(), ...(await muslWords('aarch64'))],
   },
 ]

@@ -100,7 +100,7 @@ class Guest {
     this.#folder = folder
   }
 
-  async boot(parts, { programs = [], devices = [], isDescribed = true }) {
+  async boot(parts, { programs = [], devices = [], isDescribed = true, isOnHostsNetwork = false }) {
     const startMs = performance.now()
     const machine = this.machine
     const initramfs = join(this.#folder, 'initramfs')
@@ -123,6 +123,7 @@ class Guest {
     this.#options = [
       ...(await machine.machineOptions(this.#tools, this.#folder, RAM_MEBIBYTES, isDescribed)),
       ...['-m', `${RAM_MEBIBYTES}M`],
+      ...(isOnHostsNetwork ? ['-netdev', 'user,id=host'] : []),
       ...devices.flatMap((device) => ['-device', device]),
       ...['-kernel', parts.kernel, '-initrd', initramfs, '-append', words.join(' ')],
     ]

@@ -1,7 +1,8 @@
 // Builds the addons that are published, for four kinds of machine, on any x86-64 Linux machine.
 //
 // Rust's standard library is compiled along with each. That asks for its sources only, and for no
-// target of rustup's; and it leaves out what prints backtraces, a third of the addon.
+// target of rustup's; and it leaves out what prints backtraces, a third of the addon. It and the
+// crates from elsewhere are compiled to be small, which no stamp runs through; our own to be fast.
 
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -21,7 +22,7 @@ export const kinds = [
   { name: 'linux-arm64-musl', target: 'aarch64-unknown-linux-musl', machine: 'aarch64' },
 ].map((kind) => ({ ...kind, isMusl: kind.name.endsWith('musl') }))
 
-/** Builds them, and gives the file of each kind in the same order. */
+/** Builds them, and gives each kind with its file. */
 export async function buildAddons() {
   const compiler = await sourceCompiler()
   const zig = await zigFolder()
@@ -29,6 +30,8 @@ export async function buildAddons() {
   const flags = [
     // Rust would link musl into the addon, which has to use that of its Node.
     '-Ctarget-feature=-crt-static',
+    // Nothing unwinds where a panic aborts.
+    '-Cforce-unwind-tables=no',
     ...machinePaths(compiler.sources).map(
       ([path, shown]) => `--remap-path-prefix=${path}=${shown}`,
     ),
@@ -39,7 +42,8 @@ export async function buildAddons() {
       join(zig, 'bin/cargo-zigbuild'),
       [
         ...['zigbuild', '--release', '--locked', '-p', 'vmclock-napi'],
-        ...['-Zbuild-std=std,panic_abort', '-Zbuild-std-features='],
+        ...['-Zbuild-std=std,panic_abort', '-Zbuild-std-features=optimize_for_size'],
+        ...['--config', 'profile.release.package."*".opt-level="s"'],
         ...targets.map((target) => `--target=${target}`),
       ],
       {
@@ -56,19 +60,25 @@ export async function buildAddons() {
       },
     ),
   )
-  return kinds.map(({ target }) => join(targetFolder, target, 'release/libvmclock_napi.so'))
+  return kinds.map((kind) => ({
+    kind,
+    file: join(targetFolder, kind.target, 'release/libvmclock_napi.so'),
+  }))
 }
 
-/** What this machine lacks to build them, if anything, in words. */
-export async function addonsLack() {
-  try {
-    await sourceCompiler()
-    await zigFolder()
-  } catch (error) {
-    if (error instanceof Unavailable) return error.message
-    throw error
-  }
+/** The one that this machine's set-up made for itself, and its kind. */
+export function ownAddon() {
+  const kind = kinds.find(({ name }) => name === ownKindName)
+  if (kind === undefined) throw new Unavailable(`nothing is published for ${ownKindName}`)
+  return { kind, file: join(rootFolder, `native/vmclock.${kind.name}.node`) }
 }
+
+/** The kind of this machine, by its name. */
+export const ownKindName = [
+  process.platform,
+  process.arch,
+  process.report.getReport().header.glibcVersionRuntime === undefined ? 'musl' : 'gnu',
+].join('-')
 
 // Apart from the rest of target/: it is made by another compiler, perhaps, and with other flags.
 const targetFolder = join(rootFolder, 'target/addons')
@@ -87,9 +97,11 @@ function machinePaths(sources) {
   ]
 }
 
-// A compiler with the sources of its standard library: the machine's (`rustup component add rust-src`),
-// or Debian's own.
-async function sourceCompiler() {
+/**
+ * A compiler with the sources of its standard library: the machine's (`rustup component add rust-src`),
+ * or Debian's own.
+ */
+export async function sourceCompiler() {
   const own = (await capture('rustc', ['--print', 'sysroot'])).trim()
   const sources = join(own, 'lib/rustlib/src/rust')
   if (existsSync(join(sources, 'library/Cargo.lock'))) return { env: {}, sources }

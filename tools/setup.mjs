@@ -38,7 +38,9 @@ export async function setUp() {
   stamp('dist', inputs)
 }
 
-const addonInputs = ['Cargo.toml', 'Cargo.lock', 'crate', 'rust-toolchain.toml', '.cargo']
+const addonInputs = [
+  ...['Cargo.toml', 'Cargo.lock', 'crate/core', 'crate/napi', 'rust-toolchain.toml', '.cargo'],
+]
 
 // A tree can be carried from one machine to another with its node_modules/ and native/.
 const thisMachine = [

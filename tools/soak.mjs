@@ -12,21 +12,25 @@
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
-import { asProgram, CommandFailed, capture, rootFolder } from './command.mjs'
+import { asProgram, CommandFailed, capture, rootFolder, succeeds } from './command.mjs'
 
 const { VmClockPage } = createRequire(import.meta.url)('vmclock')
 const tearing = join(rootFolder, '__test__', 'tearing')
 const { fieldsOf } = createRequire(import.meta.url)(join(tearing, 'page.cjs'))
 
-const WORKERS = 2
-const THREADS = 2
-// Of a reader that sees fewer states than these it shows nothing that it saw none torn.
+// One CPU is the writer's, so that updates meet readings instead of waiting for each other; the readers
+// share the others, in as many threads of each kind.
+const CPUS = availableParallelism()
+const READERS = Math.max(1, Math.ceil((CPUS - 1) / 2))
+// Of a reader that sees fewer states than these it shows nothing that it saw none torn: of a writer that
+// pauses one in so many readings, of one that does not, which may let nobody look, so many.
+const LEAST_SHARE = 1 / 1000
 const LEAST_STATES = 100
 // How long a reader waits for an update to end; a tenth of it is a writer that stands still.
 const STANDSTILL_NS = 10_000_000
@@ -67,17 +71,22 @@ async function soak(manner, seconds, rust) {
   VmClockPage.create(path, fieldsOf(1)).close()
   const children = []
   try {
-    const writer = program(children, process.execPath, [
-      join(tearing, 'writer.cjs'),
-      ...[path, manner, '1000', '0'],
-    ])
-    if ((await writer.line()) !== 'writing') throw new Error('the writer does not write')
-    const threads = program(children, rust, ['--ignored', '--exact', 'soak', '--nocapture'], {
+    const test = (name) => ['--ignored', '--exact', name, '--nocapture']
+    const [lastCpu, otherCpus] = [`${CPUS - 1}`, `0-${Math.max(0, CPUS - 2)}`]
+    await pin(process.pid, otherCpus)
+    const writer = program(children, rust, test('soak_writer'), {
+      VMCLOCK_SOAK_PAGE: path,
+      ...(manner === 'paused' ? { VMCLOCK_SOAK_PAUSES: '1' } : {}),
+    })
+    await writer.lineThat((line) => line === 'writing')
+    await pin(writer.child.pid, lastCpu)
+    const threads = program(children, rust, test('soak'), {
       VMCLOCK_SOAK_PAGE: path,
       VMCLOCK_SOAK_SECONDS: String(seconds),
+      VMCLOCK_SOAK_THREADS: String(READERS),
     })
     const endMs = performance.now() + seconds * 1000
-    const workers = Array.from({ length: WORKERS }, () => worker(path, seconds))
+    const workers = Array.from({ length: READERS }, () => worker(path, seconds))
     const pids = { node: process.pid, rust: threads.child.pid, writer: writer.child.pid }
     const seen = []
     for (const [when, part] of Object.entries({ start: 0.1, middle: 0.5, end: 0.9 })) {
@@ -91,9 +100,8 @@ async function soak(manner, seconds, rust) {
       console.log(`${manner}, ${when}: ${figures.join('; ')}`)
     }
     const results = { worker: await Promise.all(workers), thread: [] }
-    while (results.thread.length < THREADS) {
-      const line = await threads.line()
-      if (line.startsWith('{')) results.thread.push(JSON.parse(line))
+    while (results.thread.length < READERS) {
+      results.thread.push(JSON.parse(await threads.lineThat((line) => line.startsWith('{'))))
     }
     writer.child.stdin.end()
     const longestUpdateNs = Number(await writer.line())
@@ -109,7 +117,8 @@ async function soak(manner, seconds, rust) {
           `${name}: ${reader.readings} readings of ${reader.states} states, ${torn} torn, ${reader.timeouts} timeouts`,
         )
         if (torn > 0) faults.push(`${name}: ${torn} torn`)
-        if (reader.states < LEAST_STATES) faults.push(`${name}: saw no updates`)
+        const least = manner === 'paused' ? reader.readings * LEAST_SHARE : LEAST_STATES
+        if (reader.states < least) faults.push(`${name}: saw too few updates to show anything`)
       }
     }
     if (manner === 'paused' && timeouts > 0) {
@@ -120,7 +129,7 @@ async function soak(manner, seconds, rust) {
       const [middle, end] = seen.slice(1).map((each) => each[name])
       if (end.kib > middle.kib + GROWTH_KIB) faults.push(`${manner}: ${name} grows`)
       // A clock that a worker opens and closes holds one for a moment.
-      if (end.descriptors > middle.descriptors + WORKERS)
+      if (end.descriptors > middle.descriptors + READERS)
         faults.push(`${manner}: ${name} keeps descriptors`)
     }
     return { readings, faults }
@@ -128,6 +137,13 @@ async function soak(manner, seconds, rust) {
     for (const child of children) child.kill('SIGKILL')
     rmSync(folder, { recursive: true })
   }
+}
+
+/** Gives a process and its threads these CPUs alone, where there is more than one. */
+async function pin(pid, cpus) {
+  if (CPUS === 1) return
+  const pinned = await succeeds('taskset', ['--all-tasks', '--pid', '--cpu-list', cpus, `${pid}`])
+  if (!pinned) throw new CommandFailed('taskset', [cpus, pid], 'no taskset (util-linux)')
 }
 
 /** The torn ones of a reader in Node are a list, and those of one in Rust a number. */
@@ -147,7 +163,13 @@ function program(children, command, words, env = {}) {
     if (done) throw new CommandFailed(command, words, 'ended early')
     return value
   }
-  return { child, line }
+  const lineThat = async (fits) => {
+    let said
+    do said = await line()
+    while (!fits(said))
+    return said
+  }
+  return { child, line, lineThat }
 }
 
 function worker(path, seconds) {
@@ -159,7 +181,7 @@ function worker(path, seconds) {
     async function soak() {
       const sum = { readings: 0, timeouts: 0, states: 0, torn: [] }
       for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; ) {
-        const part = read({ path, count: 100_000, leastStates: 0 })
+        const part = read({ path, count: 100_000, leastStates: 0, strays: true })
         sum.readings += part.readings
         sum.timeouts += part.timeouts
         sum.states += part.states

@@ -37,7 +37,7 @@ function describe(value: unknown): string {
 }
 
 /** Whether `question` holds; it does not of what throws at being asked, as a revoked proxy does. */
-function holds(question: () => boolean): boolean {
+export function holds(question: () => boolean): boolean {
   try {
     return question()
   } catch {
@@ -180,7 +180,10 @@ export function abortSignal(value: unknown, name: string): AbortSignal | undefin
     typeof signal === 'object' &&
     signal !== null &&
     holds(
-      () => typeof signal.aborted === 'boolean' && typeof signal.addEventListener === 'function',
+      () =>
+        typeof signal.aborted === 'boolean' &&
+        typeof signal.addEventListener === 'function' &&
+        typeof signal.removeEventListener === 'function',
     )
   ) {
     return signal

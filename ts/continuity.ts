@@ -54,7 +54,11 @@ export function isIssued(token: ContinuityToken): boolean {
  * `Reading`, which holds the same figures.
  */
 export function continuityToken(token: unknown): ContinuityToken {
-  if (typeof token !== 'object' || token === null || !Object.hasOwn(token, 'disruptionMarker')) {
+  if (
+    typeof token !== 'object' ||
+    token === null ||
+    !argument.holds(() => Object.hasOwn(token, 'disruptionMarker'))
+  ) {
     throw invalidArgument(
       'token must be what continuity() returned, or a structured clone of it; take it before the counter that it is for',
     )

@@ -80,6 +80,8 @@ export interface VmClockErrorDetails {
 
 // From the registry, so that errors are recognized across two copies of the package.
 const BRAND = Symbol.for('vmclock.VmClockError')
+// Without a prototype, where somebody may have put a `get`.
+const BRANDED: PropertyDescriptor = Object.assign(Object.create(null), { value: true })
 
 /**
  * Every error that this package throws of itself. `code` is stable; the message says what is wrong
@@ -105,12 +107,17 @@ export class VmClockError extends Error {
    * @param details - what else is known
    */
   constructor(code: VmClockErrorCode, message: string, details: VmClockErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    // What is not known must not come from a prototype.
+    const { cause, path, errno, syscall }: VmClockErrorDetails = Object.assign(
+      Object.create(null),
+      details,
+    )
+    super(message, cause === undefined ? undefined : { cause })
     this.code = code
-    if (details.path !== undefined) this.path = details.path
-    if (details.errno !== undefined) this.errno = details.errno
-    if (details.syscall !== undefined) this.syscall = details.syscall
-    Object.defineProperty(this, BRAND, { value: true })
+    if (path !== undefined) this.path = path
+    if (errno !== undefined) this.errno = errno
+    if (syscall !== undefined) this.syscall = syscall
+    Object.defineProperty(this, BRAND, BRANDED)
   }
 
   /**
@@ -135,7 +142,12 @@ Object.defineProperty(VmClockError, Symbol.hasInstance, {
 
 // Not `instanceof Error`: a realm has an Error of its own.
 function isBranded(value: unknown): value is VmClockError {
-  return typeof value === 'object' && value !== null && Object.hasOwn(value, BRAND)
+  try {
+    return typeof value === 'object' && value !== null && Object.hasOwn(value, BRAND)
+  } catch {
+    // A proxy that was revoked, or that throws at being asked.
+    return false
+  }
 }
 
 /** Whether a native call failed. */

@@ -105,6 +105,8 @@ export interface VmClockWatcherEvents {
 }
 
 const OPTIONS = ['intervalMs', 'signal'] as const satisfies ReadonlyArray<keyof VmClockWatchOptions>
+// Without a prototype, where somebody may have put a `signal`.
+const ONCE: { readonly once: true } = Object.assign(Object.create(null), { once: true })
 const LONGEST_INTERVAL_MS = 3_600_000
 
 // Only this module makes watchers, whatever a caller does with the class. By way of the static block,
@@ -186,8 +188,14 @@ export class VmClockWatcher
     this.#path = path
     this.#signal = signal
     this.#native = checked(clock.watch(intervalMs, () => this.#take()))
-    signal?.addEventListener('abort', this.#onAbort, { once: true })
-    if (signal?.aborted) this.close()
+    try {
+      signal?.addEventListener('abort', this.#onAbort, ONCE)
+      if (signal?.aborted) this.close()
+    } catch (error) {
+      // Nobody else can close it.
+      this.close()
+      throw error
+    }
   }
 
   /** The page's path, as the clock opened it. */
@@ -216,9 +224,10 @@ export class VmClockWatcher
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#native.close()
     for (const iteration of [...this.#iterations]) iteration.end()
+    // Last, because it is not ours: whatever it does, the watcher is closed.
+    this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 
   #take(): void {

@@ -6,6 +6,9 @@ import { join } from 'node:path'
 import { barePath, inProject, newProject, npmInstall, stampPrograms, stamps } from '../project.mjs'
 import { bun, deno, gnuX64, others, pnpmProgram } from '../runtimes.mjs'
 
+// For what needs the other machines' addons, or is long to fetch.
+const longOnly = { isInShortForm: false }
+
 export function promises(promise, { registry }) {
   for (const { name, kind, words, isInShortForm } of gnuX64) {
     promise(
@@ -21,7 +24,7 @@ export function promises(promise, { registry }) {
     )
   }
 
-  for (const { name, kind, words, isInShortForm } of others) {
+  for (const { name, kind, words } of others) {
     promise(
       `${name}: what npm installs for it stamps, as one class for both loaders`,
       async (t) => {
@@ -33,7 +36,7 @@ export function promises(promise, { registry }) {
         assert.deepEqual(installed(project), ['vmclock', `vmclock-${kind}`])
         await stamps(project, runtime)
       },
-      { isInShortForm },
+      longOnly,
     )
   }
 
@@ -45,14 +48,18 @@ export function promises(promise, { registry }) {
     assert.match(said, /^\d+\.\d+\.\d+\n$/)
   })
 
-  promise('under the permission model musl is told from glibc', async (t) => {
-    const { words } = others.find(({ kind }) => kind === 'linux-x64-musl')
-    const project = newProject(t, registry, ['open.cjs'])
-    await npmInstall(project, { flags: ['--libc=musl'] })
-    const flags = ['--permission', '--allow-addons', `--allow-fs-read=${project}`]
-    const told = JSON.parse(await inProject(project, [...(await words()), ...flags, 'open.cjs']))
-    assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
-  })
+  promise(
+    'under the permission model musl is told from glibc',
+    async (t) => {
+      const { words } = others.find(({ kind }) => kind === 'linux-x64-musl')
+      const project = newProject(t, registry, ['open.cjs'])
+      await npmInstall(project, { flags: ['--libc=musl'] })
+      const flags = ['--permission', '--allow-addons', `--allow-fs-read=${project}`]
+      const told = JSON.parse(await inProject(project, [...(await words()), ...flags, 'open.cjs']))
+      assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
+    },
+    longOnly,
+  )
 
   promise('pnpm installs what stamps', async (t) => {
     const pnpm = await pnpmProgram()
@@ -63,20 +70,28 @@ export function promises(promise, { registry }) {
     await stamps(project, [process.execPath])
   })
 
-  promise('Bun installs what stamps', async (t) => {
-    const words = await bun.words()
-    const project = newProject(t, registry, stampPrograms)
-    const env = { BUN_INSTALL_CACHE_DIR: join(project, '.cache'), PATH: await barePath(project) }
-    await inProject(project, [...words, 'add', 'vmclock', `--registry=${registry.url}`], env)
-    await stamps(project, words)
-  })
+  promise(
+    'Bun installs what stamps',
+    async (t) => {
+      const words = await bun.words()
+      const project = newProject(t, registry, stampPrograms)
+      const env = { BUN_INSTALL_CACHE_DIR: join(project, '.cache'), PATH: await barePath(project) }
+      await inProject(project, [...words, 'add', 'vmclock', `--registry=${registry.url}`], env)
+      await stamps(project, words)
+    },
+    longOnly,
+  )
 
-  promise('Deno stamps with what npm installs', async (t) => {
-    const words = await deno.words()
-    const project = newProject(t, registry, stampPrograms)
-    await npmInstall(project)
-    await stamps(project, words)
-  })
+  promise(
+    'Deno stamps with what npm installs',
+    async (t) => {
+      const words = await deno.words()
+      const project = newProject(t, registry, stampPrograms)
+      await npmInstall(project)
+      await stamps(project, words)
+    },
+    longOnly,
+  )
 }
 
 function installed(project) {

@@ -20,7 +20,6 @@ export function promises(promise, { packages, registry }) {
   }
 
   promise('the root package is published last', () => {
-    assert.equal(registry.published.length, 5)
     assert.deepEqual([...registry.published].sort(), [...specifiers].sort())
     assert.equal(
       registry.published.at(-1),
@@ -41,10 +40,11 @@ export function promises(promise, { packages, registry }) {
       assert.deepEqual([...other.published].sort(), [...specifiers].sort())
       assert.ok(other.published.at(-1).startsWith('vmclock@'))
     },
+    { isInShortForm: false },
   )
 
   promise('where an addon is published but not served the root is not published', async (t) => {
-    const other = await otherRegistry(t, { hide: (name) => name === 'vmclock-linux-x64-musl' })
+    const other = await otherRegistry(t, { hide: (name) => name === packages[0].name })
     const patience = { attempts: 2, pauseMs: 0 }
     await assert.rejects(publish([folder, ...other.publishOptions], patience), /does not serve/)
     assert.ok(!other.published.some((each) => each.startsWith('vmclock@')))
@@ -59,7 +59,7 @@ export function promises(promise, { packages, registry }) {
     assert.deepEqual(other.published, [])
   })
 
-  promise('a dry run of all five only prints', async (t) => {
+  promise('a dry run of all packages only prints', async (t) => {
     const other = await otherRegistry(t)
     await publish([folder, ...other.publishOptions, '--dry-run'])
     assert.deepEqual(other.published, [])
@@ -81,8 +81,9 @@ export function promises(promise, { packages, registry }) {
   promise('npm publish refuses the repository itself, and its folders of addons', async (t) => {
     const other = await otherRegistry(t)
     const npmPublish = (what) => capture('npm', ['publish', what, ...other.publishOptions])
-    await assert.rejects(npmPublish('.'), /EPRIVATE/)
-    for (const { name } of kinds) await assert.rejects(npmPublish(`./npm/${name}`), /version/)
+    for (const what of ['.', ...kinds.map(({ name }) => `./npm/${name}`)]) {
+      await assert.rejects(npmPublish(what), /EPRIVATE/)
+    }
     assert.deepEqual(other.published, [])
   })
 }

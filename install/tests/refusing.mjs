@@ -24,6 +24,7 @@ export function promises(promise, { registry, packages }) {
       cause: 'MODULE_NOT_FOUND',
     },
     'node_modules was made for another C library': {
+      isInShortForm: false,
       flags: ['--libc=musl'],
       says: [
         /vmclock-linux-x64-gnu [\d.]+, is not installed, but vmclock-linux-x64-musl is:/,
@@ -32,6 +33,7 @@ export function promises(promise, { registry, packages }) {
       cause: 'MODULE_NOT_FOUND',
     },
     'node_modules was made for another CPU': {
+      isInShortForm: false,
       flags: ['--cpu=arm64'],
       says: [/vmclock-linux-x64-gnu [\d.]+, is not installed, but vmclock-linux-arm64-gnu is:/],
       cause: 'MODULE_NOT_FOUND',
@@ -51,6 +53,7 @@ export function promises(promise, { registry, packages }) {
       says: [/is installed, but it does not load \(it has \d+ bytes of \d+\): it is damaged/],
     },
     "the addon is another CPU's": {
+      isInShortForm: false,
       spoil: (project) => {
         const arm64 = packages.find(({ name }) => name === 'vmclock-linux-arm64-gnu')
         copyFileSync(join(arm64.folder, 'vmclock.linux-arm64-gnu.node'), addonOf(project, here))
@@ -74,25 +77,34 @@ export function promises(promise, { registry, packages }) {
       cause: 'MODULE_NOT_FOUND',
     },
   }
-  for (const [name, { flags, spoil, words = [], env, says, cause }] of Object.entries(cases)) {
-    promise(`where ${name}, open says so`, async (t) => {
-      const project = newProject(t, registry, ['open.cjs'])
-      await npmInstall(project, { flags })
-      spoil?.(project)
-      tells(await look(project, [process.execPath, ...words], env), says, cause)
-    })
+  for (const [name, { isInShortForm, ...of }] of Object.entries(cases)) {
+    const { flags, spoil, words = [], env, says, cause } = of
+    promise(
+      `where ${name}, open says so`,
+      async (t) => {
+        const project = newProject(t, registry, ['open.cjs'])
+        await npmInstall(project, { flags })
+        spoil?.(project)
+        tells(await look(project, [process.execPath, ...words], env), says, cause)
+      },
+      { isInShortForm },
+    )
   }
 
-  promise('on musl with the package for glibc, open says so', async (t) => {
-    const runtime = await others.find(({ kind }) => kind === musl).words()
-    const project = newProject(t, registry, ['open.cjs'])
-    await npmInstall(project)
-    tells(
-      await look(project, runtime),
-      [/vmclock-linux-x64-musl [\d.]+, is not installed, but vmclock-linux-x64-gnu is:/],
-      'MODULE_NOT_FOUND',
-    )
-  })
+  promise(
+    'on musl with the package for glibc, open says so',
+    async (t) => {
+      const runtime = await others.find(({ kind }) => kind === musl).words()
+      const project = newProject(t, registry, ['open.cjs'])
+      await npmInstall(project)
+      tells(
+        await look(project, runtime),
+        [/vmclock-linux-x64-musl [\d.]+, is not installed, but vmclock-linux-x64-gnu is:/],
+        'MODULE_NOT_FOUND',
+      )
+    },
+    { isInShortForm: false },
+  )
 
   promise('an addon by its path in VMCLOCK_ADDON is used', async (t) => {
     const project = newProject(t, registry, ['open.cjs'])

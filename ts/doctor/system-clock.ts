@@ -108,7 +108,9 @@ export function checkSystemClock(scene: Scene, phc: Phc | undefined, inTai: bool
 }
 
 function ask(found: readonly string[]): string {
-  if (found.includes('chrony')) return '`chronyc tracking` and `chronyc sources`'
+  // Without that directive chrony steers the clock and leaves the kernel's word that nothing does.
+  if (found.includes('chrony'))
+    return '`chronyc tracking` and `chronyc sources`; if it has, chrony.conf lacks `rtcsync`'
   if (found.includes('systemd-timesyncd')) return '`timedatectl timesync-status`'
   if (found.includes('ntpd')) return '`ntpq -p`'
   return 'its log'

@@ -381,11 +381,10 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         } else {
             0
         };
-        let hull = [first, last].map(|end| end.earliest_ns.zip(end.latest_ns));
-        let max_error_ns = match hull {
+        let max_error_ns = match [first, last].map(|end| whole_interval(&end)) {
             [Some((a, b)), Some((c, d))] => {
-                let earliest = i128::from(a.min(c).min(first.epoch_ns)) - beyond_ns;
-                let latest = i128::from(b.max(d).max(last.epoch_ns)) + beyond_ns;
+                let earliest = a.min(c).min(i128::from(first.epoch_ns)) - beyond_ns;
+                let latest = b.max(d).max(i128::from(last.epoch_ns)) + beyond_ns;
                 // One for the middle, which was rounded.
                 let side = (middle_ns - earliest).max(latest - middle_ns) + 1;
                 Some(fixed::saturate(side.unsigned_abs()))
@@ -543,6 +542,22 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             Err(Error::Disrupted)
         }
     }
+}
+
+/// The interval that holds the truth, beyond what 64 bits hold: an end that was cut off there is at most
+/// the error away.
+fn whole_interval(reading: &Reading) -> Option<(i128, i128)> {
+    let error = i128::from(reading.max_error_ns?);
+    let epoch = i128::from(reading.epoch_ns);
+    let earliest = match reading.earliest_ns? {
+        i64::MIN => epoch - error,
+        earliest => earliest.into(),
+    };
+    let latest = match reading.latest_ns? {
+        i64::MAX => epoch + error,
+        latest => latest.into(),
+    };
+    Some((earliest, latest))
 }
 
 /// The wait for a page that is being updated: spins first, because an update takes less than a

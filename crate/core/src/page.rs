@@ -2,8 +2,8 @@
 //!
 //! # The rules of this room
 //!
-//! - Others write to a mapped page at any time, so no reference into it ever exists: it is read and
-//!   written through atomics made from raw pointers, one word at a time.
+//! - Others write to a mapped page at any time, so no reference into it ever exists but one to an atomic,
+//!   made from a raw pointer, one word at a time.
 //! - The mapping is shared, read-only (for readers) and closed on exec.
 //! - Only offsets below [`SIZE_FULL`] from the start of the page are touched, which lie within one
 //!   memory page, and a mapping is always at least that long: what lies behind the end of a short

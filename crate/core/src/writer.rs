@@ -373,3 +373,41 @@ pub(crate) fn failed(syscall: &'static str, path: &Path, error: io::Error) -> Er
         _ => Error::system(syscall, Some(path), error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::counter::CpuCounter;
+
+    /// Outside tests readers have a mapping of their own. In this one a thread sanitizer, which tells
+    /// memory by its address, sees what both sides do.
+    #[test]
+    fn a_writer_and_readers_of_one_mapping_meet_in_atomics_only_and_tear_nothing() {
+        const UPDATES: u32 = 2000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page");
+        let (layout, header) = (PageLayout::default(), PageHeader::default());
+        let writer = PageWriter::create(&path, &layout, header, &blank()).unwrap();
+        let memory = &writer.memory;
+        let update = |number: u32| seqlock::write(memory, number, &[number.into(); WORDS]);
+        update(0);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        let seen = seqlock::read(memory, &CpuCounter, |_| true).unwrap();
+                        assert_eq!(seen.words, [seen.head.into(); WORDS], "TORN");
+                        if seen.head == UPDATES {
+                            break;
+                        }
+                    }
+                });
+            }
+            for number in 1..=UPDATES {
+                update(number);
+            }
+        });
+    }
+}

@@ -639,6 +639,29 @@ fn the_system_clock_is_held_against_all_of_a_bracket_that_a_leap_second_falls_in
     );
 }
 
+/// An interval's end is cut off at what 64 bits hold, and an error is not.
+#[test]
+fn the_system_clock_may_be_as_far_off_as_the_page_says_beyond_the_year_2262() {
+    // 285 years, more than 64 bits hold after the reference, where a second was inserted: towards the
+    // past the interval is a second shorter.
+    const ERROR_NS: u64 = 9_000_000_000_000_000_000;
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        clock_status: 2,
+        leap_indicator: 4,
+        flags: exact::TIME_MAXERROR_VALID | exact::PERIOD_MAXERROR_VALID,
+        counter_period_frac_sec: 1 << 34,
+        time_sec: AFTER_LEAP_SEC,
+        time_maxerror_nanosec: ERROR_NS,
+        ..RawFields::default()
+    };
+    let mut clock = Bench::with(&page).clock(0x70, Options::default());
+    assert_eq!(clock.read().unwrap().latest_ns, Some(i64::MAX));
+    let offset = clock.system_offset().unwrap();
+    assert!(offset.max_error_ns.unwrap() > ERROR_NS, "{offset:?}");
+}
+
 #[test]
 fn a_conversion_without_a_token_of_this_machine_is_refused() {
     let page = RawFields {

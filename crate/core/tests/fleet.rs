@@ -94,9 +94,10 @@ fn the_truth_lies_within_every_bound_whatever_happens_to_a_fleet() {
     }
     let readings = from_environment("VMCLOCK_FLEET_READINGS").unwrap_or(DEFAULT_READINGS);
     let lives = readings.div_ceil(READINGS_PER_LIFE);
-    println!("seeds 0 to {}", lives - 1);
+    let first = from_environment("VMCLOCK_FLEET_FIRST_SEED").unwrap_or(0);
+    println!("seeds {first} to {}", first + lives - 1);
     let began = std::time::Instant::now();
-    match live(0..lives, Flaw::None) {
+    match live(first..first + lives, Flaw::None) {
         Ok(tally) => {
             println!("{tally}  in {:.1} s", began.elapsed().as_secs_f64());
             if readings >= DEFAULT_READINGS {
@@ -112,7 +113,11 @@ fn assert_caught(flaw: Flaw) {
     let lives = DEFAULT_READINGS / READINGS_PER_LIFE;
     match live(0..lives, flaw) {
         Ok(tally) => panic!("nothing was found in {tally}"),
-        Err(violation) => println!("{}", violation.lines().next().unwrap_or_default()),
+        // What was wrong, and in whose life.
+        Err(violation) => {
+            let words: Vec<_> = violation.lines().take(2).collect();
+            println!("{flaw:?}: {}", words.join(" "));
+        }
     }
 }
 

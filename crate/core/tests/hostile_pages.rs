@@ -12,8 +12,10 @@
 mod exact;
 mod hostile;
 
-use hostile::{HEADER_BYTES, Seen, UPDATE_BYTES, check};
-use vmclock::counter::{Counter, CpuCounter};
+use std::fs;
+use std::path::Path;
+
+use hostile::{HEADER_BYTES, OPTION_BYTES, PAGE_BYTES, Seen, UPDATE_BYTES, check, check_file};
 
 /// Of a build that checks for overflow, and may run under emulation, fewer.
 const RUNS: u64 = if cfg!(debug_assertions) {
@@ -36,60 +38,142 @@ impl Random {
     fn one_in(&mut self, of: u64) -> bool {
         (self.next() >> 32).is_multiple_of(of)
     }
-}
 
-/// Any bytes, with most of the codes that would refuse them set right, and updates that mostly keep
-/// the counter near its reference.
-fn any_input(random: &mut Random) -> Vec<u8> {
-    let updates = (random.next() >> 32) as usize % 9;
-    let mut bytes: Vec<u8> = (0..HEADER_BYTES + updates * UPDATE_BYTES)
-        .map(|_| (random.next() >> 56) as u8)
-        .collect();
-    let page = 6;
-    let mut set = |at: usize, value: &[u8], keep_one_in: u64| {
-        if !random.one_in(keep_one_in) {
-            bytes[at..at + value.len()].copy_from_slice(value);
-        }
-    };
-    set(0, &[0], 4);
-    set(page + 0x08, &1_u16.to_le_bytes(), 16);
-    set(page + 0x0a, &[CpuCounter.id()], 16);
-    set(page + 0x22, &[2], 8);
-    set(page + 0x24, &37_i16.to_le_bytes(), 4);
-    set(page + 0x27, &[31], 4);
-    // From 1970 to 2106.
-    set(page + 0x4c, &[0; 4], 8);
-    let time_type = bytes[page + 0x0b] % 3;
-    bytes[page + 0x0b] = time_type;
-    bytes[page + 0x26] %= 8;
-    let reference: [u8; 8] = bytes[page + 0x28..page + 0x30].try_into().unwrap();
-    let reference = u64::from_le_bytes(reference);
-    let mut counters = vec![HEADER_BYTES - 8];
-    counters.extend((0..updates).map(|update| HEADER_BYTES + update * UPDATE_BYTES + 5));
-    for at in counters {
-        if !random.one_in(8) {
-            let ticks = random.next() >> (16 + random.next() % 32);
-            bytes[at..at + 8].copy_from_slice(&reference.wrapping_add(ticks).to_le_bytes());
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| (self.next() >> 56) as u8).collect()
+    }
+
+    /// Any page, with most of the codes that would refuse it set right.
+    fn page(&mut self) -> [u8; PAGE_BYTES] {
+        let mut page: [u8; PAGE_BYTES] = self.bytes(PAGE_BYTES).try_into().unwrap();
+        let mut set = |at: usize, value: &[u8], keep_one_in: u64| {
+            if !self.one_in(keep_one_in) {
+                page[at..at + value.len()].copy_from_slice(value);
+            }
+        };
+        set(0x00, b"VCLK", 16);
+        set(0x04, &0x70_u32.to_le_bytes(), 4);
+        set(0x08, &1_u16.to_le_bytes(), 16);
+        set(0x0a, &[1], 16);
+        set(0x0c, &[0], 16);
+        set(0x22, &[2], 8);
+        set(0x24, &37_i16.to_le_bytes(), 4);
+        set(0x27, &[31], 4);
+        // From 1970 to 2106.
+        set(0x4c, &[0; 4], 8);
+        page[0x0b] %= 3;
+        page[0x26] %= 8;
+        page
+    }
+
+    /// How far a counter is from its reference: mostly near.
+    fn ticks(&mut self) -> [u8; 8] {
+        let ticks = self.next();
+        if self.one_in(8) {
+            ticks.to_le_bytes()
+        } else {
+            (ticks >> (16 + self.next() % 32)).to_le_bytes()
         }
     }
-    bytes
+
+    fn options(&mut self) -> Vec<u8> {
+        let mut options = self.bytes(OPTION_BYTES);
+        if !self.one_in(4) {
+            options[0] = 0;
+        }
+        options
+    }
+
+    /// An input of [`check`].
+    fn input(&mut self) -> Vec<u8> {
+        let mut input = self.options();
+        input.extend(self.page());
+        input.extend(self.ticks());
+        assert_eq!(input.len(), HEADER_BYTES);
+        for _ in 0..self.next() % 9 {
+            let update = self.bytes(UPDATE_BYTES - 8);
+            input.extend(update);
+            input.extend(self.ticks());
+        }
+        input
+    }
+
+    /// An input of [`check_file`].
+    fn file(&mut self) -> Vec<u8> {
+        let mut input = self.options();
+        input.extend(self.ticks());
+        input.extend(self.page());
+        if self.one_in(8) {
+            let shorter = self.next() as usize % input.len();
+            input.truncate(shorter);
+        }
+        input
+    }
+}
+
+fn run(input: &[u8], check: fn(&[u8], &mut Seen), seen: &mut Seen, name: impl FnOnce() -> String) {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(input, seen)));
+    assert!(result.is_ok(), "{}: {input:02x?}", name());
+}
+
+fn run_any(make: fn(&mut Random) -> Vec<u8>, check: fn(&[u8], &mut Seen)) -> (u64, Seen) {
+    let runs = std::env::var("VMCLOCK_HOSTILE_RUNS").map_or(RUNS, |runs| runs.parse().unwrap());
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut seen = Seen::default();
+    for at in 0..runs {
+        run(&make(&mut random), check, &mut seen, || format!("run {at}"));
+    }
+    println!("hostile: {runs} inputs, {seen:?}");
+    (runs, seen)
+}
+
+/// Runs what the fuzzer kept of the target of this name: inputs that each reach what no other does.
+fn run_kept(target: &str, check: fn(&[u8], &mut Seen)) -> Seen {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(target);
+    let mut seen = Seen::default();
+    let mut inputs = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let input = fs::read(&path).unwrap();
+        run(&input, check, &mut seen, || path.display().to_string());
+        inputs += 1;
+    }
+    println!("kept of {target}: {inputs} inputs, {seen:?}");
+    assert!(inputs > 0);
+    seen
 }
 
 #[test]
 fn a_hostile_page_gives_what_the_formulas_give_or_their_refusal() {
-    let runs = std::env::var("VMCLOCK_HOSTILE_RUNS").map_or(RUNS, |runs| runs.parse().unwrap());
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut seen = Seen::default();
-    for run in 0..runs {
-        let bytes = any_input(&mut random);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            check(&bytes, &mut seen);
-        }));
-        assert!(result.is_ok(), "run {run}: {bytes:02x?}");
-    }
-    println!("hostile: {runs} pages, {seen:?}");
+    let (runs, seen) = run_any(Random::input, check);
     assert!(
         seen.readings > runs / 10 && seen.refusals > runs / 10 && seen.overtaken > runs / 100,
+        "VACUOUS: {seen:?}"
+    );
+}
+
+#[test]
+fn what_the_fuzzer_kept_of_pages_gives_what_the_formulas_give_or_their_refusal() {
+    let seen = run_kept("read", check);
+    assert!(
+        seen.readings > 0 && seen.refusals > 0 && seen.overtaken > 0,
+        "VACUOUS: {seen:?}"
+    );
+}
+
+#[test]
+fn what_the_fuzzer_kept_of_files_gives_what_the_formulas_give_or_their_refusal() {
+    let seen = run_kept("open", check_file);
+    assert!(seen.readings > 0 && seen.refusals > 0, "VACUOUS: {seen:?}");
+}
+
+#[test]
+fn a_hostile_file_gives_what_the_formulas_give_or_their_refusal() {
+    let (runs, seen) = run_any(Random::file, check_file);
+    assert!(
+        seen.readings > 0 && seen.refusals > runs / 10,
         "VACUOUS: {seen:?}"
     );
 }

@@ -369,6 +369,108 @@ fn a_step_is_published_at_once_and_leaves_the_marker_alone() {
 }
 
 #[test]
+fn a_daemon_that_does_not_know_yet_that_another_set_the_clock_is_not_taken_at_its_word() {
+    // As chrony was seen to: 95 ms of a clock that another had just set by most of a second.
+    const BY_NS: i64 = 919_000_000;
+    let tell = |machine: &Machine, maxerror_us| {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.unsynchronized = false;
+        state.discipline.maxerror_us = maxerror_us;
+    };
+    for by_ns in [BY_NS, -BY_NS] {
+        let machine = Machine::new(33, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        machine.state.borrow_mut().synchronize(100);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        machine.state.borrow_mut().step(by_ns);
+        scene.step(Cause::ClockStep);
+        assert_eq!(scene.check("just set"), None);
+        for turn in 0..3 {
+            tell(&machine, 95_123);
+            scene.run(4);
+            let bound_ns = scene.check(&format!("turn {turn}, off by {by_ns}"));
+            assert!(bound_ns.is_some_and(|ns| ns < BY_NS.unsigned_abs() + 100_000_000));
+        }
+        // It has understood, and knows the time as well as before.
+        machine.state.borrow_mut().step(-by_ns);
+        tell(&machine, 100);
+        scene.step(Cause::ClockStep);
+        let bounds_ns = (0..20).map(|turn| {
+            tell(&machine, 100);
+            scene.run(16);
+            scene.check(&format!("turn {turn}, right again")).unwrap()
+        });
+        let bounds_ns: Vec<_> = bounds_ns.collect();
+        assert!(bounds_ns[19] < 9_000_000, "{bounds_ns:?}");
+    }
+}
+
+#[test]
+fn what_another_slews_by_is_more_than_the_daemon_knows_of() {
+    // As chrony, which takes some measurements to believe that, and tells a small error meanwhile.
+    let by_adjtime = |machine: &Machine| {
+        machine.state.borrow_mut().discipline.single_shot_ns = 2_000_000;
+    };
+    let by_frequency = |machine: &Machine| machine.state.borrow_mut().set_frequency_ppb(450_000);
+    for slew in [&by_adjtime as &dyn Fn(&Machine), &by_frequency] {
+        let machine = Machine::new(35, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        machine.state.borrow_mut().synchronize(100);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        slew(&machine);
+        for turn in 0..7 {
+            scene.run(1);
+            machine.state.borrow_mut().discipline.maxerror_us = 123;
+            scene.step(Cause::Interval);
+            assert!(scene.check(&format!("turn {turn}")).is_some());
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_turned_by_its_tick_is_off_by_more_than_its_daemon_says() {
+    // As chrony turns back one that is far off.
+    const OFF_NS: i64 = 700_000_000;
+    let turn = |machine: &Machine| {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.unsynchronized = false;
+        state.discipline.maxerror_us = 1_234;
+        state.discipline.tick_us = 9_167;
+    };
+    let seconds = i128::from(OFF_NS) / 83_300_000;
+    for had_bound in [false, true] {
+        let machine = Machine::new(34, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        if had_bound {
+            machine.state.borrow_mut().synchronize(100);
+        } else {
+            machine.state.borrow_mut().step(OFF_NS);
+        }
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(10);
+        if had_bound {
+            machine.state.borrow_mut().step(OFF_NS);
+            scene.step(Cause::ClockStep);
+        }
+        turn(&machine);
+        for second in 0..seconds {
+            scene.run(1);
+            let bound_ns = scene.check(&format!("second {second}"));
+            assert_eq!(bound_ns.is_some(), had_bound, "second {second}");
+        }
+        {
+            let mut state = machine.state.borrow_mut();
+            state.discipline.tick_us = 10_000;
+            state.discipline.maxerror_us = state.error_ns().unsigned_abs() / 1000 + 1;
+        }
+        scene.run(1);
+        assert!(scene.check("turned back").is_some());
+    }
+}
+
+#[test]
 fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
     let machine = Machine::new(14, START_SEC);
     machine.state.borrow_mut().synchronize(100);
@@ -620,6 +722,44 @@ fn a_daemon_that_knows_less_than_the_one_before_it_has_spoken_too() {
         scene.step(Cause::Interval);
         let context = format!("quarter {quarter}");
         assert!(scene.check(&context).is_some(), "{context}");
+        machine.advance(INTERVAL_NS);
+    }
+}
+
+#[test]
+fn what_ran_when_the_daemon_spoke_still_counts_after_a_gap() {
+    // In the middle of a second that slews, and with a slower loop from then on.
+    let machine = Machine::new(36, START_SEC);
+    machine.state.borrow_mut().oscillator_ppb = 0;
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(3);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.has_loop = true;
+        state.discipline.loop_shift = 2;
+        state.discipline.offset_ns = -80_000_000;
+    }
+    let is_slewing =
+        || machine.state.borrow().settled_error_ns() < machine.state.borrow().error_ns();
+    while !is_slewing() {
+        machine.advance(INTERVAL_NS);
+        scene.step(Cause::Interval);
+    }
+    {
+        // All that it is off by is to be slewed, and the rest of this second's share comes on top.
+        let mut state = machine.state.borrow_mut();
+        state.discipline.loop_shift = 8;
+        state.discipline.offset_ns = -state.error_ns();
+        state.discipline.maxerror_us = 101;
+    }
+    scene.step(Cause::Interval);
+    assert!(scene.check("told").is_some());
+    machine.advance(2 * NS_PER_SEC);
+    for quarter in 0..8 {
+        machine.state.borrow_mut().discipline.maxerror_us = 101;
+        scene.step(Cause::Interval);
+        assert!(scene.check(&format!("quarter {quarter}")).is_some());
         machine.advance(INTERVAL_NS);
     }
 }

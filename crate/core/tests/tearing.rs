@@ -12,6 +12,7 @@
 
 use std::env;
 use std::hint;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -167,36 +168,59 @@ fn against_a_writer_that_never_pauses_every_read_is_whole_or_times_out() {
     report(&race(|| {}));
 }
 
-/// Whether a reading is of one state of the page that `__test__/tearing/writer.cjs` writes.
-fn is_whole(raw: &RawFields) -> bool {
-    let g = raw.disruption_marker;
-    let offset = i64::from(raw.tai_offset_sec);
-    raw.vm_generation_counter == g ^ 0x5555_5555_5555_5555
-        && raw.time_sec == 1_000_000 + g
-        && raw.time_maxerror_nanosec == 7 * g
-        && u64::from(raw.clock_status) == 2 + (g & 1)
-        && u64::try_from(-offset).is_ok_and(|offset| offset == 10 + g % 200)
+/// The state `g` of a soaked page, by the relation of `__test__/tearing/page.cjs`.
+fn soaked(fields: &mut RawFields, g: u64) {
+    fields.disruption_marker = g;
+    fields.vm_generation_counter = g ^ 0x5555_5555_5555_5555;
+    fields.time_sec = 1_000_000 + g;
+    fields.time_maxerror_nanosec = 7 * g;
+    fields.clock_status = 2 + u8::from(g & 1 != 0);
+    fields.tai_offset_sec = -10 - i16::try_from(g % 200).expect("less than 200");
 }
+
+/// Whether a reading is of one of these states.
+fn is_whole(raw: &RawFields) -> bool {
+    let mut whole = *raw;
+    soaked(&mut whole, raw.disruption_marker);
+    *raw == whole
+}
+
+/// A reader that looks again as soon as an update is over never meets the next one in the middle of its
+/// look: now and then it does something else, for as long as it pleases.
+fn stray(random: &mut u64) {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    for left in 0..*random & 0x7ff {
+        hint::black_box(left);
+    }
+}
+
+/// So many looks one after the other.
+const LOOKS: u64 = 16;
 
 /// Reads `path` until `end`; counts the readings, those that timed out, those that were torn, and how
 /// often the state was another than before: a reader that never looks again would see none torn.
-fn read_until(path: &str, end: Instant) -> [u64; 4] {
+fn read_until(path: &str, end: Instant, mut random: u64) -> [u64; 4] {
     let mut clock = VmClock::open(Some(path.as_ref()), Options::default()).expect("a clock");
     let [mut readings, mut timeouts, mut torn, mut states] = [0; 4];
     let mut last = None;
     while Instant::now() < end {
-        for _ in 0..1000 {
-            readings += 1;
-            match clock.snapshot() {
-                Ok(snapshot) => {
-                    torn += u64::from(!is_whole(&snapshot.raw));
-                    let state = Some(snapshot.raw.disruption_marker);
-                    states += u64::from(state != last);
-                    last = state;
-                }
-                Err(error) => {
-                    assert_eq!(error.code(), "ERR_VMCLOCK_TIMEOUT", "{error}");
-                    timeouts += 1;
+        for _ in 0..64 {
+            stray(&mut random);
+            for _ in 0..LOOKS {
+                readings += 1;
+                match clock.snapshot() {
+                    Ok(snapshot) => {
+                        torn += u64::from(!is_whole(&snapshot.raw));
+                        let state = Some(snapshot.raw.disruption_marker);
+                        states += u64::from(state != last);
+                        last = state;
+                    }
+                    Err(error) => {
+                        assert_eq!(error.code(), "ERR_VMCLOCK_TIMEOUT", "{error}");
+                        timeouts += 1;
+                    }
                 }
             }
         }
@@ -204,15 +228,23 @@ fn read_until(path: &str, end: Instant) -> [u64; 4] {
     [readings, timeouts, torn, states]
 }
 
+fn soaked_page() -> String {
+    env::var("VMCLOCK_SOAK_PAGE").expect("a page")
+}
+
 #[test]
 #[ignore = "npm run test:soak starts it beside Node's readers, on a page that another process writes"]
 fn soak() {
-    let path = env::var("VMCLOCK_SOAK_PAGE").expect("a page");
-    let seconds = env::var("VMCLOCK_SOAK_SECONDS").expect("a duration");
-    let end = Instant::now() + Duration::from_secs(seconds.parse().expect("seconds"));
+    let path = soaked_page();
+    let number = |name| -> u64 {
+        let value = env::var(name).expect("a number");
+        value.parse().expect("a number")
+    };
+    let end = Instant::now() + Duration::from_secs(number("VMCLOCK_SOAK_SECONDS"));
     thread::scope(|scope| {
-        let readers: Vec<_> = (0..READERS)
-            .map(|_| scope.spawn(|| read_until(&path, end)))
+        let readers: Vec<_> = (1..=number("VMCLOCK_SOAK_THREADS"))
+            .map(|index| (index, &path))
+            .map(|(index, path)| scope.spawn(move || read_until(path, end, index)))
             .collect();
         println!();
         for reader in readers {
@@ -222,5 +254,34 @@ fn soak() {
                 "{{\"readings\":{readings},\"timeouts\":{timeouts},\"torn\":{torn},\"states\":{states}}}"
             );
         }
+    });
+}
+
+#[test]
+#[ignore = "npm run test:soak starts it, to write the page that others read"]
+fn soak_writer() {
+    let pauses = env::var("VMCLOCK_SOAK_PAUSES").is_ok();
+    let mut writer = PageWriter::open(soaked_page().as_ref(), 0).expect("a page");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Until whoever started this closes it.
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            done.store(true, Ordering::Relaxed);
+        });
+        println!("\nwriting");
+        let mut longest = Duration::ZERO;
+        let mut g = 1;
+        while !done.load(Ordering::Relaxed) {
+            g = (g + 1) & 0x3fff_ffff;
+            let start = Instant::now();
+            writer.update(|fields| soaked(fields, g));
+            let end = Instant::now();
+            longest = longest.max(end - start);
+            while pauses && end.elapsed() < Duration::from_micros(1) {
+                hint::spin_loop();
+            }
+        }
+        println!("{}", longest.as_nanos());
     });
 }

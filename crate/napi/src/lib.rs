@@ -7,9 +7,14 @@
 //!
 //! # Panics
 //!
-//! None is reachable from JavaScript: the lints forbid what panics, and the core is built the same
-//! way. Should one be left all the same, it ends the process where it happens (a panic cannot
-//! unwind out of an `extern "C"` function) instead of going on with a half-made answer.
+//! None is reachable from JavaScript. The lints forbid what panics by itself (`unwrap`, `expect`, `panic!`,
+//! an index), here and in the core. What remains is arithmetic that overflows, which the Rust tests and the
+//! fuzzer check at every step and against a model, and what libraries hold for impossible, such as a clock
+//! borrowed twice: no call runs JavaScript while it holds one.
+//!
+//! Should one be left all the same, it ends the process where it happens (`panic = "abort"`). To catch it
+//! would not be better: a panic cannot unwind out of an `extern "C"` function, so each callback would have
+//! to, at a cost in every stamp; and a clock whose state nobody vouches for would go on to tell the time.
 
 #![allow(
     unsafe_code,

@@ -8,6 +8,8 @@ use crate::system_clock::LeapState;
 const SEC_PER_DAY: i128 = 86_400;
 /// A leap second that has happened is told until the 15th of the month that it began.
 const TOLD_FOR_SEC: i128 = 14 * SEC_PER_DAY;
+/// Longer than from one update to the next.
+const TORN_SEC: i128 = 5;
 
 /// What is known about the leap second nearest to now.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,12 +47,26 @@ impl LeapWatch {
     pub(super) fn resume(leap_indicator: u8, utc_sec: i128) -> Self {
         let (month_start, month_end) = utc_month(utc_sec);
         let leap = |inserted, edge_sec| Some(Leap { inserted, edge_sec });
+        // A publisher that died in the update at the leap second left the time of one side of it with the
+        // indicator of the other.
+        let is_just_after = utc_sec - month_start < TORN_SEC;
+        let is_just_before = month_end - utc_sec < TORN_SEC;
+        let coming = if is_just_after {
+            month_start
+        } else {
+            month_end
+        };
+        let past = if is_just_before {
+            month_end
+        } else {
+            month_start
+        };
         let (announced, happened) = match leap_indicator {
-            abi::VMCLOCK_LEAP_PRE_POS => (leap(true, month_end), None),
-            abi::VMCLOCK_LEAP_PRE_NEG => (leap(false, month_end), None),
-            abi::VMCLOCK_LEAP_POS => (None, leap(true, month_end)),
-            abi::VMCLOCK_LEAP_POST_POS => (None, leap(true, month_start)),
-            abi::VMCLOCK_LEAP_POST_NEG => (None, leap(false, month_start)),
+            abi::VMCLOCK_LEAP_PRE_POS => (leap(true, coming), None),
+            abi::VMCLOCK_LEAP_PRE_NEG => (leap(false, coming), None),
+            abi::VMCLOCK_LEAP_POS => (None, leap(true, coming)),
+            abi::VMCLOCK_LEAP_POST_POS => (None, leap(true, past)),
+            abi::VMCLOCK_LEAP_POST_NEG => (None, leap(false, past)),
             _ => (None, None),
         };
         Self {
@@ -157,6 +173,30 @@ impl LeapWatch {
             indicator,
             tai_change_sec,
             inserting: state == LeapState::Inserting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Leap, LeapWatch};
+    use crate::abi;
+
+    #[test]
+    fn a_page_whose_writer_died_in_the_update_at_a_leap_second_names_that_one() {
+        /// 1 July 2026.
+        const EDGE_SEC: i128 = 1_782_864_000;
+        for utc_sec in [EDGE_SEC - 1, EDGE_SEC, EDGE_SEC + 1] {
+            for indicator in [abi::VMCLOCK_LEAP_POS, abi::VMCLOCK_LEAP_POST_POS] {
+                let leap = LeapWatch::resume(indicator, utc_sec).happened;
+                let expected = Leap {
+                    inserted: true,
+                    edge_sec: EDGE_SEC,
+                };
+                assert_eq!(leap, Some(expected), "{indicator} at {utc_sec}");
+            }
+            let announced = LeapWatch::resume(abi::VMCLOCK_LEAP_PRE_NEG, utc_sec).announced;
+            assert_eq!(announced.map(|leap| leap.edge_sec), Some(EDGE_SEC));
         }
     }
 }

@@ -26,9 +26,16 @@
 //!   figure is such a multiple one time in 500, and goes without bound until the next one: silence
 //!   is the safe side. An operator who knows the error can state it
 //!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
+//! - **After the clock was set**, by whomever, or another than the daemon began to slew it (which is
+//!   seen where the daemon tells nothing in the same interval), the daemon's word alone does not count
+//!   until eight of its measurements have agreed with what the page said before, carried on by the
+//!   counter: until then the bound covers that too. A daemon that did not move the clock itself does
+//!   not know at once.
 //! - **chrony** keeps `maxerror` honest but does not put into it the correction that it is still
-//!   carrying out ("System time" in `chronyc tracking`). It is *not* part of the page's bound
-//!   unless the operator adds it.
+//!   carrying out ("System time" in `chronyc tracking`). Where that turns the clock by more than the
+//!   500 ppm that the kernel counts, which takes `tick`, the page goes by what it said before that, as
+//!   above, or states no bound where it said nothing. A smaller correction is *not* part of the page's
+//!   bound unless the operator adds it.
 //! - **An unsynchronized clock** (STA_UNSYNC, or `maxerror` at its ceiling of 16 s) is published
 //!   as free-running, without a bound.
 //! - **`counter_period_maxerror`** = (sum of the bounds at both ends of the baseline) / its length,
@@ -58,6 +65,7 @@ mod rate;
 mod sample;
 mod slew_watch;
 mod takeover;
+mod witness;
 mod worker;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
 use super::slew_watch::{HiddenSlew, SlewWatch};
 use super::takeover::{goes_on, page_utc_sec};
+use super::witness::Witness;
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
 use crate::counter::{self, Counter};
@@ -65,6 +66,8 @@ pub struct Publication<S: SystemClock, C: Counter> {
     zeroed: bool,
     /// The machine was suspended or its counter jumped, and `maxerror` was not seen set since.
     stale: bool,
+    /// What the page said before the clock was moved, until the daemon is seen to know.
+    witness: Option<Witness>,
     fields: RawFields,
 }
 
@@ -132,6 +135,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             last: None,
             zeroed: false,
             stale,
+            witness: None,
             fields,
         })
     }
@@ -232,6 +236,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     fn disrupt(&mut self) {
         self.change_marker();
         self.stretch.reset();
+        self.witness = None;
         self.last = None;
         // The kernel's clock may run on that counter, or was set from another one when the machine
         // woke up, and `maxerror` does not know.
@@ -268,8 +273,20 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         match self.event(&now, cause) {
             Event::Nothing => {}
-            Event::Step => self.stretch.step(),
+            Event::Step => {
+                self.stretch.step();
+                self.call_witness();
+            }
             Event::Disruption => self.disrupt(),
+        }
+        if let Some(last) = &self.last
+            && (rate::is_turned(&now.discipline)
+                || rate::is_moved_by_another(&last.discipline, &now.discipline))
+        {
+            self.call_witness();
+        }
+        if let Some(witness) = &mut self.witness {
+            witness.note_leap(seen.tai_change_sec);
         }
         if let Some(last) = &self.last
             && last.discipline.has_other_rate(&now.discipline)
@@ -379,14 +396,23 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
     }
 
+    /// The clock was moved, perhaps not by its daemon: what the page said until now is kept. What is kept
+    /// already says no less, as the page has gone by it ever since.
+    fn call_witness(&mut self) {
+        match &mut self.witness {
+            Some(witness) => witness.doubt(),
+            None => self.witness = Witness::new(&self.fields),
+        }
+    }
+
     /// Decides what the kernel's figures are worth.
     fn judge(&mut self, now: &mut Sample) {
         let discipline = now.discipline;
         let maxerror_us = discipline.maxerror_us;
         self.zeroed |= maxerror_us == 0;
-        if let Some(last) = &self.last
-            && maxerror_us < last.discipline.maxerror_us
-        {
+        let last = self.last.as_ref();
+        let has_measured = last.is_some_and(|last| maxerror_us < last.discipline.maxerror_us);
+        if has_measured {
             self.stale = false;
         }
         if let Some(stated) = self.options.stated_max_error_ns {
@@ -403,8 +429,21 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let ns = |us: u64| u128::from(us) * 1000;
         // The kernel adds for a second's drift when that second is over.
         let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
-        now.claim_ns = Some(ns(claimed_us) + 1000 + to_slew_ns);
+        let said_ns = ns(claimed_us) + 1000 + to_slew_ns;
+        let is_turned = rate::is_turned(&discipline);
+        let of_witness_ns = self.witness.as_ref().map(|witness| witness.claim_ns(now));
+        now.claim_ns = match of_witness_ns {
+            None if is_turned => return,
+            None => Some(said_ns),
+            Some(ns) if is_turned => Some(ns),
+            Some(ns) => Some(ns.max(said_ns)),
+        };
         now.estimate_ns = Some(ns(discipline.esterror_us) + 1000 + to_slew_ns);
+        if let Some(witness) = &mut self.witness
+            && witness.hear(now, said_ns, has_measured && !is_turned)
+        {
+            self.witness = None;
+        }
     }
 
     /// Changes the marker if the page that was taken over is not the present's past.

@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 
 use crate::fixed;
-use crate::system_clock::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, NOMINAL_TICK_US};
+use crate::system_clock::{
+    Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_GROWTH_US_PER_SEC, NOMINAL_TICK_US,
+};
 
 pub(super) const NS_PER_SEC: i128 = 1_000_000_000;
 const PPB: u128 = 1_000_000_000;
@@ -152,6 +154,36 @@ fn kernel_rate(discipline: &Discipline) -> Option<u128> {
     let rate = discipline.tick_us.checked_mul(SCALED_PPM_PER_TICK_US)?;
     let rate = rate.checked_add(discipline.frequency_scaled_ppm)?;
     u128::try_from(rate).ok().filter(|rate| *rate != 0)
+}
+
+/// Whether the kernel's clock is turned by more than the kernel counts for what it may drift: somebody is
+/// moving it on purpose, and does not say how far.
+pub(super) fn is_turned(discipline: &Discipline) -> bool {
+    const COUNTED_SCALED_PPM: u128 = 500 << 16;
+    let nominal = Discipline {
+        frequency_scaled_ppm: 0,
+        tick_us: NOMINAL_TICK_US,
+        ..*discipline
+    };
+    turn_scaled_ppm(&nominal, discipline) > COUNTED_SCALED_PPM
+}
+
+/// Whether another than the daemon, which would have told the kernel an error with it, began to move the
+/// clock between two samples: by an `adjtime`, or by another rate than any oscillator's.
+pub(super) fn is_moved_by_another(last: &Discipline, now: &Discipline) -> bool {
+    // By itself the kernel only counts up.
+    let counted_us = now.maxerror_us.checked_sub(last.maxerror_us);
+    let is_told = !counted_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC));
+    let is_slewed = now.single_shot_ns.unsigned_abs() > last.single_shot_ns.unsigned_abs();
+    !is_told && (is_slewed || turn_scaled_ppm(last, now) * 1000 > OSCILLATOR_PPB << 16)
+}
+
+/// What the clock's rate changed by, in 2^-16 ppm.
+fn turn_scaled_ppm(from: &Discipline, to: &Discipline) -> u128 {
+    match (kernel_rate(from), kernel_rate(to)) {
+        (Some(from), Some(to)) => from.abs_diff(to),
+        _ => u128::MAX >> 16,
+    }
 }
 
 /// The most by which a period measured against CLOCK_REALTIME can be off the truth, whatever its

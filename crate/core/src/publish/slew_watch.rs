@@ -51,7 +51,8 @@ impl SlewWatch {
             // Nobody can say any more what ran when the daemon last spoke, or what runs now if it
             // spoke in the present second.
             share_ns = share_ns.max(rate::largest_slew_ns(discipline));
-            self.overlooked_ns = share_ns;
+            // It may as well not have spoken meanwhile, and an earlier one had another loop.
+            self.overlooked_ns = self.overlooked_ns.max(share_ns);
         } else if last_ns.is_some_and(|at| spoke(&self.last, discipline, monotonic_ns - at)) {
             self.overlooked_ns = self.largest_ns();
         }

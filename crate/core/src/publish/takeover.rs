@@ -1,4 +1,4 @@
-//! Whether a page that is taken over is the present's past.
+//! What an older page makes of the present, and whether a page that is taken over is its past.
 
 use super::rate::{self, NS_PER_SEC};
 use super::sample::Sample;
@@ -24,6 +24,18 @@ fn page_shift_sec(fields: &RawFields) -> i16 {
     }
 }
 
+/// What a page makes of a counter: the time of UTC in nanoseconds, and how far the page's error has grown
+/// until then.
+pub(super) fn utc_at(page: &RawFields, counter: u64) -> (i128, u128) {
+    let ticks = fixed::distance_ticks(counter, page.counter_value);
+    let (period, shift) = (page.counter_period_frac_sec, page.counter_period_shift);
+    let elapsed = fixed::elapsed_frac(ticks, period, shift);
+    let utc_ns = fixed::time_ns(page.time_sec, page.time_frac_sec, elapsed)
+        - i128::from(page_shift_sec(page)) * NS_PER_SEC;
+    let rate = page.counter_period_maxerror_rate_frac_sec;
+    (utc_ns, fixed::growth_ns(ticks, rate, shift))
+}
+
 /// Whether the present, read from this machine's clock, is what an older page makes of the counter.
 /// A page without time has nothing to disagree with.
 pub(super) fn goes_on(
@@ -40,13 +52,7 @@ pub(super) fn goes_on(
         return false;
     }
     let elapsed = fixed::elapsed_frac(ticks, old.counter_period_frac_sec, old.counter_period_shift);
-    let then_ns = fixed::time_ns(old.time_sec, old.time_frac_sec, elapsed)
-        - i128::from(page_shift_sec(old)) * NS_PER_SEC;
-    let growth_ns = fixed::growth_ns(
-        ticks,
-        old.counter_period_maxerror_rate_frac_sec,
-        old.counter_period_shift,
-    );
+    let (then_ns, growth_ns) = utc_at(old, now.counter);
     let stated = old.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID != 0;
     let allowed_ns = match (stated, now_error_ns) {
         (true, Some(now_error_ns)) => {

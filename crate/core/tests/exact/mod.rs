@@ -71,20 +71,28 @@ pub(crate) fn tai_minus_utc(raw: i16, flagged: bool) -> Option<i64> {
 }
 
 /// The first seconds of the month that holds `utc_sec` and of the month after it, by walking there
-/// month by month from the start of its 400 years.
+/// from the start of its 400 years: year by year, then month by month.
 pub(crate) fn month_around(utc_sec: &BigInt) -> (BigInt, BigInt) {
-    let (cycle, mut second) = utc_sec.div_mod_floor(&big(146_097_i64 * 86_400));
-    let mut start = cycle * 146_097_i64 * 86_400_i64;
+    const CYCLE_SEC: i64 = 146_097 * 86_400;
+    let (cycle, second) = utc_sec.div_mod_floor(&big(CYCLE_SEC));
+    // Small from here on.
+    let second = i64::try_from(second).unwrap();
+    let start = cycle * CYCLE_SEC;
+    let mut walked = 0;
     for year in 1970.. {
         let is_leap_year = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
         let february = if is_leap_year { 29 } else { 28 };
+        let year_sec = (february + 337) * 86_400;
+        if second - walked >= year_sec {
+            walked += year_sec;
+            continue;
+        }
         for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31_i64] {
-            let length = big(days * 86_400);
-            if second < length {
-                return (start.clone(), start + length);
+            let length = days * 86_400;
+            if second - walked < length {
+                return (&start + walked, start + walked + length);
             }
-            second -= &length;
-            start += length;
+            walked += length;
         }
     }
     unreachable!()
@@ -279,6 +287,15 @@ impl View {
         (is_known && is_there && page.flags & flag != 0).then_some(value)
     }
 
+    pub(crate) fn vm_generation(&self, page: &RawFields) -> Option<u64> {
+        self.stated(
+            page,
+            VM_GEN_COUNTER_PRESENT,
+            0x68,
+            page.vm_generation_counter,
+        )
+    }
+
     /// Every reason to refuse time from `page`, by its code. In what order they are found is left
     /// open.
     pub(crate) fn refusals(&self, page: &RawFields) -> Vec<&'static str> {
@@ -411,12 +428,7 @@ impl View {
             est_error_ns,
             leap_second,
             tai_minus_utc_sec,
-            vm_generation: self.stated(
-                page,
-                VM_GEN_COUNTER_PRESENT,
-                0x68,
-                page.vm_generation_counter,
-            ),
+            vm_generation: self.vm_generation(page),
         }
     }
 }

@@ -38,6 +38,10 @@ pub(crate) struct Daemon {
     silent_until_ns: i128,
     /// It corrects by `tick` until its next turn.
     by_tick: bool,
+    /// For so many turns it does not believe yet that another set the clock.
+    unaware_turns: u32,
+    /// It told the kernel an error as if nobody had.
+    has_misled: bool,
     pub(crate) stated_ns: i64,
     /// Where the operator's clock is led to, and how fast.
     pub(crate) lead: Lead,
@@ -65,6 +69,8 @@ impl Daemon {
             poll_exponent: random.range(2, 7),
             silent_until_ns: 0,
             by_tick: false,
+            unaware_turns: 0,
+            has_misled: false,
             stated_ns: match random.range(0, 2) {
                 0 => 50_000,
                 1 => random.range(50_000, 2_000_000),
@@ -86,6 +92,29 @@ impl Daemon {
     pub(crate) fn tell(&self, options: &mut PublishOptions) {
         options.stated_max_error_ns =
             (self.kind == Kind::Stated).then_some(self.stated_ns.unsigned_abs());
+    }
+
+    /// Another set the clock of one that has been telling its error: it takes some measurements before it
+    /// believes what it sees, as chrony does.
+    pub(crate) fn be_unaware(&mut self, turns: u32) {
+        self.unaware_turns = turns;
+    }
+
+    /// It takes back at once what it told of a clock that another set.
+    pub(crate) fn be_aware(&mut self, state: &mut State) {
+        self.unaware_turns = 0;
+        if std::mem::take(&mut self.has_misled) {
+            state.discipline.unsynchronized = true;
+        }
+    }
+
+    /// Another takes its place: what it had not corrected yet, nobody will.
+    pub(crate) fn end(&mut self, state: &mut State) {
+        self.be_aware(state);
+        state.discipline.tick_us = 10_000;
+        if self.by_tick {
+            state.discipline.unsynchronized = true;
+        }
     }
 
     /// The machine that it runs on stood still.
@@ -137,6 +166,13 @@ impl Daemon {
             state.discipline.tick_us = 10_000;
         }
         let (asymmetry_ns, maxerror_us) = measure(state);
+        if self.unaware_turns > 0 {
+            self.unaware_turns -= 1;
+            self.has_misled = true;
+            speak(state, maxerror_us);
+            return false;
+        }
+        self.has_misled = false;
         let left_ns = state.error_ns() + asymmetry_ns;
         forget_slews(state);
         if left_ns.abs() > STEP_THRESHOLD_NS && may_step {
@@ -150,6 +186,7 @@ impl Daemon {
             state.discipline.unsynchronized = true;
             return false;
         }
+        let mut uncounted_us = 0;
         match state.random.range(0, 4) {
             0 | 1 => {
                 state.discipline.loop_shift = u32::try_from(state.random.range(2, 8)).unwrap_or(2);
@@ -158,8 +195,7 @@ impl Daemon {
             }
             2 => state.discipline.single_shot_ns = correction_ns,
             3 => {
-                // As chrony, with its remaining correction added by an operator; until done.
-                state.discipline.maxerror_us += correction_ns.unsigned_abs().div_ceil(1000);
+                // As chrony, until done.
                 let most_us = (correction_ns.abs() / 200_000).max(1);
                 let tick_us = state.random.range(1, most_us);
                 let takes_ns = correction_ns.abs() * 10_000 / tick_us;
@@ -168,6 +204,7 @@ impl Daemon {
                     self.next_ns = state.truth_tai_ns() + i128::from(takes_ns);
                     state.discipline.tick_us += tick_us * correction_ns.signum();
                 }
+                uncounted_us = correction_ns.unsigned_abs().div_ceil(1000);
             }
             _ => {
                 state.discipline.maxerror_us += correction_ns.unsigned_abs().div_ceil(1000);
@@ -183,6 +220,11 @@ impl Daemon {
             // The kernel takes no more than 500 ppm.
             let frequency_ppb = (residual_ppb - state.oscillator_ppb).clamp(-500_000, 500_000);
             state.set_frequency_ppb(frequency_ppb);
+        }
+        // What it corrects by itself is part of what it tells only where an operator adds it; or where it
+        // turns the clock by no more than the kernel counts.
+        if !is_turned(state) || state.random.chance(2) {
+            state.discipline.maxerror_us += uncounted_us;
         }
         false
     }
@@ -255,6 +297,12 @@ impl Daemon {
         state.set_frequency_ppb(residual_ppb - state.oscillator_ppb);
         sec
     }
+}
+
+/// Whether the clock is turned by more than the 500 ppm that the kernel counts.
+fn is_turned(state: &State) -> bool {
+    let by_tick_scaled = (state.discipline.tick_us - 10_000) * (100 << 16);
+    (by_tick_scaled + state.discipline.frequency_scaled_ppm).abs() > 500 << 16
 }
 
 /// What the daemon was to slew is void; what the present second slews goes on.

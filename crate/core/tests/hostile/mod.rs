@@ -1,27 +1,39 @@
 //! The whole reader on a page of arbitrary bytes, held against what the specification's formulas say
 //! of those bytes in integers without limits (`exact`).
+//!
+//! `tests/hostile_pages.rs` drives it with seeded bytes and with what the fuzzer kept, and
+//! `crate/fuzz` with whatever reaches more of the reader.
 
-use std::cell::{Cell, RefCell};
+mod calls;
+mod file;
+mod machine;
+mod state;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use num_bigint::BigInt;
-use vmclock::counter::{Counter, CpuCounter};
-use vmclock::seqlock::{SharedWords, WORDS};
 use vmclock::snapshot::{Abi, RawFields};
-use vmclock::{Error, Options, Reading, Timescale, VmClock};
+use vmclock::{Options, Timescale, VmClock};
 
-use crate::exact::{self, View, big};
+use crate::exact::View;
+use calls::{Call, Clocks};
+#[allow(
+    unused_imports,
+    reason = "one of the two fuzz targets has no use for it"
+)]
+pub(crate) use file::check_file;
+use machine::{COUNTER_ID, Machine, MachineCounter, Memory, Update};
+use state::State;
 
 pub(crate) const PAGE_BYTES: usize = 0x70;
-/// Six bytes of options, the page, the counter.
-pub(crate) const HEADER_BYTES: usize = 6 + PAGE_BYTES + 8;
+pub(crate) const OPTION_BYTES: usize = 6;
+/// Options, the page, and how many ticks the counter is ahead of the page's reference.
+pub(crate) const HEADER_BYTES: usize = OPTION_BYTES + PAGE_BYTES + 8;
 /// How many loads of the reader's come before each of an update's three steps, which byte of the page it
-/// changes and to what, and where it puts the counter.
-pub(crate) const UPDATE_BYTES: usize = 5 + 8;
-
-const VERSION_CHANGED: &str = "ERR_VMCLOCK_BAD_VERSION";
+/// changes and to what, what is asked of the reader meanwhile, and the counter's ticks again.
+pub(crate) const UPDATE_BYTES: usize = 6 + 8;
+const MOST_UPDATES: usize = 8;
 
 type Bytes = [u8; PAGE_BYTES];
 
@@ -55,144 +67,30 @@ fn fields(page: &Bytes) -> RawFields {
     }
 }
 
-struct Update {
-    /// Loads of the reader's until the odd number, from there to the change, and to the even number.
-    loads_left: [u8; 3],
-    page: Bytes,
-    counter: u64,
-}
-
-/// The machine: a writer that moves on between any two loads of the reader's.
-struct Machine {
-    seq: Cell<u32>,
-    page: Cell<Bytes>,
-    counter: Cell<u64>,
-    updates: RefCell<VecDeque<Update>>,
-}
-
-impl Machine {
-    fn load<T>(&self, value: impl FnOnce() -> T) -> T {
-        self.move_on();
-        value()
-    }
-
-    fn move_on(&self) {
-        let mut updates = self.updates.borrow_mut();
-        let Some(next) = updates.front_mut() else {
-            return;
-        };
-        let Some(step) = next.loads_left.iter().position(|left| *left > 0) else {
-            // The even number was stored with the last load.
-            updates.pop_front();
-            return;
-        };
-        next.loads_left[step] -= 1;
-        if next.loads_left[step] > 0 {
-            return;
-        }
-        if step == 1 {
-            self.page.set(next.page);
-            self.counter.set(next.counter);
+/// How the page is looked at, of the input's first bytes.
+fn view(options: &[u8; OPTION_BYTES], counter_id: u8) -> View {
+    let [size, abi, timescale, has_drift, drift, refusing] = *options;
+    View {
+        size_bytes: if size & 1 == 0 {
+            0x1000
         } else {
-            self.seq.set(self.seq.get().wrapping_add(1));
-        }
-    }
-
-    fn end_updates(&self) {
-        while !self.updates.borrow().is_empty() {
-            self.move_on();
-        }
-    }
-}
-
-struct Memory(Rc<Machine>);
-
-impl SharedWords for Memory {
-    fn load_seq(&self) -> u32 {
-        self.0.load(|| self.0.seq.get())
-    }
-
-    fn load_head(&self) -> u32 {
-        self.0
-            .load(|| u32::from_le_bytes(take(&self.0.page.get(), 8)))
-    }
-
-    fn load_words(&self) -> [u64; WORDS] {
-        std::array::from_fn(|word| {
-            self.0
-                .load(|| u64::from_le_bytes(take(&self.0.page.get(), 0x10 + 8 * word)))
-        })
-    }
-
-    fn fence_acquire(&self) {}
-}
-
-struct MachineCounter(Rc<Machine>);
-
-impl Counter for MachineCounter {
-    fn id(&self) -> u8 {
-        CpuCounter.id()
-    }
-
-    fn read(&self) -> u64 {
-        self.0.load(|| self.0.counter.get())
+            0x20 + u32::from(size) % 0x51
+        },
+        abi: if abi & 3 == 0 { Abi::RfcV4 } else { Abi::Uapi },
+        timescale: Timescale::ALL[usize::from(timescale) % Timescale::ALL.len()],
+        assumed_drift_ppb: (has_drift & 1 == 1).then_some(u32::from(drift) * 1000),
+        refuse_free_running: refusing & 1 == 1,
+        counter_id,
     }
 }
 
-/// A reading or the codes of the refusals that would be right.
-fn expected(
-    view: &View,
-    bytes: &Bytes,
-    counter: u64,
-    live: bool,
-) -> Result<Reading, Vec<&'static str>> {
-    let page = fields(bytes);
-    if page.version != 1 {
-        return Err(vec![VERSION_CHANGED]);
-    }
-    let refusals = view.refusals(&page);
-    if !refusals.is_empty() {
-        return Err(refusals);
-    }
-    let d = exact::distance(counter, page.counter_value);
-    let (period, shift) = (page.counter_period_frac_sec, page.counter_period_shift);
-    if live && exact::is_more_than_a_second_behind(&d, period, shift) {
-        return Err(vec!["ERR_VMCLOCK_COUNTER_MISMATCH"]);
-    }
-    let meaning = view.meaning(&page, counter);
-    let label = &meaning.label;
-    let Ok(epoch_ns) = i64::try_from(label.epoch_ns.clone()) else {
-        return Err(vec!["ERR_VMCLOCK_OUT_OF_RANGE"]);
-    };
-    let below = &label.epoch_ns - &label.earliest_ns;
-    let above = &label.latest_ns - &label.epoch_ns;
-    let widest = exact::saturated(below.max(above));
-    let in_64_bits =
-        |ns: &BigInt| i64::try_from(ns.clone().clamp(big(i64::MIN), big(i64::MAX))).unwrap();
-    let stated = meaning.bound_ns.is_some();
-    Ok(Reading {
-        epoch_ns,
-        max_error_ns: stated.then(|| u64::try_from(widest).unwrap()),
-        est_error_ns: meaning.est_error_ns.map(|ns| u64::try_from(ns).unwrap()),
-        earliest_ns: stated.then(|| in_64_bits(&label.earliest_ns)),
-        latest_ns: stated.then(|| in_64_bits(&label.latest_ns)),
-        counter,
-        disruption_marker: page.disruption_marker,
-        vm_generation: meaning.vm_generation,
-        status: page.clock_status.into(),
-        leap_second: meaning.leap_second,
+fn options(view: &View) -> Options {
+    Options {
         timescale: view.timescale,
-        tai_minus_utc_sec: meaning
-            .tai_minus_utc_sec
-            .map(|sec| i16::try_from(sec).unwrap()),
-    })
-}
-
-fn agrees(result: &Result<Reading, Error>, expected: &Result<Reading, Vec<&'static str>>) -> bool {
-    match (result, expected) {
-        (Ok(reading), Ok(expected)) => reading == expected,
-        (Err(error), Err(codes)) => codes.contains(&error.code()),
-        _ => false,
+        abi: view.abi,
+        assumed_drift_ppb: view.assumed_drift_ppb,
+        refuse_free_running: view.refuse_free_running,
+        ..Options::default()
     }
 }
 
@@ -201,105 +99,110 @@ fn agrees(result: &Result<Reading, Error>, expected: &Result<Reading, Vec<&'stat
 pub(crate) struct Seen {
     pub(crate) readings: u64,
     pub(crate) refusals: u64,
-    /// Reads that ended in the state after an update that began within them.
+    /// Calls that ended in the state after an update that began within them.
     pub(crate) overtaken: u64,
 }
 
-/// Opens a page of `bytes`, and reads it through the updates that follow in them. Panics where the
-/// reader says anything that the model does not.
+/// Makes a clock over a page of `bytes`, and asks everything of it through the updates that follow in
+/// them. Panics where it answers anything that the model does not.
 pub(crate) fn check(bytes: &[u8], seen: &mut Seen) {
     let Some((header, updates)) = bytes.split_at_checked(HEADER_BYTES) else {
         return;
     };
-    let mut page: Bytes = header[6..6 + PAGE_BYTES].try_into().unwrap();
-    let mut counter = u64::from_le_bytes(header[6 + PAGE_BYTES..].try_into().unwrap());
-    let view = View {
-        size_bytes: if header[0] & 1 == 0 {
-            0x1000
-        } else {
-            0x20 + u32::from(header[0]) % 0x51
-        },
-        abi: if header[1] & 3 == 0 {
-            Abi::RfcV4
-        } else {
-            Abi::Uapi
-        },
-        timescale: Timescale::ALL[usize::from(header[2]) % Timescale::ALL.len()],
-        assumed_drift_ppb: (header[3] & 1 == 1).then_some(u32::from(header[4]) * 1000),
-        refuse_free_running: header[5] & 1 == 1,
-        counter_id: CpuCounter.id(),
+    let (choices, header) = header.split_at(OPTION_BYTES);
+    let (page, ticks) = header.split_at(PAGE_BYTES);
+    let choices: [u8; OPTION_BYTES] = choices.try_into().unwrap();
+    let mut page: Bytes = page.try_into().unwrap();
+    let view = view(&choices, COUNTER_ID);
+    // From the reference, so that a change of one does not put the other centuries away.
+    let counter_at = |page: &Bytes, ticks: &[u8]| {
+        let ticks = u64::from_le_bytes(ticks.try_into().unwrap());
+        fields(page).counter_value.wrapping_add(ticks)
     };
-    let machine = Rc::new(Machine {
-        seq: Cell::new(0),
-        page: Cell::new(page),
-        counter: Cell::new(counter),
-        updates: RefCell::default(),
-    });
-    let options = Options {
-        timescale: view.timescale,
-        abi: view.abi,
-        assumed_drift_ppb: view.assumed_drift_ppb,
-        refuse_free_running: view.refuse_free_running,
-        ..Options::default()
-    };
+    let counter = counter_at(&page, ticks);
+    let mut state = State::new(&view, &page, counter);
+    let machine = Rc::new(Machine::new(page, counter));
     #[expect(clippy::arc_with_non_send_sync, reason = "the clock asks for an Arc")]
     let memory = Arc::new(Memory(Rc::clone(&machine)));
-    let mut clock = VmClock::new(
-        memory,
-        view.size_bytes,
-        MachineCounter(Rc::clone(&machine)),
-        options,
-    );
-    let still = |clock: &mut VmClock<_, _>, page: &Bytes, counter: u64, seen: &mut Seen| {
-        let live = expected(&view, page, counter, true);
-        // Twice: the second by what the first left behind.
-        for _ in 0..2 {
-            let read = clock.read();
-            assert!(agrees(&read, &live), "{read:?} instead of {live:?}");
-            let now = clock.now_ns().map_err(|error| error.code());
-            let read = read.map(|reading| reading.epoch_ns);
-            assert_eq!(now, read.map_err(|error| error.code()));
-        }
-        seen.readings += u64::from(live.is_ok());
-        seen.refusals += u64::from(live.is_err());
-        let raw = fields(page);
-        if raw.version != 1 {
-            // Its other fields may mean anything.
-            let code = clock.snapshot().map_err(|error| error.code()).unwrap_err();
-            assert_eq!(code, VERSION_CHANGED);
-            let code = clock.continuity().map_err(|error| error.code());
-            assert_eq!(code, Err(VERSION_CHANGED));
-            return;
-        }
-        assert_eq!(clock.snapshot().unwrap().raw, raw);
-        let token = clock.continuity().unwrap();
-        let converted = clock.convert(counter, &token);
-        let meant = expected(&view, page, counter, false);
-        assert!(
-            agrees(&converted, &meant),
-            "{converted:?} instead of {meant:?}"
-        );
+    let clock = |non_decreasing| {
+        let options = Options {
+            non_decreasing,
+            ..options(&view)
+        };
+        let counter = MachineCounter(Rc::clone(&machine));
+        VmClock::new(Arc::clone(&memory), view.size_bytes, counter, options)
     };
-    still(&mut clock, &page, counter, seen);
+    let mut clocks = Clocks {
+        plain: clock(false),
+        held: clock(true),
+        last_ns: None,
+        token: state.continuity,
+        captured: state.counter,
+        rests: [None; 2],
+    };
+    let first = usize::from(choices[5] >> 1);
+    stand_still(&mut clocks, &state, &view, first, seen);
+    if choices[5] >> 4 == 0xf {
+        calls::check_system_offset(&mut clocks, &state);
+    }
     // Two at a time: the first sends the reader to the page again, and the second may meet it there.
-    let updates: Vec<_> = updates.chunks_exact(UPDATE_BYTES).take(8).collect();
+    let updates: Vec<_> = updates
+        .chunks_exact(UPDATE_BYTES)
+        .take(MOST_UPDATES)
+        .collect();
     for pair in updates.chunks(2) {
-        let mut right = vec![expected(&view, &page, counter, true)];
+        let mut states = vec![state];
+        let mut coming = VecDeque::new();
         for update in pair {
             page[usize::from(update[3]) % PAGE_BYTES] = update[4];
-            counter = u64::from_le_bytes(update[5..].try_into().unwrap());
-            right.push(expected(&view, &page, counter, true));
-            machine.updates.borrow_mut().push_back(Update {
+            let counter = counter_at(&page, &update[6..]);
+            states.push(State::new(&view, &page, counter));
+            coming.push_back(Update {
                 loads_left: [1 + update[0] % 20, 1 + update[1] % 12, 1 + update[2] % 12],
                 page,
                 counter,
             });
         }
-        let read = clock.read();
-        let state = right.iter().rposition(|state| agrees(&read, state));
-        assert!(state.is_some(), "TORN: {read:?} is none of {right:?}");
-        seen.overtaken += u64::from(state > Some(0));
+        let call = Call::ALL[usize::from(pair[0][5]) % (Call::ALL.len() - 1)];
+        machine.expect(coming);
+        let answer = call.make(&mut clocks);
+        let right = states
+            .iter()
+            .map(|state| call.right(&clocks, state, &view))
+            .collect::<Vec<_>>();
+        let by = right.iter().rposition(|right| calls::agree(&answer, right));
+        let Some(by) = by else {
+            panic!("TORN: {call:?} said {answer:?}, which is none of {right:?}");
+        };
+        seen.overtaken += u64::from(by > 0);
+        clocks.remember(call, &states[by], &view);
         machine.end_updates();
-        still(&mut clock, &page, counter, seen);
+        // The token and the counter of before: now they may be another machine's.
+        let now = states.pop().unwrap();
+        stand_still(&mut clocks, &now, &view, usize::from(pair[0][5]) + 1, seen);
+        clocks.token = now.continuity;
+        clocks.captured = now.counter;
+        state = now;
     }
+}
+
+/// Everything that can be asked of a page that nobody changes, from `first` on: what comes first finds
+/// the page changed, and comes again by what was kept of it.
+fn stand_still(clocks: &mut Clocks, state: &State, view: &View, first: usize, seen: &mut Seen) {
+    for call in Call::ALL
+        .iter()
+        .cycle()
+        .skip(first % Call::ALL.len())
+        .take(Call::ALL.len() + 1)
+    {
+        let answer = call.make(clocks);
+        let right = call.right(clocks, state, view);
+        assert!(
+            calls::agree(&answer, &right),
+            "{call:?} said {answer:?} instead of {right:?}"
+        );
+        clocks.remember(*call, state, view);
+    }
+    seen.readings += u64::from(state.live.is_ok());
+    seen.refusals += u64::from(state.live.is_err());
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use vmclock::abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID;
 use vmclock::publish::Cause;
 use vmclock::seqlock::{self, SharedWords, SharedWordsMut};
 
@@ -117,14 +118,12 @@ impl Life {
         if self.is_stated {
             return;
         }
+        self.daemon.end(&mut self.machine.state.borrow_mut());
         let kind = match self.random.range(0, 5) {
             0 => Kind::Zeroing,
             1 => Kind::Nobody,
             _ => Kind::Honest,
         };
-        let mut state = self.machine.state.borrow_mut();
-        state.discipline.tick_us = 10_000;
-        drop(state);
         self.daemon = Daemon::new(kind, self.truth_ns(), &mut self.random);
         self.note(match kind {
             Kind::Honest => "honest daemon",
@@ -148,6 +147,15 @@ impl Life {
         let is_over_leap = self.is_near_leap(i128::from(by_ns.abs()) * 2);
         if is_over_leap || by_ns > 50_000_000 && self.is_before_leap() {
             return;
+        }
+        // A page that stated a bound holds the daemon to it, while there is a publisher to do that.
+        let states_bound = self.publication.as_ref().is_some_and(|publication| {
+            publication.fields().flags & VMCLOCK_FLAG_TIME_MAXERROR_VALID != 0
+        });
+        if states_bound && self.random.chance(2) {
+            let turns = self.random.range(1, 4);
+            self.daemon.be_unaware(u32::try_from(turns).unwrap());
+            self.note("daemon unaware that the clock was set");
         }
         self.machine.state.borrow_mut().step(by_ns);
         self.alarm = true;

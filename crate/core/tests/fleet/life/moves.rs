@@ -29,6 +29,13 @@ pub(super) struct Saved {
 impl Life {
     pub(super) fn disrupted(&mut self) {
         self.era.set(self.era.get() + 1);
+        self.make_aware();
+    }
+
+    /// What a page said before its counter was disrupted, or by another publisher, is not held against a
+    /// daemon that has not understood yet; so here it understands at once.
+    pub(super) fn make_aware(&mut self) {
+        self.daemon.be_aware(&mut self.machine.state.borrow_mut());
     }
 
     pub(super) fn migrate(&mut self) -> Outcome {
@@ -121,6 +128,7 @@ impl Life {
             }
         }
         self.daemon.carry_on(ns);
+        self.make_aware();
         if keeps_counting {
             self.note("suspend, counter goes on");
         } else {

@@ -44,6 +44,7 @@ impl Life {
             ..PublishOptions::default()
         };
         self.daemon.tell(&mut self.options);
+        self.make_aware();
         let list = (self.source == OffsetSource::List)
             .then(|| leap_list(self.leap))
             .flatten();

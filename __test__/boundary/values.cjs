@@ -1,0 +1,403 @@
+// What a caller may hand over: descriptions that fast-check makes and shrinks, and the values that are
+// built of them when a call is about to be made. A value may do something when it is looked at: close what
+// is being called, take an array's memory away, call again, throw.
+
+const fc = require('fast-check')
+
+/** What values throw; whoever calls gets it back, and nothing else of a value's own. */
+const MINE = { thrownByTheValue: true }
+
+/** What values do when their getters, traps or conversions run. */
+const EFFECTS = ['none', 'throw', 'close', 'detach', 'shrink', 'reenter', 'gc']
+
+const TYPES = [
+  BigInt64Array,
+  BigUint64Array,
+  Float64Array,
+  Uint8Array,
+  Int32Array,
+  Uint8ClampedArray,
+  DataView,
+]
+
+const STORAGES = ['plain', 'detached', 'resizable', 'tracking', 'shrunk', 'shared', 'growing']
+
+const MOST_ELEMENTS = 64
+
+/** Names of options and fields, and those by which results and failures travel. */
+const NAMES = [
+  ...['timescale', 'abi', 'assumedDriftPpm', 'freeRunning', 'nonDecreasing', 'trustedUids'],
+  ...['shape', 'intervalMs', 'statedMaxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'acceptCounter'],
+  ...['mode', 'fileBytes', 'pageOffset', 'signal', 'path', 'errno', 'syscall', 'cause'],
+  ...['disruptionMarker', 'vmGeneration', 'counter', 'maxErrorNs', 'offsetNs', 'estErrorNs'],
+  ...['magic', 'size', 'version', 'counterId', 'timeType', 'seqCount', 'flags', 'clockStatus'],
+  ...['leapSecondSmearingHint', 'taiOffsetSec', 'leapIndicator', 'counterPeriodShift'],
+  ...['counterValue', 'counterPeriodFracSec', 'timeSec', 'timeFracSec', 'timeMaxerrorNanosec'],
+  ...['failed', 'code', 'message', 'change', 'replaced', 'trouble', 'before', 'after', 'updates'],
+  ...['hot', 'slots', 'doubles', 'nowNs', 'rfcV4', 'assumedDriftPpb', 'length', 'aborted'],
+  ...['get', 'set', 'value', 'writable', 'enumerable', 'configurable', 'then', 'toJSON'],
+  ...['0', '1', '11', 'constructor', '__proto__', 'addEventListener', 'timeScale'],
+]
+
+const name = fc.constantFrom(...NAMES)
+const effect = fc.constantFrom(...EFFECTS)
+
+const number = fc.oneof(
+  fc.double(),
+  fc.integer({ min: -3, max: 40 }),
+  fc.constantFrom(-0, 0.5, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53, 2 ** 64, 1e6, 1e308, Number.NaN),
+)
+
+const bigint = fc.oneof(
+  fc.bigInt({ min: -4n, max: 2n ** 65n }),
+  fc.constantFrom(0n, -1n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n, 2n ** 64n, -(2n ** 63n)),
+)
+
+const word = fc.oneof(
+  fc.constantFrom(
+    '',
+    'utc',
+    'tai',
+    'gps',
+    'uapi',
+    'time',
+    'none',
+    'soon',
+    'constructor',
+    '0',
+    '1n',
+  ),
+  fc.string({ unit: 'binary', maxLength: 12 }),
+)
+
+// Paths stay within the folder: a name that could be one is a file there.
+const file = fc.oneof(
+  fc.constantFrom('live', 'scratch', 'other', 'fifo', 'folder', 'none', 'x'.repeat(300)),
+  fc.string({ unit: 'binary', maxLength: 12 }),
+)
+
+const leaf = fc.oneof(
+  fc.constantFrom('undefined', 'null', 'true', 'false').map((value) => ({ kind: 'word', value })),
+  number.map((value) => ({ kind: 'number', value })),
+  bigint.map((value) => ({ kind: 'bigint', value })),
+  fc.boolean().map((isNegative) => ({ kind: 'huge', isNegative })),
+  word.map((value) => ({ kind: 'string', value })),
+  file.map((value) => ({ kind: 'file', value })),
+  fc
+    .constantFrom('symbol', 'function', 'class', 'date', 'map', 'promise', 'regexp', 'error')
+    .map((kind) => ({ kind })),
+  fc
+    .constantFrom('clock', 'closedClock', 'page', 'reading', 'token', 'clonedToken', 'signal')
+    .map((kind) => ({ kind })),
+  fc.constantFrom('slots', 'counters', 'out').map((kind) => ({ kind })),
+  fc.record({
+    kind: fc.constant('typed'),
+    type: fc.nat(TYPES.length - 1),
+    storage: fc.constantFrom(...STORAGES),
+    length: fc.nat(MOST_ELEMENTS),
+    at: fc.nat(3),
+    own: fc.constantFrom('nothing', 'length', 'tag', 'iterator', 'constructor'),
+    effect,
+  }),
+)
+
+const { value: anything } = fc.letrec((tie) => ({
+  value: fc.oneof(
+    { depthSize: 'small', withCrossShrink: true },
+    { weight: 6, arbitrary: leaf },
+    fc.record({
+      kind: fc.constant('array'),
+      items: fc.array(tie('value'), { maxLength: 3 }),
+      holes: fc.nat(2),
+    }),
+    fc.record({
+      kind: fc.constant('object'),
+      prototype: fc.constantFrom('plain', 'null', 'inherits'),
+      entries: fc.array(fc.tuple(name, tie('value')), { maxLength: 4 }),
+      getters: fc.array(fc.tuple(name, effect, tie('value')), { maxLength: 2 }),
+      hasSymbol: fc.nat(9).map((one) => one === 0),
+    }),
+    fc.record({
+      kind: fc.constant('proxy'),
+      target: tie('value'),
+      state: fc.constantFrom('transparent', 'revoked', 'acting'),
+      effect,
+    }),
+    fc.record({ kind: fc.constant('coercible'), gives: leaf, effect }),
+    fc.record({ kind: fc.constant('boxed'), inner: leaf }),
+    fc.record({
+      kind: fc.constant('signalLike'),
+      aborted: tie('value'),
+      effect,
+      lacksRemove: fc.boolean(),
+    }),
+  ),
+}))
+
+/** A value that is what the call wants, but for what happens when it is looked at. */
+function acting(fits) {
+  return fc.record({
+    kind: fc.constant('acting'),
+    inner: fc.constantFrom(...fits),
+    how: fc.constantFrom('getters', 'proxy'),
+    effect,
+  })
+}
+
+/** What somebody put on a prototype. */
+const pollution = fc.record({
+  on: fc.constantFrom(
+    'Object',
+    'Object',
+    'Array',
+    'TypedArray',
+    'BigInt64Array',
+    'Function',
+    'Error',
+  ),
+  name: fc.oneof(
+    { weight: 5, arbitrary: name },
+    fc
+      .constantFrom('iterator', 'toPrimitive', 'toStringTag', 'dispose')
+      .map((symbol) => ({ symbol })),
+  ),
+  value: leaf,
+})
+
+const PROTOTYPES = {
+  Object: Object.prototype,
+  Array: Array.prototype,
+  TypedArray: Object.getPrototypeOf(Uint8Array.prototype),
+  BigInt64Array: BigInt64Array.prototype,
+  Function: Function.prototype,
+  Error: Error.prototype,
+}
+
+/** Puts data properties there for as long as `work` takes; those that stand there stay as they are. */
+function polluted(world, pollutions, work) {
+  const put = []
+  for (const { on, name: key, value } of pollutions) {
+    const target = PROTOTYPES[on]
+    const property = typeof key === 'string' ? key : Symbol[key.symbol]
+    if (property === undefined || Object.hasOwn(target, property)) continue
+    // All of a value's making happens before, or it would see what is put here.
+    put.push([target, property, build(world, value)])
+  }
+  // Without a prototype, as `get` or `set` may stand on Object's by then.
+  for (const [target, property, value] of put) {
+    Object.defineProperty(target, property, {
+      __proto__: null,
+      value,
+      writable: true,
+      enumerable: true,
+      configurable: true,
+    })
+  }
+  try {
+    return work()
+  } finally {
+    for (let index = 0; index < put.length; index++) {
+      const entry = put[index]
+      Reflect.deleteProperty(entry[0], entry[1])
+    }
+  }
+}
+
+/** The value of a description. */
+function build(world, description) {
+  const { kind } = description
+  switch (kind) {
+    case 'word':
+      return { undefined: undefined, null: null, true: true, false: false }[description.value]
+    case 'number':
+    case 'bigint':
+    case 'string':
+      return description.value
+    case 'file':
+      return `${world.folder}/${description.value}`
+    case 'huge':
+      return description.isNegative ? -world.huge : world.huge
+    case 'symbol':
+      return Symbol('a symbol')
+    case 'function':
+      return () => acts(world, 'throw')
+    case 'class':
+      return class {}
+    case 'date':
+      return new Date(0)
+    case 'map':
+      return new Map([['timescale', 'tai']])
+    case 'promise':
+      return Promise.resolve(1)
+    case 'regexp':
+      return /x/
+    case 'error':
+      return new RangeError('an error')
+    case 'signal':
+      return new AbortController().signal
+    case 'clonedToken':
+      return structuredClone(world.token)
+    case 'typed':
+      return typed(world, description)
+    case 'array':
+      return Object.assign(
+        new Array(description.items.length + description.holes),
+        description.items.map((item) => build(world, item)),
+      )
+    case 'object':
+      return object(world, description)
+    case 'proxy':
+      return proxied(world, description)
+    case 'coercible':
+      return coercible(world, description)
+    case 'boxed':
+      return Object(build(world, description.inner))
+    case 'signalLike':
+      return signalLike(world, description)
+    case 'acting':
+      return actingValue(world, description)
+    default:
+      // What the world has by that name.
+      return world[kind]
+  }
+}
+
+function typed(world, { type, storage, length, at, own, effect: what }) {
+  const Type = TYPES[type]
+  const bytes = 8 * MOST_ELEMENTS
+  const isShared = storage === 'shared' || storage === 'growing'
+  const isFixed = storage === 'plain' || storage === 'detached' || storage === 'shared'
+  const buffer = new (isShared ? SharedArrayBuffer : ArrayBuffer)(
+    storage === 'growing' ? bytes / 2 : bytes,
+    isFixed ? undefined : { maxByteLength: 2 * bytes },
+  )
+  const tracks = storage === 'tracking' || storage === 'growing'
+  const most = Math.min(length, MOST_ELEMENTS - at)
+  const array = new Type(buffer, 8 * at, tracks ? undefined : most)
+  if (storage === 'detached') structuredClone(buffer, { transfer: [buffer] })
+  if (storage === 'shrunk') buffer.resize(8 * at)
+  if (storage === 'growing') buffer.grow(bytes)
+  world.arrays.push(array)
+  const property = { length: 'length', tag: Symbol.toStringTag, iterator: Symbol.iterator }[own]
+  if (property !== undefined) {
+    Object.defineProperty(array, property, {
+      get: () => acts(world, what) ?? 1000,
+      configurable: true,
+    })
+  }
+  if (own === 'constructor') array.constructor = { [Symbol.species]: () => acts(world, what) }
+  return array
+}
+
+function object(world, { prototype, entries, getters, hasSymbol }) {
+  const made = { plain: {}, null: Object.create(null), inherits: Object.create({ abi: 'uapi' }) }[
+    prototype
+  ]
+  const define = (key, property) =>
+    Object.defineProperty(made, key, { ...property, enumerable: true, configurable: true })
+  for (const [key, value] of entries) define(key, { value: build(world, value) })
+  for (const [key, what, value] of getters) {
+    define(key, {
+      get() {
+        acts(world, what)
+        return build(world, value)
+      },
+    })
+  }
+  if (hasSymbol) define(Symbol('of its own'), { value: 1 })
+  return made
+}
+
+function proxied(world, { target, state, effect: what }) {
+  const inner = build(world, target)
+  const isObject = (typeof inner === 'object' && inner !== null) || typeof inner === 'function'
+  const { proxy, revoke } = Proxy.revocable(
+    isObject ? inner : {},
+    state === 'acting' ? traps(world, what) : {},
+  )
+  if (state === 'revoked') revoke()
+  return proxy
+}
+
+// Each does something and then what the target would: an answer that breaks an invariant of proxies would
+// be a mistake of the value's own.
+function traps(world, what) {
+  const names = ['get', 'has', 'ownKeys', 'getPrototypeOf', 'getOwnPropertyDescriptor', 'set']
+  return Object.fromEntries(
+    names.map((trap) => [
+      trap,
+      (...given) => {
+        acts(world, what)
+        return Reflect[trap](...given)
+      },
+    ]),
+  )
+}
+
+function actingValue(world, { inner, how, effect: what }) {
+  const value = build(world, inner)
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value
+  if (how === 'proxy') return new Proxy({ ...value }, traps(world, what))
+  const made = {}
+  for (const [key, own] of Object.entries(value)) {
+    Object.defineProperty(made, key, {
+      get() {
+        acts(world, what)
+        return own
+      },
+      enumerable: true,
+    })
+  }
+  return made
+}
+
+function coercible(world, { gives, effect: what }) {
+  const convert = () => {
+    acts(world, what)
+    const given = build(world, gives)
+    return typeof given === 'object' ? '0' : given
+  }
+  return { valueOf: convert, toString: convert, toJSON: convert, [Symbol.toPrimitive]: convert }
+}
+
+function signalLike(world, { aborted, effect: what, lacksRemove }) {
+  return {
+    get aborted() {
+      const told = build(world, aborted)
+      return typeof told === 'boolean' ? told : false
+    },
+    addEventListener: () => acts(world, what),
+    ...(!lacksRemove && { removeEventListener() {} }),
+  }
+}
+
+/** Does what a value does when it is looked at. */
+function acts(world, what) {
+  switch (what) {
+    case 'throw':
+      world.hasThrown = true
+      throw MINE
+    case 'close':
+      world.clock?.close()
+      world.scratch?.close()
+      return
+    case 'detach':
+      for (const array of world.arrays) detach(array)
+      return
+    case 'shrink':
+      for (const { buffer } of world.arrays) if (buffer.resizable) buffer.resize(0)
+      return
+    case 'reenter':
+      return world.again()
+    case 'gc':
+      return void globalThis.gc?.()
+  }
+}
+
+function detach({ buffer }) {
+  if (buffer instanceof ArrayBuffer && !(buffer.byteLength === 0)) {
+    structuredClone(buffer, { transfer: [buffer] })
+  }
+}
+
+module.exports = { acting, anything, build, MINE, pollution, polluted }

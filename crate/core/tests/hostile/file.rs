@@ -1,0 +1,111 @@
+//! A regular file of arbitrary bytes, opened as a page and read by this machine's own counter.
+
+use std::fs::{File, Permissions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use vmclock::VmClock;
+use vmclock::counter::{Counter, CpuCounter};
+
+use super::state::{State, reasons};
+use super::{Bytes, OPTION_BYTES, PAGE_BYTES, Seen, fields, options, state, take, view};
+
+/// Longer than the structure, so that a page may declare more than that.
+const MOST_FILE_BYTES: usize = 0x90;
+
+/// Opens a file of `bytes`, after its options and the counter to convert, and asks for its time. Panics
+/// where the answer is not the model's.
+pub(crate) fn check_file(bytes: &[u8], seen: &mut Seen) {
+    let Some((choices, rest)) = bytes.split_first_chunk::<OPTION_BYTES>() else {
+        return;
+    };
+    let Some((ticks, contents)) = rest.split_first_chunk::<8>() else {
+        return;
+    };
+    let contents = &contents[..contents.len().min(MOST_FILE_BYTES)];
+    let mut view = view(choices, CpuCounter.id());
+    let mut page: Bytes = [0; PAGE_BYTES];
+    let covered = contents.len().min(PAGE_BYTES);
+    page[..covered].copy_from_slice(&contents[..covered]);
+    let refusals = refusals(contents.len(), &page);
+    let path = put(contents);
+    let mut clock = match VmClock::open(Some(&path), options(&view)) {
+        Ok(clock) => clock,
+        Err(error) => {
+            assert!(
+                refusals.contains(&error.code()),
+                "{error:?} instead of {refusals:?}"
+            );
+            seen.refusals += 1;
+            return;
+        }
+    };
+    assert!(refusals.is_empty(), "opened in spite of {refusals:?}");
+    view.size_bytes = u32::from_le_bytes(take(&page, 0x04));
+    let seq = u32::from_le_bytes(take(&page, 0x0c));
+    if seq & 1 == 1 {
+        // It would be waited for, for a tenth of a second.
+        return;
+    }
+    let raw = fields(&page);
+    let captured = raw.counter_value.wrapping_add(u64::from_le_bytes(*ticks));
+    let state = State::new(&view, &page, captured);
+    let snapshot = clock.snapshot().unwrap();
+    assert_eq!(snapshot.raw, raw);
+    assert_eq!(snapshot.size_bytes, view.size_bytes);
+    let token = clock.continuity().unwrap();
+    assert_eq!(token, state.continuity);
+    match (clock.convert(captured, &token), &state.converted) {
+        (Ok(said), Ok(right)) => assert_eq!(said, *right),
+        (Err(error), Err(codes)) => assert!(codes.contains(&error.code()), "{error:?}"),
+        (said, right) => panic!("{said:?} instead of {right:?}"),
+    }
+    match clock.read() {
+        Ok(said) => {
+            assert_eq!(Ok(said), state::converted(&view, &raw, said.counter));
+            seen.readings += 1;
+        }
+        Err(error) => {
+            let mut codes = reasons(&view, &raw);
+            if codes.is_empty() {
+                codes.extend(["ERR_VMCLOCK_COUNTER_MISMATCH", "ERR_VMCLOCK_OUT_OF_RANGE"]);
+            }
+            assert!(codes.contains(&error.code()), "{error:?}");
+            seen.refusals += 1;
+        }
+    }
+}
+
+/// Every reason not to open the file.
+fn refusals(file_bytes: usize, page: &Bytes) -> Vec<&'static str> {
+    let declared = u32::from_le_bytes(take(page, 0x04)) as usize;
+    let mut codes = Vec::new();
+    if declared < 0x20 || declared > file_bytes {
+        codes.push("ERR_VMCLOCK_TOO_SMALL");
+    }
+    if take(page, 0x00) != *b"VCLK" {
+        codes.push("ERR_VMCLOCK_BAD_MAGIC");
+    }
+    if fields(page).version != 1 {
+        codes.push("ERR_VMCLOCK_BAD_VERSION");
+    }
+    codes
+}
+
+/// The path of a file that holds `contents`, the same one for all: in memory, and nobody else's.
+fn put(contents: &[u8]) -> PathBuf {
+    thread_local! {
+        static FILE: File = {
+            let file = File::from(memfd_create("page", MemfdFlags::CLOEXEC).unwrap());
+            file.set_permissions(Permissions::from_mode(0o600)).unwrap();
+            file
+        };
+    }
+    FILE.with(|file| {
+        file.set_len(0).unwrap();
+        file.write_all_at(contents, 0).unwrap();
+        format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+    })
+}

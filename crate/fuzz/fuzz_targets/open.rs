@@ -1,0 +1,15 @@
+//! A file of any bytes, opened as a page and read by this machine's counter.
+
+#![no_main]
+
+#[path = "../../core/tests/exact/mod.rs"]
+#[allow(dead_code, reason = "the arithmetic's own tests use the rest")]
+mod exact;
+#[path = "../../core/tests/hostile/mod.rs"]
+#[allow(dead_code, reason = "the other target uses the rest")]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::check_file(
+    bytes,
+    &mut hostile::Seen::default()
+));

@@ -1,0 +1,12 @@
+//! Everything that a clock can be asked, on a page of any bytes that changes between its loads.
+
+#![no_main]
+
+#[path = "../../core/tests/exact/mod.rs"]
+#[allow(dead_code, reason = "the arithmetic's own tests use the rest")]
+mod exact;
+#[path = "../../core/tests/hostile/mod.rs"]
+#[allow(dead_code, reason = "the other target uses the rest")]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::check(bytes, &mut hostile::Seen::default()));

@@ -1,0 +1,165 @@
+// chronyd on both sides: in a guest it keeps the guest's clock, by the time of one that runs here, which
+// tells this machine's and touches no clock. They meet on the guest's network of its own, on which this
+// machine's loopback is 10.0.2.2.
+
+import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { userInfo } from 'node:os'
+import { basename, join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { debianFolder, debianProgram } from '../tools/debian.mjs'
+import { describeElf } from '../tools/elf.mjs'
+import { disposedAtTheLatestAtExit, scratchFolder } from './scratch.mjs'
+
+const LIBRARIES = 'usr/lib/x86_64-linux-gnu'
+// Of all that the packages depend on.
+const WANTED = [
+  ...['adjtimex', 'chrony', 'libc6', 'libcap2', 'libedit2', 'libbsd0', 'libmd0', 'libtinfo6'],
+  ...['libseccomp2', 'libnettle8t64', 'libhogweed6t64', 'libgnutls30t64', 'libp11-kit0', 'libffi8'],
+  ...['libidn2-0', 'libunistring5', 'libtasn1-6', 'libgmp10'],
+]
+const DRIVERS = ['net/core/failover', 'drivers/net/net_failover', 'drivers/net/virtio_net']
+
+const QUESTION_MS = 100
+const START_MS = 30_000
+
+/** A folder of the cache with adjtimex(8), chronyd and chronyc. */
+export function clockPrograms() {
+  return debianFolder({
+    name: 'rig-clock-amd64',
+    packages: ['adjtimex:amd64', 'chrony:amd64'],
+    without: RegExp(`^(?!(${WANTED.join('|')})_)`),
+    suites: ['trixie', 'trixie-backports'],
+  })
+}
+
+/** What a guest of these parts needs for `startChronyd`, in the words of `withGuest`. */
+export function chronyInGuest(folder, parts) {
+  const program = (name) => join(folder, name)
+  const chronyd = program('usr/sbin/chronyd')
+  const chronyc = program('usr/bin/chronyc')
+  const libraries = new Set([...librariesOf(chronyd, folder), ...librariesOf(chronyc, folder)])
+  return {
+    programs: [
+      ['chrony/chronyd', chronyd],
+      ['chrony/chronyc', chronyc],
+      ...[...libraries].map((path) => [`chrony/${basename(path)}`, path]),
+      ...DRIVERS.map((name) => join(parts.modules, `${name}.ko.xz`)).map((path) => [
+        `chrony/${basename(path)}`,
+        path,
+      ]),
+    ],
+    devices: ['virtio-net-pci,netdev=host'],
+    isOnHostsNetwork: true,
+  }
+}
+
+/** The guest's commands, each of which has to end with 0: first its network, and what chronyd wants. */
+export const networkCommands = [
+  ...DRIVERS.map((name) => basename(name)).map(
+    (name) => `xz -dc chrony/${name}.ko.xz > /tmp/driver.ko && insmod /tmp/driver.ko`,
+  ),
+  'ifconfig lo 127.0.0.1 up',
+  'ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up',
+  'mkdir -p /var/lib/chrony && mkdir -p -m 0750 /run/chrony',
+]
+
+/** Starts chronyd in the guest, with lines of its configuration besides the server. */
+export function startChronyd(port, lines) {
+  const server = `server 10.0.2.2 port ${port} iburst minpoll 0 maxpoll 1`
+  // Else it leaves the kernel's word that nothing corrects the clock, and only tells it the error.
+  const words = [server, 'rtcsync', ...lines].map((line) => `'${line}'`).join(' ')
+  return `LD_LIBRARY_PATH=chrony chrony/chronyd -u root -l /tmp/chrony.log ${words}`
+}
+
+/** Ends it, as its own init script does. */
+export const endChronyd =
+  'kill $(cat /run/chrony/chronyd.pid); while [ -e /run/chrony/chronyd.pid ]; do sleep 0.1; done'
+
+/** What chronyd in the guest thinks of its clock. */
+export const askChronyd = 'LD_LIBRARY_PATH=chrony chrony/chronyc -n tracking'
+
+/** Gives `work` the port on loopback on which a chronyd tells this machine's time, and ends it. */
+export async function withTimeServer(folder, work) {
+  const scratch = scratchFolder()
+  const port = await freePort()
+  const configuration = [
+    ...['local stratum 1', 'allow 127.0.0.1', 'bindaddress 127.0.0.1', `port ${port}`, 'cmdport 0'],
+    `pidfile ${join(scratch.folder, 'pid')}`,
+    'bindcmdaddress /',
+  ]
+  const child = spawn(
+    'setpriv',
+    [
+      ...['--pdeathsig', 'KILL', debianProgram(folder, 'chronyd')],
+      // In the foreground, without a hand on the clock, and as whoever runs this.
+      ...['-d', '-x', '-U', '-u', userInfo().username, ...configuration],
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  )
+  const end = disposedAtTheLatestAtExit(() => child.kill('SIGKILL'))
+  let said = ''
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    said += text
+  })
+  const ended = once(child, 'close')
+  try {
+    await Promise.race([
+      answers(port),
+      ended.then(() => {
+        throw new Error(`chronyd does not run: ${said}`)
+      }),
+    ])
+    return await work(port)
+  } finally {
+    end()
+    await ended
+    scratch.remove()
+  }
+}
+
+async function freePort() {
+  const socket = createSocket('udp4')
+  socket.bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  socket.close()
+  return port
+}
+
+/** Waits until a question for the time is answered (RFC 5905: version 4, mode 3). */
+async function answers(port) {
+  const socket = createSocket('udp4')
+  try {
+    let answered = false
+    socket.once('message', () => {
+      answered = true
+    })
+    socket.on('error', () => {})
+    const question = Buffer.alloc(48)
+    question[0] = (4 << 3) | 3
+    for (const endMs = performance.now() + START_MS; !answered; ) {
+      if (performance.now() > endMs) throw new Error(`chronyd does not answer on port ${port}`)
+      socket.send(question, port, '127.0.0.1')
+      await setTimeout(QUESTION_MS)
+    }
+  } finally {
+    socket.close()
+  }
+}
+
+/** The libraries of `folder` that a program needs, and those that these need. */
+function librariesOf(program, folder, found = new Set()) {
+  for (const name of describeElf(readFileSync(program)).libraries) {
+    const path = join(folder, LIBRARIES, name)
+    if (IN_GUEST.test(name) || found.has(path)) continue
+    found.add(path)
+    librariesOf(path, folder, found)
+  }
+  return found
+}
+
+// What Node links to is there already.
+const IN_GUEST = /^(ld-linux|lib(c|m|dl|pthread|rt)\.so)/
