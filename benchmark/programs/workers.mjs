@@ -3,6 +3,7 @@
 // workers.mjs PAGE ROUNDS WORKERS
 
 import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { freeze, report, vmclock } from './page.mjs'
 
@@ -14,24 +15,35 @@ const BATCH = 500
 const WARM_UP_RUNS = 100_000
 const WARM_UP_BATCH = 10
 
+// Of the shared state: how many workers are at work, and whether they are to end. Only what they do
+// between the last one's beginning and the end counts, so that no one has a CPU to itself meanwhile.
+const AT_WORK = 0
+const ENDED = 1
+const EXPECTED = 2
+
 if (isMainThread) await compare(...process.argv.slice(2))
 else answer(workerData)
 
 async function compare(page, rounds, most) {
   freeze(page)
+  const shared = new Int32Array(new SharedArrayBuffer(12))
   const workers = Array.from(
     { length: Number(most) },
-    () => new Worker(new URL(import.meta.url), { workerData: page }),
+    () => new Worker(new URL(import.meta.url), { workerData: { page, shared } }),
   )
   const figures = {}
   for (let round = -WARM_UP_ROUNDS; round < Number(rounds); round++) {
     for (let count = 1; count <= workers.length; count++) {
       for (const call of ['nowNs', 'hrtime.bigint']) {
+        shared.set([0, 0, count])
         const answers = workers.slice(0, count).map(async (worker) => {
           worker.postMessage(call)
           const [callsPerMs] = await once(worker, 'message')
           return callsPerMs
         })
+        while (Atomics.load(shared, AT_WORK) < count) await delay(1)
+        await delay(SPAN_MS)
+        Atomics.store(shared, ENDED, 1)
         const callsPerMs = (await Promise.all(answers)).reduce((sum, some) => sum + some)
         const name = `${call} by ${count}`
         figures[name] ??= []
@@ -43,7 +55,7 @@ async function compare(page, rounds, most) {
   report(figures)
 }
 
-function answer(page) {
+function answer({ page, shared }) {
   const clock = vmclock.VmClock.open(page)
   const calls = {
     nowNs(times) {
@@ -62,14 +74,14 @@ function answer(page) {
   }
   parentPort.on('message', (name) => {
     const call = calls[name]
+    Atomics.add(shared, AT_WORK, 1)
+    while (Atomics.load(shared, AT_WORK) < Atomics.load(shared, EXPECTED)) call(BATCH)
     const start = performance.now()
     let done = 0
-    let tookMs = 0
-    while (tookMs < SPAN_MS) {
+    while (Atomics.load(shared, ENDED) === 0) {
       call(BATCH)
       done += BATCH
-      tookMs = performance.now() - start
     }
-    parentPort.postMessage(done / tookMs)
+    parentPort.postMessage(done / (performance.now() - start))
   })
 }

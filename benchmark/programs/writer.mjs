@@ -37,8 +37,10 @@ function spin() {
     if (nowNs < dueNs) continue
     page.write({})
     updates++
-    // What was missed while others had the CPU is made up for at once.
-    dueNs += intervalNs
+    // What was missed while others had the CPU is made up for at once, but no more than what an update or a
+    // message takes: readers meet a burst as one update.
+    const latestNs = nowNs - CHUNK_NS
+    dueNs = (dueNs > latestNs ? dueNs : latestNs) + intervalNs
   }
   next = setImmediate(spin)
 }

@@ -195,12 +195,13 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     #[inline(always)]
     pub fn short_now_ms(&mut self) -> Option<f64> {
         let counter = self.short_counter()?;
+        let ms = f64::from_bits(self.short.live_ms_bits.at(counter)?);
         // What is held back is held in nanoseconds.
         if self.options.non_decreasing {
             let ns = self.short.live_ns.at(counter)?.cast_signed();
             self.goes_on_to(ns)?;
         }
-        self.short.live_ms_bits.at(counter).map(f64::from_bits)
+        Some(ms)
     }
 
     /// The time now with its bound, and what the page says in the same breath.

@@ -317,7 +317,7 @@ impl HotCall for Convert {
         let figures = hot.figures;
         let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
         let reading = clock.convert(counter, &figures.argument_token())?;
-        // Next to a leap second it differs in more than its moment from what a live one holds.
+        // Of another counter: what all live readings have in common need not be the same in it.
         hot.rest_of.set(0);
         figures.set_reading(&reading);
         Ok(true)
