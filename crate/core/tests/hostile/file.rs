@@ -9,6 +9,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use vmclock::VmClock;
 use vmclock::counter::{Counter, CpuCounter};
 
+use super::machine::COUNTER_ID;
 use super::state::{State, reasons};
 use super::{Bytes, OPTION_BYTES, PAGE_BYTES, Seen, fields, options, state, take, view};
 
@@ -24,7 +25,12 @@ pub(crate) fn check_file(bytes: &[u8], seen: &mut Seen) {
     let Some((ticks, contents)) = rest.split_first_chunk::<8>() else {
         return;
     };
-    let contents = &contents[..contents.len().min(MOST_FILE_BYTES)];
+    let mut contents = contents[..contents.len().min(MOST_FILE_BYTES)].to_vec();
+    if let Some(counter_id) = contents.get_mut(0x0a) {
+        // Inputs mean the harness's counter where they name one that there is; here it is this machine's.
+        *counter_id ^= COUNTER_ID ^ CpuCounter.id();
+    }
+    let contents = &contents[..];
     let mut view = view(choices, CpuCounter.id());
     let mut page: Bytes = [0; PAGE_BYTES];
     let covered = contents.len().min(PAGE_BYTES);
