@@ -13,11 +13,11 @@ function numbersFrom(seed: number): (below: number) => number {
   }
 }
 
-// 2.6 GHz. Ticks of whole nanoseconds from a whole one, as in `timeFields`, all lie on a border between
-// two results, where the short way cannot tell and so is never taken.
-const UNEVEN_PERIOD = {
-  counterPeriodShift: 31,
-  counterPeriodFracSec: 0xd3aa_2c69_8a5c_4b02n,
+// Ticks of 2.6 GHz, and of whole nanoseconds. From a whole one all of the latter lie next to a border
+// between two results, where the short way cannot tell and leaves the counter that it read to another.
+const PERIODS = {
+  uneven: { counterPeriodShift: 31, counterPeriodFracSec: 0xd3aa_2c69_8a5c_4b02n },
+  whole: { counterPeriodShift: 29, counterPeriodFracSec: (1n << 93n) / 1_000_000_000n },
 }
 
 /** What `readInto` is to write for a reading that was held back by so much. */
@@ -50,11 +50,15 @@ function slotsOf(reading: Reading, heldNs: bigint): bigint[] {
   return [...slots]
 }
 
-for (const nonDecreasing of [false, true]) {
-  const kind = nonDecreasing ? 'a clock that never goes back' : 'a clock'
-  test(`the slots of ${kind} are of one state of the page, whatever wrote them last`, (t) => {
+const kinds = [false, true].flatMap((nonDecreasing) =>
+  Object.entries(PERIODS).map(([ticks, period]) => ({ nonDecreasing, ticks, period })),
+)
+
+for (const { nonDecreasing, ticks, period } of kinds) {
+  const kind = `${nonDecreasing ? 'a clock that never goes back' : 'a clock'}, ${ticks} ticks`
+  test(`the slots are of one state of the page, whatever wrote them last: ${kind}`, (t) => {
     const random = numbersFrom(20261125)
-    const fields = { ...liveFields(t), ...UNEVEN_PERIOD }
+    const fields = { ...liveFields(t), ...period }
     const published = page(t, fields)
     const clock = open(t, published.path, { nonDecreasing })
     const slots = new BigInt64Array(SLOT_COUNT)

@@ -85,6 +85,10 @@ export const scaleRows = [
     `${name}() of a nonDecreasing clock / of another`,
     ratio('variants', `nonDecreasing ${name}`, `plain ${name}`),
   ]),
+  ...['nowNs', 'nowMs', 'readInto', 'read'].map((name) => [
+    `${name}() with ticks of whole nanoseconds / with others`,
+    ratio('variants', `whole ${name}`, `plain ${name}`),
+  ]),
   ...SIZES.map((size) => [
     `convertInto() each of ${size.toLocaleString('en')} / C loop`,
     ratio('convert', `convertInto of ${size}`, `C multiply of ${size}`),

@@ -23,6 +23,19 @@ export function freeze(path) {
   vmclock.VmClockPage.create(path, raw).close()
 }
 
+/** Makes a page with ticks of whole nanoseconds from a whole one, as an uncorrected counter of 1 GHz has. */
+export function freezeWhole(path) {
+  const publisher = publish(path)
+  const clock = vmclock.VmClock.open(path)
+  const { raw } = clock.snapshot()
+  clock.close()
+  publisher.close()
+  const counterPeriodShift = 29
+  const counterPeriodFracSec = (1n << BigInt(64 + counterPeriodShift)) / 1_000_000_000n
+  const whole = { counterPeriodShift, counterPeriodFracSec, timeFracSec: 0n }
+  vmclock.VmClockPage.create(path, { ...raw, ...whole }).close()
+}
+
 /** Prints what a program found, for whoever started it. */
 export function report(found) {
   process.stdout.write(JSON.stringify(found))

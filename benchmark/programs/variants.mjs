@@ -1,11 +1,12 @@
-// What a call costs when it is asked otherwise than most do: of a clock that never goes back, with
-// tokens that the clock did not hold before, and for a result that is kept where anything may be. In a
+// What a call costs when it is asked otherwise than most do: of a clock that never goes back, of a page
+// with ticks of whole nanoseconds, all of which lie next to a border between two results, with tokens that
+// the clock did not hold before, and for a result that is kept where anything may be. In a
 // process of its own, because V8 compiles a call otherwise once it has seen two kinds of it.
 //
 // variants.mjs PAGE ROUNDS [PEERS.node]
 
 import { createRequire } from 'node:module'
-import { publish, report, vmclock } from './page.mjs'
+import { freezeWhole, publish, report, vmclock } from './page.mjs'
 import { measure } from './rounds.mjs'
 
 const [page, rounds, peersFile] = process.argv.slice(2)
@@ -15,9 +16,12 @@ const TOKENS = 512
 const publisher = publish(page)
 const plain = vmclock.VmClock.open(page)
 const nonDecreasing = vmclock.VmClock.open(page, { nonDecreasing: true })
+freezeWhole(`${page}-whole`)
+const whole = vmclock.VmClock.open(`${page}-whole`)
 const scope = {
   plain,
   nonDecreasing,
+  whole,
   token: plain.continuity(),
   tokens: Array.from({ length: TOKENS }, () => plain.continuity()),
   slots: new BigInt64Array(vmclock.SLOT_COUNT),
@@ -37,6 +41,7 @@ for (const call of ['nowNs()', 'nowMs()', 'readInto(slots)', 'read()']) {
   const [name] = call.split('(')
   cases[`plain ${name}`] = `plain.${call}`
   cases[`nonDecreasing ${name}`] = `nonDecreasing.${call}`
+  cases[`whole ${name}`] = `whole.${call}`
 }
 report(measure(cases, scope, Number(rounds)))
 publisher.close()

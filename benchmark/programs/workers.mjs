@@ -15,18 +15,26 @@ const BATCH = 500
 const WARM_UP_RUNS = 100_000
 const WARM_UP_BATCH = 10
 
-// Of the shared state: how many workers are at work, and whether they are to end. Only what they do
-// between the last one's beginning and the end counts, so that no one has a CPU to itself meanwhile.
+// Of the shared state: how many workers are at work, how many there are to be, whether they are to end,
+// and when the last of them began, which is written before that is told. What all of them do between
+// that and the end counts, over the same time for each: whoever had no CPU meanwhile did nothing in it.
 const AT_WORK = 0
-const ENDED = 1
-const EXPECTED = 2
+const EXPECTED = 1
+const ENDED = 2
+const SHARED_BYTES = 24
+const BEGAN_NS = 2
+
+function views(shared) {
+  return { flags: new Int32Array(shared), times: new BigInt64Array(shared) }
+}
 
 if (isMainThread) await compare(...process.argv.slice(2))
 else answer(workerData)
 
 async function compare(page, rounds, most) {
   freeze(page)
-  const shared = new Int32Array(new SharedArrayBuffer(12))
+  const shared = new SharedArrayBuffer(SHARED_BYTES)
+  const { flags, times } = views(shared)
   const workers = Array.from(
     { length: Number(most) },
     () => new Worker(new URL(import.meta.url), { workerData: { page, shared } }),
@@ -35,19 +43,20 @@ async function compare(page, rounds, most) {
   for (let round = -WARM_UP_ROUNDS; round < Number(rounds); round++) {
     for (let count = 1; count <= workers.length; count++) {
       for (const call of ['nowNs', 'hrtime.bigint']) {
-        shared.set([0, 0, count])
+        flags.set([0, count, 0])
         const answers = workers.slice(0, count).map(async (worker) => {
           worker.postMessage(call)
-          const [callsPerMs] = await once(worker, 'message')
-          return callsPerMs
+          const [done] = await once(worker, 'message')
+          return done
         })
-        while (Atomics.load(shared, AT_WORK) < count) await delay(1)
+        while (Atomics.load(flags, AT_WORK) < count) await delay(1)
         await delay(SPAN_MS)
-        Atomics.store(shared, ENDED, 1)
-        const callsPerMs = (await Promise.all(answers)).reduce((sum, some) => sum + some)
+        Atomics.store(flags, ENDED, 1)
+        const tookNs = Number(process.hrtime.bigint() - Atomics.load(times, BEGAN_NS))
+        const done = (await Promise.all(answers)).reduce((sum, some) => sum + some)
         const name = `${call} by ${count}`
         figures[name] ??= []
-        if (round >= 0) figures[name].push(callsPerMs)
+        if (round >= 0) figures[name].push((done / tookNs) * 1e6)
       }
     }
   }
@@ -56,6 +65,7 @@ async function compare(page, rounds, most) {
 }
 
 function answer({ page, shared }) {
+  const { flags, times } = views(shared)
   const clock = vmclock.VmClock.open(page)
   const calls = {
     nowNs(times) {
@@ -74,14 +84,14 @@ function answer({ page, shared }) {
   }
   parentPort.on('message', (name) => {
     const call = calls[name]
-    Atomics.add(shared, AT_WORK, 1)
-    while (Atomics.load(shared, AT_WORK) < Atomics.load(shared, EXPECTED)) call(BATCH)
-    const start = performance.now()
+    Atomics.store(times, BEGAN_NS, process.hrtime.bigint())
+    Atomics.add(flags, AT_WORK, 1)
+    while (Atomics.load(flags, AT_WORK) < Atomics.load(flags, EXPECTED)) call(BATCH)
     let done = 0
-    while (Atomics.load(shared, ENDED) === 0) {
+    while (Atomics.load(flags, ENDED) === 0) {
       call(BATCH)
       done += BATCH
     }
-    parentPort.postMessage(done / (performance.now() - start))
+    parentPort.postMessage(done)
   })
 }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::fixed;
 use crate::leap::Timescale;
 use crate::page::{self, Page};
-use crate::reading::{Continuity, Moment, Reading, SystemOffset};
+use crate::reading::{Continuity, Moment, Reading, SystemOffset, Untold};
 use crate::seqlock::{self, SharedWords, Stuck};
 use crate::snapshot::{Abi, Snapshot};
 
@@ -163,18 +163,40 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
         match self.short_now_ns() {
-            Some(ns) => Ok(ns),
-            None => self.now_ns_the_long_way(),
+            Ok(ns) => Ok(ns),
+            Err(untold) => self.long_now_ns(untold),
         }
     }
 
-    /// [`VmClock::now_ns`] where nothing stands in the way of it, which is nearly always. `None` says
-    /// nothing but that `now_ns` has to tell.
+    /// [`VmClock::now_ns`] where nothing stands in the way of it, which is nearly always. An error says
+    /// nothing but that [`VmClock::long_now_ns`] has to tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Untold`].
     #[inline(always)]
-    pub fn short_now_ns(&mut self) -> Option<i64> {
+    pub fn short_now_ns(&mut self) -> Result<i64, Untold> {
         let counter = self.short_counter()?;
-        let ns = self.short.live_ns.at(counter)?.cast_signed();
-        Some(self.held(ns))
+        let ns = self.short.live_ns.at(counter).ok_or(Untold::At(counter))?;
+        Ok(self.held(ns.cast_signed()))
+    }
+
+    /// [`VmClock::now_ns`] after [`VmClock::short_now_ns`] did not tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`VmClock::now_ns`].
+    #[cold]
+    pub fn long_now_ns(&mut self, untold: Untold) -> Result<i64, Error> {
+        let along = match untold {
+            Untold::At(counter) => self.short.exact_ns(counter),
+            Untold::Page => None,
+        };
+        let ns = match along {
+            Some(ns) => ns,
+            None => self.plain_reading()?.epoch_ns,
+        };
+        Ok(self.held(ns))
     }
 
     /// The time now in milliseconds since 1970, as `Date.now()` but with its fraction: the double
@@ -186,22 +208,43 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     #[inline]
     pub fn now_ms(&mut self) -> Result<f64, Error> {
         match self.short_now_ms() {
-            Some(ms) => Ok(ms),
-            None => self.now_ms_the_long_way(),
+            Ok(ms) => Ok(ms),
+            Err(untold) => self.long_now_ms(untold),
         }
     }
 
     /// [`VmClock::now_ms`], as [`VmClock::short_now_ns`].
+    ///
+    /// # Errors
+    ///
+    /// [`Untold`].
     #[inline(always)]
-    pub fn short_now_ms(&mut self) -> Option<f64> {
+    pub fn short_now_ms(&mut self) -> Result<f64, Untold> {
         let counter = self.short_counter()?;
-        let ms = f64::from_bits(self.short.live_ms_bits.at(counter)?);
-        // What is held back is held in nanoseconds.
+        let bits = self.short.live_ms_bits.at(counter);
+        let bits = bits.ok_or(Untold::At(counter))?;
+        // What is held back is held in nanoseconds. To keep the counter that long would take a register
+        // more from all clocks.
         if self.options.non_decreasing {
-            let ns = self.short.live_ns.at(counter)?.cast_signed();
-            self.goes_on_to(ns)?;
+            let ns = self.short.live_ns.at(counter).ok_or(Untold::Page)?;
+            self.goes_on_to(ns.cast_signed()).ok_or(Untold::Page)?;
         }
-        Some(ms)
+        Ok(f64::from_bits(bits))
+    }
+
+    /// [`VmClock::now_ms`] after [`VmClock::short_now_ms`] did not tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`VmClock::now_ms`].
+    #[cold]
+    pub fn long_now_ms(&mut self, untold: Untold) -> Result<f64, Error> {
+        self.require_utc()?;
+        let ns = self.long_now_ns(untold)?;
+        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
+        // product is off by less than 2^-52 ms, and from a minute after 1970 on no nanosecond lies so
+        // near to the middle between two doubles: the sum is the nearest one.
+        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
     }
 
     /// The time now with its bound, and what the page says in the same breath.
@@ -212,24 +255,60 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     #[inline]
     pub fn read(&mut self) -> Result<Reading, Error> {
         match self.short_read() {
-            Some(reading) => Ok(reading),
-            None => self.read_the_long_way(),
+            Ok(reading) => Ok(reading),
+            Err(untold) => self.long_read(untold),
         }
     }
 
     /// [`VmClock::read`], as [`VmClock::short_now_ns`].
+    ///
+    /// # Errors
+    ///
+    /// [`Untold`].
     #[inline(always)]
-    pub fn short_read(&mut self) -> Option<Reading> {
+    pub fn short_read(&mut self) -> Result<Reading, Untold> {
         let moment = self.short_moment()?;
-        Some(self.short.reading(&moment))
+        Ok(self.short.reading(&moment))
+    }
+
+    /// [`VmClock::read`] after [`VmClock::short_read`] did not tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`VmClock::now_ns`].
+    #[cold]
+    pub fn long_read(&mut self, untold: Untold) -> Result<Reading, Error> {
+        match self.long_moment(untold) {
+            Some(moment) => Ok(self.short.reading(&moment)),
+            None => self.read_anew(),
+        }
     }
 
     /// What of [`VmClock::read`] changes while [`VmClock::states_seen`] stands, as
     /// [`VmClock::short_now_ns`]: for whoever keeps the rest of an earlier reading.
+    ///
+    /// # Errors
+    ///
+    /// [`Untold`].
     #[inline(always)]
-    pub fn short_moment(&mut self) -> Option<Moment> {
+    pub fn short_moment(&mut self) -> Result<Moment, Untold> {
         let counter = self.short_counter()?;
-        let moment = self.short.readings.at(counter)?;
+        let untold = Untold::At(counter);
+        let moment = self.short.readings.at(counter).ok_or(untold)?;
+        if self.options.non_decreasing {
+            self.goes_on_to(moment.epoch_ns).ok_or(untold)?;
+        }
+        Ok(moment)
+    }
+
+    /// What [`VmClock::short_moment`] did not tell, where that was for a counter next to a border between
+    /// two results. `None` says nothing but that [`VmClock::long_read`] has to tell.
+    #[inline]
+    pub fn long_moment(&mut self, untold: Untold) -> Option<Moment> {
+        let Untold::At(counter) = untold else {
+            return None;
+        };
+        let moment = self.short.exact_moment(counter)?;
         if self.options.non_decreasing {
             self.goes_on_to(moment.epoch_ns)?;
         }
@@ -238,7 +317,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
 
     /// How many states of the page this clock has looked at; 0 before the first. Readings of the same
     /// one, taken now, differ in their [`Moment`] and in the interval that is made of it, wherever
-    /// [`VmClock::short_moment`] gives one.
+    /// [`VmClock::short_moment`] or [`VmClock::long_moment`] gives one.
     #[inline(always)]
     #[must_use]
     pub fn states_seen(&self) -> u64 {
@@ -247,8 +326,9 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
 
     /// The counter now, if the page still stands as it was when the short ways were made.
     #[inline(always)]
-    fn short_counter(&self) -> Option<u64> {
+    fn short_counter(&self) -> Result<u64, Untold> {
         seqlock::counter_if_unchanged(&*self.memory, &self.counter, self.short.seq)
+            .ok_or(Untold::Page)
     }
 
     /// The counter now. Needs no page.
@@ -409,24 +489,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     }
 
     #[cold]
-    fn now_ns_the_long_way(&mut self) -> Result<i64, Error> {
-        let ns = self.plain_reading()?.epoch_ns;
-        Ok(self.held(ns))
-    }
-
-    #[cold]
-    fn now_ms_the_long_way(&mut self) -> Result<f64, Error> {
-        self.require_utc()?;
-        let ns = self.now_ns()?;
-        // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
-        // product is off by less than 2^-52 ms, and from a minute after 1970 on no nanosecond lies so
-        // near to the middle between two doubles: the sum is the nearest one.
-        Ok((ns / NS_PER_MS) as f64 + (ns % NS_PER_MS) as f64 * MS_PER_NS)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn read_the_long_way(&mut self) -> Result<Reading, Error> {
+    fn read_anew(&mut self) -> Result<Reading, Error> {
         let mut reading = self.plain_reading()?;
         let held_ns = self.held(reading.epoch_ns);
         if held_ns > reading.epoch_ns {
@@ -443,7 +506,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// The reading before anything is held back.
     fn plain_reading(&mut self) -> Result<Reading, Error> {
         let counter = self.look()?;
-        if let Some(moment) = self.short.readings.at(counter) {
+        let along = self.short.readings.at(counter);
+        if let Some(moment) = along.or_else(|| self.short.exact_moment(counter)) {
             return Ok(self.short.reading(&moment));
         }
         let conversion = self.conversion()?;

@@ -7,7 +7,7 @@ use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
 use crate::error::{Error, NoTime};
 use crate::fixed;
 use crate::leap::{Mapping, Reference, Timescale};
-use crate::line::{self, ErrorAndRate, Line, ReadingLines};
+use crate::line::{self, ErrorAndRate, Exact, Line, ReadingLines};
 use crate::reading::{Continuity, Moment, Reading};
 use crate::seqlock::Consistent;
 use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
@@ -27,6 +27,8 @@ pub(crate) struct ShortWays {
     pub(crate) readings: ReadingLines,
     /// What the page says about which machine this is.
     pub(crate) continuity: Option<Continuity>,
+    /// For the lines above, next to a border; `None` where there are none.
+    exact: Option<Exact>,
     /// A reading but for what changes; of no meaning where `readings` gives nothing.
     rest: Reading,
 }
@@ -39,6 +41,7 @@ impl ShortWays {
         live_ms_bits: Line::NONE,
         readings: ReadingLines::NONE,
         continuity: None,
+        exact: None,
         rest: Reading {
             epoch_ns: 0,
             max_error_ns: None,
@@ -54,6 +57,18 @@ impl ShortWays {
             tai_minus_utc_sec: None,
         },
     };
+
+    /// What `live_ns` does not tell of a counter next to a border.
+    #[inline]
+    pub(crate) fn exact_ns(&self, counter: u64) -> Option<i64> {
+        self.exact.as_ref()?.ns_along(&self.live_ns, counter)
+    }
+
+    /// What `readings` do not tell of a counter next to a border.
+    #[inline]
+    pub(crate) fn exact_moment(&self, counter: u64) -> Option<Moment> {
+        self.exact.as_ref()?.moment_along(&self.readings, counter)
+    }
 
     /// The whole reading that `moment` of these ways is of.
     #[inline(always)]
@@ -151,20 +166,21 @@ impl Conversion {
         let Some((reference, mapping)) = self.reference.zip(self.mapping) else {
             return none;
         };
+        let snapshot = &self.snapshot;
+        let (max_error, est_error) = (self.rules.max_error(snapshot), est_error(snapshot));
         let ways = ShortWays {
             live_ns: Line::live_ns(&reference).unwrap_or(Line::NONE),
             live_ms_bits: Some(&reference)
                 .filter(|_| self.rules.timescale.is_utc())
                 .and_then(Line::live_ms_bits)
                 .unwrap_or(Line::NONE),
+            exact: Some(Exact::new(reference, max_error, est_error)),
             ..none
         };
         // Next to a leap second intervals are not symmetric, and the offset of TAI changes.
         if mapping.has_leap() {
             return ways;
         }
-        let snapshot = &self.snapshot;
-        let (max_error, est_error) = (self.rules.max_error(snapshot), est_error(snapshot));
         ShortWays {
             readings: ReadingLines::new(&reference, max_error, est_error)
                 .unwrap_or(ReadingLines::NONE),
@@ -195,6 +211,9 @@ impl Conversion {
                 .as_ref()
                 .and_then(Line::wide_ns)
                 .unwrap_or(Line::NONE),
+            exact: self
+                .reference
+                .map(|reference| Exact::new(reference, None, None)),
         })
     }
 
@@ -342,6 +361,7 @@ pub struct Converter<'clock> {
     conversion: &'clock Conversion,
     mapping: Mapping,
     wide_ns: Line,
+    exact: Option<Exact>,
 }
 
 impl Converter<'_> {
@@ -360,6 +380,10 @@ impl Converter<'_> {
 
     #[cold]
     fn epoch_ns_the_long_way(&self, counter: u64) -> Result<i64, Error> {
+        let exact = self.exact.as_ref();
+        if let Some(ns) = exact.and_then(|exact| exact.ns_along(&self.wide_ns, counter)) {
+            return Ok(ns);
+        }
         let d = fixed::distance_ticks(counter, self.conversion.snapshot.raw.counter_value);
         let label = self.mapping.label(self.conversion.page_ns(d), 0);
         i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)

@@ -157,7 +157,7 @@ pub use ptp::PtpClock;
 #[cfg(feature = "machine")]
 pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
 #[cfg(feature = "machine")]
-pub use reading::{Continuity, Moment, Reading, SystemOffset};
+pub use reading::{Continuity, Moment, Reading, SystemOffset, Untold};
 #[cfg(feature = "machine")]
 pub use watch::{WatchOptions, Watcher};
 #[cfg(feature = "machine")]

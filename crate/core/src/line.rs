@@ -3,7 +3,8 @@
 //! The long way (`fixed`, then `leap`) multiplies and rounds twice, as the formulas say. A [`Line`]
 //! has both factors in one, cut off to 2^-64 of the figure's unit, so its value may be a little off.
 //! It nevertheless rounds to what the long way gives, unless it lies next to a border between two
-//! results. There it gives nothing and the long way is taken, once in thousands of times.
+//! results. There it gives nothing, and [`Exact`] multiplies twice: once in thousands of times on most
+//! pages, and always where a tick is a whole number of nanoseconds from a whole one.
 //!
 //! Everything that limits where a line holds is made part of it when it is made, once for each state
 //! of the page: what is left for a stamp to do is two comparisons.
@@ -169,7 +170,12 @@ impl Line {
         })
     }
 
-    /// The figure at `counter`, exactly; `None` where the long way has to tell.
+    /// Whether `counter` is on the line, so that where [`Line::at`] gives nothing, it lies next to a border.
+    fn covers(&self, counter: u64) -> bool {
+        self.slope != 0 && counter.wrapping_sub(self.first) <= self.span_ticks
+    }
+
+    /// The figure at `counter`, exactly; `None` where this cannot tell.
     #[inline(always)]
     pub(crate) fn at(&self, counter: u64) -> Option<u64> {
         let ticks = counter.wrapping_sub(self.first);
@@ -240,7 +246,11 @@ impl ReadingLines {
         })
     }
 
-    /// The figures at `counter`, exactly; `None` where the long way has to tell.
+    fn covers(&self, counter: u64) -> bool {
+        self.label_slope != 0 && counter.wrapping_sub(self.first) <= self.span_ticks
+    }
+
+    /// The figures at `counter`, exactly; `None` where this cannot tell.
     #[inline(always)]
     pub(crate) fn at(&self, counter: u64) -> Option<Moment> {
         let ticks = counter.wrapping_sub(self.first);
@@ -290,6 +300,60 @@ impl ErrorLine {
     fn at(self, ticks: u64) -> Option<u64> {
         let base = (u128::from(self.base_units) << 64) | u128::from(self.base_fraction);
         clear_units(base.wrapping_add(u128::from(self.slope) * u128::from(ticks)))
+    }
+}
+
+/// The formulas themselves, along the lines of one reference: for counters next to a border.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exact {
+    reference: Reference,
+    max_error: Option<ErrorAndRate>,
+    est_error: Option<ErrorAndRate>,
+}
+
+impl Exact {
+    pub(crate) fn new(
+        reference: Reference,
+        max_error: Option<ErrorAndRate>,
+        est_error: Option<ErrorAndRate>,
+    ) -> Self {
+        Self {
+            reference,
+            max_error,
+            est_error,
+        }
+    }
+
+    /// The label at a counter of `line`, which is one of nanoseconds.
+    #[inline]
+    pub(crate) fn ns_along(&self, line: &Line, counter: u64) -> Option<i64> {
+        let d = fixed::distance_ticks(counter, self.reference.counter);
+        line.covers(counter).then(|| self.label_ns(d))
+    }
+
+    /// The figures at a counter of `lines`.
+    #[inline]
+    pub(crate) fn moment_along(&self, lines: &ReadingLines, counter: u64) -> Option<Moment> {
+        let d = fixed::distance_ticks(counter, self.reference.counter);
+        // Along a line all of it stays far below 2^63.
+        let error_ns = |(at_reference_ns, rate): ErrorAndRate| {
+            let grown_ns = fixed::growth_ns(d, rate, self.reference.shift);
+            u128::from(at_reference_ns) + grown_ns
+        };
+        lines.covers(counter).then(|| Moment {
+            counter,
+            epoch_ns: self.label_ns(d),
+            max_error_ns: self.max_error.map(|error| error_ns(error) as u64 + 1),
+            est_error_ns: self.est_error.map(|error| error_ns(error) as u64),
+        })
+    }
+
+    /// The label, `d` ticks along a line. Lines keep to the years 1970 to 2106, so it fits.
+    #[inline(always)]
+    fn label_ns(&self, d: i64) -> i64 {
+        let reference = &self.reference;
+        let elapsed = fixed::elapsed_frac(d, reference.period, reference.shift);
+        fixed::time_ns(reference.sec, reference.frac_sec, elapsed) as i64
     }
 }
 

@@ -48,6 +48,16 @@ pub struct Moment {
     pub est_error_ns: Option<u64>,
 }
 
+/// What a call that took the short way leaves to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Untold {
+    /// All of it.
+    Page,
+    /// The time at this counter, which was read while the page stood.
+    At(u64),
+}
+
 /// What a page says about which machine this is. Good for one page and one boot; clones of one
 /// snapshot hold equal ones, so it detects change and is no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use virtual_page::{Bench, VirtualClock, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::RawFields;
-use vmclock::{Error, Options, Timescale};
+use vmclock::{Error, Options, Timescale, Untold};
 
 const NS_PER_SEC: i128 = 1_000_000_000;
 const SIZE_BYTES: u32 = 0x1000;
@@ -116,11 +116,20 @@ fn assert_same(
         }
     }
     // What is asked for again, with all in place, must not differ from what was asked for first.
-    if let Some(short) = living.short_now_ns() {
+    if let Ok(short) = living.short_now_ns() {
         prop_assert_eq!(Ok(short), ns);
     }
-    if let Some(short) = living.short_read() {
-        prop_assert_eq!(Ok(short), read);
+    match living.short_read() {
+        Ok(short) => prop_assert_eq!(Ok(short), read),
+        Err(untold) => {
+            if let Some(moment) = living.long_moment(untold) {
+                let read = read.unwrap();
+                prop_assert_eq!(moment.counter, read.counter);
+                prop_assert_eq!(moment.epoch_ns, read.epoch_ns);
+                prop_assert_eq!(moment.max_error_ns, read.max_error_ns);
+                prop_assert_eq!(moment.est_error_ns, read.est_error_ns);
+            }
+        }
     }
     let many = fresh.converter(&token(page));
     let many = outcome(many.and_then(|converter| converter.epoch_ns(counter)));
@@ -240,6 +249,37 @@ proptest! {
         assert_same(&mut living, &bench, &page)?;
     }
 
+    /// All counters of such a page lie next to a border.
+    #[test]
+    fn ticks_of_whole_nanoseconds_give_what_the_long_way_gives(
+        page in any_page(),
+        (tick_ns, off_by) in (1..100_u64, -1..=1_i64),
+        (sec, whole_ns, beyond) in (1_u64 << 20..1 << 32, 0..1_000_000_000_u64, 0..=1_u64),
+        distances in proptest::collection::vec(
+            prop_oneof![-1_000_000..2_000_000_i64, 0..1_i64 << 30, 0..1_i64 << 48], 1..8
+        ),
+        non_decreasing in any::<bool>(),
+    ) {
+        let page = whole_ns_page(page, tick_ns, off_by);
+        let page = RawFields {
+            time_sec: sec,
+            time_frac_sec: ((u128::from(whole_ns) << 64) / 1_000_000_000) as u64 + beyond,
+            ..page
+        };
+        let bench = Bench::with(&page);
+        let options = Options { non_decreasing, ..Options::default() };
+        let mut living = bench.clock(SIZE_BYTES, options);
+        let mut distances = distances;
+        // What is held back differs from the long way of a new clock.
+        if non_decreasing {
+            distances.sort_unstable();
+        }
+        for distance in distances {
+            bench.counter.set(page.counter_value.wrapping_add_signed(distance));
+            assert_same(&mut living, &bench, &page)?;
+        }
+    }
+
     /// Errors that grow by a whole number of nanoseconds now and then, and are rounded up.
     #[test]
     fn next_to_a_whole_error_the_short_way_gives_what_the_long_way_gives(
@@ -295,9 +335,9 @@ fn an_ordinary_stamp_takes_the_short_way() {
         // Every microsecond of a second, about.
         for ticks in (1 << 20..2_600_000_000_u64).step_by(2_603) {
             bench.counter.set(ticks);
-            taken[0] += usize::from(living.short_now_ns().is_some());
-            taken[1] += usize::from(living.short_now_ms().is_some());
-            taken[2] += usize::from(living.short_read().is_some());
+            taken[0] += usize::from(living.short_now_ns().is_ok());
+            taken[1] += usize::from(living.short_now_ms().is_ok());
+            taken[2] += usize::from(living.short_read().is_ok());
         }
         let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
         // Near a middle of two doubles, which are 244 ns apart, one in 244 may not.
@@ -305,6 +345,55 @@ fn an_ordinary_stamp_takes_the_short_way() {
         assert!(taken[1] > all - all / 200, "{taken:?} of {all}");
         assert!(taken[2] > all - all / 1_000, "{taken:?} of {all}");
         assert!(living.short_is_continuous(&token));
+    }
+}
+
+/// A page whose ticks are of so many whole nanoseconds, as near as its period comes to that.
+fn whole_ns_page(page: RawFields, tick_ns: u64, off_by: i64) -> RawFields {
+    let shift = 29 - tick_ns.ilog2() as u8;
+    let period = (u128::from(tick_ns) << (64 + shift)) / 1_000_000_000;
+    RawFields {
+        counter_period_shift: shift,
+        counter_period_frac_sec: (period as u64).wrapping_add_signed(off_by),
+        ..page
+    }
+}
+
+/// Without this such a page could be right and each of its stamps five times as slow.
+#[test]
+fn a_stamp_next_to_a_border_asks_no_more_of_the_page() {
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        counter_value: 1 << 50,
+        counter_period_maxerror_rate_frac_sec: 0x1234_5678_9abc,
+        time_sec: 1_800_000_000,
+        clock_status: 2,
+        flags: FLAGS,
+        ..RawFields::default()
+    };
+    for tick_ns in [1, 10] {
+        let page = whole_ns_page(page, tick_ns, 0);
+        let bench = Bench::with(&page);
+        let mut living = clock(&bench, Timescale::Utc);
+        let token = living.continuity().unwrap();
+        for ticks in (1..1_000_000_u64).step_by(997) {
+            let counter = page.counter_value + ticks;
+            bench.counter.set(counter);
+            let untold = living.short_now_ns().unwrap_err();
+            let exact = living.convert(counter, &token).unwrap();
+            // Whoever read it again would give this one's time.
+            bench.counter.set(counter + 1_000_000_000);
+            assert_eq!(living.long_now_ns(untold).unwrap(), exact.epoch_ns);
+            assert!(is_nearest(
+                living.long_now_ms(untold).unwrap(),
+                exact.epoch_ns
+            ));
+            let moment = living.long_moment(untold).unwrap();
+            assert_eq!(moment.epoch_ns, exact.epoch_ns);
+            assert_eq!(moment.max_error_ns, exact.max_error_ns);
+            assert_eq!(living.long_read(untold).unwrap(), exact);
+        }
     }
 }
 
@@ -324,12 +413,12 @@ fn no_short_way_outlives_the_page_that_it_was_made_for() {
     bench.counter.set(1 << 20);
     let mut living = clock(&bench, Timescale::Utc);
     let token = living.continuity().unwrap();
-    assert!(living.short_now_ns().is_some() && living.short_is_continuous(&token));
+    assert!(living.short_now_ns().is_ok() && living.short_is_continuous(&token));
     bench.publish(&page);
-    assert_eq!(living.short_now_ns(), None);
-    assert_eq!(living.short_now_ms(), None);
-    assert_eq!(living.short_read(), None);
+    assert_eq!(living.short_now_ns(), Err(Untold::Page));
+    assert_eq!(living.short_now_ms(), Err(Untold::Page));
+    assert_eq!(living.short_read(), Err(Untold::Page));
     assert!(!living.short_is_continuous(&token));
     assert!(living.is_continuous(&token).unwrap());
-    assert!(living.short_now_ns().is_some());
+    assert!(living.short_now_ns().is_ok());
 }

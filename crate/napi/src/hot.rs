@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{JsValue, Object, Result, ToNapiValue};
 use napi::{Env, JsError, Status, sys};
-use vmclock::{Continuity, Moment, Reading, VmClock};
+use vmclock::{Continuity, Moment, Reading, Untold, VmClock};
 
 use crate::failure::Failure;
 
@@ -221,15 +221,17 @@ impl Drop for Hot {
 trait HotCall {
     const NAME: &'static CStr;
 
-    /// The call where nothing stands in its way; false says only that `long` has to be asked.
+    /// The call where nothing stands in its way; an error says only that `long` has to be asked.
     #[inline(always)]
-    fn short(_clock: &mut VmClock, _hot: &Hot) -> bool {
-        false
+    fn short(_clock: &mut VmClock, _hot: &Hot) -> Short {
+        Err(Untold::Page)
     }
 
     /// False only where what was asked is not so.
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer;
+    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer;
 }
+
+type Short = std::result::Result<(), Untold>;
 
 type Answer = std::result::Result<bool, vmclock::Error>;
 
@@ -239,13 +241,13 @@ impl HotCall for NowNs {
     const NAME: &'static CStr = c"nowNs";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
-        let ns = clock.short_now_ns();
-        ns.map(|ns| hot.figures.set(Slot::EpochNs, ns)).is_some()
+    fn short(clock: &mut VmClock, hot: &Hot) -> Short {
+        hot.figures.set(Slot::EpochNs, clock.short_now_ns()?);
+        Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
-        hot.figures.set(Slot::EpochNs, clock.now_ns()?);
+    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer {
+        hot.figures.set(Slot::EpochNs, clock.long_now_ns(untold)?);
         Ok(true)
     }
 }
@@ -256,14 +258,14 @@ impl HotCall for NowMs {
     const NAME: &'static CStr = c"nowMs";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
-        let ms = clock.short_now_ms();
-        ms.map(|ms| hot.figures.set_double(Double::NowMs, ms))
-            .is_some()
+    fn short(clock: &mut VmClock, hot: &Hot) -> Short {
+        hot.figures.set_double(Double::NowMs, clock.short_now_ms()?);
+        Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
-        hot.figures.set_double(Double::NowMs, clock.now_ms()?);
+    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer {
+        let ms = clock.long_now_ms(untold)?;
+        hot.figures.set_double(Double::NowMs, ms);
         Ok(true)
     }
 }
@@ -274,17 +276,20 @@ impl HotCall for Read {
     const NAME: &'static CStr = c"read";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
+    fn short(clock: &mut VmClock, hot: &Hot) -> Short {
         if hot.rest_of.get() != clock.states_seen() {
-            return false;
+            return Err(Untold::Page);
         }
-        let moment = clock.short_moment();
-        moment
-            .map(|moment| hot.figures.set_moment(&moment))
-            .is_some()
+        hot.figures.set_moment(&clock.short_moment()?);
+        Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer {
+        // Nothing is left over but where the rest stands in the slots.
+        if let Some(moment) = clock.long_moment(untold) {
+            hot.figures.set_moment(&moment);
+            return Ok(true);
+        }
         hot.figures.set_reading(&clock.read()?);
         hot.rest_of.set(clock.states_seen());
         Ok(true)
@@ -297,12 +302,12 @@ impl HotCall for ReadCounter {
     const NAME: &'static CStr = c"counter";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
+    fn short(clock: &mut VmClock, hot: &Hot) -> Short {
         hot.figures.set_unsigned(Slot::Counter, clock.counter());
-        true
+        Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
         hot.figures.set_unsigned(Slot::Counter, clock.counter());
         Ok(true)
     }
@@ -313,7 +318,7 @@ struct Convert;
 impl HotCall for Convert {
     const NAME: &'static CStr = c"convert";
 
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
         let figures = hot.figures;
         let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
         let reading = clock.convert(counter, &figures.argument_token())?;
@@ -329,7 +334,7 @@ struct TakeContinuity;
 impl HotCall for TakeContinuity {
     const NAME: &'static CStr = c"continuity";
 
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
         let token = clock.continuity()?;
         hot.rest_of.set(0);
         hot.figures.set_continuity(&token);
@@ -343,11 +348,12 @@ impl HotCall for IsContinuous {
     const NAME: &'static CStr = c"isContinuous";
 
     #[inline(always)]
-    fn short(clock: &mut VmClock, hot: &Hot) -> bool {
-        clock.short_is_continuous(&hot.figures.argument_token())
+    fn short(clock: &mut VmClock, hot: &Hot) -> Short {
+        let is_continuous = clock.short_is_continuous(&hot.figures.argument_token());
+        is_continuous.then_some(()).ok_or(Untold::Page)
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
         clock.is_continuous(&hot.figures.argument_token())
     }
 }
@@ -413,22 +419,39 @@ unsafe extern "C" fn invoke<T: HotCall>(
 
 #[inline(always)]
 fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
-    if let Ok(mut clock) = hot.clock.try_borrow_mut()
-        && let Some(clock) = clock.as_mut()
-        && T::short(clock, hot)
-    {
-        return ptr::null_mut();
+    let told = match hot.clock.try_borrow_mut() {
+        Ok(mut clock) => match clock.as_mut() {
+            Some(clock) => T::short(clock, hot),
+            None => Err(Untold::Page),
+        },
+        Err(_) => Err(Untold::Page),
+    };
+    // The clock is let go by now.
+    match told {
+        Ok(()) => ptr::null_mut(),
+        Err(Untold::Page) => call_the_long_way::<T>(env, hot),
+        Err(Untold::At(counter)) => call_at::<T>(env, hot, counter),
     }
-    call_the_long_way::<T>(env, hot)
 }
 
-// Apart, so that the short way calls nothing and so saves nothing.
+// Both apart, so that the short way calls nothing and so saves nothing; and not one, so that it need not
+// put together what it tells them.
+#[inline(never)]
+fn call_at<T: HotCall>(env: sys::napi_env, hot: &Hot, counter: u64) -> sys::napi_value {
+    finish::<T>(env, hot, Untold::At(counter))
+}
+
 #[cold]
 #[inline(never)]
 fn call_the_long_way<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
+    finish::<T>(env, hot, Untold::Page)
+}
+
+#[inline(never)]
+fn finish<T: HotCall>(env: sys::napi_env, hot: &Hot, untold: Untold) -> sys::napi_value {
     let result = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
-            Some(clock) => T::long(clock, hot).map_err(Failure::from),
+            Some(clock) => T::long(clock, hot, untold).map_err(Failure::from),
             None => Err(Failure::closed("clock")),
         },
         // Unreachable by the rules above; a typed answer all the same.

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use vmclock::snapshot::RawFields;
-use vmclock::{Continuity, Error, Reading, VmClock};
+use vmclock::{Continuity, Error, Moment, Reading, VmClock};
 
 use super::machine::{MachineCounter, Memory};
 use super::state::{self, Right, State, VERSION_CHANGED};
@@ -192,7 +192,7 @@ impl Clocks {
 fn by_moment(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
     if let Some((state, rest)) = rest
         && *state == clock.states_seen()
-        && let Some(moment) = clock.short_moment()
+        && let Some(moment) = moment_of(clock)
     {
         let side_ns = moment.max_error_ns.map(u64::cast_signed);
         return Ok(Reading {
@@ -208,6 +208,13 @@ fn by_moment(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
     let reading = clock.read()?;
     *rest = Some((clock.states_seen(), reading));
     Ok(reading)
+}
+
+fn moment_of(clock: &mut Clock) -> Option<Moment> {
+    match clock.short_moment() {
+        Ok(moment) => Some(moment),
+        Err(untold) => clock.long_moment(untold),
+    }
 }
 
 /// A captured counter, and one far from it.
