@@ -28,7 +28,7 @@ const FULL = {
   readIntoCalls: 1e8,
   churnRounds: 40,
   stamps: 1_000_000,
-  workerRounds: 60,
+  workerRounds: 90,
   startUps: 15,
   workers: 4,
 }
