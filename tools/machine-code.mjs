@@ -22,7 +22,7 @@ const calls = [
   { name: 'NowMs', check: checkStamp, atMost: { x64: 57, arm64: 68 } },
   { name: 'Read', check: checkStamp, atMost: { x64: 88, arm64: 90 } },
   { name: 'ReadCounter', check: checkCounter, atMost: { x64: 19, arm64: 23 } },
-  { name: 'IsContinuous', check: checkToken, atMost: { x64: 37, arm64: 44 } },
+  { name: 'IsContinuous', check: checkToken, atMost: { x64: 24, arm64: 30 } },
 ]
 
 /** Checks the addon's callbacks and the read loop, on the architectures that are named. */

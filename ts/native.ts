@@ -22,7 +22,7 @@ export interface Failure {
 
 /**
  * Where each figure stands in {@link HotCalls.slots}. The first twelve are those of `readInto`.
- * The last four are arguments.
+ * The others are arguments, and what is known of them.
  */
 export const SLOT = {
   EPOCH_NS: 0,
@@ -43,6 +43,8 @@ export const SLOT = {
   ARGUMENT_VM_GENERATION: 14,
   /** 1 where the token has a generation. */
   ARGUMENT_HAS_VM_GENERATION: 15,
+  /** Of which state of the page the native part knows that the token is; -1n of none. */
+  ARGUMENT_STATE: 16,
 } as const
 
 /** Bits of `SLOT.KNOWN`: a figure whose bit is clear is -1n in its slot and means nothing. */

@@ -59,7 +59,7 @@ pub struct VmClock<M = Page, C = CpuCounter> {
     /// Those of `conversion`.
     short: ShortWays,
     conversion: Option<Conversion>,
-    /// How many conversions there have been.
+    /// How many states of the page `short` has been made for.
     states_seen: u64,
     /// The odd sequence number that a read timed out on.
     stuck_seq: Option<u32>,
@@ -417,6 +417,14 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             && self.short.continuity.as_ref() == Some(token)
     }
 
+    /// Whether the page stands as it did in the last of [`VmClock::states_seen`]: for whoever knows that
+    /// there was one, and which token was continuous in it. False says nothing but that
+    /// [`VmClock::is_continuous`] has to tell.
+    #[inline(always)]
+    pub fn short_stands(&self) -> bool {
+        seqlock::unchanged(&*self.memory, self.short.seq)
+    }
+
     /// CLOCK_REALTIME held against the page, by the narrowest of a few brackets. For timescales
     /// that follow UTC. The system clock is read by way of the vDSO.
     ///
@@ -572,10 +580,10 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
                 // Nothing is kept of a page that cannot be read.
                 self.conversion = None;
                 self.short = ShortWays::NONE;
+                self.states_seen = self.states_seen.saturating_add(1);
                 let conversion = Conversion::new(&seen, self.size_bytes, self.options.abi, rules)?;
                 self.short = conversion.short_ways();
                 self.conversion = Some(conversion);
-                self.states_seen = self.states_seen.saturating_add(1);
                 Ok(seen.counter)
             }
             Err(Stuck { seq }) => {

@@ -421,4 +421,11 @@ fn no_short_way_outlives_the_page_that_it_was_made_for() {
     assert!(!living.short_is_continuous(&token));
     assert!(living.is_continuous(&token).unwrap());
     assert!(living.short_now_ns().is_ok());
+    // A page that cannot be read is no state that something could be known of.
+    let last_state = living.states_seen();
+    bench.publish(&RawFields { version: 2, ..page });
+    assert!(!living.short_stands());
+    let refused = living.is_continuous(&token).unwrap_err();
+    assert_eq!(refused.code(), "ERR_VMCLOCK_BAD_VERSION");
+    assert_ne!(living.states_seen(), last_state);
 }

@@ -52,9 +52,14 @@ enum Slot {
     ArgumentDisruptionMarker,
     ArgumentVmGeneration,
     ArgumentHasVmGeneration,
+    ArgumentState,
 }
 
-const SLOTS: usize = Slot::ArgumentHasVmGeneration as usize + 1;
+const SLOTS: usize = Slot::ArgumentState as usize + 1;
+
+/// In [`Slot::ArgumentState`], which JavaScript sets to it before it changes the token: the token was not
+/// yet found continuous. Else it is the last state of the page in which it was.
+const NO_STATE: i64 = -1;
 
 /// Bits of [`Slot::Known`]: `KNOWN` in `ts/native.ts`.
 mod known {
@@ -349,12 +354,21 @@ impl HotCall for IsContinuous {
 
     #[inline(always)]
     fn short(clock: &mut VmClock, hot: &Hot) -> Short {
-        let is_continuous = clock.short_is_continuous(&hot.figures.argument_token());
-        is_continuous.then_some(()).ok_or(Untold::Page)
+        let state = hot.figures.argument(Slot::ArgumentState).cast_unsigned();
+        if state == clock.states_seen() && clock.short_stands() {
+            Ok(())
+        } else {
+            Err(Untold::Page)
+        }
     }
 
     fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
-        clock.is_continuous(&hot.figures.argument_token())
+        let is_continuous = clock.is_continuous(&hot.figures.argument_token())?;
+        if is_continuous {
+            hot.figures
+                .set_unsigned(Slot::ArgumentState, clock.states_seen());
+        }
+        Ok(is_continuous)
     }
 }
 
@@ -521,6 +535,7 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
         buffer: reference,
         place: take_place(hot.as_ptr().cast_mut()),
     });
+    hot.figures.set(Slot::ArgumentState, NO_STATE);
 
     let mut slots: sys::napi_value = ptr::null_mut();
     // SAFETY: `SLOTS` 64-bit elements from the buffer's start lie within it.
