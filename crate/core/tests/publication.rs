@@ -1251,6 +1251,24 @@ fn a_page_that_is_taken_over_keeps_its_marker_if_and_only_if_it_agrees_with_the_
 }
 
 #[test]
+fn a_figure_that_a_page_does_not_vouch_for_neither_keeps_its_marker_nor_gives_it_a_bound() {
+    const PERIOD_MAXERROR_VALID: u64 = 1 << 4;
+    let machine = Machine::new(11, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(30);
+    let mut old = *scene.publication.fields();
+    old.flags &= !PERIOD_MAXERROR_VALID;
+    old.counter_period_maxerror_rate_frac_sec = u64::MAX;
+    machine.advance(10 * NS_PER_SEC);
+    let heir = || Scene::taking_over(&machine, PublishOptions::default(), Some(old));
+    assert_eq!(heir().marker(), old.disruption_marker);
+    assert_eq!(heir().check("taken over"), None);
+    machine.state.borrow_mut().move_counter(2_900_000_000);
+    assert_eq!(heir().marker(), old.disruption_marker + 1);
+}
+
+#[test]
 fn options_outside_their_range_are_refused() {
     let machine = Machine::new(12, START_SEC);
     let with = |change: fn(&mut PublishOptions)| {

@@ -7,7 +7,7 @@ use super::leap_watch::{LeapWatch, Seen};
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
 use super::slew_watch::{HiddenSlew, SlewWatch};
-use super::takeover::{goes_on, page_utc_sec};
+use super::takeover::{goes_on, page_utc_sec, states_bound};
 use super::witness::Witness;
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
@@ -114,9 +114,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         // The kernel keeps `maxerror` through a suspend, after which it set its clock from another one
         // that is good to a second. When that was, it does not tell. Nor does it know of a migration,
         // but a publisher that did took its bound back.
-        let had_no_bound = |old: &RawFields| {
-            old.time_sec != 0 && old.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID == 0
-        };
+        let had_no_bound = |old: &RawFields| old.time_sec != 0 && !states_bound(old);
         let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS || old.is_some_and(had_no_bound);
         let leap = old.map_or_else(LeapWatch::default, |old| {
             LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
