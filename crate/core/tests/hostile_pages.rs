@@ -129,6 +129,9 @@ impl Random {
         }
         let most = if self.one_in(8) { 32 } else { 0 };
         let mut mask = vec![0; PAGE_BYTES + most];
+        if self.one_in(4) {
+            mask[0x26] = (self.next() >> 32) as u8 % 6;
+        }
         for _ in 0..self.next() % 4 {
             let at = self.next() as usize % mask.len();
             mask[at] = (self.next() >> 56) as u8;
@@ -196,6 +199,12 @@ fn what_the_fuzzer_kept_of_pages_gives_what_the_formulas_give_or_their_refusal()
 #[test]
 fn what_the_fuzzer_kept_of_files_gives_what_the_formulas_give_or_their_refusal() {
     let seen = run_kept("open", check_file);
+    assert!(seen.readings > 0 && seen.refusals > 0, "VACUOUS: {seen:?}");
+}
+
+#[test]
+fn what_the_fuzzer_kept_of_takeovers_leaves_nothing_but_what_the_page_truly_tells() {
+    let seen = run_kept("takeover", check_takeover);
     assert!(seen.readings > 0 && seen.refusals > 0, "VACUOUS: {seen:?}");
 }
 
