@@ -33,7 +33,8 @@
 //!   not know at once.
 //! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
 //!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
-//!   `set_sync_status` in its `sys_generic.c`): a clock that it turns back from 900 ms by 100 ppm has a `maxerror` above 900 ms.
+//!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it
+//!   tells more than 900 ms.
 //!   So a correction below the 500 ppm that the kernel counts needs nothing more. Where it turns the
 //!   clock by more, which takes `tick`, the kernel's figure does not follow: then the page goes by what
 //!   it said before that, as above, or states no bound where it said nothing.
