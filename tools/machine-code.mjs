@@ -1,6 +1,7 @@
 // The machine code of a stamp, on both architectures: the compiler's own assembly of the addon as it
 // is released, with names. What Rust's memory model promises is the model checker's subject; this is
-// about what became of it: the order of loads, fences and counter read, and what a stamp executes.
+// about what became of it: the order of loads, fences and counter read, what a stamp executes, and that
+// nothing in the reader panics.
 //
 // `node tools/machine-code.mjs [ARCHITECTURE…]`.
 
@@ -25,6 +26,13 @@ const calls = [
   { name: 'IsContinuous', check: checkToken, atMost: { x64: 24, arm64: 30 } },
 ]
 
+// All that a page or a call of a clock that is open can reach, but for how a failure is told. A file that is
+// opened goes through the standard library, which has panics of its own.
+const readerCode = /7vmclock(5clock.*7VmClock|10conversion|4line|4leap|5fixed|7seqlock)|3hot6finish/
+const opening = /7VmClock4open/
+const panic =
+  /core(9panicking|6option1\d(unwrap|expect)_failed|6result13unwrap_failed|5slice5index)/
+
 /** Checks the addon's callbacks and the read loop, on the architectures that are named. */
 export async function checkMachineCode(architectures = ['x64', 'arm64']) {
   if (process.arch !== 'x64')
@@ -46,9 +54,21 @@ export async function checkMachineCode(architectures = ['x64', 'arm64']) {
       ])
     }
     console.log(`${architecture}: reread: ${loops.length} loops`)
+    checkPanics(functions, architecture, fault)
   }
   console.log(`${broken} broken copies of these functions, of which each must be refused`)
   if (faults.length > 0) throw new CommandFailed('machine code', [], `\n${faults.join('\n')}`)
+}
+
+// No number, page or argument makes the reader panic: the compiler left no call to what panics in it.
+function checkPanics(functions, architecture, fault) {
+  const reader = functions.filter(({ symbol }) => readerCode.test(symbol) && !opening.test(symbol))
+  for (const code of reader) {
+    for (const at of code.all(panic)) fault(code.symbol, `\`${code.text(at)}\``)
+  }
+  const others = functions.filter((code) => code.all(panic).length > 0)
+  console.log(`${architecture}: ${reader.length} functions of the reader have no panic`)
+  if (reader.length < 20 || others.length === 0) fault('panics', 'nothing was looked at')
 }
 
 function checkCallbacks({ name, check, atMost }, functions, architecture, fault) {

@@ -28,7 +28,10 @@ const answers = {
     return `${before} ${device.counter()}`
   },
 
+  /** Begins to publish; again: from what the page says and no more. */
   publish() {
+    clock?.close()
+    publisher?.close()
     publisher = VmClockPublisher.create('/tmp/slewed-page', { acceptCounter: true, intervalMs })
     clock = VmClock.open('/tmp/slewed-page')
     return 'done'

@@ -32,7 +32,7 @@ const COUNTED_PPM = 450n
 // nothing.
 const FORMS = {
   short: { holdMs: 500, rounds: 1 },
-  long: { holdMs: 10_000, rounds: Number(process.env.VMCLOCK_SLEW_ROUNDS ?? 11) },
+  long: { holdMs: 10_000, rounds: Number(process.env.VMCLOCK_SLEW_ROUNDS ?? 9) },
 }
 const SPARE_MS = 30_000
 const RECOVERY_MS = 120_000
@@ -43,6 +43,11 @@ const TALK_MS = 7_200_000
 const MANNERS = { 'that steps': ['makestep 0.1 -1'], 'that slews': ['makestep 1 3'] }
 // What the latter finds first, and has to turn back.
 const OFF_MS = 700
+
+// chronyd that turns the clock back by less than the kernel counts, so that only the error that it tells the
+// kernel says how far there is to go; and what it finds each time that it begins, and is far from having turned back when it ends.
+const SLOWLY = ['maxslewrate 100']
+const SLOWLY_OFF_MS = [900, -900]
 
 export const ownGuests = {
   async 'a publisher under a clock that is turned never states a bound that misses the time'(
@@ -112,6 +117,21 @@ export const ownGuests = {
             }
           }
           await seen.command(endChronyd)
+        }
+        for (let round = 0; round < rounds; round++) {
+          for (const aheadMs of SLOWLY_OFF_MS) {
+            const manner = `that slews slowly from ${aheadMs} ms`
+            // Nothing that the page said before is to help it.
+            await seen.step(aheadMs)
+            await seen.unbounded(`before chronyd ${manner}`)
+            await seen.command('publish')
+            await seen.unbounded(`published anew, before chronyd ${manner}`)
+            await seen.recovered(() => seen.command(startChronyd(port, SLOWLY)))
+            await seen.during(3 * holdMs, `chronyd ${manner}`)
+            await seen.chronyd(manner)
+            await seen.command(endChronyd)
+            await seen.during(holdMs, `after chronyd ${manner}`)
+          }
         }
         await seen.end()
       })

@@ -30,11 +30,13 @@ const dialects = {
     unequal: /^jne /,
     load(text) {
       const [, width, offset, base, to] = /^mov([lq]) (\d*)\(%(\w+)\), %(\w+)$/.exec(text) ?? []
+      if (base === 'rsp') return undefined
       return to && { width: width === 'l' ? 4 : 8, offset: Number(offset), base, to: whole(to) }
     },
+    // What does not fit into registers is put on the stack and taken from there.
     copy(text) {
-      const [, from, to] = /^mov[lq] %(\w+), %(\w+)$/.exec(text) ?? []
-      return to && { from: whole(from), to: whole(to) }
+      const [, from, to] = /^mov[lq] (%\w+|\d*\(%rsp\)), (%\w+|\d*\(%rsp\))$/.exec(text) ?? []
+      return to && { from: whole(from.replace(/^%/, '')), to: whole(to.replace(/^%/, '')) }
     },
     compare(text) {
       const [, left, right] = /^cmpl (.+), (%\w+|\d*\(.*\))$/.exec(text) ?? []
@@ -59,7 +61,7 @@ const dialects = {
     writes(text) {
       if (/^rdtsc/.test(text)) return ['rax', 'rdx']
       if (/^(cmp|test|j|lfence|fence|push)/.test(text)) return []
-      const [, to] = /%(\w+)$/.exec(text) ?? []
+      const [, to] = /(?:%|, )(\w+|\d*\(%rsp\))$/.exec(text) ?? []
       return to ? [whole(to)] : []
     },
   },

@@ -187,6 +187,7 @@ function barriersBut(code, names) {
 // What the sequence number is held against was loaded before `before`, and not from the page.
 function keptBefore(code, look, before) {
   const { dialect } = code
+  if (/\(%rsp\)$/.test(look.other)) return ['the sequence number is held against the stack']
   if (!/^(r|x)\w+$/.test(look.other)) return []
   const written = range(0, look.compare).filter(
     (at) => at !== look.load && dialect.writes(code.text(at)).includes(look.other),

@@ -646,9 +646,9 @@ impl Patience {
     const SPINS: u32 = 200;
 
     fn lasts(&mut self) -> bool {
-        let deadline = *self
-            .deadline
-            .get_or_insert_with(|| Instant::now() + UPDATE_TIMEOUT);
+        if self.looks == 0 {
+            self.deadline = Instant::now().checked_add(UPDATE_TIMEOUT);
+        }
         self.looks = self.looks.saturating_add(1);
         if self.looks < Self::SPINS {
             hint::spin_loop();
@@ -659,7 +659,8 @@ impl Patience {
         if self.expired {
             return false;
         }
-        self.expired = Instant::now() >= deadline;
+        // A time that cannot be told is never waited for.
+        self.expired = self.deadline.is_none_or(|end| Instant::now() >= end);
         std::thread::yield_now();
         true
     }

@@ -31,11 +31,13 @@
 //!   until eight of its measurements have agreed with what the page said before, carried on by the
 //!   counter: until then the bound covers that too. A daemon that did not move the clock itself does
 //!   not know at once.
-//! - **chrony** keeps `maxerror` honest but does not put into it the correction that it is still
-//!   carrying out ("System time" in `chronyc tracking`). Where that turns the clock by more than the
-//!   500 ppm that the kernel counts, which takes `tick`, the page goes by what it said before that, as
-//!   above, or states no bound where it said nothing. A smaller correction is *not* part of the page's
-//!   bound unless the operator adds it.
+//! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
+//!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
+//!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it
+//!   tells more than 900 ms.
+//!   So a correction below the 500 ppm that the kernel counts needs nothing more. Where it turns the
+//!   clock by more, which takes `tick`, the kernel's figure does not follow: then the page goes by what
+//!   it said before that, as above, or states no bound where it said nothing.
 //! - **An unsynchronized clock** (STA_UNSYNC, or `maxerror` at its ceiling of 16 s) is published
 //!   as free-running, without a bound.
 //! - **`counter_period_maxerror`** = (sum of the bounds at both ends of the baseline) / its length,

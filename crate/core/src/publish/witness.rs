@@ -2,8 +2,8 @@
 //!
 //! A daemon answers for a clock that only it moves. When another sets it, the daemon goes on to tell the
 //! kernel a small error until it has measured the clock often enough to believe what it sees: chrony has
-//! told 95 ms of a clock that was 919 ms off. And while chrony turns a clock back that is far off, it tells
-//! how well it knows the time, and not how far the clock is from there.
+//! told 95 ms of a clock that was 919 ms off. And of a clock that is turned by more than the kernel counts the
+//! kernel's figures say nothing until the next measurement.
 //!
 //! The counter goes on through both. What the page stated before, carried on by the counter, holds the
 //! truth, so the clock is off by no more than its distance from the middle of that, and half of it.

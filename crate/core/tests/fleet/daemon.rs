@@ -221,8 +221,8 @@ impl Daemon {
             let frequency_ppb = (residual_ppb - state.oscillator_ppb).clamp(-500_000, 500_000);
             state.set_frequency_ppb(frequency_ppb);
         }
-        // What it corrects by itself is part of what it tells only where an operator adds it; or where it
-        // turns the clock by no more than the kernel counts.
+        // What it corrects by itself is part of what it tells, as it is of what chrony does; or is not, where
+        // it turns the clock by more than the kernel counts.
         if !is_turned(state) || state.random.chance(2) {
             state.discipline.maxerror_us += uncounted_us;
         }
