@@ -327,7 +327,9 @@ pub(crate) fn check_takeover(bytes: &[u8], seen: &mut Seen) {
     input.pass(&machine);
     let found = input.found(&left);
     let page: Bytes = take_page(&found);
-    if input.choices[0] >> 4 & 3 == 3 {
+    // A thread and files cost as much as a dozen of the rest. By all of the bytes, so that what comes of
+    // an input is no likelier to than others.
+    if bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>() % 16 == 0 {
         file::check(&found, &input.options(), seen);
     }
     let model = Model::new(&page);
