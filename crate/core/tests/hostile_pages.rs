@@ -127,10 +127,20 @@ impl Random {
                 input[bytes].fill(0);
             }
         }
+        if self.one_in(4) {
+            // A clock that was set by about as much as its bounds are wide, and kept them.
+            input[1] = 0x50;
+            input[9] = 0;
+            let step = self.next() >> (38 + self.next() % 12);
+            input[22..30].copy_from_slice(&step.to_le_bytes());
+        }
         let most = if self.one_in(8) { 32 } else { 0 };
         let mut mask = vec![0; PAGE_BYTES + most];
         if self.one_in(4) {
+            // A leap second, and up to half a month since.
             mask[0x26] = (self.next() >> 32) as u8 % 6;
+            let pause = (self.next() >> 32) as u32 % 5_000;
+            input[10..14].copy_from_slice(&pause.to_le_bytes());
         }
         for _ in 0..self.next() % 4 {
             let at = self.next() as usize % mask.len();

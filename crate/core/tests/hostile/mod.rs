@@ -19,10 +19,7 @@ use vmclock::{Options, Timescale, VmClock};
 
 use crate::exact::View;
 use calls::{Call, Clocks};
-#[allow(
-    unused_imports,
-    reason = "one of the two fuzz targets has no use for it"
-)]
+#[allow(unused_imports, reason = "the other fuzz targets have no use for it")]
 pub(crate) use file::check_file;
 use machine::{COUNTER_ID, Machine, MachineCounter, Memory, Update};
 use state::State;
