@@ -34,8 +34,11 @@ const LEAST_SHARE = 1 / 1000
 const LEAST_STATES = 100
 // How long a reader waits for an update to end; a tenth of it is a writer that stands still.
 const STANDSTILL_NS = 10_000_000
-// What a process may have grown by between the middle and the end of a part.
+// What a process may have grown by between the middle and the end of a part, and after how many clocks V8's
+// heap for what each of them leaves until it is collected has grown as far as it does: it stays there for
+// ten times as many.
 const GROWTH_KIB = 16 * 1024
+const WARM_UP_CLOCKS = 20_000
 
 await asProgram(import.meta.url, async (words) => {
   const { values } = parseArgs({
@@ -178,7 +181,12 @@ function worker(path, seconds) {
     const { parentPort, workerData } = require('node:worker_threads')
     const { reader, page: path, seconds } = workerData
     const { read } = require(reader)
+    const { VmClock } = require('vmclock')
     async function soak() {
+      for (let clocks = 0; clocks < ${WARM_UP_CLOCKS}; clocks++) {
+        VmClock.open(path).close()
+        await turn()
+      }
       const sum = { readings: 0, timeouts: 0, states: 0, torn: [] }
       for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; ) {
         const part = read({ path, count: 100_000, leastStates: 0, strays: true })

@@ -199,12 +199,18 @@ function keptBefore(code, look, before) {
   return isKept ? [] : ['the sequence number is not held against the kept one']
 }
 
-// Of a stamp: whoever sees another number never returns by itself.
+// Of a stamp: whoever sees another number never returns by itself, and only who saw the same one has the
+// counter converted elsewhere.
 function refusedIfMoved(code, { branch }) {
-  const reached = [...code.reachable(branch.moved)]
-  return reached.some((at) => /^ret/.test(code.text(at)))
-    ? ['returns a stamp although the sequence number moved']
-    : []
+  const makesStamp = (at) => /^ret|3hot7call_at/.test(code.text(at))
+  const convertsCounter = (at) => /3hot7call_at/.test(code.text(at))
+  const unlooked = code.reachable(0, (at) => at === branch.at)
+  return [
+    ...([...code.reachable(branch.moved)].some(makesStamp)
+      ? ['makes a stamp although the sequence number moved']
+      : []),
+    ...([...unlooked].some(convertsCounter) ? ['has a counter converted without a look'] : []),
+  ]
 }
 
 // Of the loop: whoever saw another number looks again or gives up, and comes to where the fields are
