@@ -31,8 +31,8 @@ const version = '0.13.2'
 
 // `read` runs no unsafe code at all: its page is the harness's. What a sanitizer would cost there, nine
 // tenths of the inputs, is better spent on inputs; `npm run test:sanitizers` runs what is kept of them
-// under one. `open` maps a file. The shares are such that all of them come to an end in some twenty minutes:
-// of `read` a millisecond is enough for fifteen inputs, of `takeover` for five, of `open` for half of one.
+// under one. `open` maps a file. `takeover` starts a publisher for some of its inputs, and takes four times as
+// long as `read`.
 const targets = [
   { name: 'read', sanitizer: 'none', share: 0.88, mostBytes: 182 },
   { name: 'takeover', sanitizer: 'none', share: 0.1, mostBytes: 190 },
