@@ -66,6 +66,10 @@ pub struct Publication<S: SystemClock, C: Counter> {
     zeroed: bool,
     /// The machine was suspended or its counter jumped, and `maxerror` was not seen set since.
     stale: bool,
+    /// When a daemon last told an error, the clock was slewed by an `adjtime` in the same interval.
+    told_slewing: bool,
+    /// That happened twice in a row.
+    daemon_slews: bool,
     /// What the page said before the clock was moved, until the daemon is seen to know.
     witness: Option<Witness>,
     fields: RawFields,
@@ -133,6 +137,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             last: None,
             zeroed: false,
             stale,
+            told_slewing: false,
+            daemon_slews: false,
             witness: None,
             fields,
         })
@@ -277,9 +283,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             }
             Event::Disruption => self.disrupt(),
         }
-        if let Some(last) = &self.last
+        if let Some(last) = self.last
             && (rate::is_turned(&now.discipline)
-                || rate::is_moved_by_another(&last.discipline, &now.discipline))
+                || self.is_moved_by_another(&last.discipline, &now.discipline))
         {
             self.call_witness();
         }
@@ -392,6 +398,21 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         } else {
             Event::Nothing
         }
+    }
+
+    /// Whether another than the daemon may have begun to move the clock between two samples. A daemon that
+    /// does so tells the kernel an error at the same time. But not every `adjtime` while one is told is its
+    /// own, and the kernel goes on with it past what the daemon tells next: those daemons that slew that way
+    /// do it time after time. A rate that another sets lasts until the daemon sets its own, and the kernel
+    /// counts for it.
+    fn is_moved_by_another(&mut self, last: &Discipline, now: &Discipline) -> bool {
+        let is_slewed = rate::is_slewed(last, now);
+        if !rate::is_told(last, now) {
+            return is_slewed || rate::has_turned(last, now);
+        }
+        let was_slewed = std::mem::replace(&mut self.told_slewing, is_slewed);
+        self.daemon_slews |= is_slewed && was_slewed;
+        is_slewed && !self.daemon_slews
     }
 
     /// The clock was moved, perhaps not by its daemon: what the page said until now is kept. What is kept
