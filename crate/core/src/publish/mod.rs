@@ -28,16 +28,15 @@
 //!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
 //! - **After the clock was set**, by whomever, or another than the daemon began to slew it (by an
 //!   `adjtime`, unless the daemon is seen to use it itself; or by another rate where the daemon tells
-//!   nothing in the same interval), the daemon's word alone does not count until eight of its measurements have agreed with what the page said before, carried on by the
-//!   counter: until then the bound covers that too. A daemon that did not move the clock itself does
-//!   not know at once.
+//!   nothing in the same interval), the daemon's word alone does not count until eight of its
+//!   measurements have agreed with what the page said before, carried on by the counter: until then the
+//!   bound covers that too. A daemon that did not move the clock itself does not know at once.
 //! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
 //!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
 //!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it
-//!   tells more than 900 ms.
-//!   So a correction below the 500 ppm that the kernel counts needs nothing more. Where it turns the
-//!   clock by more, which takes `tick`, the kernel's figure does not follow: then the page goes by what
-//!   it said before that, as above, or states no bound where it said nothing.
+//!   tells more than 900 ms. So a correction below the 500 ppm that the kernel counts needs nothing
+//!   more. Where it turns the clock by more, which takes `tick`, the kernel's figure does not follow:
+//!   then the page goes by what it said before that, as above, or states no bound where it said nothing.
 //! - **An unsynchronized clock** (STA_UNSYNC, or `maxerror` at its ceiling of 16 s) is published
 //!   as free-running, without a bound.
 //! - **`counter_period_maxerror`** = (sum of the bounds at both ends of the baseline) / its length,
