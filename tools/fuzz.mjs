@@ -1,17 +1,19 @@
 #!/usr/bin/env node
-// Fuzzes the reader with libFuzzer, by whatever reaches more of it, and holds each answer against the
-// big-integer model of the Rust tests.
+// Fuzzes the reader, and the publisher that takes a page over, with libFuzzer, by whatever reaches more of
+// them, and holds each answer against the big-integer model of the Rust tests.
 //
 //   node tools/fuzz.mjs                ten million inputs
 //   node tools/fuzz.mjs --short        a hundred thousand
 //   node tools/fuzz.mjs --runs N       N
 //   node tools/fuzz.mjs --keep         afterwards crate/fuzz/corpus is what reached something, minimized
 //
+//   node tools/fuzz.mjs --coverage     what the kept ones reach of the crate, and the lines that they do not
+//
 // What is kept there, `npm test -- rust` runs without any of this. What failed lies in target/fuzz/failed;
 // `node tools/fuzz.mjs --again FILE` runs one of these once more.
 
 import { cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cached } from './cache.mjs'
 import {
@@ -23,15 +25,18 @@ import {
   succeeds,
   Unavailable,
 } from './command.mjs'
+import { debianFolder, debianProgram } from './debian.mjs'
 
 const version = '0.13.2'
 
 // `read` runs no unsafe code at all: its page is the harness's. What a sanitizer would cost there, nine
 // tenths of the inputs, is better spent on inputs; `npm run test:sanitizers` runs what is kept of them
-// under one. `open` maps a file.
+// under one. `open` maps a file. `takeover` starts a publisher for some of its inputs, and takes four times as
+// long as `read`.
 const targets = [
-  { name: 'read', sanitizer: 'none', share: 0.9, mostBytes: 182 },
-  { name: 'open', sanitizer: 'address', share: 0.1, mostBytes: 160 },
+  { name: 'read', sanitizer: 'none', share: 0.88, mostBytes: 182 },
+  { name: 'takeover', sanitizer: 'none', share: 0.1, mostBytes: 190 },
+  { name: 'open', sanitizer: 'address', share: 0.02, mostBytes: 160 },
 ]
 
 const fuzzFolder = join(rootFolder, 'crate/fuzz')
@@ -45,8 +50,10 @@ await asProgram(import.meta.url, async (words) => {
       runs: { type: 'string' },
       keep: { type: 'boolean' },
       again: { type: 'string' },
+      coverage: { type: 'boolean' },
     },
   })
+  if (values.coverage) return coverage()
   const runs = Number(values.runs ?? (values.short ? 100_000 : 10_000_000))
   if (!Number.isSafeInteger(runs) || runs < 10) {
     throw new CommandFailed('fuzz', words, 'needs ten runs or more')
@@ -70,6 +77,8 @@ async function fuzzTarget(fuzz, target, runs) {
     [
       `-runs=${runs}`,
       `-max_len=${target.mostBytes}`,
+      // All of a page from the start: libFuzzer would come to its end only after hours.
+      '-len_control=0',
       `-artifact_prefix=${failed}/`,
       // Seconds: a reader gives a page up after a tenth of one.
       '-timeout=60',
@@ -98,6 +107,71 @@ async function again(fuzz, input) {
     throw new CommandFailed('fuzz', [input], `lies in no folder of the name ${names}`)
   }
   await fuzz('run', target, [input], [])
+}
+
+/**
+ * Replays what is kept in a build that counts, and says of each source file of the crate which lines that
+ * reached none of.
+ */
+async function coverage() {
+  const tools = await coverageTools()
+  const test = ['test', '--quiet', '--package', 'vmclock', '--test', 'hostile_pages']
+  const folder = join(workFolder, 'coverage')
+  rmSync(folder, { recursive: true, force: true })
+  const environment = {
+    CARGO_TARGET_DIR: join(workFolder, 'target/coverage'),
+    LLVM_PROFILE_FILE: join(folder, '%p.profraw'),
+    RUSTFLAGS: '-C instrument-coverage',
+  }
+  const messages = await capture('cargo', [...test, '--no-run', '--message-format=json'], {
+    env: environment,
+  })
+  const { executable } = messages
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line))
+    .find(({ executable, target }) => executable && target.name === 'hostile_pages')
+  await run(executable, ['what_the_fuzzer_kept', '--nocapture'], {
+    env: environment,
+    cwd: join(rootFolder, 'crate/core'),
+  })
+  const profile = join(folder, 'merged.profdata')
+  const raw = readdirSync(folder).map((name) => join(folder, name))
+  await capture(tools('llvm-profdata'), ['merge', '--sparse', '--output', profile, ...raw])
+  const records = await capture(tools('llvm-cov'), [
+    ...['export', '--format=lcov', '--instr-profile', profile, executable],
+    ...['--sources', join(rootFolder, 'crate/core/src')],
+  ])
+  console.log('\n  lines  reached  file, and the lines that were not')
+  for (const record of records.split('end_of_record').filter((record) => record.includes('SF:'))) {
+    const file = relative(join(rootFolder, 'crate/core/src'), /^SF:(.*)$/m.exec(record)[1])
+    const lines = [...record.matchAll(/^DA:(\d+),(\d+)/gm)].map(([, line, count]) => ({
+      line: Number(line),
+      isReached: count !== '0',
+    }))
+    const missed = lines.filter(({ isReached }) => !isReached).map(({ line }) => line)
+    const percent = ((1 - missed.length / lines.length) * 100).toFixed(1)
+    const shown = missed.length === lines.length ? 'all' : ranges(missed).join(' ')
+    console.log(`${String(lines.length).padStart(7)} ${percent.padStart(7)}%  ${file}: ${shown}`)
+  }
+}
+
+/** `llvm-profdata` and `llvm-cov` of the compiler's own LLVM: no other reads what it counts. */
+async function coverageTools() {
+  const [, major] = /^LLVM version: (\d+)/m.exec(await capture('rustc', ['--version', '--verbose']))
+  const folder = await debianFolder({ name: 'coverage-tools', packages: [`llvm-${major}`] })
+  return (name) => debianProgram(folder, `${name}-${major}`)
+}
+
+/** Numbers in order, as `from-to`. */
+function ranges(numbers) {
+  const found = []
+  for (const number of numbers) {
+    const last = found.at(-1)
+    if (last?.at(-1) === number - 1) last[1] = number
+    else found.push([number])
+  }
+  return found.map((range) => range.join('-'))
 }
 
 function folderOf(kind, target) {

@@ -1,5 +1,6 @@
 //! A page of any bytes, changed byte by byte between two loads of a read, gives the time that the
-//! specification's formulas give, or their refusal. `VMCLOCK_HOSTILE_RUNS` sets how many pages.
+//! specification's formulas give, or their refusal; and a publisher that finds one goes on with it only
+//! where its time is the present's past. `VMCLOCK_HOSTILE_RUNS` sets how many pages.
 
 #![allow(
     clippy::indexing_slicing,
@@ -11,11 +12,19 @@
 #[allow(dead_code, reason = "the arithmetic's own tests use the rest")]
 mod exact;
 mod hostile;
+#[allow(
+    unreachable_pub,
+    reason = "the virtual machine is a module of this test"
+)]
+mod virtual_machine;
 
 use std::fs;
 use std::path::Path;
 
-use hostile::{HEADER_BYTES, OPTION_BYTES, PAGE_BYTES, Seen, UPDATE_BYTES, check, check_file};
+use hostile::{
+    HEADER_BYTES, OPTION_BYTES, PAGE_BYTES, Seen, TAKEOVER_BYTES, UPDATE_BYTES, check, check_file,
+    check_takeover,
+};
 
 /// Of a build that checks for overflow, and may run under emulation, fewer.
 const RUNS: u64 = if cfg!(debug_assertions) {
@@ -109,6 +118,40 @@ impl Random {
         }
         input
     }
+
+    /// An input of [`check_takeover`]: mostly a page that was left there, changed in few places.
+    fn takeover(&mut self) -> Vec<u8> {
+        let mut input = self.bytes(TAKEOVER_BYTES);
+        for bytes in [10..14, 14..22, 22..30] {
+            if !self.one_in(4) {
+                input[bytes].fill(0);
+            }
+        }
+        if self.one_in(4) {
+            // A clock that was set by about as much as its bounds are wide, and kept them.
+            input[1] = 0x50;
+            input[9] = 0;
+            let step = self.next() >> (38 + self.next() % 12);
+            input[22..30].copy_from_slice(&step.to_le_bytes());
+        }
+        let most = if self.one_in(8) { 32 } else { 0 };
+        let mut mask = vec![0; PAGE_BYTES + most];
+        if self.one_in(4) {
+            // A leap second, and up to half a month since.
+            mask[0x26] = (self.next() >> 32) as u8 % 6;
+            let pause = (self.next() >> 32) as u32 % 5_000;
+            input[10..14].copy_from_slice(&pause.to_le_bytes());
+        }
+        for _ in 0..self.next() % 4 {
+            let at = self.next() as usize % mask.len();
+            mask[at] = (self.next() >> 56) as u8;
+        }
+        if self.one_in(16) {
+            mask = self.bytes(PAGE_BYTES);
+        }
+        input.extend(mask);
+        input
+    }
 }
 
 fn run(input: &[u8], check: fn(&[u8], &mut Seen), seen: &mut Seen, name: impl FnOnce() -> String) {
@@ -170,10 +213,25 @@ fn what_the_fuzzer_kept_of_files_gives_what_the_formulas_give_or_their_refusal()
 }
 
 #[test]
+fn what_the_fuzzer_kept_of_takeovers_leaves_nothing_but_what_the_page_truly_tells() {
+    let seen = run_kept("takeover", check_takeover);
+    assert!(seen.readings > 0 && seen.refusals > 0, "VACUOUS: {seen:?}");
+}
+
+#[test]
 fn a_hostile_file_gives_what_the_formulas_give_or_their_refusal() {
     let (runs, seen) = run_any(Random::file, check_file);
     assert!(
         seen.readings > 0 && seen.refusals > runs / 10,
+        "VACUOUS: {seen:?}"
+    );
+}
+
+#[test]
+fn a_hostile_page_that_is_taken_over_leaves_nothing_but_what_it_truly_tells() {
+    let (runs, seen) = run_any(Random::takeover, check_takeover);
+    assert!(
+        seen.readings > runs / 10 && seen.refusals > runs / 10,
         "VACUOUS: {seen:?}"
     );
 }

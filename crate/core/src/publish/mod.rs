@@ -26,9 +26,9 @@
 //!   figure is such a multiple one time in 500, and goes without bound until the next one: silence
 //!   is the safe side. An operator who knows the error can state it
 //!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
-//! - **After the clock was set**, by whomever, or another than the daemon began to slew it (which is
-//!   seen where the daemon tells nothing in the same interval), the daemon's word alone does not count
-//!   until eight of its measurements have agreed with what the page said before, carried on by the
+//! - **After the clock was set**, by whomever, or another than the daemon began to slew it (by an
+//!   `adjtime`, unless the daemon is seen to use it itself; or by another rate where the daemon tells
+//!   nothing in the same interval), the daemon's word alone does not count until eight of its measurements have agreed with what the page said before, carried on by the
 //!   counter: until then the bound covers that too. A daemon that did not move the clock itself does
 //!   not know at once.
 //! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole

@@ -7,7 +7,7 @@ use super::leap_watch::{LeapWatch, Seen};
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
 use super::slew_watch::{HiddenSlew, SlewWatch};
-use super::takeover::{goes_on, page_utc_sec};
+use super::takeover::{goes_on, page_utc_sec, states_bound};
 use super::witness::Witness;
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
@@ -66,6 +66,10 @@ pub struct Publication<S: SystemClock, C: Counter> {
     zeroed: bool,
     /// The machine was suspended or its counter jumped, and `maxerror` was not seen set since.
     stale: bool,
+    /// When a daemon last told an error, the clock was slewed by an `adjtime` in the same interval.
+    told_slewing: bool,
+    /// That happened twice in a row.
+    daemon_slews: bool,
     /// What the page said before the clock was moved, until the daemon is seen to know.
     witness: Option<Witness>,
     fields: RawFields,
@@ -114,9 +118,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         // The kernel keeps `maxerror` through a suspend, after which it set its clock from another one
         // that is good to a second. When that was, it does not tell. Nor does it know of a migration,
         // but a publisher that did took its bound back.
-        let had_no_bound = |old: &RawFields| {
-            old.time_sec != 0 && old.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID == 0
-        };
+        let had_no_bound = |old: &RawFields| old.time_sec != 0 && !states_bound(old);
         let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS || old.is_some_and(had_no_bound);
         let leap = old.map_or_else(LeapWatch::default, |old| {
             LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
@@ -135,6 +137,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             last: None,
             zeroed: false,
             stale,
+            told_slewing: false,
+            daemon_slews: false,
             witness: None,
             fields,
         })
@@ -279,9 +283,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             }
             Event::Disruption => self.disrupt(),
         }
-        if let Some(last) = &self.last
+        if let Some(last) = self.last
             && (rate::is_turned(&now.discipline)
-                || rate::is_moved_by_another(&last.discipline, &now.discipline))
+                || self.is_moved_by_another(&last.discipline, &now.discipline))
         {
             self.call_witness();
         }
@@ -394,6 +398,21 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         } else {
             Event::Nothing
         }
+    }
+
+    /// Whether another than the daemon may have begun to move the clock between two samples. A daemon that
+    /// does so tells the kernel an error at the same time. But not every `adjtime` while one is told is its
+    /// own, and the kernel goes on with it past what the daemon tells next: those daemons that slew that way
+    /// do it time after time. A rate that another sets lasts until the daemon sets its own, and the kernel
+    /// counts for it.
+    fn is_moved_by_another(&mut self, last: &Discipline, now: &Discipline) -> bool {
+        let is_slewed = rate::is_slewed(last, now);
+        if !rate::is_told(last, now) {
+            return is_slewed || rate::has_turned(last, now);
+        }
+        let was_slewed = std::mem::replace(&mut self.told_slewing, is_slewed);
+        self.daemon_slews |= is_slewed && was_slewed;
+        is_slewed && !self.daemon_slews
     }
 
     /// The clock was moved, perhaps not by its daemon: what the page said until now is kept. What is kept

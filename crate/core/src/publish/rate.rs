@@ -168,14 +168,20 @@ pub(super) fn is_turned(discipline: &Discipline) -> bool {
     turn_scaled_ppm(&nominal, discipline) > COUNTED_SCALED_PPM
 }
 
-/// Whether another than the daemon, which would have told the kernel an error with it, began to move the
-/// clock between two samples: by an `adjtime`, or by another rate than any oscillator's.
-pub(super) fn is_moved_by_another(last: &Discipline, now: &Discipline) -> bool {
-    // By itself the kernel only counts up.
+/// Whether somebody began to slew the clock between two samples, by an `adjtime`.
+pub(super) fn is_slewed(last: &Discipline, now: &Discipline) -> bool {
+    now.single_shot_ns.unsigned_abs() > last.single_shot_ns.unsigned_abs()
+}
+
+/// Whether the clock's rate differs between two samples by more than any oscillator's.
+pub(super) fn has_turned(last: &Discipline, now: &Discipline) -> bool {
+    turn_scaled_ppm(last, now) * 1000 > OSCILLATOR_PPB << 16
+}
+
+/// Whether a daemon told the kernel an error between two samples. By itself the kernel only counts up.
+pub(super) fn is_told(last: &Discipline, now: &Discipline) -> bool {
     let counted_us = now.maxerror_us.checked_sub(last.maxerror_us);
-    let is_told = !counted_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC));
-    let is_slewed = now.single_shot_ns.unsigned_abs() > last.single_shot_ns.unsigned_abs();
-    !is_told && (is_slewed || turn_scaled_ppm(last, now) * 1000 > OSCILLATOR_PPB << 16)
+    !counted_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC))
 }
 
 /// What the clock's rate changed by, in 2^-16 ppm.

@@ -9,6 +9,13 @@ use crate::snapshot::{RawFields, tai_minus_utc_sec};
 /// What two clocks may differ by, beyond all that is accounted for.
 const JUMP_NS: u128 = 1_000_000;
 
+/// Whether a page states how far its time may be off, here and later: readers take neither without the
+/// other.
+pub(super) fn states_bound(fields: &RawFields) -> bool {
+    let both = abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID | abi::VMCLOCK_FLAG_PERIOD_MAXERROR_VALID;
+    fields.flags & both == both
+}
+
 /// The second of UTC at a page's reference.
 pub(super) fn page_utc_sec(fields: &RawFields) -> i128 {
     i128::from(fields.time_sec) - i128::from(page_shift_sec(fields))
@@ -53,8 +60,10 @@ pub(super) fn goes_on(
     }
     let elapsed = fixed::elapsed_frac(ticks, old.counter_period_frac_sec, old.counter_period_shift);
     let (then_ns, growth_ns) = utc_at(old, now.counter);
-    let stated = old.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID != 0;
-    let allowed_ns = match (stated, now_error_ns) {
+    let states_growth = old.flags & abi::VMCLOCK_FLAG_PERIOD_MAXERROR_VALID != 0;
+    // Where the page does not vouch for the figure, that may be anything.
+    let growth_ns = if states_growth { growth_ns } else { 0 };
+    let allowed_ns = match (states_bound(old), now_error_ns) {
         (true, Some(now_error_ns)) => {
             u128::from(old.time_maxerror_nanosec) + growth_ns + now_error_ns + 2
         }

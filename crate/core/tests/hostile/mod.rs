@@ -1,5 +1,5 @@
 //! The whole reader on a page of arbitrary bytes, held against what the specification's formulas say
-//! of those bytes in integers without limits (`exact`).
+//! of those bytes in integers without limits (`exact`); and a publisher that finds such a page.
 //!
 //! `tests/hostile_pages.rs` drives it with seeded bytes and with what the fuzzer kept, and
 //! `crate/fuzz` with whatever reaches more of the reader.
@@ -8,6 +8,7 @@ mod calls;
 mod file;
 mod machine;
 mod state;
+mod takeover;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -18,13 +19,15 @@ use vmclock::{Options, Timescale, VmClock};
 
 use crate::exact::View;
 use calls::{Call, Clocks};
-#[allow(
-    unused_imports,
-    reason = "one of the two fuzz targets has no use for it"
-)]
+#[allow(unused_imports, reason = "the other fuzz targets have no use for it")]
 pub(crate) use file::check_file;
 use machine::{COUNTER_ID, Machine, MachineCounter, Memory, Update};
 use state::State;
+#[allow(
+    unused_imports,
+    reason = "the reader's fuzz targets have no use for it"
+)]
+pub(crate) use takeover::{TAKEOVER_BYTES, check_takeover};
 
 pub(crate) const PAGE_BYTES: usize = 0x70;
 pub(crate) const OPTION_BYTES: usize = 6;

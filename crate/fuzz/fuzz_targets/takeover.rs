@@ -1,0 +1,17 @@
+//! A page of any bytes, found and taken over by a publisher on a machine whose clock is known.
+
+#![no_main]
+
+#[path = "../../core/tests/exact/mod.rs"]
+#[allow(dead_code, reason = "the arithmetic's own tests use the rest")]
+mod exact;
+#[path = "../../core/tests/hostile/mod.rs"]
+#[allow(dead_code, reason = "the other targets use the rest")]
+mod hostile;
+#[path = "../../core/tests/virtual_machine/mod.rs"]
+mod virtual_machine;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::check_takeover(
+    bytes,
+    &mut hostile::Seen::default()
+));
