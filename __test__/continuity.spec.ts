@@ -84,6 +84,32 @@ test('a token is looked at anew whenever it can have changed', (t) => {
   t.false(clock.isContinuous(token))
 })
 
+test('a token of before a disruption never holds again, however often and between whatever it is asked', (t) => {
+  const made = page(t, { ...liveFields(t), disruptionMarker: 7n })
+  const clock = open(t, made.path)
+  const token = clock.continuity()
+  const lookers: Array<() => unknown> = [
+    () => undefined,
+    () => clock.nowNs(),
+    () => clock.read(),
+    () => clock.continuity(),
+    () => clock.snapshot(),
+  ]
+  for (const look of lookers) {
+    made.write({ disruptionMarker: 7n })
+    t.true(clock.isContinuous(token))
+    t.true(clock.isContinuous(token))
+    made.write({ disruptionMarker: 8n })
+    // It may be another call that sees the new state first.
+    look()
+    t.false(clock.isContinuous(token))
+    t.false(clock.isContinuous(token))
+    made.write({ leapIndicator: 0 })
+    look()
+    t.false(clock.isContinuous(token))
+  }
+})
+
 test('a token that is refused leaves the next answer alone', (t) => {
   const made = page(t, { disruptionMarker: 7n })
   const clock = open(t, made.path)

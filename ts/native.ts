@@ -63,7 +63,7 @@ export const DOUBLE = {
 
 /** The raw callbacks of one clock. Each but `isContinuous` returns `undefined`, or the failure. */
 export interface HotCalls {
-  /** 16 slots; unsigned figures as two's complement. */
+  /** One for each position of {@link SLOT}; unsigned figures as two's complement. */
   readonly slots: BigInt64Array
   /** 1 slot. */
   readonly doubles: Float64Array
@@ -75,11 +75,14 @@ export interface HotCalls {
   read(): Failure | undefined
   /** Writes `COUNTER`. */
   counter(): Failure | undefined
-  /** Takes all four arguments; writes what `read` writes. */
+  /** Takes the counter and the token's three arguments; writes what `read` writes. */
   convert(): Failure | undefined
   /** Writes `DISRUPTION_MARKER`, `VM_GENERATION` and `KNOWN`. */
   continuity(): Failure | undefined
-  /** Takes the token's three arguments; `undefined` means that it is continuous, `false` that it is not. */
+  /**
+   * Takes the token's three arguments; `undefined` means that it is continuous, `false` that it is not.
+   * Writes `ARGUMENT_STATE` and takes it.
+   */
   isContinuous(): Failure | false | undefined
 }
 

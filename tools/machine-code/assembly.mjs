@@ -266,9 +266,10 @@ export class Code {
 
   /** What a callback may not have: calls, divisions, jumps to anything but the long way. */
   strays() {
-    const { call, division, jump } = this.dialect
+    const { call, division, jump, branch } = this.dialect
     const bad = [...this.all(call), ...this.all(division)].map((at) => `\`${this.text(at)}\``)
-    const out = this.all(jump).filter((at) => this.target(at) === undefined)
+    const jumps = [...this.all(jump), ...this.all(branch)]
+    const out = jumps.filter((at) => this.target(at) === undefined)
     const elsewhere = out.filter((at) => !/3hot(17call_the_long_way|7call_at)/.test(this.text(at)))
     return [...bad, ...elsewhere.map((at) => `\`${this.text(at)}\``)]
   }

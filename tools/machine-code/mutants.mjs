@@ -40,6 +40,8 @@ function* mutantsOf(code) {
     for (const at of code.all(/3hot17call_the_long_way/)) {
       const counted = code.text(at).replace('17call_the_long_way', '7call_at')
       yield { name: `a counter converted by \`${counted}\``, mutant: code.with(at, 1, counted) }
+      const direct = `${dialect.samples.unequal} ${counted.split(' ').at(-1)}`
+      yield { name: `a counter converted by \`${direct}\``, mutant: code.with(branch, 1, direct) }
     }
   }
 }

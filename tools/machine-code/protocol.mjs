@@ -205,10 +205,10 @@ function refusedIfMoved(code, { branch }) {
   const makesStamp = (at) => /^ret|3hot7call_at/.test(code.text(at))
   const convertsCounter = (at) => /3hot7call_at/.test(code.text(at))
   const unlooked = code.reachable(0, (at) => at === branch.at)
+  // The branch may leave the function by itself.
+  const moved = branch.moved === undefined ? [branch.at] : [...code.reachable(branch.moved)]
   return [
-    ...([...code.reachable(branch.moved)].some(makesStamp)
-      ? ['makes a stamp although the sequence number moved']
-      : []),
+    ...(moved.some(makesStamp) ? ['makes a stamp although the sequence number moved'] : []),
     ...([...unlooked].some(convertsCounter) ? ['has a counter converted without a look'] : []),
   ]
 }
