@@ -13,27 +13,21 @@ export function publish(path) {
   })
 }
 
-/** Makes a page of what a publisher says, that nobody changes. */
-export function freeze(path) {
+/** Makes a page of what a publisher says, but for these fields, that nobody changes. */
+export function freeze(path, fields = {}) {
   const publisher = publish(path)
   const clock = vmclock.VmClock.open(path)
   const { raw } = clock.snapshot()
   clock.close()
   publisher.close()
-  vmclock.VmClockPage.create(path, raw).close()
+  vmclock.VmClockPage.create(path, { ...raw, ...fields }).close()
 }
 
-/** Makes a page with ticks of whole nanoseconds from a whole one, as an uncorrected counter of 1 GHz has. */
-export function freezeWhole(path) {
-  const publisher = publish(path)
-  const clock = vmclock.VmClock.open(path)
-  const { raw } = clock.snapshot()
-  clock.close()
-  publisher.close()
-  const counterPeriodShift = 29
-  const counterPeriodFracSec = (1n << BigInt(64 + counterPeriodShift)) / 1_000_000_000n
-  const whole = { counterPeriodShift, counterPeriodFracSec, timeFracSec: 0n }
-  vmclock.VmClockPage.create(path, { ...raw, ...whole }).close()
+/** Ticks of whole nanoseconds from a whole one, as an uncorrected counter of 1 GHz has. */
+export const WHOLE_TICKS = {
+  counterPeriodShift: 29,
+  counterPeriodFracSec: (1n << 93n) / 1_000_000_000n,
+  timeFracSec: 0n,
 }
 
 /** Prints what a program found, for whoever started it. */

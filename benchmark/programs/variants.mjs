@@ -6,7 +6,7 @@
 // variants.mjs PAGE ROUNDS [PEERS.node]
 
 import { createRequire } from 'node:module'
-import { freezeWhole, publish, report, vmclock } from './page.mjs'
+import { freeze, publish, report, vmclock, WHOLE_TICKS } from './page.mjs'
 import { measure } from './rounds.mjs'
 
 const [page, rounds, peersFile] = process.argv.slice(2)
@@ -16,7 +16,7 @@ const TOKENS = 512
 const publisher = publish(page)
 const plain = vmclock.VmClock.open(page)
 const nonDecreasing = vmclock.VmClock.open(page, { nonDecreasing: true })
-freezeWhole(`${page}-whole`)
+freeze(`${page}-whole`, WHOLE_TICKS)
 const whole = vmclock.VmClock.open(`${page}-whole`)
 const scope = {
   plain,

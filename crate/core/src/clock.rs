@@ -181,7 +181,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Ok(self.held(ns.cast_signed()))
     }
 
-    /// [`VmClock::now_ns`] after [`VmClock::short_now_ns`] did not tell.
+    /// [`VmClock::now_ns`] right after [`VmClock::short_now_ns`] did not tell: see [`Untold`].
     ///
     /// # Errors
     ///
@@ -232,7 +232,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Ok(f64::from_bits(bits))
     }
 
-    /// [`VmClock::now_ms`] after [`VmClock::short_now_ms`] did not tell.
+    /// [`VmClock::now_ms`] right after [`VmClock::short_now_ms`] did not tell: see [`Untold`].
     ///
     /// # Errors
     ///
@@ -271,7 +271,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Ok(self.short.reading(&moment))
     }
 
-    /// [`VmClock::read`] after [`VmClock::short_read`] did not tell.
+    /// [`VmClock::read`] right after [`VmClock::short_read`] did not tell: see [`Untold`].
     ///
     /// # Errors
     ///
@@ -301,8 +301,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Ok(moment)
     }
 
-    /// What [`VmClock::short_moment`] did not tell, where that was for a counter next to a border between
-    /// two results. `None` says nothing but that [`VmClock::long_read`] has to tell.
+    /// What [`VmClock::short_moment`] did not tell right before, where that was for a counter next to a
+    /// border between two results: see [`Untold`]. `None` says nothing but that [`VmClock::long_read`] has to tell.
     #[inline]
     pub fn long_moment(&mut self, untold: Untold) -> Option<Moment> {
         let Untold::At(counter) = untold else {

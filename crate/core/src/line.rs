@@ -171,6 +171,7 @@ impl Line {
     }
 
     /// Whether `counter` is on the line, so that where [`Line::at`] gives nothing, it lies next to a border.
+    /// No counter is on [`Line::NONE`], which has no slope.
     fn covers(&self, counter: u64) -> bool {
         self.slope != 0 && counter.wrapping_sub(self.first) <= self.span_ticks
     }

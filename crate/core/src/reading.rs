@@ -48,13 +48,14 @@ pub struct Moment {
     pub est_error_ns: Option<u64>,
 }
 
-/// What a call that took the short way leaves to the others.
+/// What a call that took the short way leaves to the one that follows it: of the same clock, and with no
+/// other call in between, which might look at the page anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Untold {
     /// All of it.
     Page,
-    /// The time at this counter, which was read while the page stood.
+    /// The time at this counter, which was read while the page stood as the clock had seen it.
     At(u64),
 }
 
