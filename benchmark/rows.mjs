@@ -89,6 +89,10 @@ export const scaleRows = [
     `${name}() with ticks of whole nanoseconds / with others`,
     ratio('variants', `whole ${name}`, `plain ${name}`),
   ]),
+  [
+    'nowMs(), nonDecreasing, with ticks of whole nanoseconds / with others',
+    ratio('variants', 'whole nonDecreasing nowMs', 'nonDecreasing nowMs'),
+  ],
   ...SIZES.map((size) => [
     `convertInto() each of ${size.toLocaleString('en')} / C loop`,
     ratio('convert', `convertInto of ${size}`, `C multiply of ${size}`),

@@ -18,10 +18,12 @@ const plain = vmclock.VmClock.open(page)
 const nonDecreasing = vmclock.VmClock.open(page, { nonDecreasing: true })
 freeze(`${page}-whole`, WHOLE_TICKS)
 const whole = vmclock.VmClock.open(`${page}-whole`)
+const wholeNonDecreasing = vmclock.VmClock.open(`${page}-whole`, { nonDecreasing: true })
 const scope = {
   plain,
   nonDecreasing,
   whole,
+  wholeNonDecreasing,
   token: plain.continuity(),
   tokens: Array.from({ length: TOKENS }, () => plain.continuity()),
   slots: new BigInt64Array(vmclock.SLOT_COUNT),
@@ -43,5 +45,6 @@ for (const call of ['nowNs()', 'nowMs()', 'readInto(slots)', 'read()']) {
   cases[`nonDecreasing ${name}`] = `nonDecreasing.${call}`
   cases[`whole ${name}`] = `whole.${call}`
 }
+cases['whole nonDecreasing nowMs'] = 'wholeNonDecreasing.nowMs()'
 report(measure(cases, scope, Number(rounds)))
 publisher.close()
