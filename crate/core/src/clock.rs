@@ -194,7 +194,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         };
         let ns = match along {
             Some(ns) => ns,
-            None => self.plain_reading()?.epoch_ns,
+            None => self.ns_anew()?,
         };
         Ok(self.held(ns))
     }
@@ -511,9 +511,23 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Ok(reading)
     }
 
+    /// The time before anything is held back.
+    fn ns_anew(&mut self) -> Result<i64, Error> {
+        let counter = self.look()?;
+        match self.short.exact_ns(counter) {
+            Some(ns) => Ok(ns),
+            None => Ok(self.reading_at(counter)?.epoch_ns),
+        }
+    }
+
     /// The reading before anything is held back.
     fn plain_reading(&mut self) -> Result<Reading, Error> {
         let counter = self.look()?;
+        self.reading_at(counter)
+    }
+
+    /// The reading at a counter that was read under the present state of the page.
+    fn reading_at(&self, counter: u64) -> Result<Reading, Error> {
         let along = self.short.readings.at(counter);
         if let Some(moment) = along.or_else(|| self.short.exact_moment(counter)) {
             return Ok(self.short.reading(&moment));
