@@ -30,7 +30,9 @@
 //!   `adjtime`, unless the daemon is seen to use it itself; or by another rate where the daemon tells
 //!   nothing in the same interval), the daemon's word alone does not count until eight of its
 //!   measurements have agreed with what the page said before, carried on by the counter: until then the
-//!   bound covers that too. A daemon that did not move the clock itself does not know at once.
+//!   bound covers that too. A daemon that did not move the clock itself does not know at once. A small
+//!   `adjtime` it may take for noise for longer: what that moved the clock by is part of the bound for 64
+//!   measurements.
 //! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
 //!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
 //!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it
@@ -60,6 +62,7 @@ mod baseline;
 mod existing;
 mod leap_watch;
 mod lock;
+mod meddling;
 mod publication;
 mod publisher;
 mod rate;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::baseline::{RateError, Stretch};
 use super::leap_watch::{LeapWatch, Seen};
+use super::meddling::Meddling;
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
 use super::slew_watch::{HiddenSlew, SlewWatch};
@@ -72,6 +73,8 @@ pub struct Publication<S: SystemClock, C: Counter> {
     daemon_slews: bool,
     /// What the page said before the clock was moved, until the daemon is seen to know.
     witness: Option<Witness>,
+    /// What another slewed the clock by, until the daemon must know.
+    meddling: Meddling,
     fields: RawFields,
 }
 
@@ -140,6 +143,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             told_slewing: false,
             daemon_slews: false,
             witness: None,
+            meddling: Meddling::default(),
             fields,
         })
     }
@@ -283,11 +287,15 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             }
             Event::Disruption => self.disrupt(),
         }
-        if let Some(last) = self.last
-            && (rate::is_turned(&now.discipline)
-                || self.is_moved_by_another(&last.discipline, &now.discipline))
-        {
-            self.call_witness();
+        if let Some(last) = self.last {
+            let is_by_another = self.is_moved_by_another(&last.discipline, &now.discipline);
+            if is_by_another || rate::is_turned(&now.discipline) {
+                self.call_witness();
+            }
+            // A daemon that begins has measured nothing before.
+            if is_by_another && last.claim_ns.is_some() {
+                self.meddling.begin(&last, &now);
+            }
         }
         if let Some(witness) = &mut self.witness {
             witness.note_leap(seen.tai_change_sec);
@@ -433,6 +441,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let has_measured = last.is_some_and(|last| maxerror_us < last.discipline.maxerror_us);
         if has_measured {
             self.stale = false;
+            self.meddling.hear();
         }
         if let Some(stated) = self.options.stated_max_error_ns {
             now.claim_ns = Some(u128::from(stated));
@@ -444,7 +453,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         let to_slew_ns = u128::from(discipline.offset_ns.unsigned_abs())
             + u128::from(discipline.single_shot_ns.unsigned_abs())
-            + now.hidden_slew.owed_ns;
+            + now.hidden_slew.owed_ns
+            + self.meddling.moved_ns();
         let ns = |us: u64| u128::from(us) * 1000;
         // The kernel adds for a second's drift when that second is over.
         let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
