@@ -106,7 +106,17 @@ fn state(every_byte: u8) -> RawFields {
 }
 
 fn dies_at(store: usize, path: &Path) {
-    let died = Command::new(env::current_exe().expect("a program"))
+    let program = env::current_exe().expect("a program");
+    // Under an emulator no program starts by its path alone.
+    let mut command = match env::var_os("VMCLOCK_TEST_RUNNER") {
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    let died = command
         .args(["--ignored", "--exact", "a_writer_that_dies"])
         .env("VMCLOCK_DYING_PAGE", path)
         .env("VMCLOCK_DYING_STORE", store.to_string())
