@@ -38,7 +38,7 @@ export const inGuest = {
         for (const word of answer.split(' ')) counts.set(word, (counts.get(word) ?? 0) + 1)
       }
     } finally {
-      guest.page.write(told)
+      guest.page.write({ ...told, version: 1 })
       await dialogue.end()
     }
     const shown = [...counts].sort(([one], [other]) => (one < other ? -1 : 1))
