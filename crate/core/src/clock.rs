@@ -302,7 +302,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     }
 
     /// What [`VmClock::short_moment`] did not tell right before, where that was for a counter next to a
-    /// border between two results: see [`Untold`]. `None` says nothing but that [`VmClock::long_read`] has to tell.
+    /// border between two results: see [`Untold`]. `None` says nothing but that [`VmClock::long_read`] has
+    /// to tell.
     #[inline]
     pub fn long_moment(&mut self, untold: Untold) -> Option<Moment> {
         let Untold::At(counter) = untold else {

@@ -7,12 +7,10 @@
 
 use super::rate::{self, NS_PER_SEC};
 use super::sample::Sample;
+use super::slew_watch::SINGLE_SHOT_NS;
 
 /// So many measurements a daemon may go by: chrony's, which keeps the most.
 const REMEMBERED: u8 = 64;
-
-/// What the kernel carries out of an `adjtime` in a second.
-const SECONDS_SHARE_NS: u128 = 500_000;
 
 /// The way that the clock was slewed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +35,7 @@ impl Meddling {
         // Of each second that began meanwhile, the kernel took its share off what it shows.
         let elapsed_ns = (now.monotonic_ns - last.monotonic_ns).unsigned_abs();
         let seconds = elapsed_ns / NS_PER_SEC.unsigned_abs() + 1;
-        self.moved_ns += shown_ns + seconds * SECONDS_SHARE_NS;
+        self.moved_ns += shown_ns + seconds * u128::from(SINGLE_SHOT_NS);
         self.measured = 0;
     }
 

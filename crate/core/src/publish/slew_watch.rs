@@ -10,7 +10,7 @@ use crate::system_clock::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_G
 const LONGEST_GAP_NS: i128 = 3 * NS_PER_SEC / 2;
 
 /// What the kernel carries out of an `adjtime` in a second.
-const SINGLE_SHOT_NS: u64 = 500_000;
+pub(super) const SINGLE_SHOT_NS: u64 = 500_000;
 
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
