@@ -448,6 +448,108 @@ fn what_another_slews_by_is_more_than_the_daemon_knows_of() {
     }
 }
 
+/// A daemon that tells the kernel an error of 1003 µs each second, whatever it knows: the bound.
+fn measure_each_second(scene: &mut Scene<'_>, context: &str) -> u64 {
+    scene.run(1);
+    {
+        let mut state = scene.machine.state.borrow_mut();
+        state.discipline.unsynchronized = false;
+        state.discipline.maxerror_us = 1003;
+    }
+    scene.step(Cause::Interval);
+    scene.check(context).unwrap()
+}
+
+#[test]
+fn a_step_that_the_daemon_takes_for_noise_stays_in_the_bound_until_it_must_know() {
+    const BY_NS: i64 = 1_900_000;
+    const BUSY_FOR_NS: i64 = 3_000_000;
+    let ways = [(BY_NS, false), (-BY_NS, false)];
+    let busy = std::iter::repeat_n((BY_NS, true), 12);
+    for (seed, (by_ns, is_busy)) in (0..).zip(ways.into_iter().chain(busy)) {
+        let machine = Machine::new(seed, START_SEC);
+        machine.state.borrow_mut().oscillator_ppb = 0;
+        machine.state.borrow_mut().synchronize(1003);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        let calm = machine.state.borrow().clone();
+        machine.state.borrow_mut().step(by_ns);
+        if is_busy {
+            // Both clocks are read so far apart that the step does not show.
+            machine.state.borrow_mut().interrupted_one_in = 1;
+            machine.state.borrow_mut().interrupted_ns = BUSY_FOR_NS;
+        }
+        scene.step(Cause::Interval);
+        machine.state.borrow_mut().interrupted_one_in = calm.interrupted_one_in;
+        machine.state.borrow_mut().interrupted_ns = calm.interrupted_ns;
+        scene.step(Cause::ClockStep);
+        assert_eq!(scene.check("just set"), None);
+        let context = format!("seed {seed}, off by {by_ns}, busy {is_busy}");
+        for _ in 0..60 {
+            measure_each_second(&mut scene, &context);
+        }
+        // It has set the clock right meanwhile.
+        machine.state.borrow_mut().step(-by_ns);
+        scene.step(Cause::ClockStep);
+        let bounds_ns: Vec<_> = (0..70)
+            .map(|_| measure_each_second(&mut scene, &context))
+            .collect();
+        assert!(bounds_ns[69] < 2_006_000, "{context}: {bounds_ns:?}");
+    }
+}
+
+#[test]
+fn a_step_that_was_taken_back_may_still_be_what_the_daemon_goes_by() {
+    const BY_NS: i64 = 1_900_000;
+    let machine = Machine::new(39, START_SEC);
+    machine.state.borrow_mut().oscillator_ppb = 0;
+    machine.state.borrow_mut().synchronize(1003);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(30);
+    let set = |scene: &mut Scene<'_>, by_ns| {
+        machine.state.borrow_mut().step(by_ns);
+        scene.step(Cause::ClockStep);
+    };
+    set(&mut scene, BY_NS);
+    for _ in 0..5 {
+        measure_each_second(&mut scene, "set once");
+    }
+    set(&mut scene, -BY_NS);
+    measure_each_second(&mut scene, "taken back");
+    machine.state.borrow_mut().discipline.offset_ns = -BY_NS;
+    scene.step(Cause::Interval);
+    for turn in 0..50 {
+        measure_each_second(&mut scene, &format!("corrected, turn {turn}"));
+    }
+    assert!(machine.state.borrow().error_ns() < -BY_NS * 9 / 10);
+}
+
+#[test]
+fn a_leap_second_is_no_step_that_anybody_has_to_notice() {
+    /// 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    for inserted in [true, false] {
+        let machine = Machine::new(40, EDGE_SEC - 40);
+        {
+            let mut state = machine.state.borrow_mut();
+            state.leap = Some(Leap {
+                inserted,
+                edge_sec: EDGE_SEC,
+            });
+            state.announced = true;
+            state.synchronize(600_003);
+        }
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(60);
+        for _ in 0..12 {
+            machine.state.borrow_mut().synchronize(600_003);
+            scene.run(1);
+        }
+        let bound_ns = scene.publication.fields().time_maxerror_nanosec;
+        assert!((600_000_000..700_000_000).contains(&bound_ns), "{bound_ns}");
+    }
+}
+
 #[test]
 fn a_clock_that_is_turned_by_its_tick_is_off_by_more_than_its_daemon_says() {
     // As chrony turns back one that is far off.

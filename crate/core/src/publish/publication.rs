@@ -73,7 +73,7 @@ pub struct Publication<S: SystemClock, C: Counter> {
     daemon_slews: bool,
     /// What the page said before the clock was moved, until the daemon is seen to know.
     witness: Option<Witness>,
-    /// What another slewed the clock by, until the daemon must know.
+    /// What others moved the clock by, until the daemon must know.
     meddling: Meddling,
     fields: RawFields,
 }
@@ -279,22 +279,30 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if let Some(seconds) = &mut self.stated_tai_sec {
             *seconds += seen.tai_change_sec;
         }
-        match self.event(&now, cause) {
+        let event = self.event(&now, cause);
+        match event {
             Event::Nothing => {}
-            Event::Step => {
-                self.stretch.step();
-                self.call_witness();
-            }
+            Event::Step => self.stretch.step(),
             Event::Disruption => self.disrupt(),
         }
         if let Some(last) = self.last {
             let is_by_another = self.is_moved_by_another(&last.discipline, &now.discipline);
-            if is_by_another || rate::is_turned(&now.discipline) {
+            if event == Event::Step || is_by_another || rate::is_turned(&now.discipline) {
                 self.call_witness();
             }
             // A daemon that begins has measured nothing before.
-            if is_by_another && last.claim_ns.is_some() {
-                self.meddling.begin(&last, &now);
+            let had_bound = self.witness.is_some() || last.claim_ns.is_some();
+            if is_by_another && had_bound {
+                self.meddling.slew(&last, &now);
+            }
+            // A step that is too small to be seen still has the kernel forget what it was told.
+            let was_set = event == Event::Step || has_forgotten(&last.discipline, &now.discipline);
+            if was_set
+                && had_bound
+                && let Some((by_ns, blur_ns)) = now.set_since(&last, self.stretch.period())
+            {
+                let leap_ns = i128::from(seen.tai_change_sec) * NS_PER_SEC;
+                self.meddling.set(by_ns + leap_ns, blur_ns);
             }
         }
         if let Some(witness) = &mut self.witness {
@@ -401,7 +409,10 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 return Event::Step;
             }
         }
-        if cause == Cause::ClockStep || was_set_between(last, now, ticks) {
+        let was_set = now
+            .set_since(last, self.stretch.period())
+            .is_some_and(|(by_ns, blur_ns)| by_ns.unsigned_abs() > blur_ns);
+        if cause == Cause::ClockStep || was_set {
             Event::Step
         } else {
             Event::Nothing
@@ -454,7 +465,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let to_slew_ns = u128::from(discipline.offset_ns.unsigned_abs())
             + u128::from(discipline.single_shot_ns.unsigned_abs())
             + now.hidden_slew.owed_ns
-            + self.meddling.moved_ns();
+            + self.meddling.slewed_ns();
         let ns = |us: u64| u128::from(us) * 1000;
         // The kernel adds for a second's drift when that second is over.
         let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
@@ -463,7 +474,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let of_witness_ns = self.witness.as_ref().map(|witness| witness.claim_ns(now));
         now.claim_ns = match of_witness_ns {
             None if is_turned => return,
-            None => Some(said_ns),
+            None => Some(said_ns + self.meddling.set_ns()),
             Some(ns) if is_turned => Some(ns),
             Some(ns) => Some(ns.max(said_ns)),
         };
@@ -471,6 +482,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if let Some(witness) = &mut self.witness
             && witness.hear(now, said_ns, has_measured && !is_turned)
         {
+            self.meddling.see_through(witness.masked_ns());
             self.witness = None;
         }
     }
@@ -587,16 +599,10 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     }
 }
 
-/// Whether CLOCK_REALTIME was set between two samples `ticks` apart. It is slewed as CLOCK_MONOTONIC
-/// is, which is never set, so that the two differ by no more than the time between their reads.
-fn was_set_between(last: &Sample, now: &Sample, ticks: i64) -> bool {
-    let monotonic_ns = now.monotonic_ns - last.monotonic_ns;
-    let set_by_ns = now.realtime_ns - last.realtime_ns - monotonic_ns;
-    Period::measured(monotonic_ns, ticks).is_some_and(|period| {
-        let spans_ns = period.ticks_ns(last.span_ticks) + period.ticks_ns(now.span_ticks);
-        // Twice, because the period comes from the same reads; and one for each clock's rounding.
-        set_by_ns.unsigned_abs() > 2 * spans_ns + 2
-    })
+/// Whether the kernel was told, by no daemon's measurement, that the clock may be off by anything: so it does
+/// itself when the clock is set.
+fn has_forgotten(last: &Discipline, now: &Discipline) -> bool {
+    is_synchronized(last) && now.unsynchronized && now.maxerror_us >= MAXERROR_CEILING_US
 }
 
 fn is_synchronized(discipline: &Discipline) -> bool {

@@ -24,6 +24,8 @@ pub(super) struct Witness {
     /// What TAI - UTC has changed by since.
     tai_change_sec: i16,
     agreements: u8,
+    /// The largest step that all of them may have missed.
+    masked_ns: u128,
 }
 
 impl Witness {
@@ -34,12 +36,20 @@ impl Witness {
             page: *page,
             tai_change_sec: 0,
             agreements: 0,
+            masked_ns: 0,
         })
     }
 
     /// The clock was moved again: what the daemon measured before says nothing about that.
     pub(super) fn doubt(&mut self) {
         self.agreements = 0;
+        self.masked_ns = 0;
+    }
+
+    /// Daemon and page have agreed, and may have done so although the daemon missed a step that is no larger
+    /// than this: each may be off its own way at first, and the other way now.
+    pub(super) fn masked_ns(&self) -> u128 {
+        self.masked_ns
     }
 
     pub(super) fn note_leap(&mut self, tai_change_sec: i16) {
@@ -57,9 +67,10 @@ impl Witness {
     pub(super) fn hear(&mut self, now: &Sample, said_ns: u128, has_measured: bool) -> bool {
         let (distance_ns, half_ns) = self.distance_ns(now);
         if distance_ns > said_ns + half_ns {
-            self.agreements = 0;
+            self.doubt();
         } else if has_measured {
             self.agreements += 1;
+            self.masked_ns = self.masked_ns.max(2 * (said_ns + half_ns));
         }
         self.agreements >= AGREEMENTS
     }

@@ -112,6 +112,8 @@ pub struct State {
     pub suspended_ns: i128,
     /// One in so many looks at a clock is interrupted.
     pub interrupted_one_in: u64,
+    /// For so long at most.
+    pub interrupted_ns: i64,
     /// How much faster than nominal the oscillator runs.
     pub oscillator_ppb: i64,
     /// What it does by itself, if anything.
@@ -323,6 +325,7 @@ impl Machine {
                 monotonic: 1000 * NS_PER_SEC * ONE,
                 suspended_ns: 0,
                 interrupted_one_in: 200,
+                interrupted_ns: 300_000,
                 oscillator_ppb,
                 wander: None,
                 discipline: Discipline {
@@ -362,7 +365,8 @@ impl Machine {
         let one_in = state.interrupted_one_in;
         if state.random.chance(one_in) {
             // This thread was interrupted.
-            ns += state.random.range(0, 300_000);
+            let most_ns = state.interrupted_ns;
+            ns += state.random.range(0, most_ns);
         }
         state.advance(ns.into());
     }
