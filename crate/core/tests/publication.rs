@@ -525,6 +525,29 @@ fn a_step_that_was_taken_back_may_still_be_what_the_daemon_goes_by() {
 }
 
 #[test]
+fn a_step_also_has_the_kernel_forget_what_the_daemon_had_it_slew() {
+    const OFF_NS: i64 = 1_900_000;
+    let machine = Machine::new(41, START_SEC);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.oscillator_ppb = 0;
+        state.step(-OFF_NS);
+        state.synchronize(1003);
+        state.discipline.has_loop = true;
+        state.discipline.loop_shift = 10;
+        state.discipline.offset_ns = OFF_NS;
+    }
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(4);
+    machine.state.borrow_mut().step(1);
+    scene.step(Cause::ClockStep);
+    for turn in 0..60 {
+        measure_each_second(&mut scene, &format!("turn {turn}"));
+    }
+    assert!(machine.state.borrow().error_ns() < -OFF_NS * 9 / 10);
+}
+
+#[test]
 fn a_leap_second_is_no_step_that_anybody_has_to_notice() {
     /// 1 January 2027.
     const EDGE_SEC: i128 = 1_798_761_600;

@@ -30,8 +30,8 @@ struct Places {
     now_ns: i128,
     lowest_ns: i128,
     highest_ns: i128,
-    /// How far each of them may be off.
-    blur_ns: u128,
+    /// How far all of that may be off.
+    within_ns: u128,
 }
 
 impl Meddling {
@@ -45,10 +45,10 @@ impl Meddling {
         let Places {
             lowest_ns,
             highest_ns,
-            blur_ns,
+            within_ns,
             ..
         } = self.set;
-        lowest_ns.abs_diff(highest_ns) + blur_ns
+        lowest_ns.abs_diff(highest_ns) + within_ns
     }
 
     /// Another began to slew the clock between two samples.
@@ -65,13 +65,14 @@ impl Meddling {
         self.measured = 0;
     }
 
-    /// The clock was set, by whomever: by so much, give or take `blur_ns`.
-    pub(super) fn set(&mut self, by_ns: i128, blur_ns: u128) {
+    /// The clock was set, by whomever: by so much, give or take `within_ns`, from where the daemon takes it
+    /// to be.
+    pub(super) fn set(&mut self, by_ns: i128, within_ns: u128) {
         let places = &mut self.set;
         places.now_ns += by_ns;
         places.lowest_ns = places.lowest_ns.min(places.now_ns);
         places.highest_ns = places.highest_ns.max(places.now_ns);
-        places.blur_ns += blur_ns;
+        places.within_ns += within_ns;
         self.measured = 0;
     }
 

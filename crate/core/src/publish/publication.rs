@@ -302,7 +302,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 && let Some((by_ns, blur_ns)) = now.set_since(&last, self.stretch.period())
             {
                 let leap_ns = i128::from(seen.tai_change_sec) * NS_PER_SEC;
-                self.meddling.set(by_ns + leap_ns, blur_ns);
+                // The kernel has also forgotten what was to be slewed.
+                let within_ns = blur_ns + last.to_slew_ns();
+                self.meddling.set(by_ns + leap_ns, within_ns);
             }
         }
         if let Some(witness) = &mut self.witness {
@@ -462,10 +464,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if !is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
             return;
         }
-        let to_slew_ns = u128::from(discipline.offset_ns.unsigned_abs())
-            + u128::from(discipline.single_shot_ns.unsigned_abs())
-            + now.hidden_slew.owed_ns
-            + self.meddling.slewed_ns();
+        let to_slew_ns = now.to_slew_ns() + self.meddling.slewed_ns();
         let ns = |us: u64| u128::from(us) * 1000;
         // The kernel adds for a second's drift when that second is over.
         let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;

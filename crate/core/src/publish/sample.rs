@@ -75,6 +75,13 @@ impl Sample {
         Some((set_by_ns, 2 * period.ticks_ns(spans_ticks) + 2))
     }
 
+    /// What the daemon wanted slewed, and counts on, that had not been carried out by then.
+    pub(super) fn to_slew_ns(&self) -> u128 {
+        u128::from(self.discipline.offset_ns.unsigned_abs())
+            + u128::from(self.discipline.single_shot_ns.unsigned_abs())
+            + self.hidden_slew.owed_ns
+    }
+
     pub(super) fn is_slewing(&self) -> bool {
         self.hidden_slew.running_ns != 0
     }

@@ -40,6 +40,8 @@ pub(crate) struct Daemon {
     by_tick: bool,
     /// For so many turns it does not believe yet that another set the clock.
     unaware_turns: u32,
+    /// By so much, and what was to be slewed and no more is.
+    missed_ns: i64,
     /// It told the kernel an error as if nobody had.
     has_misled: bool,
     pub(crate) stated_ns: i64,
@@ -70,6 +72,7 @@ impl Daemon {
             silent_until_ns: 0,
             by_tick: false,
             unaware_turns: 0,
+            missed_ns: 0,
             has_misled: false,
             stated_ns: match random.range(0, 2) {
                 0 => 50_000,
@@ -94,15 +97,26 @@ impl Daemon {
             (self.kind == Kind::Stated).then_some(self.stated_ns.unsigned_abs());
     }
 
-    /// Another set the clock of one that has been telling its error: it takes some measurements before it
-    /// believes what it sees, as chrony does.
+    /// Another sets the clock of one that has been telling its error: for so many turns it takes what it sees
+    /// for noise, as chrony does, and goes on from where it takes the clock to be.
     pub(crate) fn be_unaware(&mut self, turns: u32) {
         self.unaware_turns = turns;
+    }
+
+    /// Another sets the clock.
+    pub(crate) fn set(&mut self, state: &mut State, by_ns: i64) {
+        let expected_ns =
+            state.settled_error_ns() + state.discipline.offset_ns + state.discipline.single_shot_ns;
+        state.step(by_ns);
+        if self.unaware_turns > 0 {
+            self.missed_ns += state.error_ns() - expected_ns;
+        }
     }
 
     /// It takes back at once what it told of a clock that another set.
     pub(crate) fn be_aware(&mut self, state: &mut State) {
         self.unaware_turns = 0;
+        self.missed_ns = 0;
         if std::mem::take(&mut self.has_misled) {
             state.discipline.unsynchronized = true;
         }
@@ -166,14 +180,13 @@ impl Daemon {
             state.discipline.tick_us = 10_000;
         }
         let (asymmetry_ns, maxerror_us) = measure(state);
-        if self.unaware_turns > 0 {
+        self.has_misled = self.unaware_turns > 0;
+        if self.has_misled {
             self.unaware_turns -= 1;
-            self.has_misled = true;
-            speak(state, maxerror_us);
-            return false;
+        } else {
+            self.missed_ns = 0;
         }
-        self.has_misled = false;
-        let left_ns = state.error_ns() + asymmetry_ns;
+        let left_ns = state.error_ns() - self.missed_ns + asymmetry_ns;
         forget_slews(state);
         if left_ns.abs() > STEP_THRESHOLD_NS && may_step {
             state.step(-left_ns);

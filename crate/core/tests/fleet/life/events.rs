@@ -159,7 +159,9 @@ impl Life {
             self.daemon.be_unaware(u32::try_from(turns).unwrap());
             self.note("daemon unaware that the clock was set");
         }
-        self.machine.state.borrow_mut().step(by_ns);
+        let mut state = self.machine.state.borrow_mut();
+        self.daemon.set(&mut state, by_ns);
+        drop(state);
         self.alarm = true;
         self.note("clock set by hand");
     }
