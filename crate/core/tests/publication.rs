@@ -129,6 +129,7 @@ fn assert_period_holds(scene: &Scene<'_>, context: &str) {
 }
 
 /// Of the ways in which a daemon corrects the clock.
+const BY_LOOP: u64 = 0;
 const BY_ADJTIME: u64 = 1;
 
 /// A daemon that keeps `maxerror` honest corrects the clock in one of the ways there are, or not at all.
@@ -139,8 +140,9 @@ fn discipline_at_random(machine: &Machine, way: u64) {
     state.discipline.tick_us = 10_000;
     state.discipline.loop_shift = u32::try_from(state.random.range(2, 6)).unwrap();
     let corrects = !state.random.chance(4);
+    state.discipline.has_loop = way == BY_LOOP;
     match if corrects { way } else { 3 } {
-        0 => state.discipline.offset_ns = correction_ns,
+        BY_LOOP => state.discipline.offset_ns = correction_ns,
         BY_ADJTIME => state.discipline.single_shot_ns = correction_ns,
         2 => {
             // By frequency, as chrony does: `maxerror` must cover what is not slewed.
@@ -205,13 +207,14 @@ fn the_truth_lies_within_every_bound_that_an_honest_kernel_allows() {
         }
         // A bound that is never stated, or useless, would be true as well.
         assert!(bounded * 10 > readings * 9, "{bounded} of {readings}");
-        // A daemon that slews by `adjtime` is not known for it from the first.
-        let least = if way == BY_ADJTIME {
-            bounded / 5 * 2
-        } else {
-            bounded
+        let least = match way {
+            // What its loop did while nobody looked may be much, until it speaks again.
+            BY_LOOP => bounded / 10 * 9,
+            // It is not known for it from the first.
+            BY_ADJTIME => bounded / 5 * 2,
+            _ => bounded,
         };
-        assert!(narrow >= least, "{narrow} of {bounded}");
+        assert!(narrow >= least, "seed {seed}: {narrow} of {bounded}");
     }
 }
 
@@ -422,28 +425,41 @@ fn what_another_slews_by_is_more_than_the_daemon_knows_of() {
     let by_adjtime = |machine: &Machine| {
         machine.state.borrow_mut().discipline.single_shot_ns = 2_000_000;
     };
+    let by_loop = |machine: &Machine| {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.has_loop = true;
+        state.discipline.offset_ns = 8_000_000;
+    };
     let by_frequency = |machine: &Machine| machine.state.borrow_mut().set_frequency_ppb(450_000);
-    for (slew, is_told_at_once, turns) in [
+    let ways = [
         (&by_adjtime as &dyn Fn(&Machine), false, 60),
+        (&by_loop, false, 60),
         (&by_frequency, false, 7),
         // The daemon tells something in the same interval.
         (&by_adjtime, true, 60),
-    ] {
-        let machine = Machine::new(35, START_SEC);
-        machine.state.borrow_mut().oscillator_ppb = 0;
-        machine.state.borrow_mut().synchronize(100);
-        let mut scene = Scene::new(&machine, PublishOptions::default());
-        scene.run(30);
-        slew(&machine);
-        if is_told_at_once {
-            machine.state.borrow_mut().discipline.maxerror_us = 123;
-            scene.step(Cause::Interval);
-        }
-        for turn in 0..turns {
-            scene.run(1);
-            machine.state.borrow_mut().discipline.maxerror_us = 123;
-            scene.step(Cause::Interval);
-            assert!(scene.check(&format!("turn {turn}")).is_some());
+        (&by_loop, true, 60),
+    ];
+    // Seeds differ in when the kernel's second begins.
+    for seed in 35..43 {
+        for (way, (slew, is_told_at_once, turns)) in ways.iter().enumerate() {
+            let machine = Machine::new(seed, START_SEC);
+            machine.state.borrow_mut().oscillator_ppb = 0;
+            machine.state.borrow_mut().synchronize(100);
+            let mut scene = Scene::new(&machine, PublishOptions::default());
+            scene.run(30);
+            slew(&machine);
+            if *is_told_at_once {
+                machine.advance(INTERVAL_NS);
+                machine.state.borrow_mut().discipline.maxerror_us = 123;
+                scene.step(Cause::Interval);
+            }
+            for turn in 0..*turns {
+                scene.run(1);
+                machine.state.borrow_mut().discipline.maxerror_us = 123;
+                scene.step(Cause::Interval);
+                let context = format!("seed {seed}, way {way}, turn {turn}");
+                assert!(scene.check(&context).is_some());
+            }
         }
     }
 }
@@ -632,6 +648,30 @@ fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
     machine.advance(INTERVAL_NS);
     scene.step(Cause::ClockStep);
     assert!(rate_error(&scene) > 10 * before);
+}
+
+#[test]
+fn a_look_right_after_one_that_took_long_is_no_step() {
+    let rate_error = |scene: &Scene<'_>| {
+        scene
+            .publication
+            .fields()
+            .counter_period_maxerror_rate_frac_sec
+    };
+    for seed in 0..20 {
+        let machine = Machine::new(seed, START_SEC);
+        machine.state.borrow_mut().interrupted_one_in = u64::MAX;
+        machine.state.borrow_mut().synchronize(100);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(300);
+        let before = rate_error(&scene);
+        for one_in in [1, u64::MAX] {
+            machine.state.borrow_mut().interrupted_one_in = one_in;
+            scene.step(Cause::Interval);
+        }
+        let after = rate_error(&scene);
+        assert!(after < 2 * before, "seed {seed}: {before}, then {after}");
+    }
 }
 
 #[test]

@@ -9,9 +9,8 @@
 //! not know of it the two disagree, and the [`Witness`](super::witness::Witness) holds the bound. Once they
 //! have agreed often enough, such a step needs no place in the bound any more.
 
-use super::rate::{self, NS_PER_SEC};
 use super::sample::Sample;
-use super::slew_watch::SINGLE_SHOT_NS;
+use super::slew_watch::{self, SINGLE_SHOT_NS, Set};
 
 /// So many measurements a daemon may go by: chrony's, which keeps the most.
 const REMEMBERED: u8 = 64;
@@ -51,18 +50,26 @@ impl Meddling {
         lowest_ns.abs_diff(highest_ns) + within_ns
     }
 
-    /// Another began to slew the clock between two samples.
+    /// Another may have begun to slew the clock between two samples.
     pub(super) fn slew(&mut self, last: &Sample, now: &Sample) {
-        if !rate::is_slewed(&last.discipline, &now.discipline) {
-            return;
-        }
-        let [was_left_ns, left_ns] = [last, now].map(|sample| sample.discipline.single_shot_ns);
-        let shown_ns = u128::from(left_ns.abs_diff(was_left_ns));
+        let elapsed_ns = now.monotonic_ns - last.monotonic_ns;
+        let (was, is) = (&last.discipline, &now.discipline);
+        let set = Set::between(was, is, elapsed_ns);
         // Of each second that began meanwhile, the kernel took its share off what it shows.
-        let elapsed_ns = (now.monotonic_ns - last.monotonic_ns).unsigned_abs();
-        let seconds = elapsed_ns / NS_PER_SEC.unsigned_abs() + 1;
-        self.slewed_ns += shown_ns + seconds * u128::from(SINGLE_SHOT_NS);
-        self.measured = 0;
+        let seconds = u128::from(slew_watch::seconds(elapsed_ns));
+        let moved_ns = |was_left_ns: i64, left_ns: i64, share_ns: u128| {
+            u128::from(left_ns.abs_diff(was_left_ns)) + seconds * share_ns
+        };
+        if set.single_shot {
+            let share_ns = u128::from(SINGLE_SHOT_NS);
+            self.slewed_ns += moved_ns(was.single_shot_ns, is.single_shot_ns, share_ns);
+            self.measured = 0;
+        }
+        if set.offset {
+            let share_ns = now.hidden_slew.running_ns;
+            self.slewed_ns += moved_ns(was.offset_ns, is.offset_ns, share_ns);
+            self.measured = 0;
+        }
     }
 
     /// The clock was set, by whomever: by so much, give or take `within_ns`, from where the daemon takes it

@@ -7,7 +7,7 @@ use super::leap_watch::{LeapWatch, Seen};
 use super::meddling::Meddling;
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
-use super::slew_watch::{HiddenSlew, SlewWatch};
+use super::slew_watch::{HiddenSlew, Set, SlewWatch};
 use super::takeover::{goes_on, page_utc_sec, states_bound};
 use super::witness::Witness;
 use super::{Cause, Maintenance, PublishOptions, Shape};
@@ -286,7 +286,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             Event::Disruption => self.disrupt(),
         }
         if let Some(last) = self.last {
-            let is_by_another = self.is_moved_by_another(&last.discipline, &now.discipline);
+            let is_by_another = self.is_moved_by_another(&last, &now);
             if event == Event::Step || is_by_another || rate::is_turned(&now.discipline) {
                 self.call_witness();
             }
@@ -303,7 +303,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             {
                 let leap_ns = i128::from(seen.tai_change_sec) * NS_PER_SEC;
                 // The kernel has also forgotten what was to be slewed.
-                let within_ns = blur_ns + last.to_slew_ns();
+                let within_ns = blur_ns + last.unslewed_ns();
                 self.meddling.set(by_ns + leap_ns, within_ns);
             }
         }
@@ -421,19 +421,21 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
     }
 
-    /// Whether another than the daemon may have begun to move the clock between two samples. A daemon that
-    /// does so tells the kernel an error at the same time. But not every `adjtime` while one is told is its
-    /// own, and the kernel goes on with it past what the daemon tells next: those daemons that slew that way
-    /// do it time after time. A rate that another sets lasts until the daemon sets its own, and the kernel
-    /// counts for it.
-    fn is_moved_by_another(&mut self, last: &Discipline, now: &Discipline) -> bool {
-        let is_slewed = rate::is_slewed(last, now);
+    /// Whether another than the daemon may have begun to move the clock between two samples, other than by
+    /// setting it. A daemon that does so tells the kernel an error at the same time. But not every `adjtime`
+    /// while one is told is its own, and the kernel goes on with it past what the daemon tells next: those
+    /// daemons that slew that way do it time after time. Those that use the kernel's loop leave it on. A rate
+    /// that another sets lasts until the daemon sets its own, and the kernel counts for it.
+    fn is_moved_by_another(&mut self, last: &Sample, now: &Sample) -> bool {
+        let elapsed_ns = now.monotonic_ns - last.monotonic_ns;
+        let (last, now) = (&last.discipline, &now.discipline);
+        let set = Set::between(last, now, elapsed_ns);
         if !rate::is_told(last, now) {
-            return is_slewed || rate::has_turned(last, now);
+            return set.single_shot || set.offset || rate::has_turned(last, now);
         }
-        let was_slewed = std::mem::replace(&mut self.told_slewing, is_slewed);
-        self.daemon_slews |= is_slewed && was_slewed;
-        is_slewed && !self.daemon_slews
+        let was_slewed = std::mem::replace(&mut self.told_slewing, set.single_shot);
+        self.daemon_slews |= set.single_shot && was_slewed;
+        set.single_shot && !self.daemon_slews || set.offset && !last.has_loop
     }
 
     /// The clock was moved, perhaps not by its daemon: what the page said until now is kept. What is kept
@@ -464,7 +466,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if !is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
             return;
         }
-        let to_slew_ns = now.to_slew_ns() + self.meddling.slewed_ns();
+        let to_slew_ns = now.unslewed_ns() + self.meddling.slewed_ns();
         let ns = |us: u64| u128::from(us) * 1000;
         // The kernel adds for a second's drift when that second is over.
         let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;

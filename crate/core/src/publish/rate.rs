@@ -168,11 +168,6 @@ pub(super) fn is_turned(discipline: &Discipline) -> bool {
     turn_scaled_ppm(&nominal, discipline) > COUNTED_SCALED_PPM
 }
 
-/// Whether somebody began to slew the clock between two samples, by an `adjtime`.
-pub(super) fn is_slewed(last: &Discipline, now: &Discipline) -> bool {
-    now.single_shot_ns.unsigned_abs() > last.single_shot_ns.unsigned_abs()
-}
-
 /// Whether the clock's rate differs between two samples by more than any oscillator's.
 pub(super) fn has_turned(last: &Discipline, now: &Discipline) -> bool {
     turn_scaled_ppm(last, now) * 1000 > OSCILLATOR_PPB << 16

@@ -76,7 +76,7 @@ impl Sample {
     }
 
     /// What the daemon wanted slewed, and counts on, that had not been carried out by then.
-    pub(super) fn to_slew_ns(&self) -> u128 {
+    pub(super) fn unslewed_ns(&self) -> u128 {
         u128::from(self.discipline.offset_ns.unsigned_abs())
             + u128::from(self.discipline.single_shot_ns.unsigned_abs())
             + self.hidden_slew.owed_ns

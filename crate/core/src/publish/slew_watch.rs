@@ -74,18 +74,42 @@ impl SlewWatch {
 
 /// Whether what the kernel says is not what it counted and slewed by itself in `elapsed_ns`.
 fn spoke(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> bool {
-    let seconds = u64::try_from(elapsed_ns / NS_PER_SEC + 1).unwrap_or(u64::MAX);
-    // Of what is left to be slewed, the kernel takes off no more than `share_ns` in a second.
-    let by_itself = |last: i64, now: i64, share_ns: u64| {
-        let (most, left) = (last.unsigned_abs(), now.unsigned_abs());
-        let least = most.saturating_sub(share_ns.saturating_mul(seconds));
-        (now == 0 || now.signum() == last.signum()) && (least..=most).contains(&left)
-    };
-    let grown_us = MAXERROR_GROWTH_US_PER_SEC.saturating_mul(seconds);
-    let loop_shift = last.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
-    let loop_share_ns = last.offset_ns.unsigned_abs() >> loop_shift;
+    let grown_us = MAXERROR_GROWTH_US_PER_SEC.saturating_mul(seconds(elapsed_ns));
+    let was_set = Set::between(last, now, elapsed_ns);
     now.maxerror_us < last.maxerror_us
         || now.maxerror_us - last.maxerror_us > grown_us
-        || !by_itself(last.offset_ns, now.offset_ns, loop_share_ns + 1)
-        || !by_itself(last.single_shot_ns, now.single_shot_ns, SINGLE_SHOT_NS)
+        || was_set.offset
+        || was_set.single_shot
+}
+
+/// What somebody had the kernel slew, or leave alone, between two samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Set {
+    /// The offset of the phase-locked loop.
+    pub(super) offset: bool,
+    /// An `adjtime`.
+    pub(super) single_shot: bool,
+}
+
+impl Set {
+    /// What is left to be slewed after `elapsed_ns` and was not left by the kernel itself.
+    pub(super) fn between(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> Self {
+        // The kernel takes off no more than `share_ns` in a second.
+        let by_itself = |last: i64, now: i64, share_ns: u64| {
+            let (most, left) = (last.unsigned_abs(), now.unsigned_abs());
+            let least = most.saturating_sub(share_ns.saturating_mul(seconds(elapsed_ns)));
+            (now == 0 || now.signum() == last.signum()) && (least..=most).contains(&left)
+        };
+        let loop_shift = last.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
+        let loop_share_ns = last.offset_ns.unsigned_abs() >> loop_shift;
+        Self {
+            offset: !by_itself(last.offset_ns, now.offset_ns, loop_share_ns + 1),
+            single_shot: !by_itself(last.single_shot_ns, now.single_shot_ns, SINGLE_SHOT_NS),
+        }
+    }
+}
+
+/// How many seconds of the kernel's may have begun in `elapsed_ns`.
+pub(super) fn seconds(elapsed_ns: i128) -> u64 {
+    u64::try_from(elapsed_ns / NS_PER_SEC + 1).unwrap_or(u64::MAX)
 }
