@@ -18,18 +18,18 @@ const LIBRARIES = 'usr/lib/x86_64-linux-gnu'
 const WANTED = [
   ...['adjtimex', 'chrony', 'libc6', 'libcap2', 'libedit2', 'libbsd0', 'libmd0', 'libtinfo6'],
   ...['libseccomp2', 'libnettle8t64', 'libhogweed6t64', 'libgnutls30t64', 'libp11-kit0', 'libffi8'],
-  ...['libidn2-0', 'libunistring5', 'libtasn1-6', 'libgmp10'],
+  ...['libidn2-0', 'libunistring5', 'libtasn1-6', 'libgmp10', 'coreutils'],
 ]
 const DRIVERS = ['net/core/failover', 'drivers/net/net_failover', 'drivers/net/virtio_net']
 
 const QUESTION_MS = 100
 const START_MS = 30_000
 
-/** A folder of the cache with adjtimex(8), chronyd and chronyc. */
+/** A folder of the cache with adjtimex(8), chronyd and chronyc, and a date(1) that knows parts of a second. */
 export function clockPrograms() {
   return debianFolder({
     name: 'rig-clock-amd64',
-    packages: ['adjtimex:amd64', 'chrony:amd64'],
+    packages: ['adjtimex:amd64', 'chrony:amd64', 'coreutils:amd64'],
     without: RegExp(`^(?!(${WANTED.join('|')})_)`),
     suites: ['trixie', 'trixie-backports'],
   })
@@ -45,6 +45,7 @@ export function chronyInGuest(folder, parts) {
     programs: [
       ['chrony/chronyd', chronyd],
       ['chrony/chronyc', chronyc],
+      ['chrony/date', program('usr/bin/date')],
       ...[...libraries].map((path) => [`chrony/${basename(path)}`, path]),
       ...DRIVERS.map((name) => join(parts.modules, `${name}.ko.xz`)).map((path) => [
         `chrony/${basename(path)}`,
@@ -77,6 +78,9 @@ export function startChronyd(port, lines) {
 /** Ends it, as its own init script does. */
 export const endChronyd =
   'kill $(cat /run/chrony/chronyd.pid); while [ -e /run/chrony/chronyd.pid ]; do sleep 0.1; done'
+
+/** Sets the guest's clock by so much, behind chronyd's back. */
+export const setClockBy = (ms) => `LD_LIBRARY_PATH=chrony chrony/date -s '${ms / 1000} seconds'`
 
 /** What chronyd in the guest thinks of its clock. */
 export const askChronyd = 'LD_LIBRARY_PATH=chrony chrony/chronyc -n tracking'

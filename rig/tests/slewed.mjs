@@ -11,6 +11,7 @@ import {
   clockPrograms,
   endChronyd,
   networkCommands,
+  setClockBy,
   startChronyd,
   withTimeServer,
 } from '../chrony.mjs'
@@ -32,7 +33,7 @@ const COUNTED_PPM = 450n
 // nothing.
 const FORMS = {
   short: { holdMs: 500, rounds: 1 },
-  long: { holdMs: 10_000, rounds: Number(process.env.VMCLOCK_SLEW_ROUNDS ?? 9) },
+  long: { holdMs: 10_000, rounds: Number(process.env.VMCLOCK_SLEW_ROUNDS ?? 8) },
 }
 const SPARE_MS = 30_000
 const RECOVERY_MS = 120_000
@@ -103,8 +104,8 @@ export const ownGuests = {
           await seen.during(3 * holdMs, `chronyd ${manner}, begun`)
           await seen.chronyd(manner)
           for (let round = 0; round < rounds; round++) {
-            for (const { name, begin } of turnings().filter(({ isChronyd }) => isChronyd)) {
-              await seen.command(`./adjtimex ${begin}`)
+            for (const { name, command } of meddlings()) {
+              await seen.command(command)
               await seen.during(holdMs, `chronyd ${manner}, ${name}`)
               await seen.chronyd(manner)
             }
@@ -170,6 +171,19 @@ function turnings() {
     isChronyd: true,
   }))
   return [...bySlew, ...byTick, ...byAdjtime]
+}
+
+/** What another may do to chronyd's clock, and not be noticed at once. */
+function meddlings() {
+  const turned = turnings().filter(({ isChronyd }) => isChronyd)
+  return [
+    ...turned.map(({ name, begin }) => ({ name, command: `./adjtimex ${begin}` })),
+    ...[MOVE_US, -MOVE_US].flatMap((us) => [
+      // Only a kernel that is told to use its loop takes an offset.
+      { name: `offset ${us} us`, command: `./adjtimex --status 1 --offset ${us}` },
+      { name: `set by ${us} us`, command: setClockBy(us / 1000) },
+    ]),
+  ]
 }
 
 /** What a guest's program reads, held against the truth, and what is done to the guest's clock meanwhile. */
