@@ -464,6 +464,30 @@ fn what_another_slews_by_is_more_than_the_daemon_knows_of() {
     }
 }
 
+#[test]
+fn a_daemon_whose_figure_happens_to_be_what_the_kernel_counted_has_spoken_all_the_same() {
+    let machine = Machine::new(42, START_SEC);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.oscillator_ppb = 0;
+        state.discipline.has_loop = true;
+        state.synchronize(1003);
+    }
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(30);
+    for turn in 0..20_u8 {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.offset_ns = 50_000;
+        state.discipline.maxerror_us = if turn == 5 { 2003 } else { 1003 };
+        state.discipline.esterror_us = 300 + u64::from(turn);
+        drop(state);
+        scene.step(Cause::Interval);
+        let claim_ns = scene.publication.fields().time_maxerror_nanosec;
+        assert!(claim_ns < 2_700_000, "turn {turn}: {claim_ns}");
+        scene.run(2);
+    }
+}
+
 /// A daemon that tells the kernel an error of 1003 µs each second, whatever it knows: the bound.
 fn measure_each_second(scene: &mut Scene<'_>, context: &str) -> u64 {
     scene.run(1);

@@ -27,12 +27,14 @@
 //!   is the safe side. An operator who knows the error can state it
 //!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
 //! - **After the clock was set**, by whomever, or another than the daemon began to slew it (by an
-//!   `adjtime`, unless the daemon is seen to use it itself; or by another rate where the daemon tells
-//!   nothing in the same interval), the daemon's word alone does not count until eight of its
-//!   measurements have agreed with what the page said before, carried on by the counter: until then the
-//!   bound covers that too. A daemon that did not move the clock itself does not know at once. A small
-//!   `adjtime` it may take for noise for longer: what that moved the clock by is part of the bound for 64
-//!   measurements.
+//!   `adjtime`, unless the daemon is seen to use it itself; by an offset for the kernel's loop, unless the
+//!   daemon has that on; or by another rate where the daemon tells nothing in the same interval), the
+//!   daemon's word alone does not count until eight of its measurements have agreed with what the page said
+//!   before, carried on by the counter: until then the bound covers that too. A daemon that did not move the
+//!   clock itself does not know at once. What moves it by little the daemon may take for noise for longer,
+//!   and would agree all the same: what an `adjtime`, an offset or a step that is no larger than that moved
+//!   the clock by is part of the bound for 64 measurements. So is what the kernel still had to slew when the
+//!   clock was set, which it then forgets.
 //! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
 //!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
 //!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it

@@ -173,10 +173,12 @@ pub(super) fn has_turned(last: &Discipline, now: &Discipline) -> bool {
     turn_scaled_ppm(last, now) * 1000 > OSCILLATOR_PPB << 16
 }
 
-/// Whether a daemon told the kernel an error between two samples. By itself the kernel only counts up.
+/// Whether a daemon told the kernel an error between two samples. By itself the kernel only counts up, the
+/// one of the two figures.
 pub(super) fn is_told(last: &Discipline, now: &Discipline) -> bool {
     let counted_us = now.maxerror_us.checked_sub(last.maxerror_us);
-    !counted_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC))
+    now.esterror_us != last.esterror_us
+        || !counted_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC))
 }
 
 /// What the clock's rate changed by, in 2^-16 ppm.
