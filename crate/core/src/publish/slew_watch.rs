@@ -12,6 +12,9 @@ const LONGEST_GAP_NS: i128 = 3 * NS_PER_SEC / 2;
 /// What the kernel carries out of an `adjtime` in a second.
 pub(super) const SINGLE_SHOT_NS: u64 = 500_000;
 
+/// The kernel may show the loop's offset in whole microseconds.
+const CUT_NS: u64 = 1000;
+
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
 pub(super) struct SlewWatch {
@@ -103,7 +106,7 @@ impl Set {
         let loop_shift = last.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
         let loop_share_ns = last.offset_ns.unsigned_abs() >> loop_shift;
         Self {
-            offset: !by_itself(last.offset_ns, now.offset_ns, loop_share_ns + 1),
+            offset: !by_itself(last.offset_ns, now.offset_ns, loop_share_ns + CUT_NS),
             single_shot: !by_itself(last.single_shot_ns, now.single_shot_ns, SINGLE_SHOT_NS),
         }
     }
@@ -112,4 +115,34 @@ impl Set {
 /// How many seconds of the kernel's may have begun in `elapsed_ns`.
 pub(super) fn seconds(elapsed_ns: i128) -> u64 {
     u64::try_from(elapsed_ns / NS_PER_SEC + 1).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NS_PER_SEC, Set};
+    use crate::system_clock::Discipline;
+
+    #[test]
+    fn what_the_loop_slews_by_itself_is_set_by_nobody_however_it_is_shown() {
+        let shown = |offset_ns: i64, is_cut: bool| Discipline {
+            // As `system_clock` has it: never understated.
+            offset_ns: if is_cut {
+                (offset_ns / 1000 + 1) * 1000
+            } else {
+                offset_ns
+            },
+            loop_shift: 2,
+            ..Discipline::default()
+        };
+        for is_cut in [false, true] {
+            for first_ns in 90_000..100_000 {
+                let later_ns = first_ns - first_ns / 4;
+                let [last, now] = [first_ns, later_ns].map(|ns| shown(ns, is_cut));
+                let set = Set::between(&last, &now, NS_PER_SEC / 4);
+                assert!(!set.offset, "{first_ns}, cut {is_cut}");
+            }
+        }
+        let [last, now] = [90_000, 60_000].map(|ns| shown(ns, false));
+        assert!(Set::between(&last, &now, NS_PER_SEC / 4).offset);
+    }
 }
