@@ -2,12 +2,13 @@
 // left behind: no descriptor, no mapping, no file.
 
 import { once } from 'node:events'
-import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
 import {
+  diagnose,
   type PageFields,
   PtpClock,
   TIMESCALES,
@@ -615,6 +616,17 @@ test.serial(
     t.deepEqual(given, [])
   },
 )
+
+test.serial('a diagnosis leaves no descriptor behind whatever is on Object.prototype', (t) => {
+  const before = readdirSync('/proc/self/fd').length
+  Object.assign(Object.prototype, { signal: 1 })
+  try {
+    diagnose()
+  } finally {
+    Reflect.deleteProperty(Object.prototype, 'signal')
+  }
+  t.is(readdirSync('/proc/self/fd').length, before)
+})
 
 test.serial('errors and watchers are made whatever is on Object.prototype', (t) => {
   const { path } = page(t, liveFields(t))

@@ -8,8 +8,8 @@ import {
   constants,
   fstatSync,
   lstatSync,
-  opendirSync,
   openSync,
+  readdirSync,
   readlinkSync,
   readSync,
   realpathSync,
@@ -82,22 +82,13 @@ export class Files {
 
   /** What a folder holds, sorted; nothing where there is none. */
   names(path: string): string[] {
-    const found: string[] = []
     try {
-      const folder = opendirSync(this.#at(path))
-      try {
-        while (found.length < FOLDER_ENTRIES) {
-          const entry = folder.readSync()
-          if (entry === null) break
-          found.push(entry.name)
-        }
-      } finally {
-        folder.closeSync()
-      }
+      // Not by `opendirSync`: with a `signal` on Object.prototype that loses the folder it has opened.
+      return readdirSync(this.#at(path)).slice(0, FOLDER_ENTRIES).sort()
     } catch {
-      // It is not there, it is no folder, or it went away meanwhile: what was found is what there is.
+      // It is not there, or it is no folder.
+      return []
     }
-    return found.sort()
   }
 
   /** The last part of what a symbolic link leads to. */

@@ -1,0 +1,120 @@
+//! A machine whose truth is known, what is published there, and a reader of it that is held to the truth.
+
+#![allow(
+    dead_code,
+    reason = "each test file compiles this module for itself and uses its own part of it"
+)]
+
+use std::sync::Arc;
+
+use vmclock::publish::{Cause, Publication, PublishOptions};
+use vmclock::snapshot::RawFields;
+use vmclock::{Error, Options, Reading, Timescale, VmClock, seqlock};
+
+use crate::virtual_machine::{Machine, Memory};
+
+pub const NS_PER_SEC: i128 = 1_000_000_000;
+pub const INTERVAL_NS: i128 = 250_000_000;
+/// Monday, 23 November 2026.
+pub const START_SEC: i128 = 1_795_392_000;
+
+/// A machine, its publication, and a reader of the page.
+pub struct Scene<'machine> {
+    pub machine: &'machine Machine,
+    pub publication: Publication<&'machine Machine, &'machine Machine>,
+    pub memory: Arc<Memory>,
+}
+
+impl<'machine> Scene<'machine> {
+    pub fn new(machine: &'machine Machine, options: PublishOptions) -> Self {
+        Self::taking_over(machine, options, None)
+    }
+
+    pub fn taking_over(
+        machine: &'machine Machine,
+        options: PublishOptions,
+        old: Option<RawFields>,
+    ) -> Self {
+        let publication = Publication::new(machine, machine, options, None, old).unwrap();
+        let mut scene = Self {
+            machine,
+            publication,
+            memory: Arc::new(Memory::default()),
+        };
+        scene.settle();
+        scene
+    }
+
+    pub fn settle(&mut self) {
+        self.step(Cause::Interval);
+        while !self.publication.is_settled() {
+            self.machine
+                .advance(self.publication.next_within().as_nanos().cast_signed());
+            self.step(Cause::Interval);
+        }
+    }
+
+    pub fn step(&mut self, cause: Cause) -> RawFields {
+        let fields = self.publication.step(cause).unwrap();
+        let (head, words) = fields.to_words();
+        seqlock::write(&*self.memory, head, &words);
+        fields
+    }
+
+    /// Updates for a while, as the publisher's thread does.
+    pub fn run(&mut self, seconds: i128) {
+        for _ in 0..seconds * NS_PER_SEC / INTERVAL_NS {
+            self.machine.advance(INTERVAL_NS);
+            self.step(Cause::Interval);
+        }
+    }
+
+    pub fn reader(&self, timescale: Timescale) -> VmClock<Memory, &'machine Machine> {
+        let options = Options {
+            timescale,
+            ..Options::default()
+        };
+        VmClock::new(Arc::clone(&self.memory), 0x1000, self.machine, options)
+    }
+
+    pub fn read(&self) -> Result<Reading, Error> {
+        self.reader(Timescale::Utc).read()
+    }
+
+    pub fn marker(&self) -> u64 {
+        self.publication.fields().disruption_marker
+    }
+
+    /// Reads, and holds the reading's interval against the truth. Returns the bound, if one was
+    /// stated.
+    pub fn check(&self, context: &str) -> Option<u64> {
+        let reading = self.read().unwrap();
+        let truth_ns = self.machine.truth_tai_ns_at_read() - 37 * NS_PER_SEC;
+        let (earliest, latest) = reading.earliest_ns.zip(reading.latest_ns)?;
+        assert!(
+            (i128::from(earliest)..=i128::from(latest)).contains(&truth_ns),
+            "{context}: the truth is {} ns from {}, and the bound {:?}",
+            truth_ns - i128::from(reading.epoch_ns),
+            reading.epoch_ns,
+            reading.max_error_ns
+        );
+        reading.max_error_ns
+    }
+}
+
+/// Holds the page's period against the oscillator.
+pub fn assert_period_holds(scene: &Scene<'_>, context: &str) {
+    let fields = scene.publication.fields();
+    let oscillator_ppb = scene.machine.state.borrow().oscillator_ppb;
+    let true_hz = 2_900_000_000.0 * (1.0 + oscillator_ppb as f64 / 1e9);
+    let scale = 2_f64.powi(64 + i32::from(fields.counter_period_shift));
+    let period = fields.counter_period_frac_sec as f64 / scale;
+    let bound = fields.counter_period_maxerror_rate_frac_sec as f64 / scale;
+    let off = (period - 1.0 / true_hz).abs();
+    assert!(
+        off <= bound,
+        "{context}: {} ppm off, {} ppm stated",
+        off * true_hz * 1e6,
+        bound * true_hz * 1e6
+    );
+}
