@@ -68,6 +68,9 @@ fn a_daemon_that_does_not_know_yet_that_another_set_the_clock_is_not_taken_at_it
         machine.state.borrow_mut().synchronize(100);
         let mut scene = Scene::new(&machine, PublishOptions::default());
         scene.run(30);
+        // It has spoken since the publisher began.
+        tell(&machine, 100);
+        scene.run(1);
         machine.state.borrow_mut().step(by_ns);
         scene.step(Cause::ClockStep);
         assert_eq!(scene.check("just set"), None);

@@ -3,98 +3,120 @@
 //! What a daemon tells is about the clock as its measurements saw it. When another moves that clock by less
 //! than they differ among themselves, it takes the daemon many of them to notice: chrony has told 1.45 ms
 //! of a clock that an `adjtime` of 2 ms had put off by 1.65. Until the daemon has forgotten all that it
-//! measured before, the clock is off by no more than what it tells and the way that it was moved.
+//! measured before a move, the clock is off by no more than what it tells and that move.
 //!
 //! A step that is larger than what daemon and page may be off together cannot be missed: while the daemon does
 //! not know of it the two disagree, and the [`Witness`](super::witness::Witness) holds the bound. Once they
-//! have agreed often enough, such a step needs no place in the bound any more.
+//! have agreed often enough, only so much of all steps can have been missed as they would not have shown.
 
-use super::sample::Sample;
-use super::slew_watch::{self, SINGLE_SHOT_NS, Set};
+use std::collections::VecDeque;
 
 /// So many measurements a daemon may go by: chrony's, which keeps the most.
 const REMEMBERED: u8 = 64;
 
-/// The way that the clock was moved.
-#[derive(Clone, Copy, Debug, Default)]
+/// More moves than this are remembered as fewer, larger ones: of one a measurement, as they are.
+const MOVES: usize = REMEMBERED as usize;
+
+/// Of more steps than this, what they can come to is not worked out.
+const STEPS: usize = 12;
+
+/// The moves that the daemon may have missed.
+#[derive(Debug, Default)]
 pub(super) struct Meddling {
-    slewed_ns: u128,
-    set: Places,
+    moves: VecDeque<Move>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Move {
+    /// The clock was set by so much.
+    by_ns: i128,
+    /// And was moved by no more than this besides, one way or the other.
+    within_ns: u128,
+    /// What the daemon has measured since.
     measured: u8,
 }
 
-/// Where the clock has been set to, as seen from where it was.
-#[derive(Clone, Copy, Debug, Default)]
-struct Places {
-    now_ns: i128,
-    lowest_ns: i128,
-    highest_ns: i128,
-    /// How far all of that may be off.
-    within_ns: u128,
-}
-
 impl Meddling {
-    /// The clock may be off by so much more than its daemon tells, as it was slewed.
-    pub(super) fn slewed_ns(&self) -> u128 {
-        self.slewed_ns
-    }
-
-    /// And by so much more, as it was set: the daemon may take it to be anywhere that it has been.
-    pub(super) fn set_ns(&self) -> u128 {
-        let Places {
-            lowest_ns,
-            highest_ns,
-            within_ns,
-            ..
-        } = self.set;
-        lowest_ns.abs_diff(highest_ns) + within_ns
-    }
-
-    /// Another may have begun to slew the clock between two samples.
-    pub(super) fn slew(&mut self, last: &Sample, now: &Sample) {
-        let elapsed_ns = now.monotonic_ns - last.monotonic_ns;
-        let (was, is) = (&last.discipline, &now.discipline);
-        let set = Set::between(was, is, elapsed_ns);
-        // Of each second that began meanwhile, the kernel took its share off what it shows.
-        let seconds = u128::from(slew_watch::seconds(elapsed_ns));
-        let moved_ns = |was_left_ns: i64, left_ns: i64, share_ns: u128| {
-            u128::from(left_ns.abs_diff(was_left_ns)) + seconds * share_ns
+    /// The clock may be off by so much more than its daemon tells: the daemon may have missed any of the moves.
+    pub(super) fn missed_ns(&self) -> u128 {
+        let sum = |sign: i128| -> u128 {
+            let set = self.moves.iter().map(|it| it.by_ns * sign);
+            set.filter(|ns| *ns > 0).map(i128::unsigned_abs).sum()
         };
-        if set.single_shot {
-            let share_ns = u128::from(SINGLE_SHOT_NS);
-            self.slewed_ns += moved_ns(was.single_shot_ns, is.single_shot_ns, share_ns);
-            self.measured = 0;
-        }
-        if set.offset {
-            let share_ns = now.hidden_slew.running_ns;
-            self.slewed_ns += moved_ns(was.offset_ns, is.offset_ns, share_ns);
-            self.measured = 0;
-        }
+        sum(1).max(sum(-1)) + self.within_ns()
     }
 
-    /// The clock was set, by whomever: by so much, give or take `within_ns`, from where the daemon takes it
-    /// to be.
-    pub(super) fn set(&mut self, by_ns: i128, within_ns: u128) {
-        let places = &mut self.set;
-        places.now_ns += by_ns;
-        places.lowest_ns = places.lowest_ns.min(places.now_ns);
-        places.highest_ns = places.highest_ns.max(places.now_ns);
-        places.within_ns += within_ns;
-        self.measured = 0;
+    /// The clock was moved by so much, give or take `within_ns`, from where the daemon takes it to be.
+    pub(super) fn note(&mut self, by_ns: i128, within_ns: u128) {
+        if by_ns == 0 && within_ns == 0 {
+            return;
+        }
+        if self.moves.len() == MOVES
+            && let Some(oldest) = self.moves.pop_front()
+            && let Some(second) = self.moves.front_mut()
+        {
+            *second = Move {
+                by_ns: 0,
+                within_ns: oldest.most_ns() + second.most_ns(),
+                measured: oldest.measured.min(second.measured),
+            };
+        }
+        self.moves.push_back(Move {
+            by_ns,
+            within_ns,
+            measured: 0,
+        });
     }
 
     /// The daemon has measured the clock.
     pub(super) fn hear(&mut self) {
-        self.measured += 1;
-        if self.measured >= REMEMBERED {
-            *self = Self::default();
+        for it in &mut self.moves {
+            it.measured += 1;
         }
+        self.moves.retain(|it| it.measured < REMEMBERED);
     }
 
-    /// Daemon and page agree, and would not if it had missed a step of more than `masked_ns`.
+    /// Daemon and page agree, and would not if the daemon had missed steps that come to more than `masked_ns`.
     pub(super) fn see_through(&mut self, masked_ns: u128) {
-        if self.set_ns() > masked_ns {
-            self.set = Places::default();
-        }
+        let steps: Vec<_> = self.moves.iter().filter(|it| it.by_ns != 0).collect();
+        let Some(measured) = steps.iter().map(|it| it.measured).min() else {
+            return;
+        };
+        let masked_ns = masked_ns + self.within_ns();
+        let left = Move {
+            by_ns: 0,
+            within_ns: steps.iter().map(|it| it.within_ns).sum::<u128>()
+                + most_below(masked_ns, &steps),
+            measured,
+        };
+        self.moves.retain(|it| it.by_ns == 0);
+        self.moves.push_back(left);
     }
+
+    fn within_ns(&self) -> u128 {
+        self.moves.iter().map(|it| it.within_ns).sum()
+    }
+}
+
+impl Move {
+    fn most_ns(&self) -> u128 {
+        self.by_ns.unsigned_abs() + self.within_ns
+    }
+}
+
+/// The most that any of the steps come to together, of what is no more than `masked_ns`.
+fn most_below(masked_ns: u128, steps: &[&Move]) -> u128 {
+    if steps.len() > STEPS {
+        return masked_ns;
+    }
+    let mut sums_ns = vec![0_i128];
+    for step in steps {
+        let with_it: Vec<_> = sums_ns.iter().map(|ns| ns + step.by_ns).collect();
+        sums_ns.extend(with_it);
+    }
+    let sums_ns = sums_ns.into_iter().map(i128::unsigned_abs);
+    sums_ns
+        .filter(|ns| *ns <= masked_ns)
+        .max()
+        .unwrap_or_default()
 }

@@ -71,8 +71,12 @@ pub struct Publication<S: SystemClock, C: Counter> {
     told_slewing: bool,
     /// That happened twice in a row.
     daemon_slews: bool,
+    /// Whether the kernel's loop was on when a daemon last told an error.
+    daemon_loops: Option<bool>,
     /// What the page said before the clock was moved, until the daemon is seen to know.
     witness: Option<Witness>,
+    /// What the page said when it last stated a bound, if the clock has been synchronized since.
+    vouched: Option<Witness>,
     /// What others moved the clock by, until the daemon must know.
     meddling: Meddling,
     fields: RawFields,
@@ -142,7 +146,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             stale,
             told_slewing: false,
             daemon_slews: false,
+            daemon_loops: None,
             witness: None,
+            vouched: None,
             meddling: Meddling::default(),
             fields,
         })
@@ -245,6 +251,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         self.change_marker();
         self.stretch.reset();
         self.witness = None;
+        self.vouched = None;
         self.last = None;
         // The kernel's clock may run on that counter, or was set from another one when the machine
         // woke up, and `maxerror` does not know.
@@ -279,6 +286,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if let Some(seconds) = &mut self.stated_tai_sec {
             *seconds += seen.tai_change_sec;
         }
+        for page in [&mut self.witness, &mut self.vouched].into_iter().flatten() {
+            page.note_leap(seen.tai_change_sec);
+        }
         let event = self.event(&now, cause);
         match event {
             Event::Nothing => {}
@@ -286,29 +296,11 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             Event::Disruption => self.disrupt(),
         }
         if let Some(last) = self.last {
-            let is_by_another = self.is_moved_by_another(&last, &now);
-            if event == Event::Step || is_by_another || rate::is_turned(&now.discipline) {
+            let by_another_ns = self.moved_by_another_ns(&last, &now);
+            if event == Event::Step || by_another_ns.is_some() || rate::is_turned(&now.discipline) {
                 self.call_witness();
             }
-            // A daemon that begins has measured nothing before.
-            let had_bound = self.witness.is_some() || last.claim_ns.is_some();
-            if is_by_another && had_bound {
-                self.meddling.slew(&last, &now);
-            }
-            // A step that is too small to be seen still has the kernel forget what it was told.
-            let was_set = event == Event::Step || has_forgotten(&last.discipline, &now.discipline);
-            if was_set
-                && had_bound
-                && let Some((by_ns, blur_ns)) = now.set_since(&last, self.stretch.period())
-            {
-                let leap_ns = i128::from(seen.tai_change_sec) * NS_PER_SEC;
-                // The kernel has also forgotten what was to be slewed.
-                let within_ns = blur_ns + last.unslewed_ns();
-                self.meddling.set(by_ns + leap_ns, within_ns);
-            }
-        }
-        if let Some(witness) = &mut self.witness {
-            witness.note_leap(seen.tai_change_sec);
+            self.note_moves(&last, &now, &seen, event, by_another_ns.unwrap_or_default());
         }
         if let Some(last) = &self.last
             && last.discipline.has_other_rate(&now.discipline)
@@ -325,12 +317,45 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         match (self.stretch.period(), error) {
             (Some(period), Some(error)) => {
                 self.compare_with_taken_over(&now, &period);
-                self.show(&now, &seen, &period, &error)
+                self.show(&now, &seen, &period, &error)?;
+                if now.claim_ns.is_some() {
+                    self.vouched = Witness::new(&self.fields);
+                } else if !is_synchronized(&now.discipline) {
+                    self.vouched = None;
+                }
+                Ok(())
             }
             _ => {
                 self.show_initializing();
                 Ok(())
             }
+        }
+    }
+
+    /// What may have moved the clock between two samples without its daemon's knowing.
+    fn note_moves(
+        &mut self,
+        last: &Sample,
+        now: &Sample,
+        seen: &Seen,
+        event: Event,
+        by_another_ns: u128,
+    ) {
+        // A daemon that begins has measured nothing before.
+        if self.witness.is_none() && self.vouched.is_none() && last.claim_ns.is_none() {
+            return;
+        }
+        let has_forgotten = has_forgotten(&last.discipline, &now.discipline);
+        self.meddling.note(0, by_another_ns);
+        // A step that is too small to be seen still has the kernel forget what it was told.
+        if (event == Event::Step || has_forgotten)
+            && let Some((by_ns, blur_ns)) = now.set_since(last, self.stretch.period())
+        {
+            let leap_ns = i128::from(seen.tai_change_sec) * NS_PER_SEC;
+            // It also forgets what was to be slewed, but for a leap second.
+            let is_leap = seen.tai_change_sec != 0 && !has_forgotten;
+            let unslewed_ns = if is_leap { 0 } else { last.unslewed_ns() };
+            self.meddling.note(by_ns + leap_ns, blur_ns + unslewed_ns);
         }
     }
 
@@ -421,21 +446,33 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
     }
 
-    /// Whether another than the daemon may have begun to move the clock between two samples, other than by
-    /// setting it. A daemon that does so tells the kernel an error at the same time. But not every `adjtime`
-    /// while one is told is its own, and the kernel goes on with it past what the daemon tells next: those
-    /// daemons that slew that way do it time after time. Those that use the kernel's loop leave it on. A rate
-    /// that another sets lasts until the daemon sets its own, and the kernel counts for it.
-    fn is_moved_by_another(&mut self, last: &Sample, now: &Sample) -> bool {
+    /// How far another than the daemon may have begun to move the clock between two samples, other than by
+    /// setting it, if one has. A daemon that does so tells the kernel an error at the same time. But not every
+    /// `adjtime` while one is told is its own, and the kernel goes on with it past what the daemon tells next:
+    /// those daemons that slew that way do it time after time. Those that use the kernel's loop leave it on. A
+    /// rate that another sets lasts until the daemon sets its own, and the kernel counts for it.
+    fn moved_by_another_ns(&mut self, last: &Sample, now: &Sample) -> Option<u128> {
         let elapsed_ns = now.monotonic_ns - last.monotonic_ns;
-        let (last, now) = (&last.discipline, &now.discipline);
-        let set = Set::between(last, now, elapsed_ns);
-        if !rate::is_told(last, now) {
-            return set.single_shot || set.offset || rate::has_turned(last, now);
+        let (mut last, now) = (last.discipline, &now.discipline);
+        if has_forgotten(&last, now) {
+            last.offset_ns = 0;
+            last.single_shot_ns = 0;
+            // Who comes next may be another daemon.
+            self.told_slewing = false;
+            self.daemon_slews = false;
+            self.daemon_loops = None;
         }
-        let was_slewed = std::mem::replace(&mut self.told_slewing, set.single_shot);
-        self.daemon_slews |= set.single_shot && was_slewed;
-        set.single_shot && !self.daemon_slews || set.offset && !last.has_loop
+        let set = Set::between(&last, now, elapsed_ns);
+        let is_by_another = if !rate::is_told(&last, now) {
+            set.single_shot || set.offset || rate::has_turned(&last, now)
+        } else {
+            let was_slewed = std::mem::replace(&mut self.told_slewing, set.single_shot);
+            self.daemon_slews |= set.single_shot && was_slewed;
+            let daemon_loops = self.daemon_loops.replace(now.has_loop);
+            set.single_shot && !self.daemon_slews
+                || set.offset && !daemon_loops.unwrap_or(last.has_loop)
+        };
+        is_by_another.then(|| set.moves_ns(&last, now, elapsed_ns))
     }
 
     /// The clock was moved, perhaps not by its daemon: what the page said until now is kept. What is kept
@@ -443,7 +480,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     fn call_witness(&mut self) {
         match &mut self.witness {
             Some(witness) => witness.doubt(),
-            None => self.witness = Witness::new(&self.fields),
+            None => self.witness = self.vouched,
         }
     }
 
@@ -466,7 +503,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if !is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
             return;
         }
-        let to_slew_ns = now.unslewed_ns() + self.meddling.slewed_ns();
+        let to_slew_ns = now.unslewed_ns();
         let ns = |us: u64| u128::from(us) * 1000;
         // The kernel adds for a second's drift when that second is over.
         let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
@@ -475,7 +512,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let of_witness_ns = self.witness.as_ref().map(|witness| witness.claim_ns(now));
         now.claim_ns = match of_witness_ns {
             None if is_turned => return,
-            None => Some(said_ns + self.meddling.set_ns()),
+            None => Some(said_ns + self.meddling.missed_ns()),
             Some(ns) if is_turned => Some(ns),
             Some(ns) => Some(ns.max(said_ns)),
         };

@@ -62,17 +62,19 @@ impl Sample {
 
     /// How far CLOCK_REALTIME was set since an earlier sample, and how far that may be off: both are slewed
     /// alike, and CLOCK_MONOTONIC is never set, but they are not read at once. `period` serves where the two
-    /// samples are too close to each other to tell how long a tick is, and is good to the half.
+    /// samples are too close to each other to tell well how long a tick is, and is good to the half.
     pub(super) fn set_since(&self, last: &Self, period: Option<Period>) -> Option<(i128, u128)> {
         let monotonic_ns = self.monotonic_ns - last.monotonic_ns;
         let set_by_ns = self.realtime_ns - last.realtime_ns - monotonic_ns;
         let spans_ticks = self.span_ticks.saturating_add(last.span_ticks);
         // Of the ticks between the two, so many at least went by while CLOCK_MONOTONIC went that far.
         let ticks = fixed::distance_ticks(self.counter, last.counter);
-        let between_ticks = ticks.checked_sub(i64::try_from(spans_ticks).ok()?)?;
-        let period = Period::measured(monotonic_ns + 1, between_ticks).or(period)?;
+        let between_ticks = ticks.saturating_sub(i64::try_from(spans_ticks).ok()?);
+        let measured = Period::measured(monotonic_ns + 1, between_ticks);
+        let spans_ns = [measured, period].into_iter().flatten();
+        let spans_ns = spans_ns.map(|period| period.ticks_ns(spans_ticks)).min()?;
         // One for each clock's rounding.
-        Some((set_by_ns, 2 * period.ticks_ns(spans_ticks) + 2))
+        Some((set_by_ns, 2 * spans_ns + 2))
     }
 
     /// What the daemon wanted slewed, and counts on, that had not been carried out by then.

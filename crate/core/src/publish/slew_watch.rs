@@ -10,10 +10,13 @@ use crate::system_clock::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_G
 const LONGEST_GAP_NS: i128 = 3 * NS_PER_SEC / 2;
 
 /// What the kernel carries out of an `adjtime` in a second.
-pub(super) const SINGLE_SHOT_NS: u64 = 500_000;
+const SINGLE_SHOT_NS: u64 = 500_000;
 
 /// The kernel may show the loop's offset in whole microseconds.
 const CUT_NS: u64 = 1000;
+
+/// Whoever does not look for longer has no idea what the loop did.
+const MOST_SECONDS: u64 = 16;
 
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
@@ -103,17 +106,39 @@ impl Set {
             let least = most.saturating_sub(share_ns.saturating_mul(seconds(elapsed_ns)));
             (now == 0 || now.signum() == last.signum()) && (least..=most).contains(&left)
         };
-        let loop_shift = last.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
-        let loop_share_ns = last.offset_ns.unsigned_abs() >> loop_shift;
+        let loop_share_ns = last.offset_ns.unsigned_abs() >> loop_shift(last);
         Self {
             offset: !by_itself(last.offset_ns, now.offset_ns, loop_share_ns + CUT_NS),
             single_shot: !by_itself(last.single_shot_ns, now.single_shot_ns, SINGLE_SHOT_NS),
         }
     }
+
+    /// How far that moves the clock from where it would have gone, at most.
+    pub(super) fn moves_ns(self, last: &Discipline, now: &Discipline, elapsed_ns: i128) -> u128 {
+        // Of each second that began meanwhile, the kernel took its share off what it shows.
+        let seconds = seconds(elapsed_ns);
+        let mut moves_ns = 0;
+        if self.single_shot {
+            let shown_ns = u128::from(now.single_shot_ns.abs_diff(last.single_shot_ns));
+            moves_ns += shown_ns + u128::from(SINGLE_SHOT_NS) * u128::from(seconds);
+        }
+        if self.offset {
+            let mut whole_ns = u128::from(now.offset_ns.unsigned_abs() + CUT_NS);
+            for _ in 0..seconds.min(MOST_SECONDS) {
+                whole_ns += whole_ns.div_ceil((1 << loop_shift(now)) - 1) + 1;
+            }
+            moves_ns += whole_ns + u128::from(last.offset_ns.unsigned_abs());
+        }
+        moves_ns
+    }
+}
+
+fn loop_shift(discipline: &Discipline) -> u32 {
+    discipline.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX)
 }
 
 /// How many seconds of the kernel's may have begun in `elapsed_ns`.
-pub(super) fn seconds(elapsed_ns: i128) -> u64 {
+fn seconds(elapsed_ns: i128) -> u64 {
     u64::try_from(elapsed_ns / NS_PER_SEC + 1).unwrap_or(u64::MAX)
 }
 

@@ -46,8 +46,8 @@ impl Witness {
         self.masked_ns = 0;
     }
 
-    /// Daemon and page have agreed, and may have done so although the daemon missed a step that is no larger
-    /// than this: each may be off its own way at first, and the other way now.
+    /// Daemon and page have agreed, and may have done so although the daemon missed steps that come to this:
+    /// so far they are apart, and each may be off its own way.
     pub(super) fn masked_ns(&self) -> u128 {
         self.masked_ns
     }
@@ -70,7 +70,7 @@ impl Witness {
             self.doubt();
         } else if has_measured {
             self.agreements += 1;
-            self.masked_ns = self.masked_ns.max(2 * (said_ns + half_ns));
+            self.masked_ns = self.masked_ns.max(distance_ns + said_ns + half_ns);
         }
         self.agreements >= AGREEMENTS
     }
