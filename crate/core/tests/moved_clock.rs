@@ -14,10 +14,13 @@
 mod scene;
 mod virtual_machine;
 
+use std::time::Duration;
+
 use scene::{INTERVAL_NS, NS_PER_SEC, START_SEC, Scene, assert_period_holds};
 use virtual_machine::{Leap, Machine};
 use vmclock::publish::{Cause, PublishOptions};
 use vmclock::snapshot::ClockStatus;
+use vmclock::system_clock::Discipline;
 
 #[test]
 fn a_step_is_published_at_once_and_leaves_the_marker_alone() {
@@ -175,6 +178,32 @@ fn measure_each_second(scene: &mut Scene<'_>, context: &str) -> u64 {
     scene.check(context).unwrap()
 }
 
+/// A machine whose oscillator is right and whose looks at the clock are never interrupted.
+fn calm(seed: u64, maxerror_us: i64) -> Machine {
+    let machine = Machine::new(seed, START_SEC);
+    machine.state.borrow_mut().oscillator_ppb = 0;
+    machine.state.borrow_mut().interrupted_one_in = u64::MAX;
+    machine.state.borrow_mut().synchronize(maxerror_us);
+    machine
+}
+
+/// Another sets the clock, or its daemon does.
+fn set(scene: &mut Scene<'_>, by_ns: i64) {
+    scene.machine.state.borrow_mut().step(by_ns);
+    scene.step(Cause::ClockStep);
+}
+
+/// Another has the kernel slew something in the interval in which the daemon tells an error, or does so itself.
+fn slew_and_tell(scene: &mut Scene<'_>, maxerror_us: u64, slew: impl FnOnce(&mut Discipline)) {
+    scene.machine.advance(INTERVAL_NS);
+    {
+        let mut state = scene.machine.state.borrow_mut();
+        state.discipline.maxerror_us = maxerror_us;
+        slew(&mut state.discipline);
+    }
+    scene.step(Cause::Interval);
+}
+
 #[test]
 fn a_step_that_the_daemon_takes_for_noise_stays_in_the_bound_until_it_must_know() {
     const BY_NS: i64 = 1_900_000;
@@ -237,6 +266,250 @@ fn a_step_that_was_taken_back_may_still_be_what_the_daemon_goes_by() {
         measure_each_second(&mut scene, &format!("corrected, turn {turn}"));
     }
     assert!(machine.state.borrow().error_ns() < -BY_NS * 9 / 10);
+}
+
+#[test]
+fn a_large_step_that_was_noticed_proves_nothing_of_a_small_one_before() {
+    let machine = calm(43, 1003);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(300);
+    measure_each_second(&mut scene, "before");
+    set(&mut scene, 1_900_000);
+    for turn in 0..12 {
+        measure_each_second(&mut scene, &format!("small, turn {turn}"));
+    }
+    for by_ns in [900_000_000, -900_000_000] {
+        set(&mut scene, by_ns);
+        scene.run(1);
+    }
+    for turn in 0..40 {
+        measure_each_second(&mut scene, &format!("large and back, turn {turn}"));
+    }
+}
+
+#[test]
+fn how_far_apart_the_clocks_were_read_proves_nothing_of_a_step() {
+    for seed in 0..12 {
+        let machine = calm(seed, 1003);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        measure_each_second(&mut scene, "before");
+        machine.state.borrow_mut().interrupted_one_in = 1;
+        machine.state.borrow_mut().interrupted_ns = 3_000_000;
+        set(&mut scene, 1_900_000);
+        machine.state.borrow_mut().interrupted_one_in = u64::MAX;
+        for turn in 0..60 {
+            measure_each_second(&mut scene, &format!("seed {seed}, turn {turn}"));
+        }
+    }
+}
+
+#[test]
+fn a_slow_look_at_a_clock_that_was_set_costs_no_more_than_it_took() {
+    for seed in 0..200 {
+        let machine = calm(seed, 1003);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(10);
+        machine.state.borrow_mut().step(1_900_000);
+        machine.state.borrow_mut().interrupted_one_in = 3;
+        machine.state.borrow_mut().interrupted_ns = 3_000_000;
+        scene.step(Cause::Interval);
+        scene.step(Cause::ClockStep);
+        machine.state.borrow_mut().interrupted_one_in = u64::MAX;
+        let context = format!("seed {seed}");
+        let bounds_ns: Vec<_> = (0..10)
+            .map(|_| measure_each_second(&mut scene, &context))
+            .collect();
+        assert!(bounds_ns[9] < 50_000_000, "{context}: {bounds_ns:?}");
+    }
+}
+
+#[test]
+fn a_step_of_the_daemons_own_takes_nothing_back_that_it_missed() {
+    let machine = calm(44, 2003);
+    machine.state.borrow_mut().step(2_000_000);
+    machine.state.borrow_mut().synchronize(2003);
+    machine.state.borrow_mut().discipline.has_loop = true;
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(300);
+    let tell = |scene: &mut Scene<'_>, maxerror_us, context: &str| {
+        scene.run(1);
+        machine.state.borrow_mut().discipline.unsynchronized = false;
+        machine.state.borrow_mut().discipline.maxerror_us = maxerror_us;
+        scene.step(Cause::Interval);
+        scene.check(context);
+    };
+    tell(&mut scene, 2003, "before");
+    set(&mut scene, 4_000_000);
+    for _ in 0..3 {
+        tell(&mut scene, 2003, "missed once");
+    }
+    // Its own, and then its loop's.
+    set(&mut scene, -4_000_000);
+    tell(&mut scene, 2003, "set back");
+    slew_and_tell(&mut scene, 103, |discipline| {
+        discipline.offset_ns = 2_000_000;
+    });
+    for _ in 0..30 {
+        tell(&mut scene, 103, "slewed");
+    }
+    set(&mut scene, 4_000_000);
+    for turn in 0..30 {
+        tell(&mut scene, 103, &format!("missed again, turn {turn}"));
+    }
+}
+
+#[test]
+fn whichever_steps_the_daemon_misses_the_truth_lies_within_the_bound() {
+    /// The daemon sets its clock by more than this, and now and then by less.
+    const FAR_NS: i64 = 50_000_000;
+    for seed in 0..12 {
+        let machine = calm(seed, 1003);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(60);
+        // By how much, and for how many measurements more.
+        let mut missed: Vec<(i64, u32)> = Vec::new();
+        for turn in 0..300 {
+            let mut random = machine.state.borrow().random.clone();
+            let is_large = random.chance(4);
+            let most_ns = if is_large { 900_000_000 } else { 4_000_000 };
+            let by_ns = random.range(-most_ns, most_ns);
+            let is_set = random.chance(8);
+            let is_missed = !is_large && random.chance(2);
+            let is_close_corrected = random.chance(10);
+            machine.state.borrow_mut().random = random;
+            if is_set {
+                set(&mut scene, by_ns);
+                if is_missed {
+                    missed.push((by_ns, 63));
+                }
+            }
+            scene.run(1);
+            machine.advance(INTERVAL_NS);
+            let missed_ns: i64 = missed.iter().map(|(by_ns, _)| by_ns).sum();
+            let believed_ns = machine.state.borrow().error_ns() - missed_ns;
+            if believed_ns.abs() > FAR_NS || believed_ns.abs() > 500_000 && is_close_corrected {
+                set(&mut scene, -believed_ns);
+            }
+            {
+                let mut state = machine.state.borrow_mut();
+                let believed_us = (state.error_ns() - missed_ns).unsigned_abs() / 1000;
+                state.discipline.unsynchronized = false;
+                // A multiple of 500 looks as if it were counted up from 0.
+                let told_us = believed_us + 100;
+                state.discipline.maxerror_us = told_us + u64::from(told_us.is_multiple_of(500));
+            }
+            scene.step(Cause::Interval);
+            scene.check(&format!("seed {seed}, turn {turn}, missed {missed:?}"));
+            for (_, measurements) in &mut missed {
+                *measurements -= 1;
+            }
+            missed.retain(|(_, measurements)| *measurements > 0);
+        }
+    }
+}
+
+#[test]
+fn steps_that_never_end_are_forgotten_one_by_one() {
+    let machine = calm(45, 1003);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(10);
+    let mut bounds_ns = Vec::new();
+    for round in 0..30 {
+        let by_ns = if round % 2 == 0 { 900_000 } else { -900_000 };
+        set(&mut scene, by_ns);
+        for _ in 0..20 {
+            bounds_ns.push(measure_each_second(&mut scene, &format!("round {round}")));
+        }
+    }
+    let last_ns = bounds_ns[599];
+    assert!(last_ns < 5_000_000, "{last_ns} of {bounds_ns:?}");
+}
+
+#[test]
+fn a_page_that_is_silent_for_once_still_holds_the_daemon_to_what_it_said() {
+    for by_adjtime in [false, true] {
+        let machine = calm(46, 100);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        measure_each_second(&mut scene, "before");
+        // A real figure that looks as if it were counted up from 0.
+        machine.state.borrow_mut().discipline.maxerror_us = 1000;
+        scene.run(1);
+        assert_eq!(scene.check("silent"), None);
+        if by_adjtime {
+            machine.state.borrow_mut().discipline.single_shot_ns = 20_000_000;
+            scene.run(1);
+        } else {
+            set(&mut scene, 919_000_000);
+        }
+        for turn in 0..60 {
+            measure_each_second(&mut scene, &format!("by adjtime {by_adjtime}, turn {turn}"));
+        }
+    }
+}
+
+#[test]
+fn of_what_the_loop_takes_in_two_seconds_the_first_share_is_the_larger() {
+    for seed in 0..20 {
+        let machine = calm(seed, 123);
+        let options = PublishOptions {
+            interval: Duration::from_secs(1),
+            ..PublishOptions::default()
+        };
+        let mut scene = Scene::new(&machine, options);
+        scene.run(120);
+        measure_each_second(&mut scene, "before");
+        machine.state.borrow_mut().discipline.has_loop = true;
+        machine.state.borrow_mut().discipline.offset_ns = 40_000_000;
+        machine.advance(1_450_000_000);
+        scene.step(Cause::Interval);
+        for turn in 0..60 {
+            scene.run(63);
+            measure_each_second(&mut scene, &format!("seed {seed}, turn {turn}"));
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_is_no_daemon_that_slews() {
+    let machine = calm(47, 123);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(300);
+    measure_each_second(&mut scene, "before");
+    let by_adjtime = |ns| move |discipline: &mut Discipline| discipline.single_shot_ns = ns;
+    slew_and_tell(&mut scene, 123, by_adjtime(3_000_000));
+    scene.run(1);
+    // What is left of that is taken back by the kernel.
+    let back_ns = -machine.state.borrow().error_ns();
+    set(&mut scene, back_ns);
+    for _ in 0..70 {
+        measure_each_second(&mut scene, "set right");
+    }
+    slew_and_tell(&mut scene, 123, by_adjtime(3_000_000));
+    for turn in 0..60 {
+        measure_each_second(&mut scene, &format!("slewed again, turn {turn}"));
+    }
+}
+
+#[test]
+fn a_loop_that_another_left_on_is_not_the_daemons() {
+    let machine = calm(48, 123);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(300);
+    measure_each_second(&mut scene, "before");
+    let by_loop = |ns| {
+        move |discipline: &mut Discipline| {
+            discipline.has_loop = true;
+            discipline.offset_ns = ns;
+        }
+    };
+    by_loop(1000)(&mut machine.state.borrow_mut().discipline);
+    scene.run(63);
+    slew_and_tell(&mut scene, 123, by_loop(3_000_000));
+    for turn in 0..60 {
+        measure_each_second(&mut scene, &format!("turn {turn}"));
+    }
 }
 
 #[test]
