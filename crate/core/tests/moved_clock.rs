@@ -446,6 +446,14 @@ fn a_page_that_is_silent_for_once_still_holds_the_daemon_to_what_it_said() {
         for turn in 0..60 {
             measure_each_second(&mut scene, &format!("by adjtime {by_adjtime}, turn {turn}"));
         }
+        if !by_adjtime {
+            // And knows what is right again.
+            set(&mut scene, -919_000_000);
+            let bounds_ns: Vec<_> = (0..9)
+                .map(|_| measure_each_second(&mut scene, "set right"))
+                .collect();
+            assert!(bounds_ns[8] < 5_000_000, "{bounds_ns:?}");
+        }
     }
 }
 
@@ -478,7 +486,10 @@ fn a_clock_that_is_set_is_no_daemon_that_slews() {
     scene.run(300);
     measure_each_second(&mut scene, "before");
     let by_adjtime = |ns| move |discipline: &mut Discipline| discipline.single_shot_ns = ns;
-    slew_and_tell(&mut scene, 123, by_adjtime(3_000_000));
+    // As a daemon that slews that way; another follows it.
+    for ns in [3_000_000, 4_000_000, 3_000_000] {
+        slew_and_tell(&mut scene, 123, by_adjtime(ns));
+    }
     scene.run(1);
     // What is left of that is taken back by the kernel.
     let back_ns = -machine.state.borrow().error_ns();
@@ -536,6 +547,27 @@ fn a_step_also_has_the_kernel_forget_what_the_daemon_had_it_slew() {
 }
 
 #[test]
+fn a_daemon_that_begins_may_set_the_clock_and_is_taken_at_its_word() {
+    let machine = calm(49, 1003);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(30);
+    measure_each_second(&mut scene, "the one before");
+    {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.unsynchronized = true;
+        state.discipline.maxerror_us = 16_000_000;
+        state.oscillator_ppb = 90_000;
+    }
+    scene.run(3_600);
+    assert_eq!(scene.check("nobody"), None);
+    machine.state.borrow_mut().oscillator_ppb = 0;
+    let right_ns = -machine.state.borrow().error_ns();
+    set(&mut scene, right_ns);
+    let bound_ns = measure_each_second(&mut scene, "the next one");
+    assert!(bound_ns < 3_000_000, "{bound_ns}");
+}
+
+#[test]
 fn a_leap_second_is_no_step_that_anybody_has_to_notice() {
     /// 1 January 2027.
     const EDGE_SEC: i128 = 1_798_761_600;
@@ -549,6 +581,9 @@ fn a_leap_second_is_no_step_that_anybody_has_to_notice() {
             });
             state.announced = true;
             state.synchronize(600_003);
+            state.discipline.loop_shift = 10;
+            state.discipline.has_loop = true;
+            state.discipline.offset_ns = 200_000_000;
         }
         let mut scene = Scene::new(&machine, PublishOptions::default());
         scene.run(60);

@@ -120,3 +120,72 @@ fn most_below(masked_ns: u128, steps: &[&Move]) -> u128 {
         .max()
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MOVES, Meddling, REMEMBERED, STEPS};
+
+    fn moved(moves: &[(i128, u128)]) -> Meddling {
+        let mut meddling = Meddling::default();
+        for (by_ns, within_ns) in moves {
+            meddling.note(*by_ns, *within_ns);
+        }
+        meddling
+    }
+
+    /// What is left of moves where daemon and page agree.
+    fn left(moves: &[(i128, u128)], masked_ns: u128) -> u128 {
+        let mut meddling = moved(moves);
+        meddling.see_through(masked_ns);
+        meddling.missed_ns()
+    }
+
+    #[test]
+    fn any_of_the_moves_may_have_been_missed() {
+        assert_eq!(moved(&[(4, 0), (-4, 0), (4, 0)]).missed_ns(), 8);
+        assert_eq!(moved(&[(-5, 1), (4, 0), (0, 2)]).missed_ns(), 8);
+    }
+
+    #[test]
+    fn what_would_have_shown_was_not_missed_and_nothing_else_is_taken_off() {
+        assert_eq!(left(&[(900, 0)], 100), 0);
+        assert_eq!(left(&[(90, 0)], 100), 90);
+        assert_eq!(left(&[(9, 0), (900, 0), (-900, 0)], 100), 9);
+        assert_eq!(left(&[(900, 0), (-850, 0)], 100), 50);
+        assert_eq!(left(&[(9, 0), (-9, 0), (9, 0)], 100), 18);
+        // What is not known of it may be what would have hidden it.
+        assert_eq!(left(&[(110, 20)], 100), 130);
+        assert_eq!(left(&[(900, 20), (0, 3)], 100), 23);
+        let more = [(9_i128, 0_u128); STEPS + 1];
+        assert_eq!(left(&more, 100), 100);
+    }
+
+    #[test]
+    fn each_move_is_forgotten_after_as_many_measurements_as_a_daemon_keeps() {
+        let mut meddling = moved(&[(1, 0)]);
+        for heard in 1..REMEMBERED {
+            meddling.hear();
+            if heard == 10 {
+                meddling.note(2, 0);
+                meddling.see_through(100);
+                // By then it is one move, as young as the younger.
+                assert_eq!(meddling.missed_ns(), 3);
+                meddling.note(0, 4);
+            }
+        }
+        assert_eq!(meddling.missed_ns(), 7);
+        for _ in 0..10 {
+            assert_eq!(meddling.missed_ns(), 7);
+            meddling.hear();
+        }
+        meddling.hear();
+        assert_eq!(meddling.missed_ns(), 0);
+    }
+
+    #[test]
+    fn of_more_moves_than_are_remembered_none_is_lost() {
+        let many = vec![(1_i128, 1_u128); 3 * MOVES];
+        assert_eq!(moved(&many).missed_ns(), 6 * MOVES as u128);
+        assert_eq!(moved(&many).moves.len(), MOVES);
+    }
+}
