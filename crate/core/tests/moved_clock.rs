@@ -199,6 +199,7 @@ fn slew_and_tell(scene: &mut Scene<'_>, maxerror_us: u64, slew: impl FnOnce(&mut
     {
         let mut state = scene.machine.state.borrow_mut();
         state.discipline.maxerror_us = maxerror_us;
+        state.discipline.esterror_us += 1;
         slew(&mut state.discipline);
     }
     scene.step(Cause::Interval);
