@@ -31,10 +31,13 @@
 //!   daemon has that on; or by another rate where the daemon tells nothing in the same interval), the
 //!   daemon's word alone does not count until eight of its measurements have agreed with what the page said
 //!   before, carried on by the counter: until then the bound covers that too. A daemon that did not move the
-//!   clock itself does not know at once. What moves it by little the daemon may take for noise for longer,
-//!   and would agree all the same: what an `adjtime`, an offset or a step that is no larger than that moved
-//!   the clock by is part of the bound for 64 measurements. So is what the kernel still had to slew when the
-//!   clock was set, which it then forgets.
+//!   clock itself does not know at once. What another hands to `adjtime` or to the loop, and steps that are
+//!   too small for the daemon to have noticed, it may take for noise for longer, and would agree all the
+//!   same: they stay in the bound for 64 of its measurements. So does what the kernel still had to slew when
+//!   the clock was set, which it then forgets.
+//! - **Not seen** is what another did to the clock before the publisher began, while it was not let run for
+//!   more than 1.5 s, or by a rate that the daemon took back and never noticed; and what the daemon handed to
+//!   the loop in the very interval in which another set the clock. For that the daemon's word is taken.
 //! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
 //!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
 //!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it
