@@ -281,6 +281,7 @@ function typed(world, { type, storage, length, at, own, effect: what }) {
   const property = { length: 'length', tag: Symbol.toStringTag, iterator: Symbol.iterator }[own]
   if (property !== undefined) {
     Object.defineProperty(array, property, {
+      __proto__: null,
       get: () => acts(world, what) ?? 1000,
       configurable: true,
     })
@@ -293,8 +294,11 @@ function object(world, { prototype, entries, getters, hasSymbol }) {
   const made = { plain: {}, null: Object.create(null), inherits: Object.create({ abi: 'uapi' }) }[
     prototype
   ]
-  const define = (key, property) =>
-    Object.defineProperty(made, key, { ...property, enumerable: true, configurable: true })
+  // A getter makes its value when it is looked at, whatever is on Object.prototype by then.
+  const define = (key, property) => {
+    const common = { enumerable: true, configurable: true }
+    return Object.defineProperty(made, key, { __proto__: null, ...property, ...common })
+  }
   for (const [key, value] of entries) define(key, { value: build(world, value) })
   for (const [key, what, value] of getters) {
     define(key, {
@@ -341,6 +345,7 @@ function actingValue(world, { inner, how, effect: what }) {
   const made = {}
   for (const [key, own] of Object.entries(value)) {
     Object.defineProperty(made, key, {
+      __proto__: null,
       get() {
         acts(world, what)
         return own
