@@ -65,6 +65,7 @@
 
 mod baseline;
 mod existing;
+mod habits;
 mod leap_watch;
 mod lock;
 mod meddling;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::baseline::{RateError, Stretch};
+use super::habits::Habits;
 use super::leap_watch::{LeapWatch, Seen};
 use super::meddling::Meddling;
 use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
-use super::slew_watch::{HiddenSlew, Set, SlewWatch};
+use super::slew_watch::{HiddenSlew, SlewWatch};
 use super::takeover::{goes_on, page_utc_sec, states_bound};
 use super::witness::Witness;
 use super::{Cause, Maintenance, PublishOptions, Shape};
@@ -16,9 +17,7 @@ use crate::counter::{self, Counter};
 use crate::error::Error;
 use crate::fixed;
 use crate::snapshot::RawFields;
-use crate::system_clock::{
-    Discipline, LeapSeconds, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
-};
+use crate::system_clock::{Discipline, LeapSeconds, MAXERROR_GROWTH_US_PER_SEC, SystemClock};
 use crate::writer::blank;
 
 /// How long to wait for the second sample while there is no period yet.
@@ -67,12 +66,7 @@ pub struct Publication<S: SystemClock, C: Counter> {
     zeroed: bool,
     /// The machine was suspended or its counter jumped, and `maxerror` was not seen set since.
     stale: bool,
-    /// When a daemon last told an error, the clock was slewed by an `adjtime` in the same interval.
-    told_slewing: bool,
-    /// That happened twice in a row.
-    daemon_slews: bool,
-    /// Whether the kernel's loop was on when a daemon last told an error.
-    daemon_loops: Option<bool>,
+    habits: Habits,
     /// What the page said before the clock was moved, until the daemon is seen to know.
     witness: Option<Witness>,
     /// What the page said when it last stated a bound, if the clock has been synchronized since.
@@ -144,9 +138,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             last: None,
             zeroed: false,
             stale,
-            told_slewing: false,
-            daemon_slews: false,
-            daemon_loops: None,
+            habits: Habits::default(),
             witness: None,
             vouched: None,
             meddling: Meddling::default(),
@@ -296,7 +288,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             Event::Disruption => self.disrupt(),
         }
         if let Some(last) = self.last {
-            let by_another_ns = self.moved_by_another_ns(&last, &now);
+            let by_another_ns = self.habits.moved_by_another_ns(&last, &now);
             if event == Event::Step || by_another_ns.is_some() || rate::is_turned(&now.discipline) {
                 self.call_witness();
             }
@@ -320,7 +312,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 self.show(&now, &seen, &period, &error)?;
                 if now.claim_ns.is_some() {
                     self.vouched = Witness::new(&self.fields);
-                } else if !is_synchronized(&now.discipline) {
+                } else if !rate::is_synchronized(&now.discipline) {
                     self.vouched = None;
                 }
                 Ok(())
@@ -345,7 +337,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if self.witness.is_none() && self.vouched.is_none() && last.claim_ns.is_none() {
             return;
         }
-        let has_forgotten = has_forgotten(&last.discipline, &now.discipline);
+        let has_forgotten = rate::has_forgotten(&last.discipline, &now.discipline);
         self.meddling.note(0, by_another_ns);
         // A step that is too small to be seen still has the kernel forget what it was told.
         if (event == Event::Step || has_forgotten)
@@ -446,35 +438,6 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
     }
 
-    /// How far another than the daemon may have begun to move the clock between two samples, other than by
-    /// setting it, if one has. A daemon that does so tells the kernel an error at the same time. But not every
-    /// `adjtime` while one is told is its own, and the kernel goes on with it past what the daemon tells next:
-    /// those daemons that slew that way do it time after time. Those that use the kernel's loop leave it on. A
-    /// rate that another sets lasts until the daemon sets its own, and the kernel counts for it.
-    fn moved_by_another_ns(&mut self, last: &Sample, now: &Sample) -> Option<u128> {
-        let elapsed_ns = now.monotonic_ns - last.monotonic_ns;
-        let (mut last, now) = (last.discipline, &now.discipline);
-        if has_forgotten(&last, now) {
-            last.offset_ns = 0;
-            last.single_shot_ns = 0;
-            // Who comes next may be another daemon.
-            self.told_slewing = false;
-            self.daemon_slews = false;
-            self.daemon_loops = None;
-        }
-        let set = Set::between(&last, now, elapsed_ns);
-        let is_by_another = if !rate::is_told(&last, now) {
-            set.single_shot || set.offset || rate::has_turned(&last, now)
-        } else {
-            let was_slewed = std::mem::replace(&mut self.told_slewing, set.single_shot);
-            self.daemon_slews |= set.single_shot && was_slewed;
-            let daemon_loops = self.daemon_loops.replace(now.has_loop);
-            set.single_shot && !self.daemon_slews
-                || set.offset && !daemon_loops.unwrap_or(last.has_loop)
-        };
-        is_by_another.then(|| set.moves_ns(&last, now, elapsed_ns))
-    }
-
     /// The clock was moved, perhaps not by its daemon: what the page said until now is kept. What is kept
     /// already says no less, as the page has gone by it ever since.
     fn call_witness(&mut self) {
@@ -500,7 +463,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             return;
         }
         let counted_up_from_0 = maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
-        if !is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
+        if !rate::is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
             return;
         }
         let to_slew_ns = now.unslewed_ns();
@@ -583,7 +546,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         fields.tai_offset_sec = tai_sec.map_or(0, |seconds| -seconds);
         fields.leap_indicator = seen.indicator;
         let synchronized = self.options.stated_max_error_ns.is_some()
-            || (is_synchronized(&now.discipline) && !self.stale);
+            || (rate::is_synchronized(&now.discipline) && !self.stale);
         fields.clock_status = if synchronized {
             abi::VMCLOCK_STATUS_SYNCHRONIZED
         } else {
@@ -635,14 +598,4 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             })
             .or(self.stated_tai_sec)
     }
-}
-
-/// Whether the kernel was told, by no daemon's measurement, that the clock may be off by anything: so it does
-/// itself when the clock is set.
-fn has_forgotten(last: &Discipline, now: &Discipline) -> bool {
-    is_synchronized(last) && now.unsynchronized && now.maxerror_us >= MAXERROR_CEILING_US
-}
-
-fn is_synchronized(discipline: &Discipline) -> bool {
-    !discipline.unsynchronized && discipline.maxerror_us < MAXERROR_CEILING_US
 }

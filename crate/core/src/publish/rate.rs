@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use crate::fixed;
 use crate::system_clock::{
-    Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_GROWTH_US_PER_SEC, NOMINAL_TICK_US,
+    Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC,
+    NOMINAL_TICK_US,
 };
 
 pub(super) const NS_PER_SEC: i128 = 1_000_000_000;
@@ -179,6 +180,16 @@ pub(super) fn is_told(last: &Discipline, now: &Discipline) -> bool {
     let counted_us = now.maxerror_us.checked_sub(last.maxerror_us);
     now.esterror_us != last.esterror_us
         || !counted_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC))
+}
+
+/// Whether the kernel was told, by no daemon's measurement, that the clock may be off by anything: so it does
+/// itself when the clock is set.
+pub(super) fn has_forgotten(last: &Discipline, now: &Discipline) -> bool {
+    is_synchronized(last) && now.unsynchronized && now.maxerror_us >= MAXERROR_CEILING_US
+}
+
+pub(super) fn is_synchronized(discipline: &Discipline) -> bool {
+    !discipline.unsynchronized && discipline.maxerror_us < MAXERROR_CEILING_US
 }
 
 /// What the clock's rate changed by, in 2^-16 ppm.
