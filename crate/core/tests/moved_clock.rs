@@ -505,6 +505,113 @@ fn a_clock_that_is_set_is_no_daemon_that_slews() {
 }
 
 #[test]
+fn whoever_slews_twice_while_the_daemon_speaks_is_not_the_daemon_yet() {
+    for is_set_first in [false, true] {
+        let machine = calm(50, 123);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(300);
+        measure_each_second(&mut scene, "before");
+        if is_set_first {
+            machine.state.borrow_mut().step(1);
+        }
+        slew_and_tell(&mut scene, 123, |discipline| {
+            discipline.single_shot_ns = 100_000;
+        });
+        scene.run(60);
+        slew_and_tell(&mut scene, 123, |discipline| {
+            discipline.single_shot_ns = 8_000_000;
+        });
+        for turn in 0..60 {
+            measure_each_second(&mut scene, &format!("set {is_set_first}, turn {turn}"));
+        }
+    }
+}
+
+#[test]
+fn a_measurement_told_as_the_clock_is_moved_may_be_of_before() {
+    let machine = calm(51, 123);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(300);
+    measure_each_second(&mut scene, "before");
+    slew_and_tell(&mut scene, 122, |discipline| {
+        discipline.single_shot_ns = 2_000_000;
+    });
+    for measurement in 1..64 {
+        measure_each_second(&mut scene, &format!("measurement {measurement}"));
+    }
+}
+
+#[test]
+fn what_moves_a_clock_that_is_kept_is_seen_though_the_page_states_no_bound() {
+    let suspend = |scene: &mut Scene<'_>| {
+        scene.machine.state.borrow_mut().suspend(NS_PER_SEC, 0);
+        scene.settle();
+        scene.run(2);
+    };
+    // A figure that looks as if it were counted up from 0.
+    let begin = |scene: &mut Scene<'_>| {
+        scene.machine.state.borrow_mut().discipline.maxerror_us = 1000;
+        *scene = Scene::new(scene.machine, PublishOptions::default());
+        scene.run(100);
+    };
+    let by_step = |scene: &mut Scene<'_>| set(scene, 900_000_000);
+    let by_adjtime = |scene: &mut Scene<'_>| {
+        scene.machine.state.borrow_mut().discipline.single_shot_ns = 3_000_000;
+        scene.run(10);
+    };
+    type Act<'act> = &'act dyn Fn(&mut Scene<'_>);
+    let ways: [(&str, Act<'_>, Act<'_>); 3] = [
+        ("set after a suspend", &suspend, &by_step),
+        ("set from the first", &begin, &by_step),
+        ("slewed from the first", &begin, &by_adjtime),
+    ];
+    for (way, silence, moves) in ways {
+        let machine = calm(52, 1003);
+        let mut scene = Scene::new(&machine, PublishOptions::default());
+        scene.run(30);
+        silence(&mut scene);
+        assert_eq!(scene.check(way), None);
+        moves(&mut scene);
+        for turn in 0..60 {
+            measure_each_second(&mut scene, &format!("{way}, turn {turn}"));
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_daemons_own_slew_is_nobody_elses() {
+    const PPB: i64 = 300_000;
+    let machine = calm(53, 203);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    let tell = |scene: &mut Scene<'_>| {
+        let mut state = machine.state.borrow_mut();
+        let off_us = state.error_ns().unsigned_abs() / 1000;
+        state.discipline.maxerror_us = off_us + 203;
+        state.discipline.esterror_us = off_us + 11;
+        drop(state);
+        scene.step(Cause::Interval);
+    };
+    for _ in 0..10 {
+        scene.run(64);
+        tell(&mut scene);
+    }
+    // As chrony: begun with a word, and ended without one when it is done.
+    machine.state.borrow_mut().oscillator_ppb = -15_000;
+    scene.run(64);
+    machine.state.borrow_mut().oscillator_ppb = 0;
+    machine.state.borrow_mut().set_frequency_ppb(PPB);
+    tell(&mut scene);
+    scene.run(3);
+    machine.state.borrow_mut().set_frequency_ppb(0);
+    for turn in 0..10 {
+        scene.run(64);
+        let bound_ns = scene.check(&format!("turn {turn}")).unwrap();
+        assert!(bound_ns < 40_000_000, "turn {turn}: {bound_ns}");
+        tell(&mut scene);
+    }
+}
+
+#[test]
 fn a_loop_that_another_left_on_is_not_the_daemons() {
     let machine = calm(48, 123);
     let mut scene = Scene::new(&machine, PublishOptions::default());
@@ -517,7 +624,10 @@ fn a_loop_that_another_left_on_is_not_the_daemons() {
         }
     };
     by_loop(1000)(&mut machine.state.borrow_mut().discipline);
-    scene.run(63);
+    scene.run(20);
+    // It has spoken with that on.
+    measure_each_second(&mut scene, "told");
+    scene.run(20);
     slew_and_tell(&mut scene, 123, by_loop(3_000_000));
     for turn in 0..60 {
         measure_each_second(&mut scene, &format!("turn {turn}"));

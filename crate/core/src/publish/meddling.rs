@@ -5,14 +5,16 @@
 //! of a clock that an `adjtime` of 2 ms had put off by 1.65. Until the daemon has forgotten all that it
 //! measured before a move, the clock is off by no more than what it tells and that move.
 //!
-//! A step that is larger than what daemon and page may be off together cannot be missed: while the daemon does
-//! not know of it the two disagree, and the [`Witness`](super::witness::Witness) holds the bound. Once they
-//! have agreed often enough, only so much of all steps can have been missed as they would not have shown.
+//! A step that is larger than what daemon and page may be off together is not taken for noise: while the daemon
+//! does not know of it the two disagree, and the [`Witness`](super::witness::Witness) holds the bound. Once they
+//! have agreed often enough, only what all steps may come to without having shown is still held against the
+//! daemon. That it learns of the one of two such steps after they have cancelled each other for so long is not.
 
 use std::collections::VecDeque;
 
-/// So many measurements a daemon may go by: chrony's, which keeps the most.
-const REMEMBERED: u8 = 64;
+/// So many measurements a daemon may go by: chrony's, which keeps the most. The one that it tells of in the
+/// interval in which the clock is moved may be of before.
+const REMEMBERED: u8 = 64 + 1;
 
 /// More moves than this are remembered as fewer, larger ones: of one a measurement, as they are.
 const MOVES: usize = REMEMBERED as usize;

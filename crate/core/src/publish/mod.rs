@@ -27,17 +27,21 @@
 //!   is the safe side. An operator who knows the error can state it
 //!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
 //! - **After the clock was set**, by whomever, or another than the daemon began to slew it (by an
-//!   `adjtime`, unless the daemon is seen to use it itself; by an offset for the kernel's loop, unless the
-//!   daemon has that on; or by another rate where the daemon tells nothing in the same interval), the
-//!   daemon's word alone does not count until eight of its measurements have agreed with what the page said
-//!   before, carried on by the counter: until then the bound covers that too. A daemon that did not move the
-//!   clock itself does not know at once. What another hands to `adjtime` or to the loop, and steps that are
-//!   too small for the daemon to have noticed, it may take for noise for longer, and would agree all the
-//!   same: they stay in the bound for 64 of its measurements. So does what the kernel still had to slew when
-//!   the clock was set, which it then forgets.
+//!   `adjtime` or an offset for the kernel's loop, unless the daemon is seen to do so time after time; or by
+//!   turning its rate by more than 100 ppm where the daemon tells nothing in the same interval, unless back to
+//!   what it was before), the daemon's word alone does not count until eight of its measurements have agreed
+//!   with what the page said before, carried on by the counter: until then the bound covers that too. A
+//!   daemon that did not move the clock itself does not know at once. What another hands to `adjtime` or to
+//!   the loop, and steps that are too small for the daemon to have noticed, it may take for noise for longer,
+//!   and would agree all the same: they stay in the bound for 64 of its measurements. So does what the kernel
+//!   still had to slew when the clock was set, which it then forgets.
 //! - **Not seen** is what another did to the clock before the publisher began, while it was not let run for
-//!   more than 1.5 s, or by a rate that the daemon took back and never noticed; and what the daemon handed to
-//!   the loop in the very interval in which another set the clock. For that the daemon's word is taken.
+//!   more than 1.5 s, or while the kernel did not take the clock for synchronized; by a smaller rate, or one
+//!   that the daemon took back without noticing; by an `adjtime` that began and ended between two updates,
+//!   500 µs at most for each second, or by what looks like the kernel's own progress with what it slews. Nor
+//!   is what the daemon handed to the kernel in the very interval in which another set the clock; nor that a
+//!   daemon learns of the one of two larger steps after they cancelled each other for eight measurements. For
+//!   all that the daemon's word is taken: let one program keep the clock.
 //! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
 //!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
 //!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it

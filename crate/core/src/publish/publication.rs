@@ -333,8 +333,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         event: Event,
         by_another_ns: u128,
     ) {
-        // A daemon that begins has measured nothing before.
-        if self.witness.is_none() && self.vouched.is_none() && last.claim_ns.is_none() {
+        // Of a clock that nobody kept, nothing was measured before.
+        if self.witness.is_none() && !rate::is_synchronized(&last.discipline) {
             return;
         }
         let has_forgotten = rate::has_forgotten(&last.discipline, &now.discipline);

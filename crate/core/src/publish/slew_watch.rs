@@ -15,8 +15,8 @@ const SINGLE_SHOT_NS: u64 = 500_000;
 /// The kernel may show the loop's offset in whole microseconds.
 const CUT_NS: u64 = 1000;
 
-/// Whoever does not look for longer has no idea what the loop did.
-const MOST_SECONDS: u64 = 16;
+/// What was slewed while nobody looked for longer is not reckoned with.
+const MOST_SECONDS: u64 = 2;
 
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ impl Set {
     /// How far that moves the clock from where it would have gone, at most.
     pub(super) fn moves_ns(self, last: &Discipline, now: &Discipline, elapsed_ns: i128) -> u128 {
         // Of each second that began meanwhile, the kernel took its share off what it shows.
-        let seconds = seconds(elapsed_ns);
+        let seconds = seconds(elapsed_ns).min(MOST_SECONDS);
         let mut moves_ns = 0;
         if self.single_shot {
             let shown_ns = u128::from(now.single_shot_ns.abs_diff(last.single_shot_ns));
@@ -124,7 +124,7 @@ impl Set {
         }
         if self.offset {
             let mut whole_ns = u128::from(now.offset_ns.unsigned_abs() + CUT_NS);
-            for _ in 0..seconds.min(MOST_SECONDS) {
+            for _ in 0..seconds {
                 whole_ns += whole_ns.div_ceil((1 << loop_shift(now)) - 1) + 1;
             }
             moves_ns += whole_ns + u128::from(last.offset_ns.unsigned_abs());
