@@ -70,7 +70,7 @@ function timeRefuses(
 ): void {
   const { path } = page(t, fields)
   const clock = VmClock.open(path, { timescale })
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   const slots = new BigInt64Array(12).fill(7n)
   const out = new BigInt64Array(1).fill(7n)
   const counter = clock.counter()
@@ -170,7 +170,7 @@ for (const bytes of [0, 1, 31]) {
 test('a file of 0x20 bytes is a page with a marker and no time', (t) => {
   const path = cut(t, { ...liveFields(t), size: 0x20, disruptionMarker: 3n }, 0x20)
   const clock = open(t, path)
-  t.deepEqual(clock.continuity(), { disruptionMarker: 3n, vmGeneration: undefined })
+  t.deepEqual(clock.continuityToken(), { disruptionMarker: 3n, vmGeneration: undefined })
   t.false(clock.hasTime)
   refuses(t, () => clock.nowNs(), 'ERR_VMCLOCK_NO_TIME', REMEDY.ERR_VMCLOCK_NO_TIME)
 })
@@ -194,7 +194,7 @@ test('a file of 0x70 bytes has everything', (t) => {
 test('a generation that the size does not cover does not exist', (t) => {
   const flags = FLAG.VM_GEN_COUNTER_PRESENT
   const clock = open(t, cut(t, { flags, size: 0x6f, vmGenerationCounter: 8n }, 0x70))
-  t.is(clock.continuity().vmGeneration, undefined)
+  t.is(clock.continuityToken().vmGeneration, undefined)
 })
 
 for (const magic of [0, 0x56434c4b, 0xffff_ffff]) {
@@ -292,7 +292,7 @@ for (const [clockStatus, status] of [
 
 test('status 3 where free-running clocks are refused', (t) => {
   const { path } = page(t, { ...liveFields(t), clockStatus: 3 })
-  const clock = open(t, path, { freeRunning: 'refuse' })
+  const clock = open(t, path, { requireSynchronized: true })
   refuses(t, () => clock.nowNs(), 'ERR_VMCLOCK_UNSYNCHRONIZED', REMEDY.ERR_VMCLOCK_UNSYNCHRONIZED)
 })
 
@@ -367,7 +367,7 @@ test('a conversion of many counters of which one is out of range writes none', (
   const out = new BigInt64Array(2)
   refuses(
     t,
-    () => clock.convertInto(new BigUint64Array([0n, 2n ** 62n]), out, clock.continuity()),
+    () => clock.convertInto(new BigUint64Array([0n, 2n ** 62n]), out, clock.continuityToken()),
     'ERR_VMCLOCK_OUT_OF_RANGE',
     REMEDY.ERR_VMCLOCK_OUT_OF_RANGE,
   )
@@ -406,7 +406,7 @@ test('a sequence number that is odd for ever: 100 ms once, then at once while it
   for (const call of [
     () => clock.read(),
     () => clock.snapshot(),
-    () => clock.continuity(),
+    () => clock.continuityToken(),
     () => clock.hasTime,
     () => clock.systemOffset(),
   ]) {
@@ -536,7 +536,7 @@ for (const [what, options, remedy] of [
   ["a timescale that is an object's", { timescale: 'toString' }, /must be 'utc'/],
   ['a timescale that is no string', { timescale: ['utc'] }, /must be 'utc'/],
   ['an unknown document', { abi: 'v1' }, /'uapi' or 'rfc-v4'/],
-  ['an unknown policy', { freeRunning: true }, /'accept' or 'refuse'/],
+  ['a condition that is not a boolean', { requireSynchronized: 'yes' }, /true or false|boolean/],
   ['a drift below 0', { assumedDriftPpm: -1 }, /from 0 to 1000000/],
   ['a drift above 10^6', { assumedDriftPpm: 1e6 + 1 }, /from 0 to 1000000/],
   ['a drift that is not a number', { assumedDriftPpm: Number.NaN }, /from 0 to 1000000/],
@@ -658,7 +658,7 @@ test.serial('errors and watchers are made whatever is on Object.prototype', (t) 
 test('a version that changes while the page is open', (t) => {
   const made = page(t, liveFields(t))
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   clock.nowNs()
   made.write({ version: 2 })
   const [code, remedy] = ['ERR_VMCLOCK_BAD_VERSION', REMEDY.ERR_VMCLOCK_BAD_VERSION] as const
@@ -670,7 +670,7 @@ test("a token's getter that detaches what is to be converted", (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
   const counters = new BigUint64Array([clock.counter()])
   const out = new BigInt64Array(1)
-  const { disruptionMarker } = clock.continuity()
+  const { disruptionMarker } = clock.continuityToken()
   const token = {
     get disruptionMarker() {
       structuredClone(counters, { transfer: [counters.buffer] })
@@ -688,7 +688,7 @@ test("a token's getter that detaches what is to be converted", (t) => {
 
 test('a bigint so huge that it takes seconds to write down is refused at once', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   const huge = 1n << 20_000_000n
   const startMs = performance.now()
   for (const counter of [huge, -huge]) {
@@ -752,7 +752,7 @@ test('readInto writes its twelve figures and no more, at any place', (t) => {
 
 test('a detached buffer', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   const slots = new BigInt64Array(12)
   const counters = new BigUint64Array(1)
   structuredClone(slots, { transfer: [slots.buffer] })
@@ -772,7 +772,7 @@ test('arrays that no counters can be converted from, or to', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
   const wrong = (counters: unknown, out: unknown, remedy: RegExp): void => {
     const call = (): void =>
-      clock.convertInto(counters as BigUint64Array, out as BigInt64Array, clock.continuity())
+      clock.convertInto(counters as BigUint64Array, out as BigInt64Array, clock.continuityToken())
     refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', remedy)
   }
   wrong(new BigUint64Array(3), new BigInt64Array(2), /out holds 2 figures and 3 are needed/)
@@ -786,10 +786,10 @@ test('counters are converted in place, and none are fine as well', (t) => {
   const clock = open(t, page(t, timeFields(1000n)).path)
   const memory = new ArrayBuffer(16)
   new BigUint64Array(memory).set([1000n, 1_000_001_000n])
-  clock.convertInto(new BigUint64Array(memory), new BigInt64Array(memory), clock.continuity())
+  clock.convertInto(new BigUint64Array(memory), new BigInt64Array(memory), clock.continuityToken())
   t.deepEqual([...new BigInt64Array(memory)], [1767225600_000000000n, 1767225600_999999999n])
   t.notThrows(() =>
-    clock.convertInto(new BigUint64Array(0), new BigInt64Array(0), clock.continuity()),
+    clock.convertInto(new BigUint64Array(0), new BigInt64Array(0), clock.continuityToken()),
   )
 })
 
@@ -804,7 +804,7 @@ for (const [what, counter] of [
     const clock = open(t, page(t, liveFields(t)).path)
     refuses(
       t,
-      () => clock.convert(counter as bigint, clock.continuity()),
+      () => clock.convert(counter as bigint, clock.continuityToken()),
       'ERR_VMCLOCK_INVALID_ARGUMENT',
       /counter must be a bigint from 0n to 2n \*\* 64n - 1n/,
     )
@@ -865,7 +865,7 @@ for (const timescale of ['tai', 'monotonic'] as const) {
 test('every call on a closed clock, but what is remembered', (t) => {
   const { path } = page(t, liveFields(t))
   const clock = VmClock.open(path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   clock.close()
   clock.close()
   t.is(clock.closed, true)
@@ -881,7 +881,7 @@ test('every call on a closed clock, but what is remembered', (t) => {
     () => clock.counter(),
     () => clock.convert(1n, token),
     () => clock.convertInto(new BigUint64Array(1), new BigInt64Array(1), token),
-    () => clock.continuity(),
+    () => clock.continuityToken(),
     () => clock.isContinuous(token),
     () => clock.snapshot(),
     () => clock.systemOffset(),

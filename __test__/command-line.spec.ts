@@ -40,7 +40,13 @@ async function publish(
   ...words: string[]
 ): Promise<Running & { path: string }> {
   const path = newPath(t)
-  const running = startCommand(t, ['publish', path, '--json', '--accept-counter', ...words])
+  const running = startCommand(t, [
+    'publish',
+    path,
+    '--json',
+    '--allow-untrusted-counter',
+    ...words,
+  ])
   t.is(parse(await running.line())['event'], 'published')
   return { ...running, path }
 }
@@ -81,7 +87,7 @@ for (const words of [
   ['publish', '--interval', '0.5ms'],
   ['publish', '--max-error', '5 parsecs'],
   ['publish', '--max-error', '-5ms'],
-  ['publish', '--tai-offset', '9'],
+  ['publish', '--tai-minus-utc', '9'],
   ['demo', '--seconds', '0'],
   ['demo', '--seconds', ''],
   ['now', '--timescale', '\u001b]0;x\u0007\u009b31m\u202e'],
@@ -258,11 +264,11 @@ test('publish: each line of input is carried out and answered', async (t) => {
     publisher.child.stdin.write(`${text}\n`)
     return parse(await publisher.line())
   }
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   t.is((await say('disrupt'))['event'], 'disrupted')
   t.false(clock.isContinuous(token))
   t.is((await say('  generation  '))['event'], 'generation-changed')
-  t.not(clock.continuity().vmGeneration, token.vmGeneration)
+  t.not(clock.continuityToken().vmGeneration, token.vmGeneration)
   t.deepEqual(await say('maintenance soon'), { event: 'maintenance', announced: 'soon' })
   t.true(clock.snapshot().disruptionSoon)
   t.is((await say('maintenance none'))['event'], 'maintenance')
@@ -292,7 +298,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
 }
 
 test('publish: the end of its input does not stop it', async (t) => {
-  const publisher = await publish(t, '--tai-offset', '37')
+  const publisher = await publish(t, '--tai-minus-utc', '37')
   publisher.child.stdin.end()
   const clock = open(t, publisher.path)
   const { seqCount } = clock.snapshot().raw
@@ -306,7 +312,7 @@ test('publish: the end of its input does not stop it', async (t) => {
 
 test('publish: a page that is held is an error', async (t) => {
   const publisher = await publish(t)
-  const outcome = await vmclock('publish', publisher.path, '--json', '--accept-counter')
+  const outcome = await vmclock('publish', publisher.path, '--json', '--allow-untrusted-counter')
   t.is(outcome.exitCode, 1)
   t.is(errorOf(outcome)['code'], 'ERR_VMCLOCK_BUSY')
   publisher.child.kill('SIGTERM')

@@ -11,7 +11,7 @@ const OPEN = `
   const tell = (value) => console.log(JSON.stringify(value))
   try {
     const clock = VmClock.open(process.argv[1])
-    tell([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuity())])
+    tell([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuityToken())])
   } catch ({ name, code, message, path }) { tell({ name, code, message, path }) }`
 
 test('without /sys a page is read, and the doctor answers', async (t) => {
@@ -61,7 +61,7 @@ test('with no descriptor left open and watch say so, and the clocks that are ope
     const refusals = [
       () => VmClock.open(path),
       () => clock.watch(),
-      () => VmClockPublisher.create(path + '.other', { acceptCounter: true }),
+      () => VmClockPublisher.create(path + '.other', { allowUntrustedCounter: true }),
     ].map((call) => {
       try { call() } catch ({ code, errno }) { return [code, errno] }
     })

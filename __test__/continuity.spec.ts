@@ -25,14 +25,14 @@ for (const [what, fields] of SHAPES) {
     const made = page(t, fields)
     const clock = open(t, made.path)
     t.false(clock.hasTime)
-    const token = clock.continuity()
+    const token = clock.continuityToken()
     t.true(clock.isContinuous(token))
     made.write({ leapIndicator: 1 })
     made.write({ flags: ('flags' in fields ? fields.flags : 0n) | FLAG.DISRUPTION_SOON })
     t.true(clock.isContinuous(token))
     made.write({ disruptionMarker: 8n })
     t.false(clock.isContinuous(token))
-    t.true(clock.isContinuous(clock.continuity()))
+    t.true(clock.isContinuous(clock.continuityToken()))
     const counter = clock.counter()
     t.true(clock.counter() > counter)
   })
@@ -42,7 +42,7 @@ test('a clone is noticed by the generation', (t) => {
   const flags = FLAG.VM_GEN_COUNTER_PRESENT
   const made = page(t, { flags, disruptionMarker: 1n, vmGenerationCounter: 1n })
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   made.write({ vmGenerationCounter: 2n })
   t.false(clock.isContinuous(token))
   made.write({ vmGenerationCounter: 1n, flags: 0n })
@@ -52,7 +52,7 @@ test('a clone is noticed by the generation', (t) => {
 test('without the flag a generation counts for nothing', (t) => {
   const made = page(t, { disruptionMarker: 1n, vmGenerationCounter: 1n })
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   made.write({ vmGenerationCounter: 2n })
   t.true(clock.isContinuous(token))
 })
@@ -60,7 +60,7 @@ test('without the flag a generation counts for nothing', (t) => {
 test('a token is looked at anew whenever it can have changed', (t) => {
   const made = page(t, { disruptionMarker: 7n })
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   t.true(clock.isContinuous(token))
   // A copy is anybody's to write to, and was continuous a moment ago.
   const copy: { disruptionMarker: bigint; vmGeneration: bigint | undefined } = { ...token }
@@ -87,12 +87,12 @@ test('a token is looked at anew whenever it can have changed', (t) => {
 test('a token of before a disruption never holds again, however often and between whatever it is asked', (t) => {
   const made = page(t, { ...liveFields(t), disruptionMarker: 7n })
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   const lookers: Array<() => unknown> = [
     () => undefined,
     () => clock.nowNs(),
     () => clock.read(),
-    () => clock.continuity(),
+    () => clock.continuityToken(),
     () => clock.snapshot(),
   ]
   for (const look of lookers) {
@@ -113,7 +113,7 @@ test('a token of before a disruption never holds again, however often and betwee
 test('a token that is refused leaves the next answer alone', (t) => {
   const made = page(t, { disruptionMarker: 7n })
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   t.true(clock.isContinuous(token))
   const half = { disruptionMarker: 8n, vmGeneration: -1n }
   refuses(t, () => clock.isContinuous(half), 'ERR_VMCLOCK_INVALID_ARGUMENT', /vmGeneration/)
@@ -123,7 +123,7 @@ test('a token that is refused leaves the next answer alone', (t) => {
 test('a counter from before a disruption is not converted', (t) => {
   const made = page(t, liveFields(t))
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   const counter = clock.counter()
   t.is(clock.convert(counter, token).counter, counter)
   made.write({ disruptionMarker: 1n })
@@ -133,14 +133,14 @@ test('a counter from before a disruption is not converted', (t) => {
   refuses(t, () => clock.convert(counter, token), 'ERR_VMCLOCK_DISRUPTED', remedy)
   refuses(t, () => clock.convertInto(counters, out, token), 'ERR_VMCLOCK_DISRUPTED', remedy)
   t.is(out[0], 5n)
-  clock.convertInto(counters, out, clock.continuity())
-  t.is(out[0], clock.convert(counter, clock.continuity()).epochNs)
+  clock.convertInto(counters, out, clock.continuityToken())
+  t.is(out[0], clock.convert(counter, clock.continuityToken()).epochNs)
 })
 
 test('a counter from before an update is converted by the page after it', (t) => {
   const made = page(t, timeFields(1_000_000n))
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   made.write({ counterValue: 1_001_000_000n, timeSec: 1767225601n })
   t.is(clock.convert(1_000_000n, token).epochNs, 1767225600_000000000n)
 })
@@ -148,7 +148,7 @@ test('a counter from before an update is converted by the page after it', (t) =>
 test("another clock's token of the same state is as good, a reading too", (t) => {
   const { path } = page(t, liveFields(t))
   const [first, second] = [open(t, path), open(t, path)]
-  t.true(second.isContinuous(first.continuity()))
+  t.true(second.isContinuous(first.continuityToken()))
   t.true(second.isContinuous(first.read()))
 })
 
@@ -156,14 +156,14 @@ test('what a publisher announces and changes is seen when its call returns', (t)
   const publisher = VmClockPublisher.create(newPath(t), { shape: 'marker-and-generation' })
   t.teardown(() => publisher.close())
   const clock = open(t, publisher.path)
-  const first = clock.continuity()
+  const first = clock.continuityToken()
   publisher.disrupt()
   t.false(clock.isContinuous(first))
-  const second = clock.continuity()
+  const second = clock.continuityToken()
   t.is(second.vmGeneration, first.vmGeneration)
   publisher.bumpGeneration()
   t.false(clock.isContinuous(second))
-  t.not(clock.continuity().vmGeneration, first.vmGeneration)
+  t.not(clock.continuityToken().vmGeneration, first.vmGeneration)
   const announced = (): boolean[] => {
     const { disruptionSoon, disruptionImminent } = clock.snapshot()
     return [disruptionSoon, disruptionImminent]

@@ -44,8 +44,8 @@ function inLanguage(language: string): readonly Block[] {
 /** A page with time that others publish, as the documents take for granted. */
 function published(t: ExecutionContext): string {
   const publisher = VmClockPublisher.create(join(folder(t), 'page'), {
-    acceptCounter: true,
-    statedMaxErrorNs: 1_000_000n,
+    allowUntrustedCounter: true,
+    maxErrorNs: 1_000_000n,
     taiMinusUtcSec: 37,
   })
   t.teardown(() => publisher.close())

@@ -416,7 +416,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     first: 'counter',
     verdict: 'warning',
     finding: /does not promise/,
-    remedy: /\+invtsc.*--accept-counter/,
+    remedy: /\+invtsc.*--allow-untrusted-counter/,
   },
   'a system clock on another counter': {
     files: { [`${CLOCKSOURCE}/current_clocksource`]: 'acpi_pm\n' },

@@ -37,9 +37,9 @@ test('a writer that died after any field of an update: 100 to 150 ms, then at on
   // After the sequence number, after each of the fields, and after all of them.
   for (let written = 0; written <= names.length; written++) {
     const path = newPath(t)
-    const before = VmClockPublisher.create(path, { acceptCounter: true, statedMaxErrorNs: 0n })
+    const before = VmClockPublisher.create(path, { allowUntrustedCounter: true, maxErrorNs: 0n })
     const clock = open(t, path)
-    const token = clock.continuity()
+    const token = clock.continuityToken()
     before.close()
     const dying = VmClockPage.open(path)
     dying.begin()
@@ -54,12 +54,12 @@ test('a writer that died after any field of an update: 100 to 150 ms, then at on
     }
     // Twenty of them, in less than two would have taken.
     t.true(performance.now() - againMs < 200, `after ${written} fields`)
-    const next = VmClockPublisher.create(path, { acceptCounter: true, statedMaxErrorNs: 0n })
+    const next = VmClockPublisher.create(path, { allowUntrustedCounter: true, maxErrorNs: 0n })
     const { offsetNs, maxErrorNs } = clock.systemOffset()
     t.true(maxErrorNs !== undefined && offsetNs <= maxErrorNs && -offsetNs <= maxErrorNs)
     // Nobody knows what the dead one was about to tell.
     t.false(clock.isContinuous(token))
-    t.not(clock.continuity().disruptionMarker, NEXT.disruptionMarker)
+    t.not(clock.continuityToken().disruptionMarker, NEXT.disruptionMarker)
     next.close()
   }
   t.true(
@@ -78,7 +78,7 @@ test('publishers killed at random: the next one takes over, and no reader sees a
     const { VmClockPublisher } = require('vmclock')
     const [path, manner] = process.argv.slice(1)
     const publisher = VmClockPublisher.create(path, {
-      acceptCounter: true, statedMaxErrorNs: 0n, intervalMs: 100,
+      allowUntrustedCounter: true, maxErrorNs: 0n, intervalMs: 100,
     })
     require('node:fs').writeSync(1, 'publishing\\n')
     if (manner === 'busy') for (;;) publisher.disrupt()

@@ -167,7 +167,7 @@ test.serial('watch, every event', async (t) => {
 
 test.serial('publish, every answer', async (t) => {
   const path = newPath(t)
-  const publishing = startCommand(t, 'publish', path, '--accept-counter')
+  const publishing = startCommand(t, 'publish', path, '--allow-untrusted-counter')
   fits(t, 'publish', JSON.parse(await publishing.line()))
   for (const line of ['disrupt', 'generation', 'maintenance soon', 'status']) {
     publishing.child.stdin.write(`${line}\n`)
@@ -175,7 +175,7 @@ test.serial('publish, every answer', async (t) => {
   }
   publishing.child.stdin.write('no such thing\n')
   fits(t, 'error', JSON.parse(await publishing.errorLine()))
-  fits(t, 'error', JSON.parse((await vmclock('publish', path, '--accept-counter')).stderr))
+  fits(t, 'error', JSON.parse((await vmclock('publish', path, '--allow-untrusted-counter')).stderr))
   publishing.child.stdin.write('quit\n')
   fits(t, 'publish', JSON.parse(await publishing.line()))
   t.is((await publishing.outcome).exitCode, 0)

@@ -19,7 +19,7 @@ test('JSON.stringify gives a reading with decimal strings', (t) => {
     vmGenerationCounter: 2n ** 63n,
   })
   const clock = open(t, path)
-  const reading = clock.convert(1000n, clock.continuity())
+  const reading = clock.convert(1000n, clock.continuityToken())
   t.deepEqual(JSON.parse(JSON.stringify(reading)), {
     epochNs: '1767225600000000000',
     maxErrorNs: '1001',
@@ -64,7 +64,7 @@ test('a token is frozen, and its structured clone is as good', (t) => {
     vmGenerationCounter: 2n ** 64n - 2n,
   })
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   t.true(Object.isFrozen(token))
   t.deepEqual(token, { disruptionMarker: 2n ** 64n - 1n, vmGeneration: 2n ** 64n - 2n })
   t.true(clock.isContinuous(structuredClone(token)))
@@ -74,7 +74,7 @@ test('a token is frozen, and its structured clone is as good', (t) => {
 
 test('a token of a page without a generation says so and can be cloned', (t) => {
   const clock = open(t, page(t, { counterId: 0xff, disruptionMarker: 5n }).path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   t.deepEqual(token, { disruptionMarker: 5n, vmGeneration: undefined })
   t.true(clock.isContinuous(structuredClone(token)))
 })

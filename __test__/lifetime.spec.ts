@@ -199,7 +199,7 @@ for (const [how, ask] of [
       const program = ${JSON.stringify(program)}
       const clock = VmClock.open(${JSON.stringify(made.path)})
       const watcher = clock.watch({ intervalMs: 1 })
-      const token = clock.continuity()
+      const token = clock.continuityToken()
       const before = String(clock.nowNs())
       let heard
       const tell = (message) => { heard = message }

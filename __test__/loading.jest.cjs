@@ -12,7 +12,7 @@ test('the package loads and works under Jest, in a realm of its own', () => {
   const path = join(folder, 'page')
   const page = VmClockPage.create(path, { disruptionMarker: 5n })
   const clock = VmClock.open(path, { timescale: 'utc' })
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   expect(token).toEqual({ disruptionMarker: 5n, vmGeneration: undefined })
   expect(clock.isContinuous(structuredClone(token))).toBe(true)
   page.write({ disruptionMarker: 6n })

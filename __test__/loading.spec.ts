@@ -19,11 +19,11 @@ test('import and require give the same classes', (t) => {
 
 test('what is exported is what is documented', (t) => {
   t.deepEqual(Object.keys(vmclock).sort(), [
-    'KNOWN',
     'PtpClock',
+    'READING_KNOWN',
+    'READING_SLOTS',
+    'READING_SLOT_COUNT',
     'Reading',
-    'SLOTS',
-    'SLOT_COUNT',
     'TIMESCALES',
     'VmClock',
     'VmClockError',

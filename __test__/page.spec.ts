@@ -35,7 +35,7 @@ test('an update leaves the fields that it does not name', (t) => {
 test('what is written unguarded is not noticed until the sequence number moves', (t) => {
   const made = page(t, {})
   const clock = open(t, made.path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   made.writeUnguarded({ disruptionMarker: 1n })
   t.is(made.seqCount, 0)
   t.true(clock.isContinuous(token))
@@ -82,8 +82,8 @@ test('a new page replaces an old one, and its readers carry on with the old', (t
   VmClockPage.create(path, { disruptionMarker: 1n }).close()
   const clock = open(t, path)
   VmClockPage.create(path, { disruptionMarker: 2n }).close()
-  t.is(clock.continuity().disruptionMarker, 1n)
-  t.is(open(t, path).continuity().disruptionMarker, 2n)
+  t.is(clock.continuityToken().disruptionMarker, 1n)
+  t.is(open(t, path).continuityToken().disruptionMarker, 2n)
   t.deepEqual(contents(dirname(path)), ['page'])
 })
 

@@ -72,13 +72,13 @@ test('a reader paused across a migration: its token no longer holds, nor does wh
     t,
     made,
     `while (goesOn()) {
-      const token = clock.continuity()
+      const token = clock.continuityToken()
       const counter = clock.counter()
       say('continuous')
       while (goesOn() && clock.isContinuous(token)) clock.nowNs()
       let code
       try { clock.convert(counter, token) } catch (error) { code = error.code }
-      say(code + ' ' + clock.continuity().disruptionMarker)
+      say(code + ' ' + clock.continuityToken().disruptionMarker)
     }`,
   )
   for (let marker = 1n; marker <= 10n; marker++) {

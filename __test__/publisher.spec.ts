@@ -13,7 +13,7 @@ function publish(
   path: string,
   options: VmClockPublisherOptions = {},
 ): VmClockPublisher {
-  const publisher = VmClockPublisher.create(path, { acceptCounter: true, ...options })
+  const publisher = VmClockPublisher.create(path, { allowUntrustedCounter: true, ...options })
   t.teardown(() => publisher.close())
   return publisher
 }
@@ -58,7 +58,7 @@ test('it is written again and again', async (t) => {
 })
 
 test('an error that is stated makes the page synchronized, with that bound', (t) => {
-  const publisher = publish(t, newPath(t), { statedMaxErrorNs: 5_000_000n })
+  const publisher = publish(t, newPath(t), { maxErrorNs: 5_000_000n })
   const { status, maxErrorNs = 0n } = open(t, publisher.path).read()
   t.is(status, 'synchronized')
   t.true(maxErrorNs >= 5_000_000n && maxErrorNs < 50_000_000n, `${maxErrorNs}`)
@@ -66,7 +66,7 @@ test('an error that is stated makes the page synchronized, with that bound', (t)
 
 test('what is on Object.prototype states no error, for a page or a publisher', (t) => {
   const path = newPath(t)
-  const polluted = { statedMaxErrorNs: 1n, taiMinusUtcSec: 200, mode: 0o666 }
+  const polluted = { maxErrorNs: 1n, taiMinusUtcSec: 200, mode: 0o666 }
   for (const [name, value] of Object.entries(polluted)) {
     Object.defineProperty(Object.prototype, name, { value, writable: true, configurable: true })
   }
@@ -94,7 +94,7 @@ test('a clock that nothing synchronizes is published as free-running, its bound 
 test('a TAI offset that is stated is published', (t) => {
   const { path } = publish(t, newPath(t), { taiMinusUtcSec: 37 })
   const [utc, tai] = [open(t, path), open(t, path, { timescale: 'tai' })]
-  const token = utc.continuity()
+  const token = utc.continuityToken()
   const counter = utc.counter()
   const apart = tai.convert(counter, token).epochNs - utc.convert(counter, token).epochNs
   t.is(apart % 1_000_000_000n, 0n)
@@ -110,8 +110,8 @@ for (const [shape, hasGeneration] of [
     const clock = open(t, publisher.path)
     t.false(clock.hasTime)
     t.is(clock.snapshot().counterKind, 'none')
-    t.is(clock.continuity().vmGeneration !== undefined, hasGeneration)
-    const token = clock.continuity()
+    t.is(clock.continuityToken().vmGeneration !== undefined, hasGeneration)
+    const token = clock.continuityToken()
     publisher.disrupt()
     t.false(clock.isContinuous(token))
     if (hasGeneration) {
@@ -164,7 +164,7 @@ test('a page has one live publisher', async (t) => {
   )
   const elsewhere = await evaluate<string>(
     `const { VmClockPublisher } = require('vmclock')
-    try { VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true }) }
+    try { VmClockPublisher.create(${JSON.stringify(path)}, { allowUntrustedCounter: true }) }
     catch ({ code }) { console.log(JSON.stringify(code)) }`,
   )
   t.is(elsewhere, 'ERR_VMCLOCK_BUSY')
@@ -177,7 +177,7 @@ test('the next publisher takes the page over, and its readers carry on', (t) => 
   const path = newPath(t)
   const first = publish(t, path)
   const clock = open(t, path)
-  const token = clock.continuity()
+  const token = clock.continuityToken()
   const inode = statSync(path).ino
   first.close()
   const second = publish(t, path)
@@ -192,7 +192,7 @@ test('a publisher that died leaves its page to the next one', async (t) => {
   const path = newPath(t)
   await evaluate(
     `const { VmClockPublisher } = require('vmclock')
-    const publisher = VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true })
+    const publisher = VmClockPublisher.create(${JSON.stringify(path)}, { allowUntrustedCounter: true })
     require('node:fs').writeSync(1, '0')
     publisher.updates
     process.kill(process.pid, 'SIGKILL')
@@ -220,7 +220,7 @@ test('a publisher does not keep the process alive', async (t) => {
   t.is(
     await evaluate(
       `const { VmClockPublisher } = require('vmclock')
-      const publisher = VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true })
+      const publisher = VmClockPublisher.create(${JSON.stringify(path)}, { allowUntrustedCounter: true })
       console.log(JSON.stringify(publisher.closed))`,
     ),
     false,
@@ -234,7 +234,7 @@ for (const [how, end] of [
   test(`a publisher that is left open is closed when its process ends by ${how}`, async (t) => {
     const path = newPath(t)
     const script = `const { VmClockPublisher } = require('vmclock')
-      VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true })
+      VmClockPublisher.create(${JSON.stringify(path)}, { allowUntrustedCounter: true })
       ${end}`
     t.is((await start(['-e', script]).outcome).signal, null)
     t.is(open(t, path).snapshot().clockStatus, 'unreliable')
@@ -248,7 +248,7 @@ test('a publisher that nobody holds goes on', async (t) => {
     `const { VmClock, VmClockPublisher } = require('vmclock')
     require('node:v8').setFlagsFromString('--expose-gc')
     const gc = require('node:vm').runInNewContext('gc')
-    const make = () => { VmClockPublisher.create(${JSON.stringify(path)}, { acceptCounter: true }) }
+    const make = () => { VmClockPublisher.create(${JSON.stringify(path)}, { allowUntrustedCounter: true }) }
     make()
     const collect = (rounds) => {
       gc()
@@ -296,11 +296,11 @@ for (const [what, options, remedy] of [
   ['an interval below 100 ms', { intervalMs: 99 }, /100/],
   ['an interval above 1 s', { intervalMs: 1001 }, /1000|1 s/],
   ['an interval that is no whole number', { intervalMs: 100.5 }, /whole number/],
-  ['an error that is a number', { statedMaxErrorNs: 5 }, /bigint/],
-  ['an error below 0', { statedMaxErrorNs: -1n }, /bigint from 0n/],
+  ['an error that is a number', { maxErrorNs: 5 }, /bigint/],
+  ['an error below 0', { maxErrorNs: -1n }, /bigint from 0n/],
   ['a TAI offset that cannot be', { taiMinusUtcSec: 9 }, /from 10 to 255/],
   ['a wander below 0', { wanderPpm: -1 }, /wanderPpm/],
-  ['a counter policy that is none', { acceptCounter: 'yes' }, /true or false/],
+  ['a counter policy that is none', { allowUntrustedCounter: 'yes' }, /true or false/],
   ['a mode that is none', { mode: 0o1000 }, /mode/],
 ] as const) {
   test(`options: ${what}`, (t) => {

@@ -92,7 +92,7 @@ test('a process that is started holds nothing of clocks, watchers and publishers
     const { spawnSync } = require('node:child_process')
     const before = new Set(fs.readdirSync('/proc/self/fd'))
     const path = ${JSON.stringify(path)}
-    const publisher = VmClockPublisher.create(path, { shape: 'time', acceptCounter: true })
+    const publisher = VmClockPublisher.create(path, { shape: 'time', allowUntrustedCounter: true })
     const clock = VmClock.open(path)
     const watcher = clock.watch()
     clock.nowNs()
@@ -150,7 +150,7 @@ test('whoever made the link, the file that it leads to counts', (t) => {
   lchownSync(join(made, 'theirs'), OTHER, OTHER)
   for (const link of ['theirs', 'ours']) {
     const clock = open(t, join(made, link))
-    t.is(clock.continuity().disruptionMarker, 5n)
+    t.is(clock.continuityToken().disruptionMarker, 5n)
   }
 })
 
@@ -199,7 +199,7 @@ test('what is checked is the file that was opened, whatever becomes of its name 
   while (Math.min(seen.opened, seen.refused, stop[1] ?? 0) < RACES) {
     try {
       const clock = VmClock.open(path)
-      const { disruptionMarker } = clock.continuity()
+      const { disruptionMarker } = clock.continuityToken()
       clock.close()
       if (disruptionMarker !== 1n) {
         t.fail(`read the page of user ${OTHER} after ${JSON.stringify(seen)}`)
@@ -223,7 +223,7 @@ test('another user can read what is published, and neither write, take over nor 
   if (!hasOther(t)) return
   const path = newPath(t)
   chmodSync(dirname(path), 0o755)
-  const publisher = VmClockPublisher.create(path, { acceptCounter: true })
+  const publisher = VmClockPublisher.create(path, { allowUntrustedCounter: true })
   t.teardown(() => publisher.close())
   const told = await asOther<Record<string, string | boolean>>(
     `const [path] = given
@@ -237,7 +237,7 @@ test('another user can read what is published, and neither write, take over nor 
       replaces: tried(() => fs.renameSync(path, path + '.old')),
       locks: tried(() => fs.openSync(path + '.lock', 'r')),
       unlocks: tried(() => fs.unlinkSync(path + '.lock')),
-      publishes: tried(() => VmClockPublisher.create(path, { acceptCounter: true })),
+      publishes: tried(() => VmClockPublisher.create(path, { allowUntrustedCounter: true })),
     }))`,
     path,
   )
@@ -261,12 +261,12 @@ test('another user who locks the page keeps nobody from publishing it', async (t
   if (!hasOther(t)) return
   const path = newPath(t)
   chmodSync(dirname(path), 0o755)
-  VmClockPublisher.create(path, { acceptCounter: true }).close()
+  VmClockPublisher.create(path, { allowUntrustedCounter: true }).close()
   const words = ['--reuid', `${OTHER}`, '--clear-groups', 'flock', '--exclusive', path]
   const holding = spawn('setpriv', [...words, 'sh', '-c', 'echo held; read end'])
   t.teardown(() => holding.kill('SIGKILL'))
   await once(holding.stdout, 'data')
-  const publisher = VmClockPublisher.create(path, { acceptCounter: true })
+  const publisher = VmClockPublisher.create(path, { allowUntrustedCounter: true })
   t.true(open(t, path).nowNs() > 0n)
   publisher.close()
   holding.stdin.end()
@@ -295,7 +295,7 @@ test('in a folder of everybody’s another user can take the name first, and no 
   t.is(taken.length, 8)
   for (const name of ['page', 'held', 'pipe', 'link', 'folder']) {
     const call = (): VmClockPublisher =>
-      VmClockPublisher.create(join(made, name), { acceptCounter: true })
+      VmClockPublisher.create(join(made, name), { allowUntrustedCounter: true })
     const error = t.throws(call, { instanceOf: VmClockError }, name)
     // At once, by what it is, or by the kernel where it protects such folders.
     const codes = ['ERR_VMCLOCK_UNTRUSTED', 'ERR_VMCLOCK_ACCESS', 'ERR_VMCLOCK_SYSTEM']
@@ -313,7 +313,8 @@ test('another user’s page is not taken over where its folder lets it stand', (
   VmClockPage.create(path, { disruptionMarker: 9n }).close()
   chownSync(path, OTHER, OTHER)
   const before = readFileSync(path)
-  const call = (): VmClockPublisher => VmClockPublisher.create(path, { acceptCounter: true })
+  const call = (): VmClockPublisher =>
+    VmClockPublisher.create(path, { allowUntrustedCounter: true })
   refuses(t, call, 'ERR_VMCLOCK_UNTRUSTED', /belongs to user 65534; publish to a path of your own/)
   t.deepEqual(readFileSync(path), before)
 })

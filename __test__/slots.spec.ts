@@ -1,7 +1,14 @@
 /** Whatever was called before, the figures of one call are all of the page as it stands. */
 
 import test from 'ava'
-import { KNOWN, type PageFields, type Reading, SLOT_COUNT, SLOTS, VmClock } from 'vmclock'
+import {
+  type PageFields,
+  READING_KNOWN,
+  READING_SLOT_COUNT,
+  READING_SLOTS,
+  type Reading,
+  VmClock,
+} from 'vmclock'
 import { FLAG, liveFields, open, page } from './pages'
 
 // Numbers that look random and are the same in every run (Lehmer's, modulus 2^31 - 1).
@@ -26,27 +33,27 @@ function slotsOf(reading: Reading, heldNs: bigint): bigint[] {
   const { vmGeneration, taiMinusUtcSec } = reading
   const epochHeldNs = epochNs + heldNs
   const bits: Array<[unknown, bigint]> = [
-    [maxErrorNs, KNOWN.BOUND],
-    [estErrorNs, KNOWN.EST_ERROR],
-    [vmGeneration, KNOWN.VM_GENERATION],
-    [taiMinusUtcSec, KNOWN.TAI_MINUS_UTC],
+    [maxErrorNs, READING_KNOWN.BOUND],
+    [estErrorNs, READING_KNOWN.EST_ERROR],
+    [vmGeneration, READING_KNOWN.VM_GENERATION],
+    [taiMinusUtcSec, READING_KNOWN.TAI_MINUS_UTC],
   ]
   const known = bits.reduce((all, [figure, bit]) => (figure === undefined ? all : all | bit), 0n)
   // What is held back may lie beyond the interval's end, which then goes on to it.
   const ends = latestNs === undefined ? [-1n] : [latestNs, epochHeldNs]
-  const slots = new BigInt64Array(SLOT_COUNT)
-  slots[SLOTS.EPOCH_NS] = epochHeldNs
-  slots[SLOTS.MAX_ERROR_NS] = maxErrorNs === undefined ? -1n : maxErrorNs + heldNs
-  slots[SLOTS.EST_ERROR_NS] = estErrorNs === undefined ? -1n : estErrorNs + heldNs
-  slots[SLOTS.EARLIEST_NS] = earliestNs ?? -1n
-  slots[SLOTS.LATEST_NS] = ends.reduce((latest, end) => (end > latest ? end : latest))
-  slots[SLOTS.COUNTER] = reading.counter
-  slots[SLOTS.DISRUPTION_MARKER] = reading.disruptionMarker
-  slots[SLOTS.VM_GENERATION] = vmGeneration ?? -1n
-  slots[SLOTS.STATUS] = reading.status === 'synchronized' ? 2n : 3n
-  slots[SLOTS.LEAP_SECOND] = reading.leapSecond ? 1n : 0n
-  slots[SLOTS.TAI_MINUS_UTC_SEC] = BigInt(taiMinusUtcSec ?? -1)
-  slots[SLOTS.KNOWN] = known
+  const slots = new BigInt64Array(READING_SLOT_COUNT)
+  slots[READING_SLOTS.EPOCH_NS] = epochHeldNs
+  slots[READING_SLOTS.MAX_ERROR_NS] = maxErrorNs === undefined ? -1n : maxErrorNs + heldNs
+  slots[READING_SLOTS.EST_ERROR_NS] = estErrorNs === undefined ? -1n : estErrorNs + heldNs
+  slots[READING_SLOTS.EARLIEST_NS] = earliestNs ?? -1n
+  slots[READING_SLOTS.LATEST_NS] = ends.reduce((latest, end) => (end > latest ? end : latest))
+  slots[READING_SLOTS.COUNTER] = reading.counter
+  slots[READING_SLOTS.DISRUPTION_MARKER] = reading.disruptionMarker
+  slots[READING_SLOTS.VM_GENERATION] = vmGeneration ?? -1n
+  slots[READING_SLOTS.STATUS] = reading.status === 'synchronized' ? 2n : 3n
+  slots[READING_SLOTS.LEAP_SECOND] = reading.leapSecond ? 1n : 0n
+  slots[READING_SLOTS.TAI_MINUS_UTC_SEC] = BigInt(taiMinusUtcSec ?? -1)
+  slots[READING_SLOTS.KNOWN] = known
   return [...slots]
 }
 
@@ -61,16 +68,16 @@ for (const { nonDecreasing, ticks, period } of kinds) {
     const fields = { ...liveFields(t), ...period }
     const published = page(t, fields)
     const clock = open(t, published.path, { nonDecreasing })
-    const slots = new BigInt64Array(SLOT_COUNT)
-    const token = clock.continuity()
+    const slots = new BigInt64Array(READING_SLOT_COUNT)
+    const token = clock.continuityToken()
     const calls: Array<() => unknown> = [
       () => clock.nowNs(),
       () => clock.nowMs(),
       () => clock.counter(),
       () => clock.read(),
-      () => clock.continuity(),
+      () => clock.continuityToken(),
       () => clock.isContinuous(token),
-      () => clock.convert(fields.counterValue + 5n, clock.continuity()),
+      () => clock.convert(fields.counterValue + 5n, clock.continuityToken()),
       () => clock.snapshot(),
     ]
     const flags = [
@@ -113,11 +120,11 @@ for (const { nonDecreasing, ticks, period } of kinds) {
         const before = fresh.counter()
         clock.readInto(slots)
         const after = fresh.counter()
-        const counter = BigInt.asUintN(64, slots[SLOTS.COUNTER] as bigint)
-        const exact = fresh.convert(counter, fresh.continuity())
+        const counter = BigInt.asUintN(64, slots[READING_SLOTS.COUNTER] as bigint)
+        const exact = fresh.convert(counter, fresh.continuityToken())
         fresh.close()
         t.true(before <= counter && counter <= after)
-        const epochNs = slots[SLOTS.EPOCH_NS] as bigint
+        const epochNs = slots[READING_SLOTS.EPOCH_NS] as bigint
         const heldNs = epochNs - exact.epochNs
         t.deepEqual([...slots], slotsOf(exact, heldNs), `update ${update}, look ${look}`)
         if (nonDecreasing) {

@@ -15,9 +15,9 @@ const CHECKS = isEmulated ? 500 : 5000
 /** A page of this machine's clock, on our word without error at the reference. */
 function publish(t: ExecutionContext): VmClockPublisher {
   const publisher = VmClockPublisher.create(newPath(t), {
-    statedMaxErrorNs: 0n,
+    maxErrorNs: 0n,
     intervalMs: 100,
-    acceptCounter: true,
+    allowUntrustedCounter: true,
   })
   t.teardown(() => publisher.close())
   return publisher
@@ -180,10 +180,9 @@ test('two clocks on one page agree', async (t) => {
   const [first, second] = [open(t, publisher.path), open(t, publisher.path)] as [VmClock, VmClock]
   await throughout(publisher, 1000, 2n, () => {
     const counter = first.counter()
-    const [a, b] = [first, second].map((clock) => clock.convert(counter, clock.continuity())) as [
-      Reading,
-      Reading,
-    ]
+    const [a, b] = [first, second].map((clock) =>
+      clock.convert(counter, clock.continuityToken()),
+    ) as [Reading, Reading]
     const apart = a.epochNs - b.epochNs
     t.true((apart < 0n ? -apart : apart) <= boundOf(a) + boundOf(b))
   })

@@ -62,7 +62,7 @@ function pageFields(figures: Figures): PageFields {
 function convert(path: string, timescale: Timescale, counter: string): Reading {
   const clock = VmClock.open(path, { timescale })
   try {
-    return clock.convert(BigInt(counter), clock.continuity())
+    return clock.convert(BigInt(counter), clock.continuityToken())
   } finally {
     clock.close()
   }
@@ -96,7 +96,7 @@ test('leap: every case on every scale', (t) => {
   for (const [index, example] of all.entries()) {
     page.write({ ...pageFields(example.page), counterId: COUNTER_ID })
     for (const clock of clocks) {
-      const reading = clock.convert(BigInt(example.counter), clock.continuity())
+      const reading = clock.convert(BigInt(example.counter), clock.continuityToken())
       const expected = example[clock.timescale as (typeof LEAP_SCALES)[number]]
       t.deepEqual(
         [reading.epochNs, reading.earliestNs, reading.latestNs, reading.maxErrorNs],

@@ -74,7 +74,7 @@ export const scaleRows = [
   ['nowMs() / performance-now', ratio('stamps', 'nowMs', 'performance-now')],
   ['nowMs() / Date.now(), kept among objects', ratio('variants', 'nowMs kept', 'Date.now kept')],
   [
-    'continuity() / C call that does nothing',
+    'continuityToken() / C call that does nothing',
     ratio('variants', 'continuity', 'C no-op beside continuity'),
   ],
   [

@@ -38,7 +38,7 @@ class Identity {
   }
 }
 
-let identity = new Identity(clock.continuity())
+let identity = new Identity(clock.continuityToken())
 
 /**
  * An id of this worker's alone, as far as a check can make it so: a clone that is made between check and
@@ -46,7 +46,7 @@ let identity = new Identity(clock.continuity())
  */
 function uniqueId(): string {
   if (!clock.isContinuous(identity.token)) {
-    identity = new Identity(clock.continuity())
+    identity = new Identity(clock.continuityToken())
     // Here a service closes its connections, gives up its leases and asks for new ones.
   }
   return identity.id()

@@ -10,7 +10,7 @@ interface Stamp {
   readonly latestNs: bigint
 }
 
-const clock = VmClock.open({ freeRunning: 'refuse' })
+const clock = VmClock.open({ requireSynchronized: true })
 
 function stamp(): Stamp {
   const { earliestNs, latestNs } = clock.read()

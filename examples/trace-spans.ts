@@ -8,7 +8,7 @@ const SPANS = 1000
 const clock = VmClock.open()
 
 // Before the first capture: conversions are refused once it no longer holds.
-let token = clock.continuity()
+let token = clock.continuityToken()
 const captured = new BigUint64Array(2 * SPANS)
 
 for (let span = 0; span < SPANS; span += 1) {
@@ -27,6 +27,6 @@ try {
   console.log(`${SPANS} spans, the longest ${longest} ns`)
 } catch (error) {
   if (!VmClockError.isVmClockError(error) || error.code !== 'ERR_VMCLOCK_DISRUPTED') throw error
-  token = clock.continuity() // migrated: the captures are worthless, the next ones are not
+  token = clock.continuityToken() // migrated: the captures are worthless, the next ones are not
 }
 clock.close()

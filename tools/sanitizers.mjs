@@ -24,7 +24,7 @@ import {
 import { rustTestTargets } from './rust-tests.mjs'
 
 // On memory, counters and clocks of their own, in safe code throughout.
-const virtual = ['arithmetic', 'fleet', 'moved_clock', 'publication', 'short_way', 'vectors']
+const virtual = ['arithmetic', 'fleet', 'moved_clock', 'publication', 'fast_path', 'vectors']
 
 const sanitizers = {
   address: {

@@ -99,11 +99,11 @@ command('publish', 'publish a page from this machine, until SIGTERM, SIGINT or q
     durationNs,
   )
   .option(
-    '--tai-offset <seconds>',
+    '--tai-minus-utc <seconds>',
     'TAI - UTC, where the kernel was not told',
     integerFrom(10, 255),
   )
-  .option('--accept-counter', 'publish even where the kernel does not trust the counter')
+  .option('--allow-untrusted-counter', 'publish even where the kernel does not trust the counter')
   .addHelpText('after', PUBLISH_HELP)
   .action(async (path: string | undefined, options: PublishOptions) => {
     process.exitCode = await publish(path, options)

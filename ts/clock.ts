@@ -15,7 +15,7 @@ import {
   obstacle,
   SLOT,
 } from './native'
-import { Reading, SLOT_COUNT, TIMESCALES, type Timescale } from './reading'
+import { READING_SLOT_COUNT, Reading, TIMESCALES, type Timescale } from './reading'
 import { type Snapshot, snapshotFrom } from './snapshot'
 import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
 
@@ -38,10 +38,10 @@ export interface VmClockOptions {
    */
   readonly assumedDriftPpm?: number | undefined
   /**
-   * Whether a clock that nothing corrects at present is good enough; `accept` if left out. `refuse`
-   * gives `ERR_VMCLOCK_UNSYNCHRONIZED`.
+   * Refuse the time of a page whose clock is free-running, with `ERR_VMCLOCK_UNSYNCHRONIZED`; default
+   * false.
    */
-  readonly freeRunning?: 'accept' | 'refuse' | undefined
+  readonly requireSynchronized?: boolean | undefined
   /**
    * Never give a time before one that this clock gave earlier; false if left out: a page update or a
    * leap second may step time back. The bound grows by what was held.
@@ -69,7 +69,7 @@ const OPTIONS = [
   'timescale',
   'abi',
   'assumedDriftPpm',
-  'freeRunning',
+  'requireSynchronized',
   'nonDecreasing',
   'trustedUids',
 ] as const satisfies ReadonlyArray<keyof VmClockOptions>
@@ -153,7 +153,7 @@ export class VmClock {
   readonly #read: HotCalls['read'] = beingOpened().hot.read
   readonly #counter: HotCalls['counter'] = beingOpened().hot.counter
   readonly #convert: HotCalls['convert'] = beingOpened().hot.convert
-  readonly #continuity: HotCalls['continuity'] = beingOpened().hot.continuity
+  readonly #continuity: HotCalls['continuityToken'] = beingOpened().hot.continuityToken
   readonly #isContinuous: HotCalls['isContinuous'] = beingOpened().hot.isContinuous
   /** Whose figures stand in the argument's slots: a token that `continuity` made, which is frozen. */
   #token: ContinuityToken = NO_TOKEN
@@ -322,8 +322,8 @@ export class VmClock {
   }
 
   /**
-   * The figures of `read` without an allocation: 12 of them, by the names of `SLOTS`. One that the
-   * page does not give is -1n, and `SLOTS.KNOWN` tells it from a figure; unsigned 64-bit figures are
+   * The figures of `read` without an allocation: 12 of them, by the names of `READING_SLOTS`. One that the
+   * page does not give is -1n, and `READING_SLOTS.KNOWN` tells it from a figure; unsigned 64-bit figures are
    * two's complement. Where it throws, nothing was written.
    *
    * @param slots - takes the figures; any `BigInt64Array`, also over shared memory
@@ -332,7 +332,7 @@ export class VmClock {
    * detached, and as listed at {@link VmClock}
    */
   readInto(slots: BigInt64Array, at = 0): void {
-    argument.room(slots, at, SLOT_COUNT)
+    argument.room(slots, at, READING_SLOT_COUNT)
     const call = this.#read
     const figures = this.#slots
     const failure = call()
@@ -359,7 +359,7 @@ export class VmClock {
    * from the page's reference, on either side.
    *
    * @param counter - unsigned 64-bit
-   * @param token - from `continuity()`, taken *before* the counter: a clock that was disrupted since
+   * @param token - from `continuityToken()`, taken *before* the counter: a clock that was disrupted since
    * cannot convert it
    * @throws VmClockError `ERR_VMCLOCK_DISRUPTED`, `ERR_VMCLOCK_INVALID_ARGUMENT`, and as listed at
    * {@link VmClock}
@@ -380,7 +380,7 @@ export class VmClock {
    *
    * @param counters - captured after `token`, unsigned 64-bit
    * @param out - takes nanoseconds since the timescale's epoch; at least as long; may be the same memory
-   * @param token - from `continuity()`, taken before the first of them
+   * @param token - from `continuityToken()`, taken before the first of them
    * @throws VmClockError as {@link VmClock.convert}
    */
   convertInto(counters: BigUint64Array, out: BigInt64Array, token: ContinuityToken): void {
@@ -396,7 +396,7 @@ export class VmClock {
    *
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
-  continuity(): ContinuityToken {
+  continuityToken(): ContinuityToken {
     const call = this.#continuity
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
@@ -412,7 +412,7 @@ export class VmClock {
    * Whether this is the same machine with the same clock as when the token was taken. Synchronous:
    * it needs no event loop. Works on any page.
    *
-   * @param token - from `continuity()`, of this page and this boot
+   * @param token - from `continuityToken()`, of this page and this boot
    * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   isContinuous(token: ContinuityToken): boolean {
@@ -523,9 +523,8 @@ function clockOptions(value: unknown): NativeClockOptions & { timescale: Timesca
     rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
     // Rounded up: an allowance must not shrink.
     assumedDriftPpb: driftPpm === undefined ? undefined : Math.ceil(driftPpm * PPB_PER_PPM),
-    refuseFreeRunning:
-      argument.choice(given['freeRunning'], 'options.freeRunning', ['accept', 'refuse']) ===
-      'refuse',
+    requireSynchronized:
+      argument.flag(given['requireSynchronized'], 'options.requireSynchronized') ?? false,
     nonDecreasing: argument.flag(given['nonDecreasing'], 'options.nonDecreasing') ?? false,
     trustedUids: argument.uids(given['trustedUids'], 'options.trustedUids'),
   }

@@ -4,7 +4,7 @@ import * as argument from './arguments'
 import { invalidArgument } from './errors'
 
 /**
- * What a page says about which machine this is, from `VmClock.continuity()`.
+ * What a page says about which machine this is, from `VmClock.continuityToken()`.
  *
  * It is frozen and can be cloned and posted. It is good for one page and one boot, and it is no
  * identity: clones of one snapshot hold equal ones, because both counters go on from a saved value.
@@ -60,7 +60,7 @@ export function continuityToken(token: unknown): ContinuityToken {
     !argument.holds(() => Object.hasOwn(token, 'disruptionMarker'))
   ) {
     throw invalidArgument(
-      'token must be what continuity() returned, or a structured clone of it; take it before the counter that it is for',
+      'token must be what continuityToken() returned, or a structured clone of it; take it before the counter that it is for',
     )
   }
   const { disruptionMarker } = token as { disruptionMarker: unknown }

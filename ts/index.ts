@@ -26,11 +26,11 @@ export {
   type VmClockPublisherOptions,
 } from './publisher'
 export {
-  KNOWN,
+  READING_KNOWN,
+  READING_SLOT_COUNT,
+  READING_SLOTS,
   Reading,
   type ReadingJson,
-  SLOT_COUNT,
-  SLOTS,
   TIMESCALES,
   type Timescale,
   type UsableClockStatus,

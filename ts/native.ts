@@ -36,7 +36,7 @@ export const SLOT = {
   STATUS: 8,
   LEAP_SECOND: 9,
   TAI_MINUS_UTC_SEC: 10,
-  /** Which figures are known: the bits of {@link KNOWN}. */
+  /** Which figures are known: the bits of {@link READING_KNOWN}. */
   KNOWN: 11,
   ARGUMENT_COUNTER: 12,
   ARGUMENT_DISRUPTION_MARKER: 13,
@@ -78,7 +78,7 @@ export interface HotCalls {
   /** Takes the counter and the token's three arguments; writes what `read` writes. */
   convert(): Failure | undefined
   /** Writes `DISRUPTION_MARKER`, `VM_GENERATION` and `KNOWN`. */
-  continuity(): Failure | undefined
+  continuityToken(): Failure | undefined
   /**
    * Takes the token's three arguments; `undefined` means that it is continuous, `false` that it is not.
    * Writes `ARGUMENT_STATE` and takes it.
@@ -92,7 +92,7 @@ export interface NativeClockOptions {
   rfcV4: boolean
   /** Parts per billion, 0 to 10^9. */
   assumedDriftPpb: number | undefined
-  refuseFreeRunning: boolean
+  requireSynchronized: boolean
   nonDecreasing: boolean
   trustedUids: number[]
 }
@@ -126,13 +126,13 @@ export interface NativeSnapshot {
   timeEsterrorNanosec?: bigint
   timeMaxerrorNanosec?: bigint
   vmGenerationCounter?: bigint
-  /** Decoded: `utc`, `tai`, `monotonic`, `smeared`, `maybe-smeared`, `unknown (N)`. */
+  /** Decoded: `utc`, `tai`, `monotonic`, `smeared`, `maybe-smeared`, `unrecognized (N)`. */
   timeTypeName: string
-  /** Decoded: `unknown`, `initializing`, `synchronized`, `free-running`, `unreliable`, `unknown (N)`. */
+  /** Decoded: `unknown`, `initializing`, `synchronized`, `free-running`, `unreliable`, `unrecognized (N)`. */
   clockStatusName?: string
-  /** Decoded: `strict`, `noon-linear`, `utc-sls`, `unknown (N)`. */
+  /** Decoded: `strict`, `noon-linear`, `utc-sls`, `unrecognized (N)`. */
   smearingHintName?: string
-  /** Decoded by the page's ABI: `none`, `pre-positive`, … , `unknown (N)`. */
+  /** Decoded by the page's ABI: `none`, `pre-positive`, … , `unrecognized (N)`. */
   leapIndicatorName?: string
   /** The offset where it is valid, by the rule for its sign. */
   taiMinusUtcSec?: number
@@ -210,11 +210,11 @@ export interface NativePublisherOptions {
   /** `time`, `marker`, `marker-and-generation`. */
   shape: string
   intervalMs: number | undefined
-  statedMaxErrorNs: bigint | undefined
+  maxErrorNs: bigint | undefined
   taiMinusUtcSec: number | undefined
   /** Allowance for the wander of the counter's rate, parts per billion. */
   wanderPpb: number | undefined
-  acceptCounter: boolean
+  allowUntrustedCounter: boolean
   mode: number | undefined
 }
 

@@ -24,13 +24,13 @@ export interface VmClockPublisherOptions {
    * How far this machine's clock may be off, in nanoseconds, 0n to 2n ** 63n - 1n, on the word of
    * whoever says so. Left out: what the kernel says, and unknown where it does not know.
    */
-  readonly statedMaxErrorNs?: bigint | undefined
+  readonly maxErrorNs?: bigint | undefined
   /** TAI - UTC in seconds, 10 to 255, where the kernel was not told. */
   readonly taiMinusUtcSec?: number | undefined
   /** Allowance for the wander of the counter's rate between updates, in parts per million. */
   readonly wanderPpm?: number | undefined
   /** Publish even where the kernel does not trust the counter; false if left out. */
-  readonly acceptCounter?: boolean | undefined
+  readonly allowUntrustedCounter?: boolean | undefined
   /** The file's mode; 0o644 if left out. Others may read it; nobody but the owner may write it. */
   readonly mode?: number | undefined
 }
@@ -40,10 +40,10 @@ const MAINTENANCE: readonly Maintenance[] = ['none', 'soon', 'imminent']
 const OPTIONS = [
   'shape',
   'intervalMs',
-  'statedMaxErrorNs',
+  'maxErrorNs',
   'taiMinusUtcSec',
   'wanderPpm',
-  'acceptCounter',
+  'allowUntrustedCounter',
   'mode',
 ] as const satisfies ReadonlyArray<keyof VmClockPublisherOptions>
 
@@ -225,7 +225,7 @@ makeDisposable(VmClockPublisher)
 function publisherOptions(value: unknown): NativePublisherOptions {
   const given = argument.record(value, 'options', OPTIONS)
   const intervalMs = argument.integer(given['intervalMs'], 'options.intervalMs', 1, 2 ** 31 - 1)
-  const statedMaxErrorNs = argument.int63(given['statedMaxErrorNs'], 'options.statedMaxErrorNs')
+  const maxErrorNs = argument.int63(given['maxErrorNs'], 'options.maxErrorNs')
   const taiMinusUtcSec = argument.integer(
     given['taiMinusUtcSec'],
     'options.taiMinusUtcSec',
@@ -237,10 +237,11 @@ function publisherOptions(value: unknown): NativePublisherOptions {
   return {
     shape: argument.choice(given['shape'], 'options.shape', SHAPES) ?? 'time',
     intervalMs,
-    statedMaxErrorNs,
+    maxErrorNs,
     taiMinusUtcSec,
     wanderPpb: wanderPpm === undefined ? undefined : Math.ceil(wanderPpm * 1000),
-    acceptCounter: argument.flag(given['acceptCounter'], 'options.acceptCounter') ?? false,
+    allowUntrustedCounter:
+      argument.flag(given['allowUntrustedCounter'], 'options.allowUntrustedCounter') ?? false,
     mode,
   }
 }

@@ -34,10 +34,10 @@ export type UsableClockStatus = 'synchronized' | 'free-running'
  * Where each figure of `readInto` stands, from `at` on.
  *
  * A figure that the page does not give is -1n, which may also be a figure: the slot `KNOWN` tells,
- * by the bits of {@link KNOWN}. Figures that are unsigned 64-bit in the page (`COUNTER`,
+ * by the bits of {@link READING_KNOWN}. Figures that are unsigned 64-bit in the page (`COUNTER`,
  * `DISRUPTION_MARKER`, `VM_GENERATION`) are two's complement: `BigInt.asUintN(64, slot)`.
  */
-export const SLOTS: {
+export const READING_SLOTS: {
   /** The time, nanoseconds since the timescale's epoch. */
   readonly EPOCH_NS: 0
   /** The truth is at most this far from `EPOCH_NS`; 2^63 - 1 stands for that and more. */
@@ -60,7 +60,7 @@ export const SLOTS: {
   readonly LEAP_SECOND: 9
   /** TAI - UTC at this time, in seconds. */
   readonly TAI_MINUS_UTC_SEC: 10
-  /** Which figures are known: the bits of {@link KNOWN}. */
+  /** Which figures are known: the bits of {@link READING_KNOWN}. */
   readonly KNOWN: 11
 } = Object.freeze({
   EPOCH_NS: SLOT.EPOCH_NS,
@@ -78,10 +78,10 @@ export const SLOTS: {
 })
 
 /** How many figures `readInto` writes. */
-export const SLOT_COUNT: 12 = 12
+export const READING_SLOT_COUNT: 12 = 12
 
 /** Bits of the slot `KNOWN`. */
-export const KNOWN: {
+export const READING_KNOWN: {
   /** `MAX_ERROR_NS`, `EARLIEST_NS` and `LATEST_NS` are known. */
   readonly BOUND: 1n
   /** `EST_ERROR_NS` is known. */
@@ -162,21 +162,21 @@ export class Reading {
   /**
    * From the figures that `readInto` wrote.
    *
-   * @param slots - at least {@link SLOT_COUNT} figures, by the names of {@link SLOTS}
+   * @param slots - at least {@link READING_SLOT_COUNT} figures, by the names of {@link READING_SLOTS}
    * @param timescale - the timescale of the clock that wrote them
    * @param at - where they begin
    */
   constructor(slots: BigInt64Array, timescale: Timescale, at = 0) {
-    argument.room(slots, at, SLOT_COUNT)
+    argument.room(slots, at, READING_SLOT_COUNT)
     // Each slot by itself: a function that looks one up costs more than all of the rest.
     const known = slots[at + SLOT.KNOWN] as bigint
-    const bounded = (known & KNOWN.BOUND) !== 0n
+    const bounded = (known & READING_KNOWN.BOUND) !== 0n
     this.epochNs = slots[at + SLOT.EPOCH_NS] as bigint
     this.maxErrorNs = bounded
       ? BigInt.asUintN(64, slots[at + SLOT.MAX_ERROR_NS] as bigint)
       : undefined
     this.estErrorNs =
-      (known & KNOWN.EST_ERROR) !== 0n
+      (known & READING_KNOWN.EST_ERROR) !== 0n
         ? BigInt.asUintN(64, slots[at + SLOT.EST_ERROR_NS] as bigint)
         : undefined
     this.earliestNs = bounded ? (slots[at + SLOT.EARLIEST_NS] as bigint) : undefined
@@ -184,14 +184,14 @@ export class Reading {
     this.counter = BigInt.asUintN(64, slots[at + SLOT.COUNTER] as bigint)
     this.disruptionMarker = BigInt.asUintN(64, slots[at + SLOT.DISRUPTION_MARKER] as bigint)
     this.vmGeneration =
-      (known & KNOWN.VM_GENERATION) !== 0n
+      (known & READING_KNOWN.VM_GENERATION) !== 0n
         ? BigInt.asUintN(64, slots[at + SLOT.VM_GENERATION] as bigint)
         : undefined
     this.status = slots[at + SLOT.STATUS] === 2n ? 'synchronized' : 'free-running'
     this.leapSecond = slots[at + SLOT.LEAP_SECOND] !== 0n
     this.timescale = timescale
     this.taiMinusUtcSec =
-      (known & KNOWN.TAI_MINUS_UTC) !== 0n
+      (known & READING_KNOWN.TAI_MINUS_UTC) !== 0n
         ? Number(slots[at + SLOT.TAI_MINUS_UTC_SEC] as bigint)
         : undefined
   }

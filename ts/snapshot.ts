@@ -3,7 +3,7 @@
 import type { NativeSnapshot } from './native'
 
 /** A value that this release does not know, with its number. */
-export type UnknownValue = `unknown (${number})`
+export type UnknownValue = `unrecognized (${number})`
 
 /** `time_type`: what the page's own time counts. Smeared time is refused, whatever is asked for. */
 export type TimeType = 'utc' | 'tai' | 'monotonic' | 'smeared' | 'maybe-smeared' | UnknownValue
@@ -136,7 +136,7 @@ export function snapshotFrom(result: NativeSnapshot): Snapshot {
   // What the page has not is not there, and must not come from a prototype.
   const native: NativeSnapshot = Object.assign(Object.create(null), result)
   return {
-    counterKind: COUNTER_KINDS.get(native.counterId) ?? `unknown (${native.counterId})`,
+    counterKind: COUNTER_KINDS.get(native.counterId) ?? `unrecognized (${native.counterId})`,
     counter: native.counter,
     disruptionMarker: native.disruptionMarker,
     vmGeneration: native.vmGeneration,

@@ -125,7 +125,7 @@ const calls = {
       [
         options(['timescale', value('utc')], ['nonDecreasing', TRUE], ['abi', value('uapi')]),
         options(['trustedUids', { kind: 'array', items: [value(0), value(1000)], holes: 0 }]),
-        options(['assumedDriftPpm', value(0.5)], ['freeRunning', value('refuse')]),
+        options(['assumedDriftPpm', value(0.5)], ['requireSynchronized', value(true)]),
       ],
     ],
     codes: [...OPENING, ARGUMENT],
@@ -248,9 +248,9 @@ const calls = {
       }
     },
   },
-  continuity: {
+  continuityToken: {
     codes: [CLOSED],
-    call: ({ clock }, given) => clock.continuity(...given),
+    call: ({ clock }, given) => clock.continuityToken(...given),
     right(world, _given, token) {
       assert.ok(Object.isFrozen(token))
       isToken(world, token)
@@ -400,7 +400,7 @@ const calls = {
     fits: [
       [{ kind: 'file', value: 'published' }],
       [
-        options(['shape', value('marker')], ['acceptCounter', TRUE]),
+        options(['shape', value('marker')], ['allowUntrustedCounter', TRUE]),
         options(['shape', value('marker')], ['mode', value(0o600)], ['wanderPpm', value(1)]),
       ],
     ],

@@ -52,7 +52,7 @@ marker.close()
 VmClockPage.create(join(folder, 'scratch'), {}).close()
 const publisher = VmClockPublisher.create(join(folder, 'lasting'), {
   shape: 'marker-and-generation',
-  acceptCounter: true,
+  allowUntrustedCounter: true,
 })
 
 /** What a case has: a clock that it may close, arrays that it may take away. */
@@ -67,7 +67,7 @@ function newWorld() {
     clock,
     closedClock,
     scratch: VmClockPage.open(join(folder, 'scratch')),
-    token: clock.continuity(),
+    token: clock.continuityToken(),
     reading: clock.read(),
     slots: new BigInt64Array(16).fill(MARK),
     counters: new BigUint64Array([fields.counterValue, fields.counterValue + 1_000_000_000n, 0n]),

@@ -26,8 +26,8 @@ const MOST_ELEMENTS = 64
 
 /** Names of options and fields, and those by which results and failures travel. */
 const NAMES = [
-  ...['timescale', 'abi', 'assumedDriftPpm', 'freeRunning', 'nonDecreasing', 'trustedUids'],
-  ...['shape', 'intervalMs', 'statedMaxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'acceptCounter'],
+  ...['timescale', 'abi', 'assumedDriftPpm', 'requireSynchronized', 'nonDecreasing', 'trustedUids'],
+  ...['shape', 'intervalMs', 'maxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'allowUntrustedCounter'],
   ...['mode', 'fileBytes', 'pageOffset', 'signal', 'path', 'errno', 'syscall', 'cause'],
   ...['disruptionMarker', 'vmGeneration', 'counter', 'maxErrorNs', 'offsetNs', 'estErrorNs'],
   ...['magic', 'size', 'version', 'counterId', 'timeType', 'seqCount', 'flags', 'clockStatus'],

@@ -13,7 +13,7 @@ freeze(page)
 const clock = vmclock.VmClock.open(page)
 const scope = {
   clock,
-  token: clock.continuity(),
+  token: clock.continuityToken(),
   ...(peersFile && createRequire(import.meta.url)(peersFile)),
 }
 const cases = {}

@@ -13,7 +13,7 @@ const [page, calls] = process.argv.slice(2)
 
 freeze(page)
 const clock = vmclock.VmClock.open(page)
-const slots = new BigInt64Array(vmclock.SLOT_COUNT)
+const slots = new BigInt64Array(vmclock.READING_SLOT_COUNT)
 const readInto = (times) => {
   for (let i = 0; i < times; i++) clock.readInto(slots)
 }

@@ -8,8 +8,8 @@ export const vmclock = createRequire(import.meta.url)('../../dist/index.cjs')
 /** Publishes a page with a bound from this machine's clock; what the bound says is made up. */
 export function publish(path) {
   return vmclock.VmClockPublisher.create(path, {
-    acceptCounter: true,
-    statedMaxErrorNs: 1_000_000n,
+    allowUntrustedCounter: true,
+    maxErrorNs: 1_000_000n,
   })
 }
 

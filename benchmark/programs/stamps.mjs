@@ -12,7 +12,7 @@ const COUNTERS = 10_000
 
 const publisher = publish(page)
 const clock = vmclock.VmClock.open(page)
-const token = clock.continuity()
+const token = clock.continuityToken()
 const npm = createRequire(clocksFrom)
 const scope = {
   clock,
@@ -21,7 +21,7 @@ const scope = {
   nanotime: npm('nanotime'),
   nanoTime: npm('nano-time'),
   performanceNow: npm('performance-now'),
-  slots: new BigInt64Array(vmclock.SLOT_COUNT),
+  slots: new BigInt64Array(vmclock.READING_SLOT_COUNT),
   counters: new BigUint64Array(COUNTERS).map(() => clock.counter()),
   times: new BigInt64Array(COUNTERS),
   ...(peersFile && createRequire(import.meta.url)(peersFile)),

@@ -24,15 +24,15 @@ const scope = {
   nonDecreasing,
   whole,
   wholeNonDecreasing,
-  token: plain.continuity(),
-  tokens: Array.from({ length: TOKENS }, () => plain.continuity()),
-  slots: new BigInt64Array(vmclock.SLOT_COUNT),
+  token: plain.continuityToken(),
+  tokens: Array.from({ length: TOKENS }, () => plain.continuityToken()),
+  slots: new BigInt64Array(vmclock.READING_SLOT_COUNT),
   // V8 keeps a double among other things as an object of its own.
   anything: [{}],
   ...(peersFile && createRequire(import.meta.url)(peersFile)),
 }
 const cases = {
-  continuity: 'plain.continuity()',
+  continuity: 'plain.continuityToken()',
   'isContinuous, one token': 'plain.isContinuous(token)',
   'isContinuous, other tokens': `plain.isContinuous(tokens[i & ${TOKENS - 1}])`,
   'nowMs kept': 'anything[0] = plain.nowMs()',

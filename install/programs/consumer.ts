@@ -13,7 +13,7 @@ const clock: VmClock = VmClock.open({ timescale: 'tai' })
 export const nowNs: bigint = clock.nowNs()
 export const reading: Reading = clock.read()
 export const latestNs: bigint | undefined = reading.latestNs
-export const token: ContinuityToken = clock.continuity()
+export const token: ContinuityToken = clock.continuityToken()
 export const isContinuous: boolean = clock.isContinuous(token)
 
 const watcher: VmClockWatcher = clock.watch({ intervalMs: 10 })

@@ -10,8 +10,8 @@ module.exports = function stampWith({ VmClock, VmClockPublisher }, other) {
   const path = join(folder, 'page')
   // This machine's clock is what is asked for, so it is off by no more than it takes to read it.
   const publisher = VmClockPublisher.create(path, {
-    acceptCounter: true,
-    statedMaxErrorNs: 1_000_000n,
+    allowUntrustedCounter: true,
+    maxErrorNs: 1_000_000n,
   })
   const clock = other.VmClock.open(path)
   const beforeMs = Date.now()

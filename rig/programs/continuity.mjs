@@ -4,7 +4,7 @@ import { VmClock } from 'vmclock'
 
 const [marker] = process.argv.slice(2)
 const clock = VmClock.open('/dev/vmclock0')
-const now = clock.continuity()
+const now = clock.continuityToken()
 if (marker === undefined) {
   console.log(String(now.disruptionMarker))
 } else {

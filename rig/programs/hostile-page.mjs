@@ -73,7 +73,7 @@ function verdict(raw, ask) {
     assert.ok(isBehind(raw, first) && isAtAnEnd(kernel.value), `the kernel: ${kernel.value}`)
     return 'behind'
   }
-  const ns = clock.convert(counter, clock.continuity()).epochNs
+  const ns = clock.convert(counter, clock.continuityToken()).epochNs
   if (ns === kernel.value) return 'equal'
   if (isBehind(raw, counter)) return 'behind'
   const isOtherSign = raw.timeType === UTC && raw.taiOffsetSec > 0

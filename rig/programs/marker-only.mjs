@@ -7,7 +7,7 @@ import { VmClock } from 'vmclock'
 const MOST_MS = 10_000
 
 const clock = VmClock.open('/dev/vmclock0')
-const token = clock.continuity()
+const token = clock.continuityToken()
 assert.equal(token.vmGeneration, undefined)
 assert.equal(clock.isContinuous(token), true)
 
@@ -24,7 +24,7 @@ const startMs = performance.now()
 while (clock.isContinuous(token)) {
   assert.ok(performance.now() - startMs < MOST_MS, 'the disruption is not seen')
 }
-const later = clock.continuity()
+const later = clock.continuityToken()
 assert.equal(later.disruptionMarker, token.disruptionMarker + 1n)
 assert.equal(clock.isContinuous(later), true)
 clock.close()

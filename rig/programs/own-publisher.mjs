@@ -6,20 +6,23 @@ import { VmClock, VmClockPublisher } from 'vmclock'
 
 const [intervalMs] = process.argv.slice(2).map(Number)
 
-const publisher = VmClockPublisher.create('/tmp/own-page', { acceptCounter: true, intervalMs })
+const publisher = VmClockPublisher.create('/tmp/own-page', {
+  allowUntrustedCounter: true,
+  intervalMs,
+})
 const clock = VmClock.open('/tmp/own-page')
 const device = VmClock.open('/dev/vmclock0')
 const watcher = clock.watch({ intervalMs: 1 })
 // Neither publisher nor watcher keeps a process alive.
 const alive = setInterval(() => {}, 1000)
-const token = clock.continuity()
+const token = clock.continuityToken()
 assert.ok(clock.isContinuous(token))
 assert.equal(clock.read().status, 'free-running')
 
 for (const event of [...Array(5).fill('disruption'), 'generation']) {
   // Far longer than an interval: what is not passed on must not hold up the guest.
   const told = once(watcher, event, { signal: AbortSignal.timeout(20_000) })
-  const before = device.continuity()
+  const before = device.continuityToken()
   const { disruptionMarker, vmGeneration } = before
   console.log(`${event} ${disruptionMarker} ${vmGeneration}`)
   await told

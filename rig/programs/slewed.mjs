@@ -19,7 +19,7 @@ const answers = {
   meet() {
     let before
     let next = device.counter()
-    const token = device.continuity()
+    const token = device.continuityToken()
     writeSync(1, 'looking\n')
     do {
       before = next
@@ -32,7 +32,10 @@ const answers = {
   publish() {
     clock?.close()
     publisher?.close()
-    publisher = VmClockPublisher.create('/tmp/slewed-page', { acceptCounter: true, intervalMs })
+    publisher = VmClockPublisher.create('/tmp/slewed-page', {
+      allowUntrustedCounter: true,
+      intervalMs,
+    })
     clock = VmClock.open('/tmp/slewed-page')
     return 'done'
   },

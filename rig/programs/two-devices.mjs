@@ -21,7 +21,7 @@ assert.equal(clockStatus, 'unknown')
 assert.throws(() => own.read(), { code: 'ERR_VMCLOCK_NO_TIME' })
 rigs.read()
 
-const [ownToken, rigsToken] = [own.continuity(), rigs.continuity()]
+const [ownToken, rigsToken] = [own.continuityToken(), rigs.continuityToken()]
 console.log('tokens')
 const startMs = performance.now()
 while (rigs.isContinuous(rigsToken)) {

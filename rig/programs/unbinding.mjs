@@ -7,7 +7,7 @@ import { VmClock } from 'vmclock'
 const DRIVER = '/sys/bus/platform/drivers/vmclock'
 
 const clock = VmClock.open('/dev/vmclock0')
-const token = clock.continuity()
+const token = clock.continuityToken()
 const watcher = clock.watch()
 const disrupted = new Promise((resolve, reject) => {
   watcher.once('disruption', resolve).once('error', reject)

@@ -14,8 +14,8 @@ const [whose, intervalMs] = process.argv.slice(2)
 
 const clock = VmClock.list()
   .map((path) => VmClock.open(path))
-  .find((one) => (one.continuity().vmGeneration === undefined) === (whose === 'own'))
-let token = clock.continuity()
+  .find((one) => (one.continuityToken().vmGeneration === undefined) === (whose === 'own'))
+let token = clock.continuityToken()
 const watcher = clock.watch({ intervalMs: Number(intervalMs) })
 for (const type of ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced']) {
   watcher.on(type, (event) => say({ ...event, isContinuous: isContinuous() }))
@@ -28,7 +28,7 @@ const thread = readdirSync('/proc/self/task')
 console.log('ready')
 for await (const line of createInterface({ input: process.stdin })) {
   if (line === 'end') break
-  if (line === 'renew') token = clock.continuity()
+  if (line === 'renew') token = clock.continuityToken()
   say({ token, isContinuous: isContinuous(), thread: threadFigures() })
 }
 watcher.close()

@@ -13,8 +13,8 @@ export interface PublishOptions {
   readonly shape: PageShape
   readonly interval?: number
   readonly maxError?: bigint
-  readonly taiOffset?: number
-  readonly acceptCounter?: boolean
+  readonly taiMinusUtc?: number
+  readonly allowUntrustedCounter?: boolean
 }
 
 /** Said in `vmclock publish --help`. */
@@ -48,9 +48,9 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
   const publisher = VmClockPublisher.create(path, {
     shape: options.shape,
     intervalMs: options.interval,
-    statedMaxErrorNs: options.maxError,
-    taiMinusUtcSec: options.taiOffset,
-    acceptCounter: options.acceptCounter,
+    maxErrorNs: options.maxError,
+    taiMinusUtcSec: options.taiMinusUtc,
+    allowUntrustedCounter: options.allowUntrustedCounter,
   })
   return new Promise((resolve) => {
     let ended = false

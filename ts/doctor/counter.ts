@@ -69,7 +69,7 @@ export function checkCounter(
       finding:
         'the CPU does not promise that its counter runs at one rate and never stops, and no hypervisor vouches for it',
       remedy:
-        'have the hypervisor offer an invariant TSC (QEMU: -cpu …,+invtsc); `vmclock publish` refuses such a counter without --accept-counter',
+        'have the hypervisor offer an invariant TSC (QEMU: -cpu …,+invtsc); `vmclock publish` refuses such a counter without --allow-untrusted-counter',
       details,
     }
   }

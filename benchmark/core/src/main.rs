@@ -69,9 +69,9 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("page");
     let options = PublishOptions {
-        accept_counter: true,
+        allow_untrusted_counter: true,
         // So that the page states a bound.
-        stated_max_error_ns: Some(1_000_000),
+        max_error_ns: Some(1_000_000),
         ..PublishOptions::default()
     };
     let publisher = Publisher::create(&path, options.clone())?;
@@ -181,7 +181,7 @@ fn count(call: &str) -> Result<(), Failure> {
         &fields,
     )?;
     let mut clock = VmClock::open(Some(&path), Options::default())?;
-    let token = clock.continuity()?;
+    let token = clock.continuity_token()?;
     clock.read()?;
     match call {
         "now_ns" => repeat(|| clock.now_ns()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use vmclock::counter::CpuCounter;
 use vmclock::publish::{Cause, Publication, PublishOptions, Publisher};
-use vmclock::system_clock::KernelClock;
+use vmclock::source::kernel::clock::KernelClock;
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 
 fn median(mut figures: Vec<u64>) -> u64 {
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
 
     let options = PublishOptions {
-        accept_counter: true,
+        allow_untrusted_counter: true,
         ..PublishOptions::default()
     };
     let mut publication = Publication::new(KernelClock, CpuCounter, options.clone(), None, None)?;

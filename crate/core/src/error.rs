@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Timescale;
+use crate::machine::udev::{apply_rules, page_rule, rules_path};
 use crate::snapshot::{ClockStatus, TimeType};
-use crate::udev::{apply_rules, page_rule, rules_path};
 
 /// The system's error numbers that an error stands for by itself (`asm-generic/errno.h`).
 mod errno {
@@ -424,7 +424,6 @@ impl Error {
     }
 
     /// A failed system call.
-    #[cfg(feature = "machine")]
     pub(crate) fn system(
         syscall: &'static str,
         path: Option<&Path>,

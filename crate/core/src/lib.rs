@@ -31,10 +31,10 @@
 //!    reading is never torn and never hangs. After the first look a reader keeps what follows from
 //!    the fields, and a stamp is the counter, one look at the sequence number, and arithmetic.
 //! 3. [`counter`] reads the TSC or CNTVCT_EL0, ordered as the kernel's vDSO orders it.
-//! 4. [`fixed`] turns the counter's distance from the reference into nanoseconds and a bound, in
+//! 4. [`time::fixed`] turns the counter's distance from the reference into nanoseconds and a bound, in
 //!    exact 128-bit integers. Where nothing stands in the way, one multiplication gives the same
-//!    (`line`).
-//! 5. [`leap`] turns the page's timescale into the one asked for, and the bound into the interval
+//!    (`time::linear`).
+//! 5. [`time::leap`] turns the page's timescale into the one asked for, and the bound into the interval
 //!    that holds the truth, also across a leap second or a smear.
 //! 6. [`clock`] puts it together: [`VmClock`].
 //!
@@ -52,7 +52,7 @@
 //! let publisher = Publisher::create(&path, PublishOptions::default())?;
 //!
 //! let mut clock = VmClock::open(Some(&path), Options::default())?;
-//! let token = clock.continuity()?;
+//! let token = clock.continuity_token()?;
 //! let reading = clock.read()?;
 //! println!("{} ns since 1970, ± {:?} ns", reading.epoch_ns, reading.max_error_ns);
 //!
@@ -70,7 +70,7 @@
 //!
 //! [`writer`] puts fields into a page under the seqlock and knows nothing of clocks: hypervisors
 //! and tests use it. [`publish`] uses it to publish a page from this machine's own clock, with
-//! bounds that are no better than what the kernel knows ([`system_clock`]).
+//! bounds that are no better than what the kernel knows ([`source::kernel::clock`]).
 //!
 //! # Watching a page
 //!
@@ -99,68 +99,37 @@
 //! - Between a disruption and the hypervisor's update of the page nothing can be noticed; providers
 //!   update it before the guest runs again.
 
-// The counter, the page and the kernel's clocks exist nowhere else. The pure rooms (`abi`, `fixed`,
-// `leap`, `seqlock`, `snapshot`) build anywhere: without the default feature `machine`.
-#[cfg(all(
-    feature = "machine",
-    not(all(
-        target_os = "linux",
-        target_pointer_width = "64",
-        target_endian = "little",
-        any(target_arch = "x86_64", target_arch = "aarch64")
-    ))
-))]
-compile_error!(
-    "the feature `machine` of vmclock needs 64-bit little-endian Linux on x86-64 or aarch64; turn \
-     default features off for the parts that only compute"
-);
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!("vmclock needs 64-bit little-endian Linux on x86-64 or aarch64");
 
 pub mod abi;
-#[cfg(feature = "machine")]
 pub mod clock;
-#[cfg(feature = "machine")]
-mod conversion;
 pub mod counter;
 mod error;
-pub mod fixed;
-#[cfg(feature = "machine")]
-pub mod hypervisor;
-pub mod leap;
-#[cfg(feature = "machine")]
-mod line;
-#[cfg(feature = "machine")]
+pub mod machine;
 pub mod page;
-#[cfg(feature = "machine")]
 pub mod ptp;
-#[cfg(feature = "machine")]
 pub mod publish;
-#[cfg(feature = "machine")]
-mod reading;
 pub mod seqlock;
 pub mod snapshot;
-#[cfg(feature = "machine")]
-pub mod system_clock;
-pub mod udev;
-#[cfg(feature = "machine")]
+pub mod source;
+pub mod time;
 pub mod watch;
-#[cfg(feature = "machine")]
 pub mod writer;
 
-#[cfg(feature = "machine")]
 pub use clock::{Options, VmClock};
-#[cfg(feature = "machine")]
-pub use conversion::Converter;
 pub use error::{Error, NoTime};
-pub use leap::Timescale;
-#[cfg(feature = "machine")]
 pub use ptp::PtpClock;
-#[cfg(feature = "machine")]
 pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
-#[cfg(feature = "machine")]
-pub use reading::{Continuity, Moment, Reading, SystemOffset, Untold};
-#[cfg(feature = "machine")]
+pub use time::conversion::Converter;
+pub use time::leap::Timescale;
+pub use time::reading::{Continuity, Reading, SlowPath, SystemOffset, TimePoint};
 pub use watch::{WatchOptions, Watcher};
-#[cfg(feature = "machine")]
 pub use writer::{PageHeader, PageLayout, PageWriter};
 
 /// The guide's page on this crate, so that its example compiles.

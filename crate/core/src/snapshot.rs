@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::abi::{self, offset};
 use crate::seqlock::{Consistent, FIRST_WORD_OFFSET, WORDS};
+use crate::time::TAI_MINUS_UTC_RANGE_SEC;
 
 /// Which document a page follows. Both say version 1, so a page cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +56,7 @@ macro_rules! code {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
                     $(Self::$variant => f.write_str($text),)*
-                    Self::Unknown(raw) => write!(f, "unknown ({raw})"),
+                    Self::Unknown(raw) => write!(f, "unrecognized ({raw})"),
                 }
             }
         }
@@ -159,7 +160,7 @@ impl fmt::Display for LeapIndicator {
             Self::Negative => "negative",
             Self::PostPositive => "post-positive",
             Self::PostNegative => "post-negative",
-            Self::Unknown(raw) => return write!(f, "unknown ({raw})"),
+            Self::Unknown(raw) => return write!(f, "unrecognized ({raw})"),
         })
     }
 }
@@ -171,7 +172,8 @@ impl fmt::Display for LeapIndicator {
 /// (its value when leap seconds began, in 1972) or above 255 it is no offset at all.
 #[must_use]
 pub fn tai_minus_utc_sec(raw: i16, flagged_valid: bool) -> Option<i16> {
-    (flagged_valid && (10..=255).contains(&raw.unsigned_abs())).then(|| raw.abs())
+    let sec = raw.checked_abs().filter(|_| flagged_valid)?;
+    TAI_MINUS_UTC_RANGE_SEC.contains(&sec).then_some(sec)
 }
 
 /// Every field of the structure from 0x08 on, raw, as loaded in one consistent look. Bytes that

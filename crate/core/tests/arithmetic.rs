@@ -22,7 +22,8 @@ use proptest::sample::select;
 use virtual_page::{Bench, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::{Abi, RawFields};
-use vmclock::{Error, Options, Reading, Timescale, VmClock, fixed};
+use vmclock::time::fixed;
+use vmclock::{Error, Options, Reading, Timescale, VmClock};
 
 /// Seconds in 2^63 ns, where times stop fitting.
 const LAST_SEC: u64 = 9_223_372_036;
@@ -287,7 +288,7 @@ fn view() -> BoxedStrategy<View> {
                 abi,
                 timescale,
                 assumed_drift_ppb,
-                refuse_free_running: refuse,
+                require_synchronized: refuse,
                 counter_id: CpuCounter.id(),
             },
         )
@@ -299,7 +300,7 @@ fn options(view: &View) -> Options {
         timescale: view.timescale,
         abi: view.abi,
         assumed_drift_ppb: view.assumed_drift_ppb,
-        refuse_free_running: view.refuse_free_running,
+        require_synchronized: view.require_synchronized,
         ..Options::default()
     }
 }
@@ -368,7 +369,7 @@ proptest! {
     ) {
         let bench = Bench::with(&page);
         let mut clock = bench.clock(view.size_bytes, options(&view));
-        let token = clock.continuity().unwrap();
+        let token = clock.continuity_token().unwrap();
         let result = clock.convert(counter, &token);
         assert_means(&view, &page, counter, &result)?;
         let many = clock
@@ -420,11 +421,11 @@ proptest! {
             abi,
             timescale,
             assumed_drift_ppb: None,
-            refuse_free_running: false,
+            require_synchronized: false,
             counter_id: CpuCounter.id(),
         };
         let mut clock = Bench::with(&page).clock(view.size_bytes, options(&view));
-        let token = clock.continuity().unwrap();
+        let token = clock.continuity_token().unwrap();
         let result = clock.convert(counter, &token);
         assert_means(&view, &page, counter, &result)?;
     }
@@ -437,7 +438,7 @@ proptest! {
         bench.counter.set(counter);
         let options = options(&view);
         let mut clock = bench.clock(view.size_bytes, options.clone());
-        let token = clock.continuity().unwrap();
+        let token = clock.continuity_token().unwrap();
         let converted = clock.convert(counter, &token);
 
         let d = exact::distance(counter, page.counter_value);
@@ -627,7 +628,7 @@ fn the_system_clock_is_held_against_all_of_a_bracket_that_a_leap_second_falls_in
     };
     let mut clock = VmClock::new(bench.page.clone(), 0x70, counter, Options::default());
     let held = clock.system_offset().unwrap();
-    let token = clock.continuity().unwrap();
+    let token = clock.continuity_token().unwrap();
     let ends = [before, before + STEP].map(|end| clock.convert(end, &token).unwrap().epoch_ns);
     assert!(ends[1] < EDGE_NS - 900_000_000 && ends[0] > EDGE_NS - 100_000_000);
     let middle_ns = i64::midpoint(ends[0], ends[1]);

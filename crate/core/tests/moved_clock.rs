@@ -20,7 +20,7 @@ use scene::{INTERVAL_NS, NS_PER_SEC, START_SEC, Scene, assert_period_holds};
 use virtual_machine::{Leap, Machine};
 use vmclock::publish::{Cause, PublishOptions};
 use vmclock::snapshot::ClockStatus;
-use vmclock::system_clock::Discipline;
+use vmclock::source::kernel::clock::Discipline;
 
 #[test]
 fn a_step_is_published_at_once_and_leaves_the_marker_alone() {
@@ -909,7 +909,7 @@ fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
         let machine = Machine::new(20, START_SEC);
         machine.state.borrow_mut().oscillator_ppb = 0;
         let options = PublishOptions {
-            stated_max_error_ns: Some(2_000_000),
+            max_error_ns: Some(2_000_000),
             ..PublishOptions::default()
         };
         let mut scene = Scene::new(&machine, options);

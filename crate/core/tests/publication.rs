@@ -19,7 +19,7 @@ use virtual_machine::{Leap, Machine};
 use vmclock::counter::Counter;
 use vmclock::publish::{Cause, Maintenance, Publication, PublishOptions, Shape};
 use vmclock::snapshot::{ClockStatus, LeapIndicator};
-use vmclock::system_clock::LeapSeconds;
+use vmclock::source::kernel::clock::LeapSeconds;
 use vmclock::{Error, Timescale};
 
 /// Of the ways in which a daemon corrects the clock.
@@ -120,7 +120,7 @@ fn with_a_stated_error_of_0_the_bound_still_covers_what_reading_the_clock_adds()
         // No bracket is narrow on this machine.
         machine.state.borrow_mut().interrupted_one_in = 2;
         let options = PublishOptions {
-            stated_max_error_ns: Some(0),
+            max_error_ns: Some(0),
             ..PublishOptions::default()
         };
         let mut scene = Scene::new(&machine, options);
@@ -190,7 +190,7 @@ fn a_maxerror_that_was_reset_to_0_is_no_bound_until_the_operator_states_one() {
     assert_eq!(scene.check("zeroed once"), None);
 
     let stated = PublishOptions {
-        stated_max_error_ns: Some(50_000_000),
+        max_error_ns: Some(50_000_000),
         ..PublishOptions::default()
     };
     let scene = Scene::new(&machine, stated);
@@ -231,7 +231,7 @@ fn an_unsynchronized_clock_is_free_running_without_a_bound_unless_the_operator_s
     assert_eq!(scene.check("disowned"), None);
 
     let stated = PublishOptions {
-        stated_max_error_ns: Some(5_000_000),
+        max_error_ns: Some(5_000_000),
         ..PublishOptions::default()
     };
     let mut scene = Scene::new(&machine, stated);

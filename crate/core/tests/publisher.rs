@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 use vmclock::publish::{Maintenance, PublishOptions, Publisher, Shape};
 use vmclock::snapshot::{ClockStatus, RawFields};
-use vmclock::system_clock::{KernelClock, LeapSeconds, StepAlarm, SystemClock};
+use vmclock::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm, SystemClock};
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 use vmclock::{Error, Options, VmClock};
 
@@ -29,7 +29,7 @@ fn place() -> (TempDir, PathBuf) {
 /// The tests are about publishing, not about the counter of the machine that they run on.
 fn options() -> PublishOptions {
     PublishOptions {
-        accept_counter: true,
+        allow_untrusted_counter: true,
         ..PublishOptions::default()
     }
 }
@@ -78,7 +78,7 @@ fn the_first_page_that_stands_has_time() {
 fn with_a_stated_error_of_0_the_system_clock_lies_within_bracket_and_bound() {
     let (_folder, path) = place();
     let options = PublishOptions {
-        stated_max_error_ns: Some(0),
+        max_error_ns: Some(0),
         interval: PublishOptions::INTERVAL_MIN,
         ..options()
     };
@@ -108,7 +108,7 @@ fn two_readings_are_as_far_apart_as_the_raw_clock_says() {
     const SLEW_PPM: i128 = 600;
     let (_folder, path) = place();
     let options = PublishOptions {
-        stated_max_error_ns: Some(0),
+        max_error_ns: Some(0),
         interval: PublishOptions::INTERVAL_MIN,
         ..options()
     };
@@ -301,7 +301,7 @@ fn readers_who_have_the_page_mapped_carry_on_through_close_and_takeover() {
     let first = Publisher::create(&path, options()).unwrap();
     let inode = fs::metadata(&path).unwrap().ino();
     let mut clock = open(&path);
-    let token = clock.continuity().unwrap();
+    let token = clock.continuity_token().unwrap();
     let before = clock.snapshot().unwrap();
     first.close().unwrap();
     assert!(clock.now_ns().is_err());

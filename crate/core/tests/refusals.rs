@@ -57,7 +57,7 @@ fn code<T>(result: Result<T, Error>) -> Option<&'static str> {
 
 /// The code that every call for time gives, first from nothing and then from what was kept.
 fn refusal(clock: &mut VirtualClock, fields: &RawFields) -> Option<&'static str> {
-    let token = clock.continuity().unwrap();
+    let token = clock.continuity_token().unwrap();
     let expected = code(clock.read());
     for _ in 0..2 {
         assert_eq!(code(clock.now_ns()), expected, "now_ns");
@@ -97,19 +97,19 @@ fn time_is_given_only_by_a_synchronized_or_free_running_clock() {
             clock_status: status,
             ..sound()
         };
-        for refuse_free_running in [false, true] {
+        for require_synchronized in [false, true] {
             let options = Options {
-                refuse_free_running,
+                require_synchronized,
                 ..Options::default()
             };
-            let expected = match (status, refuse_free_running) {
+            let expected = match (status, require_synchronized) {
                 (2, _) | (3, false) => None,
                 _ => UNSYNCHRONIZED,
             };
             assert_eq!(
                 refusal_of(&fields, options),
                 expected,
-                "status {status}, refusing free-running: {refuse_free_running}"
+                "status {status}, refusing free-running: {require_synchronized}"
             );
         }
     }
@@ -238,7 +238,7 @@ fn a_page_that_becomes_one_of_another_version_is_not_read_on() {
     let bench = Bench::with(&sound());
     bench.counter.set(sound().counter_value);
     let mut clock = bench.clock(0x70, Options::default());
-    let token = clock.continuity().unwrap();
+    let token = clock.continuity_token().unwrap();
     assert_eq!(code(clock.now_ns()), None);
     for version in [0, 2, u16::MAX] {
         bench.publish(&RawFields { version, ..sound() });
@@ -331,7 +331,7 @@ fn a_field_that_size_does_not_cover_is_not_used() {
             let is_covered = |end: u32| size_bytes >= end;
             let has_generation = is_covered(0x70) && abi == Abi::Uapi;
             let vm_generation = has_generation.then_some(5);
-            let token = clock.continuity().unwrap();
+            let token = clock.continuity_token().unwrap();
             let expected = Continuity {
                 disruption_marker: 3,
                 vm_generation,
@@ -465,7 +465,7 @@ fn a_page_left_in_the_middle_of_an_update_times_out_once_and_then_fails_at_once(
         for _ in 0..10 {
             assert_eq!(code(clock.now_ns()), TIMEOUT);
             assert_eq!(code(clock.read()), TIMEOUT);
-            assert_eq!(code(clock.continuity()), TIMEOUT);
+            assert_eq!(code(clock.continuity_token()), TIMEOUT);
             assert_eq!(code(clock.snapshot()), TIMEOUT);
         }
         assert!(started.elapsed() < Duration::from_millis(100));

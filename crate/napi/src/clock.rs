@@ -23,7 +23,7 @@ pub struct NativeClockOptions {
     pub timescale: String,
     pub rfc_v4: bool,
     pub assumed_drift_ppb: Option<u32>,
-    pub refuse_free_running: bool,
+    pub require_synchronized: bool,
     pub non_decreasing: bool,
     pub trusted_uids: Vec<u32>,
 }
@@ -40,7 +40,7 @@ impl TryFrom<NativeClockOptions> for Options {
                 Abi::Uapi
             },
             assumed_drift_ppb: options.assumed_drift_ppb,
-            refuse_free_running: options.refuse_free_running,
+            require_synchronized: options.require_synchronized,
             non_decreasing: options.non_decreasing,
             trusted_uids: options.trusted_uids,
         })

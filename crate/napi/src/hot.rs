@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{JsValue, Object, Result, ToNapiValue};
 use napi::{Env, JsError, Status, sys};
-use vmclock::{Continuity, Moment, Reading, Untold, VmClock};
+use vmclock::{Continuity, Reading, SlowPath, TimePoint, VmClock};
 
 use crate::failure::Failure;
 
@@ -158,17 +158,17 @@ impl Figures {
 
     /// What of a reading changes while the rest of it stands in the slots.
     #[inline(always)]
-    fn set_moment(self, moment: &Moment) {
-        let epoch_ns = moment.epoch_ns;
+    fn set_moment(self, point: &TimePoint) {
+        let epoch_ns = point.epoch_ns;
         self.set(Slot::EpochNs, epoch_ns);
-        self.set_unsigned(Slot::Counter, moment.counter);
-        if let Some(max_error_ns) = moment.max_error_ns.map(u64::cast_signed) {
+        self.set_unsigned(Slot::Counter, point.counter);
+        if let Some(max_error_ns) = point.max_error_ns.map(u64::cast_signed) {
             self.set(Slot::MaxErrorNs, max_error_ns);
             // Neither leaves 64 bits: lines end far before.
             self.set(Slot::EarliestNs, epoch_ns.wrapping_sub(max_error_ns));
             self.set(Slot::LatestNs, epoch_ns.wrapping_add(max_error_ns));
         }
-        if let Some(est_error_ns) = moment.est_error_ns {
+        if let Some(est_error_ns) = point.est_error_ns {
             self.set_unsigned(Slot::EstErrorNs, est_error_ns);
         }
     }
@@ -229,14 +229,14 @@ trait HotCall {
     /// The call where nothing stands in its way; an error says only that `long` has to be asked.
     #[inline(always)]
     fn short(_clock: &mut VmClock, _hot: &Hot) -> Short {
-        Err(Untold::Page)
+        Err(SlowPath::Page)
     }
 
     /// False only where what was asked is not so.
-    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer;
+    fn long(clock: &mut VmClock, hot: &Hot, untold: SlowPath) -> Answer;
 }
 
-type Short = std::result::Result<(), Untold>;
+type Short = std::result::Result<(), SlowPath>;
 
 type Answer = std::result::Result<bool, vmclock::Error>;
 
@@ -247,12 +247,12 @@ impl HotCall for NowNs {
 
     #[inline(always)]
     fn short(clock: &mut VmClock, hot: &Hot) -> Short {
-        hot.figures.set(Slot::EpochNs, clock.short_now_ns()?);
+        hot.figures.set(Slot::EpochNs, clock.fast_now_ns()?);
         Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer {
-        hot.figures.set(Slot::EpochNs, clock.long_now_ns(untold)?);
+    fn long(clock: &mut VmClock, hot: &Hot, untold: SlowPath) -> Answer {
+        hot.figures.set(Slot::EpochNs, clock.slow_now_ns(untold)?);
         Ok(true)
     }
 }
@@ -264,12 +264,12 @@ impl HotCall for NowMs {
 
     #[inline(always)]
     fn short(clock: &mut VmClock, hot: &Hot) -> Short {
-        hot.figures.set_double(Double::NowMs, clock.short_now_ms()?);
+        hot.figures.set_double(Double::NowMs, clock.fast_now_ms()?);
         Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer {
-        let ms = clock.long_now_ms(untold)?;
+    fn long(clock: &mut VmClock, hot: &Hot, untold: SlowPath) -> Answer {
+        let ms = clock.slow_now_ms(untold)?;
         hot.figures.set_double(Double::NowMs, ms);
         Ok(true)
     }
@@ -283,16 +283,16 @@ impl HotCall for Read {
     #[inline(always)]
     fn short(clock: &mut VmClock, hot: &Hot) -> Short {
         if hot.rest_of.get() != clock.states_seen() {
-            return Err(Untold::Page);
+            return Err(SlowPath::Page);
         }
-        hot.figures.set_moment(&clock.short_moment()?);
+        hot.figures.set_moment(&clock.fast_time_point()?);
         Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot, untold: Untold) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, untold: SlowPath) -> Answer {
         // Nothing is left over but where the rest stands in the slots.
-        if let Some(moment) = clock.long_moment(untold) {
-            hot.figures.set_moment(&moment);
+        if let Some(point) = clock.slow_time_point(untold) {
+            hot.figures.set_moment(&point);
             return Ok(true);
         }
         hot.figures.set_reading(&clock.read()?);
@@ -312,7 +312,7 @@ impl HotCall for ReadCounter {
         Ok(())
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: SlowPath) -> Answer {
         hot.figures.set_unsigned(Slot::Counter, clock.counter());
         Ok(true)
     }
@@ -323,7 +323,7 @@ struct Convert;
 impl HotCall for Convert {
     const NAME: &'static CStr = c"convert";
 
-    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: SlowPath) -> Answer {
         let figures = hot.figures;
         let counter = figures.argument(Slot::ArgumentCounter).cast_unsigned();
         let reading = clock.convert(counter, &figures.argument_token())?;
@@ -337,10 +337,10 @@ impl HotCall for Convert {
 struct TakeContinuity;
 
 impl HotCall for TakeContinuity {
-    const NAME: &'static CStr = c"continuity";
+    const NAME: &'static CStr = c"continuityToken";
 
-    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
-        let token = clock.continuity()?;
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: SlowPath) -> Answer {
+        let token = clock.continuity_token()?;
         hot.rest_of.set(0);
         hot.figures.set_continuity(&token);
         Ok(true)
@@ -358,11 +358,11 @@ impl HotCall for IsContinuous {
         if state == clock.states_seen() && clock.short_stands() {
             Ok(())
         } else {
-            Err(Untold::Page)
+            Err(SlowPath::Page)
         }
     }
 
-    fn long(clock: &mut VmClock, hot: &Hot, _untold: Untold) -> Answer {
+    fn long(clock: &mut VmClock, hot: &Hot, _untold: SlowPath) -> Answer {
         let is_continuous = clock.is_continuous(&hot.figures.argument_token())?;
         if is_continuous {
             hot.figures
@@ -436,15 +436,15 @@ fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
     let told = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
             Some(clock) => T::short(clock, hot),
-            None => Err(Untold::Page),
+            None => Err(SlowPath::Page),
         },
-        Err(_) => Err(Untold::Page),
+        Err(_) => Err(SlowPath::Page),
     };
     // The clock is let go by now.
     match told {
         Ok(()) => ptr::null_mut(),
-        Err(Untold::Page) => call_the_long_way::<T>(env, hot),
-        Err(Untold::At(counter)) => call_at::<T>(env, hot, counter),
+        Err(SlowPath::Page) => call_the_long_way::<T>(env, hot),
+        Err(SlowPath::At(counter)) => call_at::<T>(env, hot, counter),
     }
 }
 
@@ -452,17 +452,17 @@ fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
 // put together what it tells them.
 #[inline(never)]
 fn call_at<T: HotCall>(env: sys::napi_env, hot: &Hot, counter: u64) -> sys::napi_value {
-    finish::<T>(env, hot, Untold::At(counter))
+    finish::<T>(env, hot, SlowPath::At(counter))
 }
 
 #[cold]
 #[inline(never)]
 fn call_the_long_way<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
-    finish::<T>(env, hot, Untold::Page)
+    finish::<T>(env, hot, SlowPath::Page)
 }
 
 #[inline(never)]
-fn finish<T: HotCall>(env: sys::napi_env, hot: &Hot, untold: Untold) -> sys::napi_value {
+fn finish<T: HotCall>(env: sys::napi_env, hot: &Hot, untold: SlowPath) -> sys::napi_value {
     let result = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
             Some(clock) => T::long(clock, hot, untold).map_err(Failure::from),

@@ -2,8 +2,8 @@
 
 use napi_derive::napi;
 use vmclock::counter::{CpuCounter, ReadCost, read_cost};
-use vmclock::system_clock::{KernelClock, SystemClock};
-use vmclock::{hypervisor, udev};
+use vmclock::machine::{hypervisor, udev};
+use vmclock::source::kernel::clock::{KernelClock, SystemClock};
 
 use crate::failure::{Outcome, outcome};
 

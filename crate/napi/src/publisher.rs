@@ -15,10 +15,10 @@ use crate::failure::{Failure, Outcome, outcome};
 pub struct NativePublisherOptions {
     pub shape: String,
     pub interval_ms: Option<f64>,
-    pub stated_max_error_ns: Option<BigInt>,
+    pub max_error_ns: Option<BigInt>,
     pub tai_minus_utc_sec: Option<i32>,
     pub wander_ppb: Option<u32>,
-    pub accept_counter: bool,
+    pub allow_untrusted_counter: bool,
     pub mode: Option<u32>,
 }
 
@@ -36,7 +36,7 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
                 .map_err(|_| refused("the interval is no duration; give milliseconds"))?,
             None => default.interval,
         };
-        let stated_max_error_ns = match options.stated_max_error_ns {
+        let max_error_ns = match options.max_error_ns {
             Some(ns) => match ns.get_u64() {
                 (false, ns, true) => Some(ns),
                 _ => return Err(refused("the stated maximum error must be 0 to 2^64 - 1 ns")),
@@ -56,10 +56,10 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
                 _ => return Err(refused("shape is time, marker or marker-and-generation")),
             },
             interval,
-            stated_max_error_ns,
+            max_error_ns,
             tai_minus_utc_sec,
             wander_ppb: options.wander_ppb.unwrap_or(default.wander_ppb),
-            accept_counter: options.accept_counter,
+            allow_untrusted_counter: options.allow_untrusted_counter,
             mode: options.mode.unwrap_or(default.mode),
         })
     }

@@ -104,14 +104,14 @@ pub fn read_cost(counter: &impl Counter) -> ReadCost {
     }
 }
 
-#[cfg(all(feature = "machine", target_arch = "aarch64"))]
+#[cfg(target_arch = "aarch64")]
 mod aarch64;
-#[cfg(all(feature = "machine", target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-#[cfg(all(feature = "machine", target_arch = "aarch64"))]
+#[cfg(target_arch = "aarch64")]
 pub use aarch64::CpuCounter;
-#[cfg(all(feature = "machine", target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
 pub use x86_64::CpuCounter;
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 use crate::clock::VmClock;
 use crate::counter::Counter;
 use crate::error::Error;
-use crate::leap::Timescale;
-use crate::reading::Reading;
 use crate::seqlock::SharedWords;
-
-const NS_PER_SEC: i128 = 1_000_000_000;
+use crate::time::NS_PER_SEC;
+use crate::time::leap::Timescale;
+use crate::time::reading::Reading;
 
 /// What TAI - UTC can be, in nanoseconds: by what a page may state (10 s in 1972, 37 s since 2017).
 const LEAST_TAI_MINUS_UTC_NS: i128 = 10 * NS_PER_SEC;

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
-use crate::fixed;
-use crate::system_clock::Discipline;
+use crate::publish::period::{self, Period};
+use crate::source::kernel::clock::Discipline;
+use crate::time::NS_PER_SEC;
+use crate::time::fixed;
 
 /// Two samples closer than this make no baseline.
 const SHORTEST_BASELINE_NS: i128 = 5_000_000;
@@ -23,7 +24,7 @@ pub(super) struct RateError {
 
 /// The undisrupted stretch up to now, and what was measured over it.
 #[derive(Debug)]
-pub(super) struct Stretch {
+pub(super) struct PeriodEstimator {
     /// Samples to measure from, in order.
     anchors: VecDeque<Sample>,
     period: Option<Period>,
@@ -37,7 +38,7 @@ pub(super) struct Stretch {
     is_stated: bool,
 }
 
-impl Stretch {
+impl PeriodEstimator {
     pub(super) fn new(wander_ppb: u32, is_stated: bool) -> Self {
         Self {
             anchors: VecDeque::new(),
@@ -83,7 +84,7 @@ impl Stretch {
         self.anchors.clear();
         self.period = self.period.map(|period| {
             // Its error is what the kernel slewed while it was measured, and the new rate's.
-            let ceiling_ppb = rate::ceiling_ppb(new, period.running_slew_ns);
+            let ceiling_ppb = period::ceiling_ppb(new, period.running_slew_ns);
             Period {
                 ceiling_ppb: self.at_most(ceiling_ppb, period.noise_ppb),
                 ..period.at_rate(old, new)
@@ -154,12 +155,13 @@ impl Stretch {
         if divisor_ns < SHORTEST_BASELINE_NS / 2 {
             return None;
         }
-        let noise_ppb = rate::quotient_ppb(widths_ns, divisor_ns)?;
+        let noise_ppb = period::quotient_ppb(widths_ns, divisor_ns)?;
         // The anchor knows how the kernel slewed ever since.
         let ceiling_ppb = self.at_most(anchor.ceiling_ppb, noise_ppb);
         let wander_ppb = self.wander_ppb;
-        let quotient_of =
-            |a: Option<u128>, b: Option<u128>| rate::quotient_ppb(a? + b? + widths_ns, divisor_ns);
+        let quotient_of = |a: Option<u128>, b: Option<u128>| {
+            period::quotient_ppb(a? + b? + widths_ns, divisor_ns)
+        };
         // What an operator states is about the kernel's clock, slews and all, so that it says
         // nothing about the counter's rate while the kernel slews.
         let stated_and_slewing = self.is_stated && anchor.is_slewing();

@@ -1,9 +1,9 @@
 //! How the daemon is known to move its clock, by which it is told apart from another who does.
 
-use super::rate;
 use super::sample::Sample;
-use super::slew_watch::Set;
-use crate::system_clock::Discipline;
+use crate::publish::period;
+use crate::source::kernel::clock::Discipline;
+use crate::source::kernel::slew::Set;
 
 /// Whoever is seen to do something so many times in a row does it out of habit.
 const OFTEN: u8 = 3;
@@ -30,7 +30,7 @@ impl Habits {
     pub(super) fn moved_by_another_ns(&mut self, last: &Sample, now: &Sample) -> Option<u128> {
         let elapsed_ns = now.monotonic_ns - last.monotonic_ns;
         let (mut last, now) = (last.discipline, &now.discipline);
-        let has_forgotten = rate::has_forgotten(&last, now);
+        let has_forgotten = period::has_forgotten(&last, now);
         if has_forgotten {
             last.offset_ns = 0;
             last.single_shot_ns = 0;
@@ -40,12 +40,12 @@ impl Habits {
         let set = Set::between(&last, now, elapsed_ns);
         let is_by_another = if has_forgotten {
             set.single_shot || set.offset
-        } else if rate::is_told(&last, now) {
+        } else if period::is_told(&last, now) {
             self.hear(set, &last, now)
         } else {
-            let is_back = |rest| !rate::has_turned(rest, now);
+            let is_back = |rest| !period::has_turned(rest, now);
             let is_turned =
-                rate::has_turned(&last, now) && !self.rest.as_ref().is_some_and(is_back);
+                period::has_turned(&last, now) && !self.rest.as_ref().is_some_and(is_back);
             set.single_shot || set.offset || is_turned
         };
         is_by_another.then(|| set.moves_ns(&last, now, elapsed_ns))
@@ -66,7 +66,7 @@ impl Habits {
         } else {
             0
         });
-        if !rate::has_turned(last, now) {
+        if !period::has_turned(last, now) {
             self.rest = Some(*now);
         }
         set.single_shot && !does_slew || set.offset && looped < OFTEN

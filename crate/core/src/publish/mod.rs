@@ -25,7 +25,7 @@
 //!   takes over a page that states none, until the daemon has measured anew. A daemon's real
 //!   figure is such a multiple one time in 500, and goes without bound until the next one: silence
 //!   is the safe side. An operator who knows the error can state it
-//!   ([`PublishOptions::stated_max_error_ns`]) and then answers for it.
+//!   ([`PublishOptions::max_error_ns`]) and then answers for it.
 //! - **After the clock was set**, by whomever, or another than the daemon began to slew it (by an
 //!   `adjtime` or an offset for the kernel's loop, unless the daemon is seen to do so time after time; or by
 //!   turning its rate by more than 100 ppm where the daemon tells nothing in the same interval, unless back to
@@ -70,14 +70,12 @@
 mod baseline;
 mod existing;
 mod habits;
-mod leap_watch;
 mod lock;
 mod meddling;
+pub(crate) mod period;
 mod publication;
 mod publisher;
-mod rate;
 mod sample;
-mod slew_watch;
 mod takeover;
 mod witness;
 mod worker;
@@ -142,7 +140,7 @@ pub struct PublishOptions {
     /// How far CLOCK_REALTIME is from the truth at most, in nanoseconds, at every time while this
     /// page is published. The operator answers for it: the page then says that it is synchronized
     /// and uses this figure instead of the kernel's.
-    pub stated_max_error_ns: Option<u64>,
+    pub max_error_ns: Option<u64>,
     /// TAI - UTC in seconds now, 10 to 255, for where neither the kernel nor tzdata knows it. Leap
     /// seconds that the kernel carries out are added.
     pub tai_minus_utc_sec: Option<i16>,
@@ -150,7 +148,7 @@ pub struct PublishOptions {
     /// billion.
     pub wander_ppb: u32,
     /// Publish from a counter that CPUID or the kernel does not vouch for.
-    pub accept_counter: bool,
+    pub allow_untrusted_counter: bool,
     /// The page's permission bits, whatever the umask is. Readers refuse a page that others than
     /// its owner may write.
     pub mode: u32,
@@ -177,10 +175,10 @@ impl Default for PublishOptions {
         Self {
             shape: Shape::Time,
             interval: Self::INTERVAL_DEFAULT,
-            stated_max_error_ns: None,
+            max_error_ns: None,
             tai_minus_utc_sec: None,
             wander_ppb: Self::WANDER_DEFAULT_PPB,
-            accept_counter: false,
+            allow_untrusted_counter: false,
             mode: 0o644,
         }
     }
@@ -196,7 +194,7 @@ impl PublishOptions {
             ));
         }
         if let Some(seconds) = self.tai_minus_utc_sec
-            && !rate::PLAUSIBLE_TAI_SEC.contains(&seconds)
+            && !crate::time::TAI_MINUS_UTC_RANGE_SEC.contains(&seconds)
         {
             return refuse(format!(
                 "TAI - UTC is {seconds} s; give 10 to 255 (it has been 37 since 2017)"

@@ -2,22 +2,25 @@
 
 use std::time::Duration;
 
-use super::baseline::{RateError, Stretch};
+use super::baseline::{PeriodEstimator, RateError};
 use super::habits::Habits;
-use super::leap_watch::{LeapWatch, Seen};
 use super::meddling::Meddling;
-use super::rate::{self, NS_PER_SEC, Period};
 use super::sample::Sample;
-use super::slew_watch::{HiddenSlew, SlewWatch};
-use super::takeover::{goes_on, page_utc_sec, states_bound};
+use super::takeover::{is_consistent_with, page_utc_sec, states_bound};
 use super::witness::Witness;
 use super::{Cause, Maintenance, PublishOptions, Shape};
 use crate::abi;
 use crate::counter::{self, Counter};
 use crate::error::Error;
-use crate::fixed;
+use crate::publish::period::{self, Period};
 use crate::snapshot::RawFields;
-use crate::system_clock::{Discipline, LeapSeconds, MAXERROR_GROWTH_US_PER_SEC, SystemClock};
+use crate::source::kernel::clock::{
+    Discipline, LeapSeconds, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
+};
+use crate::source::kernel::leap::{LeapTracker, Seen};
+use crate::source::kernel::slew::{HiddenSlew, SlewTracker};
+use crate::time::NS_PER_SEC;
+use crate::time::fixed;
 use crate::writer::blank;
 
 /// How long to wait for the second sample while there is no period yet.
@@ -58,9 +61,9 @@ pub struct Publication<S: SystemClock, C: Counter> {
     stated_tai_sec: Option<i16>,
     /// The page that was taken over, until the present has been compared with it.
     taken_over: Option<RawFields>,
-    leap: LeapWatch,
-    slews: SlewWatch,
-    stretch: Stretch,
+    leap: LeapTracker,
+    slews: SlewTracker,
+    stretch: PeriodEstimator,
     last: Option<Sample>,
     /// `maxerror` was seen reset to 0: its figures are worth nothing.
     zeroed: bool,
@@ -121,11 +124,11 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         // but a publisher that did took its bound back.
         let had_no_bound = |old: &RawFields| old.time_sec != 0 && !states_bound(old);
         let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS || old.is_some_and(had_no_bound);
-        let leap = old.map_or_else(LeapWatch::default, |old| {
-            LeapWatch::resume(old.leap_indicator, page_utc_sec(old))
+        let leap = old.map_or_else(LeapTracker::default, |old| {
+            LeapTracker::resume(old.leap_indicator, page_utc_sec(old))
         });
         Ok(Self {
-            stretch: Stretch::new(options.wander_ppb, options.stated_max_error_ns.is_some()),
+            stretch: PeriodEstimator::new(options.wander_ppb, options.max_error_ns.is_some()),
             stated_tai_sec: options.tai_minus_utc_sec,
             taken_over: taken_over.filter(|_| options.shape == Shape::Time),
             step_ticks: counter::step_ticks(&counter),
@@ -134,7 +137,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             options,
             leap_seconds,
             leap,
-            slews: SlewWatch::default(),
+            slews: SlewTracker::default(),
             last: None,
             zeroed: false,
             stale,
@@ -289,7 +292,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
         if let Some(last) = self.last {
             let by_another_ns = self.habits.moved_by_another_ns(&last, &now);
-            if event == Event::Step || by_another_ns.is_some() || rate::is_turned(&now.discipline) {
+            if event == Event::Step || by_another_ns.is_some() || period::is_turned(&now.discipline)
+            {
                 self.call_witness();
             }
             self.note_moves(&last, &now, &seen, event, by_another_ns.unwrap_or_default());
@@ -312,7 +316,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                 self.show(&now, &seen, &period, &error)?;
                 if now.claim_ns.is_some() {
                     self.vouched = Witness::new(&self.fields);
-                } else if !rate::is_synchronized(&now.discipline) {
+                } else if !period::is_synchronized(&now.discipline) {
                     self.vouched = None;
                 }
                 Ok(())
@@ -334,10 +338,10 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         by_another_ns: u128,
     ) {
         // Of a clock that nobody kept, nothing was measured before.
-        if self.witness.is_none() && !rate::is_synchronized(&last.discipline) {
+        if self.witness.is_none() && !period::is_synchronized(&last.discipline) {
             return;
         }
-        let has_forgotten = rate::has_forgotten(&last.discipline, &now.discipline);
+        let has_forgotten = period::has_forgotten(&last.discipline, &now.discipline);
         self.meddling.note(0, by_another_ns);
         // A step that is too small to be seen still has the kernel forget what it was told.
         if (event == Event::Step || has_forgotten)
@@ -351,7 +355,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
     }
 
-    /// Clock, counter and the kernel's figures, all of one moment.
+    /// Clock, counter and the kernel's figures, all of one point.
     fn sample(&mut self) -> Result<Option<(Sample, Seen)>, Error> {
         for _ in 0..TRIES {
             let before = self.clock.discipline()?;
@@ -413,7 +417,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             let elapsed_ns = period.elapsed_ns(ticks);
             // What the kernel slews now, and what it slewed while the period was measured.
             let ceiling_ppb = last.ceiling_ppb.max(now.ceiling_ppb);
-            let explained_ns = rate::share(
+            let explained_ns = period::share(
                 elapsed_ns.unsigned_abs(),
                 ceiling_ppb + ceiling_ppb.max(self.stretch.period_error_ppb()) + period.noise_ppb,
             ) + period.ticks_ns(last.span_ticks)
@@ -458,12 +462,12 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             self.stale = false;
             self.meddling.hear();
         }
-        if let Some(stated) = self.options.stated_max_error_ns {
+        if let Some(stated) = self.options.max_error_ns {
             now.claim_ns = Some(u128::from(stated));
             return;
         }
         let counted_up_from_0 = maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
-        if !rate::is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
+        if !period::is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
             return;
         }
         let to_slew_ns = now.unslewed_ns();
@@ -471,7 +475,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         // The kernel adds for a second's drift when that second is over.
         let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
         let said_ns = ns(claimed_us) + 1000 + to_slew_ns;
-        let is_turned = rate::is_turned(&discipline);
+        let is_turned = period::is_turned(&discipline);
         let of_witness_ns = self.witness.as_ref().map(|witness| witness.claim_ns(now));
         now.claim_ns = match of_witness_ns {
             None if is_turned => return,
@@ -494,7 +498,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             return;
         };
         let now_error_ns = now.claim_ns.map(|claim| claim + now.half_width_ns(period));
-        if !goes_on(&old, now, self.counter.id(), now_error_ns) {
+        if !is_consistent_with(&old, now, self.counter.id(), now_error_ns) {
             self.change_marker();
         }
     }
@@ -519,7 +523,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let reference_sec = utc_sec + i128::from(tai_sec.unwrap_or(0));
         let within_ns = now.realtime_ns.rem_euclid(NS_PER_SEC).unsigned_abs();
         let half_width_ns = now.half_width_ns(period);
-        let half_width_ns = half_width_ns + rate::share(half_width_ns, error.max_ppb);
+        let half_width_ns = half_width_ns + period::share(half_width_ns, error.max_ppb);
         let at_reference = |ns: u128| fixed::saturate(ns + half_width_ns);
 
         let fields = &mut self.fields;
@@ -545,8 +549,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         // The released text's sign: UTC - TAI.
         fields.tai_offset_sec = tai_sec.map_or(0, |seconds| -seconds);
         fields.leap_indicator = seen.indicator;
-        let synchronized = self.options.stated_max_error_ns.is_some()
-            || (rate::is_synchronized(&now.discipline) && !self.stale);
+        let synchronized = self.options.max_error_ns.is_some()
+            || (period::is_synchronized(&now.discipline) && !self.stale);
         fields.clock_status = if synchronized {
             abi::VMCLOCK_STATUS_SYNCHRONIZED
         } else {
@@ -584,7 +588,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         utc_sec: i128,
         inserting: bool,
     ) -> Option<i16> {
-        let plausible = |seconds: &i16| rate::PLAUSIBLE_TAI_SEC.contains(seconds);
+        let plausible = |seconds: &i16| crate::time::TAI_MINUS_UTC_RANGE_SEC.contains(seconds);
         let kernel = i16::try_from(discipline.tai_minus_utc_sec)
             .ok()
             .filter(plausible);

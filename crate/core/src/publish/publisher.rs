@@ -18,7 +18,7 @@ use super::{Cause, Maintenance, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::page::PUBLISHED_PATH;
-use crate::system_clock::{KernelClock, LeapSeconds, StepAlarm, kernel_lists_tsc};
+use crate::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm, kernel_lists_tsc};
 use crate::writer::{PageHeader, PageLayout, PageWriter, failed, folder_of};
 
 /// How long a counter may take to show its rate, which takes one of 10 ms if it has any.
@@ -60,7 +60,7 @@ impl Publisher {
     /// [`Error::BadMagic`] where it is a file of another kind, [`Error::System`].
     pub fn create(path: &Path, options: PublishOptions) -> Result<Self, Error> {
         options.check()?;
-        if options.shape == Shape::Time && !options.accept_counter {
+        if options.shape == Shape::Time && !options.allow_untrusted_counter {
             require_trusted_counter()?;
         }
         if path == Path::new(PUBLISHED_PATH) {

@@ -1,9 +1,9 @@
 //! Clock and counter at one instant.
 
-use super::rate::{self, Period};
-use super::slew_watch::HiddenSlew;
-use crate::fixed;
-use crate::system_clock::{Bracket, Discipline};
+use crate::publish::period::{self, Period};
+use crate::source::kernel::clock::{Bracket, Discipline};
+use crate::source::kernel::slew::HiddenSlew;
+use crate::time::fixed;
 
 /// Clock and counter at one instant.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl Sample {
             suspended_ns,
             discipline,
             hidden_slew,
-            ceiling_ppb: rate::ceiling_ppb(&discipline, hidden_slew.running_ns),
+            ceiling_ppb: period::ceiling_ppb(&discipline, hidden_slew.running_ns),
             claim_ns: None,
             estimate_ns: None,
         }

@@ -1,10 +1,11 @@
 //! What an older page makes of the present, and whether a page that is taken over is its past.
 
-use super::rate::{self, NS_PER_SEC};
 use super::sample::Sample;
 use crate::abi;
-use crate::fixed;
+use crate::publish::period::{self};
 use crate::snapshot::{RawFields, tai_minus_utc_sec};
+use crate::time::NS_PER_SEC;
+use crate::time::fixed;
 
 /// What two clocks may differ by, beyond all that is accounted for.
 const JUMP_NS: u128 = 1_000_000;
@@ -45,7 +46,7 @@ pub(super) fn utc_at(page: &RawFields, counter: u64) -> (i128, u128) {
 
 /// Whether the present, read from this machine's clock, is what an older page makes of the counter.
 /// A page without time has nothing to disagree with.
-pub(super) fn goes_on(
+pub(super) fn is_consistent_with(
     old: &RawFields,
     now: &Sample,
     counter_id: u8,
@@ -72,7 +73,7 @@ pub(super) fn goes_on(
         // that jumped, and a marker that changes needlessly is the lesser harm.
         _ => {
             let elapsed_ns = fixed::time_ns(0, 0, elapsed);
-            growth_ns + rate::share(elapsed_ns.unsigned_abs(), UNKNOWN_SLEW_PPB) + JUMP_NS
+            growth_ns + period::share(elapsed_ns.unsigned_abs(), UNKNOWN_SLEW_PPB) + JUMP_NS
         }
     };
     (then_ns - now.realtime_ns).unsigned_abs() <= allowed_ns

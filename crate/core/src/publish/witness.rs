@@ -11,8 +11,8 @@
 use super::sample::Sample;
 use super::takeover::utc_at;
 use crate::abi;
-use crate::fixed;
 use crate::snapshot::RawFields;
+use crate::time::fixed;
 
 /// So many measurements of the daemon's in a row have to agree before its word alone counts again.
 const AGREEMENTS: u8 = 8;
@@ -78,7 +78,7 @@ impl Witness {
     /// From CLOCK_REALTIME to the middle of what the page holds true at a sample, and half of that.
     fn distance_ns(&self, now: &Sample) -> (u128, u128) {
         let (utc_ns, growth_ns) = utc_at(&self.page, now.counter);
-        let utc_ns = utc_ns - i128::from(self.tai_change_sec) * super::rate::NS_PER_SEC;
+        let utc_ns = utc_ns - i128::from(self.tai_change_sec) * crate::time::NS_PER_SEC;
         let half_ns = fixed::bound_ns(self.page.time_maxerror_nanosec, growth_ns);
         ((now.realtime_ns - utc_ns).unsigned_abs(), half_ns)
     }

@@ -19,8 +19,8 @@ use crate::clock::{Options, VmClock};
 use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::page::DEVICE_PATH;
-use crate::reading::Continuity;
-use crate::system_clock::{KernelClock, LeapSeconds, StepAlarm};
+use crate::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm};
+use crate::time::reading::Continuity;
 use crate::watch::Closer;
 use crate::writer::PageWriter;
 
@@ -28,7 +28,7 @@ use crate::writer::PageWriter;
 const LEAP_SECONDS_AGE: Duration = Duration::from_secs(6 * 3600);
 
 /// A step of the clock, a disruption, a new generation.
-const KINDS_OF_NEWS: usize = 3;
+const EVENT_KINDS: usize = 3;
 
 /// What the thread and its owner both see.
 #[derive(Debug)]
@@ -103,8 +103,10 @@ impl Worker {
     fn publish(&mut self) -> Result<Option<SyncSender<Result<(), Error>>>, Error> {
         loop {
             self.wait()?;
-            for _ in 0..KINDS_OF_NEWS {
-                let Some(cause) = self.news() else { break };
+            for _ in 0..EVENT_KINDS {
+                let Some(cause) = self.pending_events() else {
+                    break;
+                };
                 self.update(cause)?;
             }
             while let Ok(Command { cause, done }) = self.inbox.try_recv() {
@@ -133,12 +135,12 @@ impl Worker {
     }
 
     /// What happened to the clock or the machine that the page does not show yet, one thing at a time.
-    fn news(&mut self) -> Option<Cause> {
+    fn pending_events(&mut self) -> Option<Cause> {
         if self.alarm.went_off() {
             return Some(Cause::ClockStep);
         }
         let has_generation = self.publication.has_generation();
-        let told = self.device.as_mut()?.news()?;
+        let told = self.device.as_mut()?.pending_events()?;
         (told != Cause::BumpGeneration || has_generation).then_some(told)
     }
 
@@ -170,7 +172,7 @@ impl Worker {
 
     fn update(&mut self, cause: Cause) -> Result<(), Error> {
         let mut fields = self.publication.step(cause)?;
-        if let Some(cause) = self.news() {
+        if let Some(cause) = self.pending_events() {
             // Perhaps from before this sample was taken, which then must not be shown.
             fields = self.publication.step(cause)?;
         }
@@ -203,7 +205,7 @@ impl Device {
             return None;
         }
         let mut clock = VmClock::open(Some(Path::new(DEVICE_PATH)), Options::default()).ok()?;
-        let last = clock.continuity().ok()?;
+        let last = clock.continuity_token().ok()?;
         Some(Self {
             clock,
             last,
@@ -223,8 +225,8 @@ impl Device {
 
     /// What changed on the device's page, one thing at a time. A page that cannot be read now tells it
     /// later.
-    fn news(&mut self) -> Option<Cause> {
-        let now = self.clock.continuity().ok()?;
+    fn pending_events(&mut self) -> Option<Cause> {
+        let now = self.clock.continuity_token().ok()?;
         if now.disruption_marker != self.last.disruption_marker {
             self.last.disruption_marker = now.disruption_marker;
             return Some(Cause::Migrated);

@@ -259,7 +259,7 @@ pub(crate) struct View {
     pub(crate) abi: Abi,
     pub(crate) timescale: Timescale,
     pub(crate) assumed_drift_ppb: Option<u32>,
-    pub(crate) refuse_free_running: bool,
+    pub(crate) require_synchronized: bool,
     pub(crate) counter_id: u8,
 }
 
@@ -306,7 +306,7 @@ impl View {
         if page.counter_id != 0xff && page.counter_id != self.counter_id {
             codes.push("ERR_VMCLOCK_WRONG_COUNTER");
         }
-        if page.clock_status != 2 && (page.clock_status != 3 || self.refuse_free_running) {
+        if page.clock_status != 2 && (page.clock_status != 3 || self.require_synchronized) {
             codes.push("ERR_VMCLOCK_UNSYNCHRONIZED");
         }
         if page.counter_period_frac_sec == 0 || page.counter_period_shift > 127 {

@@ -2,7 +2,7 @@
 //!
 //! All of them do only what the publisher's claims take into account: the clock drifts by less than
 //! 500 ppm while nobody slews it, a daemon's `maxerror` covers what it cannot know (the network's
-//! asymmetry) and an operator's stated error holds at every moment. Within that, they go to the edges.
+//! asymmetry) and an operator's stated error holds at every point. Within that, they go to the edges.
 
 use vmclock::publish::PublishOptions;
 
@@ -93,8 +93,7 @@ impl Daemon {
 
     /// What the operator tells the publisher.
     pub(crate) fn tell(&self, options: &mut PublishOptions) {
-        options.stated_max_error_ns =
-            (self.kind == Kind::Stated).then_some(self.stated_ns.unsigned_abs());
+        options.max_error_ns = (self.kind == Kind::Stated).then_some(self.stated_ns.unsigned_abs());
     }
 
     /// Another sets the clock of one that has been telling its error: for so many turns it takes what it sees

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use vmclock::counter::Counter;
-use vmclock::system_clock::{Bracket, Discipline, MAXERROR_GROWTH_US_PER_SEC, SystemClock};
+use vmclock::source::kernel::clock::{
+    Bracket, Discipline, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
+};
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use crate::virtual_machine::{Machine, Memory};
@@ -161,7 +163,7 @@ pub(crate) fn clocks(memory: &Arc<Memory>, seat: &Seat) -> Vec<Held> {
             options.assumed_drift_ppb = Some(ASSUMED_DRIFT_PPB);
         }),
         ("utc, none that runs free", Timescale::Utc, |options| {
-            options.refuse_free_running = true;
+            options.require_synchronized = true;
         }),
     ];
     kinds

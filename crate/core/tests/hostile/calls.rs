@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use vmclock::snapshot::RawFields;
-use vmclock::{Continuity, Error, Moment, Reading, VmClock};
+use vmclock::{Continuity, Error, Reading, TimePoint, VmClock};
 
 use super::machine::{MachineCounter, Memory};
 use super::state::{self, Right, State, VERSION_CHANGED};
@@ -40,7 +40,7 @@ pub(super) enum Call {
     IsContinuous,
     Convert,
     Converter,
-    Moment,
+    TimePoint,
     HeldRead,
     HeldNowNs,
     HeldMoment,
@@ -75,7 +75,7 @@ impl Call {
         Self::IsContinuous,
         Self::Convert,
         Self::Converter,
-        Self::Moment,
+        Self::TimePoint,
         Self::HeldRead,
         Self::HeldNowNs,
         Self::HeldMoment,
@@ -101,13 +101,13 @@ impl Call {
                 counter: snapshot.counter,
             }),
             Self::HasTime => plain.has_time().map(Said::Whether),
-            Self::Continuity => plain.continuity().map(Said::Continuity),
+            Self::Continuity => plain.continuity_token().map(Said::Continuity),
             Self::IsContinuous => plain.is_continuous(token).map(Said::Whether),
             Self::Convert => plain.convert(*captured, token).map(Said::Reading),
             Self::Converter => plain.converter(token).map(|converter| {
                 Said::Each(two(*captured).map(|counter| converter.epoch_ns(counter).ok()))
             }),
-            Self::Moment => by_moment(plain, rest).map(Said::Reading),
+            Self::TimePoint => by_moment(plain, rest).map(Said::Reading),
             Self::HeldRead => held.read().map(Said::Reading),
             Self::HeldNowNs => held.now_ns().map(Said::Ns),
             Self::HeldMoment => by_moment(held, held_rest).map(Said::Reading),
@@ -136,7 +136,7 @@ impl Call {
             }
         };
         Ok(match self {
-            Self::Read | Self::Moment => Said::Reading(live()?),
+            Self::Read | Self::TimePoint => Said::Reading(live()?),
             Self::NowNs => Said::Ns(live()?.epoch_ns),
             Self::NowMs => Said::Ms(state::ms(live()?.epoch_ns)),
             Self::Snapshot => Said::Page {
@@ -192,16 +192,16 @@ impl Clocks {
 fn by_moment(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
     if let Some((state, rest)) = rest
         && *state == clock.states_seen()
-        && let Some(moment) = moment_of(clock)
+        && let Some(point) = moment_of(clock)
     {
-        let side_ns = moment.max_error_ns.map(u64::cast_signed);
+        let side_ns = point.max_error_ns.map(u64::cast_signed);
         return Ok(Reading {
-            epoch_ns: moment.epoch_ns,
-            max_error_ns: moment.max_error_ns,
-            est_error_ns: moment.est_error_ns,
-            earliest_ns: side_ns.map(|side| moment.epoch_ns - side),
-            latest_ns: side_ns.map(|side| moment.epoch_ns + side),
-            counter: moment.counter,
+            epoch_ns: point.epoch_ns,
+            max_error_ns: point.max_error_ns,
+            est_error_ns: point.est_error_ns,
+            earliest_ns: side_ns.map(|side| point.epoch_ns - side),
+            latest_ns: side_ns.map(|side| point.epoch_ns + side),
+            counter: point.counter,
             ..*rest
         });
     }
@@ -210,10 +210,10 @@ fn by_moment(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
     Ok(reading)
 }
 
-fn moment_of(clock: &mut Clock) -> Option<Moment> {
-    match clock.short_moment() {
-        Ok(moment) => Some(moment),
-        Err(untold) => clock.long_moment(untold),
+fn moment_of(clock: &mut Clock) -> Option<TimePoint> {
+    match clock.fast_time_point() {
+        Ok(point) => Some(point),
+        Err(untold) => clock.slow_time_point(untold),
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn check_file(bytes: &[u8], seen: &mut Seen) {
     let snapshot = clock.snapshot().unwrap();
     assert_eq!(snapshot.raw, raw);
     assert_eq!(snapshot.size_bytes, view.size_bytes);
-    let token = clock.continuity().unwrap();
+    let token = clock.continuity_token().unwrap();
     assert_eq!(token, state.continuity);
     match (clock.convert(captured, &token), &state.converted) {
         (Ok(said), Ok(right)) => assert_eq!(said, *right),

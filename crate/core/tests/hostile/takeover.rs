@@ -76,7 +76,7 @@ impl<'bytes> Input<'bytes> {
                 0x0f => Shape::Marker,
                 _ => Shape::Time,
             },
-            stated_max_error_ns: self.chooses(1, 0).then_some(stated_ns),
+            max_error_ns: self.chooses(1, 0).then_some(stated_ns),
             tai_minus_utc_sec: self.chooses(1, 1).then_some(37),
             ..PublishOptions::default()
         }
@@ -344,7 +344,7 @@ pub(crate) fn check_takeover(bytes: &[u8], seen: &mut Seen) {
         twin: Publication::new(&other, &other, input.options(), None, None).unwrap(),
         seed: 0,
         marker_changes: 0,
-        is_stated: input.options().stated_max_error_ns.is_some(),
+        is_stated: input.options().max_error_ns.is_some(),
         looked_sec: None,
         model,
     };

@@ -1,6 +1,7 @@
 //! What a guest does with time, held against the truth.
 
-use vmclock::{Reading, Timescale, fixed};
+use vmclock::time::fixed;
+use vmclock::{Reading, Timescale};
 
 use super::{Flaw, Life, NS_PER_SEC, Outcome};
 use crate::guest::{Capture, Read};
@@ -60,7 +61,7 @@ impl Life {
     /// The hot call, and the same counter converted.
     pub(super) fn stamp(&mut self, which: usize) -> Outcome {
         let clock = &mut self.held[which].clock;
-        let Ok(token) = clock.continuity() else {
+        let Ok(token) = clock.continuity_token() else {
             return Ok(());
         };
         let result = clock.now_ns();
@@ -93,7 +94,7 @@ impl Life {
 
     pub(super) fn capture(&mut self, which: usize) -> Outcome {
         let clock = &mut self.held[which].clock;
-        if let Ok(token) = clock.continuity() {
+        if let Ok(token) = clock.continuity_token() {
             let era = self.era.get();
             clock.counter();
             let read = self.seat.last_read();

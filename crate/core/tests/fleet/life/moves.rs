@@ -144,7 +144,7 @@ impl Life {
         if self.is_torn {
             return Ok(());
         }
-        let Ok(before) = self.held[0].clock.continuity() else {
+        let Ok(before) = self.held[0].clock.continuity_token() else {
             return Ok(());
         };
         let publication = match self.provider {
@@ -217,7 +217,7 @@ impl Life {
         self.note("restored");
         self.step(Cause::Migrated)?;
         self.publish(Cause::BumpGeneration)?;
-        let token = self.held[0].clock.continuity();
+        let token = self.held[0].clock.continuity_token();
         let token = token.map_err(|error| self.violation(&format!("no token: {error}")))?;
         let is_fresh = token.disruption_marker != saved.before.disruption_marker
             && token.vm_generation != saved.before.vm_generation;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vmclock::publish::{Cause, Publication, PublishOptions};
 use vmclock::seqlock::{self, SharedWords};
 use vmclock::snapshot::RawFields;
-use vmclock::system_clock::LeapSeconds;
+use vmclock::source::kernel::clock::LeapSeconds;
 
 use super::{EDGES_SEC, Flaw, Life, NS_PER_SEC, OffsetSource, Outcome, Provider};
 use crate::guest::{self, Host, Intrusion, Seat};

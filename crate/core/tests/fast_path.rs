@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use virtual_page::{Bench, VirtualClock, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::RawFields;
-use vmclock::{Error, Options, Timescale, Untold};
+use vmclock::{Error, Options, SlowPath, Timescale};
 
 const NS_PER_SEC: i128 = 1_000_000_000;
 const SIZE_BYTES: u32 = 0x1000;
@@ -116,18 +116,18 @@ fn assert_same(
         }
     }
     // What is asked for again, with all in place, must not differ from what was asked for first.
-    if let Ok(short) = living.short_now_ns() {
+    if let Ok(short) = living.fast_now_ns() {
         prop_assert_eq!(Ok(short), ns);
     }
     match living.short_read() {
         Ok(short) => prop_assert_eq!(Ok(short), read),
         Err(untold) => {
-            if let Some(moment) = living.long_moment(untold) {
+            if let Some(point) = living.slow_time_point(untold) {
                 let read = read.unwrap();
-                prop_assert_eq!(moment.counter, read.counter);
-                prop_assert_eq!(moment.epoch_ns, read.epoch_ns);
-                prop_assert_eq!(moment.max_error_ns, read.max_error_ns);
-                prop_assert_eq!(moment.est_error_ns, read.est_error_ns);
+                prop_assert_eq!(point.counter, read.counter);
+                prop_assert_eq!(point.epoch_ns, read.epoch_ns);
+                prop_assert_eq!(point.max_error_ns, read.max_error_ns);
+                prop_assert_eq!(point.est_error_ns, read.est_error_ns);
             }
         }
     }
@@ -330,13 +330,13 @@ fn an_ordinary_stamp_takes_the_short_way() {
             ..Options::default()
         };
         let mut living = bench.clock(SIZE_BYTES, options);
-        let token = living.continuity().unwrap();
+        let token = living.continuity_token().unwrap();
         let mut taken = [0; 3];
         // Every microsecond of a second, about.
         for ticks in (1 << 20..2_600_000_000_u64).step_by(2_603) {
             bench.counter.set(ticks);
-            taken[0] += usize::from(living.short_now_ns().is_ok());
-            taken[1] += usize::from(living.short_now_ms().is_ok());
+            taken[0] += usize::from(living.fast_now_ns().is_ok());
+            taken[1] += usize::from(living.fast_now_ms().is_ok());
             taken[2] += usize::from(living.short_read().is_ok());
         }
         let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
@@ -376,22 +376,22 @@ fn a_stamp_next_to_a_border_asks_no_more_of_the_page() {
         let page = whole_ns_page(page, tick_ns, 0);
         let bench = Bench::with(&page);
         let mut living = clock(&bench, Timescale::Utc);
-        let token = living.continuity().unwrap();
+        let token = living.continuity_token().unwrap();
         for ticks in (1..1_000_000_u64).step_by(997) {
             let counter = page.counter_value + ticks;
             bench.counter.set(counter);
-            let untold = living.short_now_ns().unwrap_err();
+            let untold = living.fast_now_ns().unwrap_err();
             let exact = living.convert(counter, &token).unwrap();
             // Whoever read it again would give this one's time.
             bench.counter.set(counter + 1_000_000_000);
-            assert_eq!(living.long_now_ns(untold).unwrap(), exact.epoch_ns);
+            assert_eq!(living.slow_now_ns(untold).unwrap(), exact.epoch_ns);
             assert!(is_nearest(
-                living.long_now_ms(untold).unwrap(),
+                living.slow_now_ms(untold).unwrap(),
                 exact.epoch_ns
             ));
-            let moment = living.long_moment(untold).unwrap();
-            assert_eq!(moment.epoch_ns, exact.epoch_ns);
-            assert_eq!(moment.max_error_ns, exact.max_error_ns);
+            let point = living.slow_time_point(untold).unwrap();
+            assert_eq!(point.epoch_ns, exact.epoch_ns);
+            assert_eq!(point.max_error_ns, exact.max_error_ns);
             assert_eq!(living.long_read(untold).unwrap(), exact);
         }
     }
@@ -412,15 +412,15 @@ fn no_short_way_outlives_the_page_that_it_was_made_for() {
     let bench = Bench::with(&page);
     bench.counter.set(1 << 20);
     let mut living = clock(&bench, Timescale::Utc);
-    let token = living.continuity().unwrap();
-    assert!(living.short_now_ns().is_ok() && living.short_is_continuous(&token));
+    let token = living.continuity_token().unwrap();
+    assert!(living.fast_now_ns().is_ok() && living.short_is_continuous(&token));
     bench.publish(&page);
-    assert_eq!(living.short_now_ns(), Err(Untold::Page));
-    assert_eq!(living.short_now_ms(), Err(Untold::Page));
-    assert_eq!(living.short_read(), Err(Untold::Page));
+    assert_eq!(living.fast_now_ns(), Err(SlowPath::Page));
+    assert_eq!(living.fast_now_ms(), Err(SlowPath::Page));
+    assert_eq!(living.short_read(), Err(SlowPath::Page));
     assert!(!living.short_is_continuous(&token));
     assert!(living.is_continuous(&token).unwrap());
-    assert!(living.short_now_ns().is_ok());
+    assert!(living.fast_now_ns().is_ok());
     // A page that cannot be read is no state that something could be known of.
     let last_state = living.states_seen();
     bench.publish(&RawFields { version: 2, ..page });

@@ -1,9 +1,9 @@
 //! Leap seconds as the kernel carries them out, put into the page's terms.
 
-use super::rate::NS_PER_SEC;
 use crate::abi;
-use crate::leap::utc_month;
-use crate::system_clock::LeapState;
+use crate::source::kernel::clock::LeapState;
+use crate::time::NS_PER_SEC;
+use crate::time::leap::utc_month;
 
 const SEC_PER_DAY: i128 = 86_400;
 /// A leap second that has happened is told until the 15th of the month that it began.
@@ -13,7 +13,7 @@ const TORN_SEC: i128 = 5;
 
 /// What is known about the leap second nearest to now.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LeapWatch {
+pub(crate) struct LeapTracker {
     state: LeapState,
     /// Announced when last looked at. It may be over, and the kernel's flag taken back, at the next
     /// look.
@@ -31,20 +31,20 @@ struct Leap {
 
 /// What the kernel's state means for one reading of CLOCK_REALTIME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// CLOCK_REALTIME, with the leap second that the kernel owed it.
-    pub(super) realtime_ns: i128,
+    pub(crate) realtime_ns: i128,
     /// `leap_indicator`.
-    pub(super) indicator: u8,
+    pub(crate) indicator: u8,
     /// What TAI - UTC has changed by since the last look, in seconds.
-    pub(super) tai_change_sec: i16,
+    pub(crate) tai_change_sec: i16,
     /// Whether this is the inserted second.
-    pub(super) inserting: bool,
+    pub(crate) inserting: bool,
 }
 
-impl LeapWatch {
+impl LeapTracker {
     /// Goes on from a page that another publisher left behind, whose reference was `utc_sec`.
-    pub(super) fn resume(leap_indicator: u8, utc_sec: i128) -> Self {
+    pub(crate) fn resume(leap_indicator: u8, utc_sec: i128) -> Self {
         let (month_start, month_end) = utc_month(utc_sec);
         let leap = |inserted, edge_sec| Some(Leap { inserted, edge_sec });
         // A publisher that died in the update at the leap second left the time of one side of it with the
@@ -82,7 +82,7 @@ impl LeapWatch {
         let left_out_sec = match self.happened {
             Some(happened) if happened.inserted => return false,
             Some(happened) => happened.edge_sec - 1,
-            // The first look of a publisher that begins in this very moment.
+            // The first look of a publisher that begins in this very point.
             None => utc_month(utc_sec).1 - 1,
         };
         utc_sec == left_out_sec
@@ -92,7 +92,7 @@ impl LeapWatch {
     ///
     /// `adjtimex` knows the very second, but CLOCK_REALTIME as the vDSO gives it steps only at the
     /// kernel's next timer tick: for some milliseconds it still has to be taken back or forward.
-    pub(super) fn look(&mut self, realtime_ns: i128, state: LeapState) -> Seen {
+    pub(crate) fn look(&mut self, realtime_ns: i128, state: LeapState) -> Seen {
         let before = std::mem::replace(&mut self.state, state);
         let second_of_day = realtime_ns.div_euclid(NS_PER_SEC).rem_euclid(SEC_PER_DAY);
         let owed_sec = match (before, state) {
@@ -179,7 +179,7 @@ impl LeapWatch {
 
 #[cfg(test)]
 mod tests {
-    use super::{Leap, LeapWatch};
+    use super::{Leap, LeapTracker};
     use crate::abi;
 
     #[test]
@@ -188,14 +188,14 @@ mod tests {
         const EDGE_SEC: i128 = 1_782_864_000;
         for utc_sec in [EDGE_SEC - 1, EDGE_SEC, EDGE_SEC + 1] {
             for indicator in [abi::VMCLOCK_LEAP_POS, abi::VMCLOCK_LEAP_POST_POS] {
-                let leap = LeapWatch::resume(indicator, utc_sec).happened;
+                let leap = LeapTracker::resume(indicator, utc_sec).happened;
                 let expected = Leap {
                     inserted: true,
                     edge_sec: EDGE_SEC,
                 };
                 assert_eq!(leap, Some(expected), "{indicator} at {utc_sec}");
             }
-            let announced = LeapWatch::resume(abi::VMCLOCK_LEAP_PRE_NEG, utc_sec).announced;
+            let announced = LeapTracker::resume(abi::VMCLOCK_LEAP_PRE_NEG, utc_sec).announced;
             assert_eq!(announced.map(|leap| leap.edge_sec), Some(EDGE_SEC));
         }
     }

@@ -5,24 +5,24 @@
 
 use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
 use crate::error::{Error, NoTime};
-use crate::fixed;
-use crate::leap::{Mapping, Reference, Timescale};
-use crate::line::{self, ErrorAndRate, Exact, Line, ReadingLines};
-use crate::reading::{Continuity, Moment, Reading};
 use crate::seqlock::Consistent;
 use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
+use crate::time::fixed;
+use crate::time::leap::{Mapping, Reference, Timescale};
+use crate::time::linear::{self, ErrorAndRate, Exact, LinearFn, ReadingLines};
+use crate::time::reading::{Continuity, Reading, TimePoint};
 
 const PPB: u128 = 1_000_000_000;
 
 /// The short ways of a page under one sequence number, as a stamp looks at them: all that it loads, and
 /// nothing that it would have to ask first. What has no short way has one that gives nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct ShortWays {
+pub(crate) struct FastPath {
     pub(crate) seq: u32,
     /// From a live counter to its label in nanoseconds.
-    pub(crate) live_ns: Line,
+    pub(crate) live_ns: LinearFn,
     /// To the same in milliseconds, as a double's bits.
-    pub(crate) live_ms_bits: Line,
+    pub(crate) live_ms_bits: LinearFn,
     /// To all that changes from one reading to the next.
     pub(crate) readings: ReadingLines,
     /// What the page says about which machine this is.
@@ -33,12 +33,12 @@ pub(crate) struct ShortWays {
     rest: Reading,
 }
 
-impl ShortWays {
+impl FastPath {
     /// Those of no page.
     pub(crate) const NONE: Self = Self {
         seq: 0,
-        live_ns: Line::NONE,
-        live_ms_bits: Line::NONE,
+        live_ns: LinearFn::NONE,
+        live_ms_bits: LinearFn::NONE,
         readings: ReadingLines::NONE,
         continuity: None,
         exact: None,
@@ -66,23 +66,23 @@ impl ShortWays {
 
     /// What `readings` do not tell of a counter next to a border.
     #[inline]
-    pub(crate) fn exact_moment(&self, counter: u64) -> Option<Moment> {
+    pub(crate) fn exact_time_point(&self, counter: u64) -> Option<TimePoint> {
         self.exact.as_ref()?.moment_along(&self.readings, counter)
     }
 
     /// The whole reading that `moment` of these ways is of.
     #[inline(always)]
-    pub(crate) fn reading(&self, moment: &Moment) -> Reading {
-        let epoch_ns = moment.epoch_ns;
+    pub(crate) fn reading(&self, point: &TimePoint) -> Reading {
+        let epoch_ns = point.epoch_ns;
         // Lines stay far below 2^63.
-        let side_ns = moment.max_error_ns.map(u64::cast_signed);
+        let side_ns = point.max_error_ns.map(u64::cast_signed);
         Reading {
             epoch_ns,
-            max_error_ns: moment.max_error_ns,
-            est_error_ns: moment.est_error_ns,
+            max_error_ns: point.max_error_ns,
+            est_error_ns: point.est_error_ns,
             earliest_ns: side_ns.map(|side| epoch_ns - side),
             latest_ns: side_ns.map(|side| epoch_ns + side),
-            counter: moment.counter,
+            counter: point.counter,
             ..self.rest
         }
     }
@@ -95,21 +95,21 @@ pub(crate) struct Conversion {
     /// What the page says about which machine this is.
     pub(crate) continuity: Continuity,
     /// `None` where no line is made for this page.
-    reference: Option<line::Reference>,
+    reference: Option<linear::Reference>,
     /// `None` where the page gives no time: [`Conversion::mapping`] says why.
     mapping: Option<Mapping>,
     snapshot: Snapshot,
-    rules: Rules,
+    rules: ClockPolicy,
 }
 
 /// What decides, beside the page, whether its time may be used and how.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
+pub(crate) struct ClockPolicy {
     /// The counter that there is.
     pub(crate) counter_id: u8,
     pub(crate) timescale: Timescale,
     pub(crate) assumed_drift_ppb: Option<u32>,
-    pub(crate) refuse_free_running: bool,
+    pub(crate) require_synchronized: bool,
 }
 
 impl Conversion {
@@ -122,7 +122,7 @@ impl Conversion {
         seen: &Consistent,
         size_bytes: u32,
         abi: Abi,
-        rules: Rules,
+        rules: ClockPolicy,
     ) -> Result<Self, Error> {
         let snapshot = Snapshot::new(seen, size_bytes, abi);
         // A machine that was moved to another host may find another provider's page here. What that
@@ -134,7 +134,7 @@ impl Conversion {
         let mapping = rules.map(&snapshot).ok();
         let reference = mapping.and_then(|mapping| {
             let raw = &snapshot.raw;
-            line::Reference::new(
+            linear::Reference::new(
                 raw.counter_value,
                 (raw.counter_period_frac_sec, raw.counter_period_shift),
                 (
@@ -157,23 +157,23 @@ impl Conversion {
     }
 
     /// The short ways of this state of the page.
-    pub(crate) fn short_ways(&self) -> ShortWays {
-        let none = ShortWays {
+    pub(crate) fn fast_path(&self) -> FastPath {
+        let none = FastPath {
             seq: self.seq,
             continuity: Some(self.continuity),
-            ..ShortWays::NONE
+            ..FastPath::NONE
         };
         let Some((reference, mapping)) = self.reference.zip(self.mapping) else {
             return none;
         };
         let snapshot = &self.snapshot;
         let (max_error, est_error) = (self.rules.max_error(snapshot), est_error(snapshot));
-        let ways = ShortWays {
-            live_ns: Line::live_ns(&reference).unwrap_or(Line::NONE),
+        let ways = FastPath {
+            live_ns: LinearFn::live_ns(&reference).unwrap_or(LinearFn::NONE),
             live_ms_bits: Some(&reference)
                 .filter(|_| self.rules.timescale.is_utc())
-                .and_then(Line::live_ms_bits)
-                .unwrap_or(Line::NONE),
+                .and_then(LinearFn::live_ms_bits)
+                .unwrap_or(LinearFn::NONE),
             exact: Some(Exact::new(reference, max_error, est_error)),
             ..none
         };
@@ -181,7 +181,7 @@ impl Conversion {
         if mapping.has_leap() {
             return ways;
         }
-        ShortWays {
+        FastPath {
             readings: ReadingLines::new(&reference, max_error, est_error)
                 .unwrap_or(ReadingLines::NONE),
             rest: Reading {
@@ -190,7 +190,7 @@ impl Conversion {
                 status: snapshot.raw.clock_status.into(),
                 timescale: self.rules.timescale,
                 tai_minus_utc_sec: mapping.tai_minus_utc_sec(0),
-                ..ShortWays::NONE.rest
+                ..FastPath::NONE.rest
             },
             ..ways
         }
@@ -209,8 +209,8 @@ impl Conversion {
             wide_ns: self
                 .reference
                 .as_ref()
-                .and_then(Line::wide_ns)
-                .unwrap_or(Line::NONE),
+                .and_then(LinearFn::wide_ns)
+                .unwrap_or(LinearFn::NONE),
             exact: self
                 .reference
                 .map(|reference| Exact::new(reference, None, None)),
@@ -292,7 +292,7 @@ impl Conversion {
     }
 }
 
-impl Rules {
+impl ClockPolicy {
     /// All that decides whether the page's time may be used, and how.
     fn map(&self, snapshot: &Snapshot) -> Result<Mapping, Error> {
         let raw = &snapshot.raw;
@@ -314,7 +314,7 @@ impl Rules {
         }
         match ClockStatus::from(raw.clock_status) {
             ClockStatus::Synchronized => {}
-            ClockStatus::FreeRunning if !self.refuse_free_running => {}
+            ClockStatus::FreeRunning if !self.require_synchronized => {}
             status => return Err(Error::Unsynchronized { status }),
         }
         if raw.counter_period_frac_sec == 0 || raw.counter_period_shift > fixed::MAX_SHIFT {
@@ -360,7 +360,7 @@ fn est_error(snapshot: &Snapshot) -> Option<ErrorAndRate> {
 pub struct Converter<'clock> {
     conversion: &'clock Conversion,
     mapping: Mapping,
-    wide_ns: Line,
+    wide_ns: LinearFn,
     exact: Option<Exact>,
 }
 

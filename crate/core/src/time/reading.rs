@@ -1,7 +1,7 @@
 //! What a clock gives: times with their bounds, and tokens.
 
-use crate::leap::Timescale;
 use crate::snapshot::ClockStatus;
+use crate::time::leap::Timescale;
 
 /// A time with its bound, and what the page said in the same breath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Reading {
 /// What of a [`Reading`] changes with the counter alone, while the page stands and no leap second is
 /// near. The interval that holds the truth is `epoch_ns` ± `max_error_ns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct TimePoint {
     /// [`Reading::counter`].
     pub counter: u64,
     /// [`Reading::epoch_ns`].
@@ -52,7 +52,7 @@ pub struct Moment {
 /// other call in between, which might look at the page anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Untold {
+pub enum SlowPath {
     /// All of it.
     Page,
     /// The time at this counter, which was read while the page stood as the clock had seen it.

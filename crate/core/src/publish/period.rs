@@ -1,19 +1,12 @@
 //! The counter's period and its error, in exact integers.
 
-use std::ops::RangeInclusive;
-
-use crate::fixed;
-use crate::system_clock::{
+use crate::source::kernel::clock::{
     Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC,
     NOMINAL_TICK_US,
 };
+use crate::time::fixed;
 
-pub(super) const NS_PER_SEC: i128 = 1_000_000_000;
 const PPB: u128 = 1_000_000_000;
-
-/// Offsets between TAI and UTC that can be meant. The kernel counts leap seconds from 0 where
-/// nobody told it the offset, so its 1 is none.
-pub(super) const PLAUSIBLE_TAI_SEC: RangeInclusive<i16> = 10..=255;
 
 /// What a machine's oscillator, and the kernel's idea of its frequency, may be off by.
 const OSCILLATOR_PPB: u128 = 100_000;
@@ -26,7 +19,7 @@ const TICK_PPB: u128 = 100_000;
 /// nanoseconds. At the start of each second it takes that second's share off what it shows, and then
 /// slews it evenly (`second_overflow`, `kernel/time/ntp.c`): of the phase-locked loop's offset
 /// 2^-shift, which is 1 / (2^shift - 1) of what is left to show; of an `adjtime` 500 µs.
-pub(super) fn running_slew_ns(discipline: &Discipline) -> u128 {
+pub(crate) fn running_slew_ns(discipline: &Discipline) -> u128 {
     let shift = discipline.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
     let loop_ns = u128::from(discipline.offset_ns.unsigned_abs()).div_ceil((1 << shift) - 1);
     let single_shot_ns = if discipline.single_shot_ns == 0 {
@@ -38,7 +31,7 @@ pub(super) fn running_slew_ns(discipline: &Discipline) -> u128 {
 }
 
 /// The most that the kernel can be slewing in any one second for a daemon like the present one.
-pub(super) fn largest_slew_ns(discipline: &Discipline) -> u128 {
+pub(crate) fn largest_slew_ns(discipline: &Discipline) -> u128 {
     /// MAXPHASE: the loop takes no more than half a second.
     const LARGEST_OFFSET_NS: u128 = 500_000_000;
     let shift = discipline.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX);
@@ -52,23 +45,23 @@ pub(super) fn largest_slew_ns(discipline: &Discipline) -> u128 {
 
 /// One tick of the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Period {
+pub(crate) struct Period {
     /// In 2^-(64 + shift) s. Its highest bit is set: the shift is the largest with which it fits.
-    pub(super) frac_sec: u64,
-    pub(super) shift: u8,
+    pub(crate) frac_sec: u64,
+    pub(crate) shift: u8,
     /// How far this may be off the rate that the kernel's clock had, in parts per billion: the
     /// widths of the two brackets that it was measured between.
-    pub(super) noise_ppb: u128,
+    pub(crate) noise_ppb: u128,
     /// The most that the kernel slewed in a second while it was measured, in nanoseconds.
-    pub(super) running_slew_ns: u128,
+    pub(crate) running_slew_ns: u128,
     /// What holds for it because of that, in parts per billion.
-    pub(super) ceiling_ppb: u128,
+    pub(crate) ceiling_ppb: u128,
 }
 
 impl Period {
     /// `elapsed_ns` in `ticks`, rounded down, with no error noted yet. `None` where that is no period of a counter: nothing
     /// or less, or a second and more a tick.
-    pub(super) fn measured(elapsed_ns: i128, ticks: i64) -> Option<Self> {
+    pub(crate) fn measured(elapsed_ns: i128, ticks: i64) -> Option<Self> {
         let elapsed = u128::try_from(elapsed_ns).ok()?;
         let ticks = u128::try_from(ticks).ok()?;
         Self::ratio(elapsed, ticks.checked_mul(PPB)?)
@@ -102,7 +95,7 @@ impl Period {
     }
 
     /// The period after the kernel's clock changed its rate from `old` to `new`.
-    pub(super) fn at_rate(self, old: &Discipline, new: &Discipline) -> Self {
+    pub(crate) fn at_rate(self, old: &Discipline, new: &Discipline) -> Self {
         let (Some(old), Some(new)) = (kernel_rate(old), kernel_rate(new)) else {
             return self;
         };
@@ -128,19 +121,19 @@ impl Period {
     }
 
     /// Ticks in nanoseconds, rounded up.
-    pub(super) fn ticks_ns(&self, ticks: u64) -> u128 {
+    pub(crate) fn ticks_ns(&self, ticks: u64) -> u128 {
         let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
         fixed::growth_ns(ticks, self.frac_sec, self.shift)
     }
 
     /// Signed ticks in nanoseconds, rounded towards minus infinity.
-    pub(super) fn elapsed_ns(&self, ticks: i64) -> i128 {
+    pub(crate) fn elapsed_ns(&self, ticks: i64) -> i128 {
         fixed::time_ns(0, 0, fixed::elapsed_frac(ticks, self.frac_sec, self.shift))
     }
 
     /// A relative error in the period's own unit, rounded up, and one more for the period's own
     /// rounding.
-    pub(super) fn error(&self, ppb: u128) -> u64 {
+    pub(crate) fn error(&self, ppb: u128) -> u64 {
         let error = u128::from(self.frac_sec)
             .saturating_mul(ppb)
             .div_ceil(PPB)
@@ -159,7 +152,7 @@ fn kernel_rate(discipline: &Discipline) -> Option<u128> {
 
 /// Whether the kernel's clock is turned by more than the kernel counts for what it may drift: somebody is
 /// moving it on purpose, and does not say how far.
-pub(super) fn is_turned(discipline: &Discipline) -> bool {
+pub(crate) fn is_turned(discipline: &Discipline) -> bool {
     const COUNTED_SCALED_PPM: u128 = 500 << 16;
     let nominal = Discipline {
         frequency_scaled_ppm: 0,
@@ -170,13 +163,13 @@ pub(super) fn is_turned(discipline: &Discipline) -> bool {
 }
 
 /// Whether the clock's rate differs between two samples by more than any oscillator's.
-pub(super) fn has_turned(last: &Discipline, now: &Discipline) -> bool {
+pub(crate) fn has_turned(last: &Discipline, now: &Discipline) -> bool {
     turn_scaled_ppm(last, now) * 1000 > OSCILLATOR_PPB << 16
 }
 
 /// Whether a daemon told the kernel an error between two samples. By itself the kernel only counts up, the
 /// one of the two figures.
-pub(super) fn is_told(last: &Discipline, now: &Discipline) -> bool {
+pub(crate) fn is_told(last: &Discipline, now: &Discipline) -> bool {
     let counted_us = now.maxerror_us.checked_sub(last.maxerror_us);
     now.esterror_us != last.esterror_us
         || !counted_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC))
@@ -184,11 +177,11 @@ pub(super) fn is_told(last: &Discipline, now: &Discipline) -> bool {
 
 /// Whether the kernel was told, by no daemon's measurement, that the clock may be off by anything: so it does
 /// itself when the clock is set.
-pub(super) fn has_forgotten(last: &Discipline, now: &Discipline) -> bool {
+pub(crate) fn has_forgotten(last: &Discipline, now: &Discipline) -> bool {
     is_synchronized(last) && now.unsynchronized && now.maxerror_us >= MAXERROR_CEILING_US
 }
 
-pub(super) fn is_synchronized(discipline: &Discipline) -> bool {
+pub(crate) fn is_synchronized(discipline: &Discipline) -> bool {
     !discipline.unsynchronized && discipline.maxerror_us < MAXERROR_CEILING_US
 }
 
@@ -203,7 +196,7 @@ fn turn_scaled_ppm(from: &Discipline, to: &Discipline) -> u128 {
 /// The most by which a period measured against CLOCK_REALTIME can be off the truth, whatever its
 /// bounds, while the kernel slews by `running_slew_ns` a second: in parts per billion of the period.
 /// An `adjtime` of less than a second's share may come and go between two samples, unseen.
-pub(super) fn ceiling_ppb(discipline: &Discipline, running_slew_ns: u128) -> u128 {
+pub(crate) fn ceiling_ppb(discipline: &Discipline, running_slew_ns: u128) -> u128 {
     let tick_us = u128::from(discipline.tick_us.abs_diff(NOMINAL_TICK_US));
     let frequency_scaled = u128::from(discipline.frequency_scaled_ppm.unsigned_abs());
     let frequency_ppb = (frequency_scaled * 1000).div_ceil(1 << 16);
@@ -217,12 +210,12 @@ pub(super) fn ceiling_ppb(discipline: &Discipline, running_slew_ns: u128) -> u12
 }
 
 /// `error_ns` over a baseline of `length_ns`, in parts per billion, rounded up.
-pub(super) fn quotient_ppb(error_ns: u128, length_ns: i128) -> Option<u128> {
+pub(crate) fn quotient_ppb(error_ns: u128, length_ns: i128) -> Option<u128> {
     let length = u128::try_from(length_ns).ok().filter(|ns| *ns != 0)?;
     Some(error_ns.checked_mul(PPB)?.div_ceil(length))
 }
 
 /// `ppb` of a quantity, rounded up.
-pub(super) fn share(quantity: u128, ppb: u128) -> u128 {
+pub(crate) fn share(quantity: u128, ppb: u128) -> u128 {
     quantity.saturating_mul(ppb).div_ceil(PPB)
 }

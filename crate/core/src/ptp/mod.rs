@@ -27,8 +27,8 @@ use rustix::io::Errno;
 use crate::clock::VmClock;
 use crate::counter::Counter;
 use crate::error::Error;
-use crate::leap::Timescale;
 use crate::seqlock::SharedWords;
+use crate::time::leap::Timescale;
 
 use calls::Calls;
 use device::{Device, KernelDevice};

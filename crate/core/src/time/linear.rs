@@ -1,6 +1,6 @@
 //! The short way from a counter to a figure: one multiplication, and exact all the same.
 //!
-//! The long way (`fixed`, then `leap`) multiplies and rounds twice, as the formulas say. A [`Line`]
+//! The long way (`fixed`, then `leap`) multiplies and rounds twice, as the formulas say. A [`LinearFn`]
 //! has both factors in one, cut off to 2^-64 of the figure's unit, so its value may be a little off.
 //! It nevertheless rounds to what the long way gives, unless it lies next to a border between two
 //! results. There it gives nothing, and [`Exact`] multiplies twice: once in thousands of times on most
@@ -9,8 +9,8 @@
 //! Everything that limits where a line holds is made part of it when it is made, once for each state
 //! of the page: what is left for a stamp to do is two comparisons.
 
-use crate::fixed;
-use crate::reading::Moment;
+use crate::time::fixed;
+use crate::time::reading::TimePoint;
 
 /// How far lines reach from the reference, in ticks: a day at 3 GHz. A slope is short of the true one
 /// by less than 2^-64 of the unit a tick, so a value by less than 2^-16 of the unit.
@@ -85,7 +85,7 @@ const CLEAR: u64 = 2 * MARGIN;
 
 /// A figure that grows evenly with the counter, in whole units.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line {
+pub(crate) struct LinearFn {
     /// The first counter of the line; it may wrap past 2^64 before the last.
     first: u64,
     /// How many ticks further on the last one is.
@@ -98,7 +98,7 @@ pub(crate) struct Line {
     clear: u64,
 }
 
-impl Line {
+impl LinearFn {
     /// Gives nothing at any counter.
     pub(crate) const NONE: Self = Self {
         first: 0,
@@ -170,8 +170,8 @@ impl Line {
         })
     }
 
-    /// Whether `counter` is on the line, so that where [`Line::at`] gives nothing, it lies next to a border.
-    /// No counter is on [`Line::NONE`], which has no slope.
+    /// Whether `counter` is on the line, so that where [`LinearFn::at`] gives nothing, it lies next to a border.
+    /// No counter is on [`LinearFn::NONE`], which has no slope.
     fn covers(&self, counter: u64) -> bool {
         self.slope != 0 && counter.wrapping_sub(self.first) <= self.span_ticks
     }
@@ -231,7 +231,7 @@ impl ReadingLines {
         max_error: Option<ErrorAndRate>,
         est_error: Option<ErrorAndRate>,
     ) -> Option<Self> {
-        let label = Line::label(reference, NS_PER_SEC, 0)?;
+        let label = LinearFn::label(reference, NS_PER_SEC, 0)?;
         // An error that there is and that no line is made for leaves no short way to the others.
         let line = |error: Option<ErrorAndRate>, extra_ns| match error {
             Some(error) => ErrorLine::new(reference, error, extra_ns).map(Some),
@@ -253,7 +253,7 @@ impl ReadingLines {
 
     /// The figures at `counter`, exactly; `None` where this cannot tell.
     #[inline(always)]
-    pub(crate) fn at(&self, counter: u64) -> Option<Moment> {
+    pub(crate) fn at(&self, counter: u64) -> Option<TimePoint> {
         let ticks = counter.wrapping_sub(self.first);
         if ticks > self.span_ticks {
             return None;
@@ -265,7 +265,7 @@ impl ReadingLines {
             Some(line) => line.at(ticks).map(Some),
             None => Some(None),
         };
-        Some(Moment {
+        Some(TimePoint {
             counter,
             epoch_ns: clear_units(label)?.cast_signed(),
             max_error_ns: error_at(self.max_error)?,
@@ -327,21 +327,21 @@ impl Exact {
 
     /// The label at a counter of `line`, which is one of nanoseconds.
     #[inline]
-    pub(crate) fn ns_along(&self, line: &Line, counter: u64) -> Option<i64> {
+    pub(crate) fn ns_along(&self, line: &LinearFn, counter: u64) -> Option<i64> {
         let d = fixed::distance_ticks(counter, self.reference.counter);
         line.covers(counter).then(|| self.label_ns(d))
     }
 
     /// The figures at a counter of `lines`.
     #[inline]
-    pub(crate) fn moment_along(&self, lines: &ReadingLines, counter: u64) -> Option<Moment> {
+    pub(crate) fn moment_along(&self, lines: &ReadingLines, counter: u64) -> Option<TimePoint> {
         let d = fixed::distance_ticks(counter, self.reference.counter);
         // Along a line all of it stays far below 2^63.
         let error_ns = |(at_reference_ns, rate): ErrorAndRate| {
             let grown_ns = fixed::growth_ns(d, rate, self.reference.shift);
             u128::from(at_reference_ns) + grown_ns
         };
-        lines.covers(counter).then(|| Moment {
+        lines.covers(counter).then(|| TimePoint {
             counter,
             epoch_ns: self.label_ns(d),
             max_error_ns: self.max_error.map(|error| error_ns(error) as u64 + 1),
@@ -381,7 +381,7 @@ mod tests {
         let counter = 1 << 40;
         let label = (2_199_023_256, 10_182_600_459_738_163_770);
         let reference = Reference::new(counter, (1 << 63, 30), label).unwrap();
-        let at_start = Line::live_ms_bits(&reference)
+        let at_start = LinearFn::live_ms_bits(&reference)
             .and_then(|line| line.at(counter - (1 << 31)))
             .map(f64::from_bits);
         assert!(

@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::conversion::{Conversion, Converter, Rules, ShortWays};
 use crate::counter::{self, Counter, CpuCounter};
 use crate::error::Error;
-use crate::fixed;
-use crate::leap::Timescale;
 use crate::page::{self, Page};
-use crate::reading::{Continuity, Moment, Reading, SystemOffset, Untold};
 use crate::seqlock::{self, SharedWords, Stuck};
 use crate::snapshot::{Abi, Snapshot};
+use crate::time::NS_PER_SEC;
+use crate::time::conversion::{ClockPolicy, Conversion, Converter, FastPath};
+use crate::time::fixed;
+use crate::time::leap::Timescale;
+use crate::time::reading::{Continuity, Reading, SlowPath, SystemOffset, TimePoint};
 
 /// How long a reader waits for a page that is being updated: what the kernel's driver waits.
 pub const UPDATE_TIMEOUT: Duration = Duration::from_millis(100);
 
 const NS_PER_MS: i64 = 1_000_000;
 const MS_PER_NS: f64 = 1e-6;
-const NS_PER_SEC: i128 = 1_000_000_000;
 
 /// How a page is to be read.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ pub struct Options {
     /// maximum error of their period. `None`: then the bound is unknown.
     pub assumed_drift_ppb: Option<u32>,
     /// Refuse time from a page whose clock is free-running.
-    pub refuse_free_running: bool,
+    pub require_synchronized: bool,
     /// Never return a time before one that this clock returned earlier. A page update or a leap
     /// second may step time back; then the last time is held, and the bound grows by what was held.
     pub non_decreasing: bool,
@@ -57,7 +57,7 @@ pub struct VmClock<M = Page, C = CpuCounter> {
     counter: C,
     options: Options,
     /// Those of `conversion`.
-    short: ShortWays,
+    short: FastPath,
     conversion: Option<Conversion>,
     /// How many states of the page `short` has been made for.
     states_seen: u64,
@@ -113,7 +113,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             size_bytes,
             counter,
             options,
-            short: ShortWays::NONE,
+            short: FastPath::NONE,
             conversion: None,
             states_seen: 0,
             stuck_seq: None,
@@ -162,35 +162,39 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
-        match self.short_now_ns() {
+        match self.fast_now_ns() {
             Ok(ns) => Ok(ns),
-            Err(untold) => self.long_now_ns(untold),
+            Err(untold) => self.slow_now_ns(untold),
         }
     }
 
     /// [`VmClock::now_ns`] where nothing stands in the way of it, which is nearly always. An error says
-    /// nothing but that [`VmClock::long_now_ns`] has to tell.
+    /// nothing but that [`VmClock::slow_now_ns`] has to tell.
     ///
     /// # Errors
     ///
-    /// [`Untold`].
+    /// [`SlowPath`].
     #[inline(always)]
-    pub fn short_now_ns(&mut self) -> Result<i64, Untold> {
-        let counter = self.short_counter()?;
-        let ns = self.short.live_ns.at(counter).ok_or(Untold::At(counter))?;
+    pub fn fast_now_ns(&mut self) -> Result<i64, SlowPath> {
+        let counter = self.fast_counter()?;
+        let ns = self
+            .short
+            .live_ns
+            .at(counter)
+            .ok_or(SlowPath::At(counter))?;
         Ok(self.held(ns.cast_signed()))
     }
 
-    /// [`VmClock::now_ns`] right after [`VmClock::short_now_ns`] did not tell: see [`Untold`].
+    /// [`VmClock::now_ns`] right after [`VmClock::fast_now_ns`] did not tell: see [`SlowPath`].
     ///
     /// # Errors
     ///
     /// As [`VmClock::now_ns`].
     #[cold]
-    pub fn long_now_ns(&mut self, untold: Untold) -> Result<i64, Error> {
+    pub fn slow_now_ns(&mut self, untold: SlowPath) -> Result<i64, Error> {
         let along = match untold {
-            Untold::At(counter) => self.short.exact_ns(counter),
-            Untold::Page => None,
+            SlowPath::At(counter) => self.short.exact_ns(counter),
+            SlowPath::Page => None,
         };
         let ns = match along {
             Some(ns) => ns,
@@ -207,40 +211,40 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NotUtc`], and those of [`VmClock::now_ns`].
     #[inline]
     pub fn now_ms(&mut self) -> Result<f64, Error> {
-        match self.short_now_ms() {
+        match self.fast_now_ms() {
             Ok(ms) => Ok(ms),
-            Err(untold) => self.long_now_ms(untold),
+            Err(untold) => self.slow_now_ms(untold),
         }
     }
 
-    /// [`VmClock::now_ms`], as [`VmClock::short_now_ns`].
+    /// [`VmClock::now_ms`], as [`VmClock::fast_now_ns`].
     ///
     /// # Errors
     ///
-    /// [`Untold`].
+    /// [`SlowPath`].
     #[inline(always)]
-    pub fn short_now_ms(&mut self) -> Result<f64, Untold> {
-        let counter = self.short_counter()?;
+    pub fn fast_now_ms(&mut self) -> Result<f64, SlowPath> {
+        let counter = self.fast_counter()?;
         let bits = self.short.live_ms_bits.at(counter);
-        let bits = bits.ok_or(Untold::At(counter))?;
+        let bits = bits.ok_or(SlowPath::At(counter))?;
         // What is held back is held in nanoseconds. To keep the counter that long would take a register
         // more from all clocks.
         if self.options.non_decreasing {
-            let ns = self.short.live_ns.at(counter).ok_or(Untold::Page)?;
-            self.goes_on_to(ns.cast_signed()).ok_or(Untold::Page)?;
+            let ns = self.short.live_ns.at(counter).ok_or(SlowPath::Page)?;
+            self.goes_on_to(ns.cast_signed()).ok_or(SlowPath::Page)?;
         }
         Ok(f64::from_bits(bits))
     }
 
-    /// [`VmClock::now_ms`] right after [`VmClock::short_now_ms`] did not tell: see [`Untold`].
+    /// [`VmClock::now_ms`] right after [`VmClock::fast_now_ms`] did not tell: see [`SlowPath`].
     ///
     /// # Errors
     ///
     /// As [`VmClock::now_ms`].
     #[cold]
-    pub fn long_now_ms(&mut self, untold: Untold) -> Result<f64, Error> {
+    pub fn slow_now_ms(&mut self, untold: SlowPath) -> Result<f64, Error> {
         self.require_utc()?;
-        let ns = self.long_now_ns(untold)?;
+        let ns = self.slow_now_ns(untold)?;
         // The whole milliseconds are exact and the rest has their sign, so nothing cancels out. The
         // product is off by less than 2^-52 ms, and from a minute after 1970 on no nanosecond lies so
         // near to the middle between two doubles: the sum is the nearest one.
@@ -260,65 +264,65 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
-    /// [`VmClock::read`], as [`VmClock::short_now_ns`].
+    /// [`VmClock::read`], as [`VmClock::fast_now_ns`].
     ///
     /// # Errors
     ///
-    /// [`Untold`].
+    /// [`SlowPath`].
     #[inline(always)]
-    pub fn short_read(&mut self) -> Result<Reading, Untold> {
-        let moment = self.short_moment()?;
-        Ok(self.short.reading(&moment))
+    pub fn short_read(&mut self) -> Result<Reading, SlowPath> {
+        let point = self.fast_time_point()?;
+        Ok(self.short.reading(&point))
     }
 
-    /// [`VmClock::read`] right after [`VmClock::short_read`] did not tell: see [`Untold`].
+    /// [`VmClock::read`] right after [`VmClock::short_read`] did not tell: see [`SlowPath`].
     ///
     /// # Errors
     ///
     /// As [`VmClock::now_ns`].
     #[cold]
-    pub fn long_read(&mut self, untold: Untold) -> Result<Reading, Error> {
-        match self.long_moment(untold) {
-            Some(moment) => Ok(self.short.reading(&moment)),
+    pub fn long_read(&mut self, untold: SlowPath) -> Result<Reading, Error> {
+        match self.slow_time_point(untold) {
+            Some(point) => Ok(self.short.reading(&point)),
             None => self.read_anew(),
         }
     }
 
     /// What of [`VmClock::read`] changes while [`VmClock::states_seen`] stands, as
-    /// [`VmClock::short_now_ns`]: for whoever keeps the rest of an earlier reading.
+    /// [`VmClock::fast_now_ns`]: for whoever keeps the rest of an earlier reading.
     ///
     /// # Errors
     ///
-    /// [`Untold`].
+    /// [`SlowPath`].
     #[inline(always)]
-    pub fn short_moment(&mut self) -> Result<Moment, Untold> {
-        let counter = self.short_counter()?;
-        let untold = Untold::At(counter);
-        let moment = self.short.readings.at(counter).ok_or(untold)?;
+    pub fn fast_time_point(&mut self) -> Result<TimePoint, SlowPath> {
+        let counter = self.fast_counter()?;
+        let untold = SlowPath::At(counter);
+        let point = self.short.readings.at(counter).ok_or(untold)?;
         if self.options.non_decreasing {
-            self.goes_on_to(moment.epoch_ns).ok_or(untold)?;
+            self.goes_on_to(point.epoch_ns).ok_or(untold)?;
         }
-        Ok(moment)
+        Ok(point)
     }
 
-    /// What [`VmClock::short_moment`] did not tell right before, where that was for a counter next to a
-    /// border between two results: see [`Untold`]. `None` says nothing but that [`VmClock::long_read`] has
+    /// What [`VmClock::fast_time_point`] did not tell right before, where that was for a counter next to a
+    /// border between two results: see [`SlowPath`]. `None` says nothing but that [`VmClock::long_read`] has
     /// to tell.
     #[inline]
-    pub fn long_moment(&mut self, untold: Untold) -> Option<Moment> {
-        let Untold::At(counter) = untold else {
+    pub fn slow_time_point(&mut self, untold: SlowPath) -> Option<TimePoint> {
+        let SlowPath::At(counter) = untold else {
             return None;
         };
-        let moment = self.short.exact_moment(counter)?;
+        let point = self.short.exact_time_point(counter)?;
         if self.options.non_decreasing {
-            self.goes_on_to(moment.epoch_ns)?;
+            self.goes_on_to(point.epoch_ns)?;
         }
-        Some(moment)
+        Some(point)
     }
 
     /// How many states of the page this clock has looked at; 0 before the first. Readings of the same
-    /// one, taken now, differ in their [`Moment`] and in the interval that is made of it, wherever
-    /// [`VmClock::short_moment`] or [`VmClock::long_moment`] gives one.
+    /// one, taken now, differ in their [`TimePoint`] and in the interval that is made of it, wherever
+    /// [`VmClock::fast_time_point`] or [`VmClock::slow_time_point`] gives one.
     #[inline(always)]
     #[must_use]
     pub fn states_seen(&self) -> u64 {
@@ -327,9 +331,9 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
 
     /// The counter now, if the page still stands as it was when the short ways were made.
     #[inline(always)]
-    fn short_counter(&self) -> Result<u64, Untold> {
+    fn fast_counter(&self) -> Result<u64, SlowPath> {
         seqlock::counter_if_unchanged(&*self.memory, &self.counter, self.short.seq)
-            .ok_or(Untold::Page)
+            .ok_or(SlowPath::Page)
     }
 
     /// The counter now. Needs no page.
@@ -392,7 +396,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// # Errors
     ///
     /// [`Error::VersionChanged`], [`Error::Timeout`].
-    pub fn continuity(&mut self) -> Result<Continuity, Error> {
+    pub fn continuity_token(&mut self) -> Result<Continuity, Error> {
         self.refresh()?;
         Ok(self.conversion()?.continuity)
     }
@@ -407,7 +411,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         if self.short_is_continuous(token) {
             return Ok(true);
         }
-        Ok(self.continuity()? == *token)
+        Ok(self.continuity_token()? == *token)
     }
 
     /// Whether [`VmClock::is_continuous`] is true without a look at more than the sequence number.
@@ -439,7 +443,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         // means to begin again. A page that is disrupted at every try has no time to offer.
         let mut tries_left: u8 = 3;
         let (before, width, system_ns) = loop {
-            let token = self.continuity()?;
+            let token = self.continuity_token()?;
             let mut narrowest = self.bracket();
             for _ in 1..BRACKETS {
                 let bracket = self.bracket();
@@ -530,8 +534,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// The reading at a counter that was read under the present state of the page.
     fn reading_at(&self, counter: u64) -> Result<Reading, Error> {
         let along = self.short.readings.at(counter);
-        if let Some(moment) = along.or_else(|| self.short.exact_moment(counter)) {
-            return Ok(self.short.reading(&moment));
+        if let Some(point) = along.or_else(|| self.short.exact_time_point(counter)) {
+            return Ok(self.short.reading(&point));
         }
         let conversion = self.conversion()?;
         conversion.require_near(counter)?;
@@ -579,25 +583,25 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     #[cold]
     fn reread(&mut self) -> Result<u64, Error> {
         let stuck_seq = self.stuck_seq;
-        let mut patience = Patience::default();
+        let mut patience = RetryDeadline::default();
         let seen = seqlock::read(&*self.memory, &self.counter, |seq| {
             stuck_seq != Some(seq) && patience.lasts()
         });
         match seen {
             Ok(seen) => {
                 self.stuck_seq = None;
-                let rules = Rules {
+                let rules = ClockPolicy {
                     counter_id: self.counter.id(),
                     timescale: self.options.timescale,
                     assumed_drift_ppb: self.options.assumed_drift_ppb,
-                    refuse_free_running: self.options.refuse_free_running,
+                    require_synchronized: self.options.require_synchronized,
                 };
                 // Nothing is kept of a page that cannot be read.
                 self.conversion = None;
-                self.short = ShortWays::NONE;
+                self.short = FastPath::NONE;
                 self.states_seen = self.states_seen.saturating_add(1);
                 let conversion = Conversion::new(&seen, self.size_bytes, self.options.abi, rules)?;
-                self.short = conversion.short_ways();
+                self.short = conversion.fast_path();
                 self.conversion = Some(conversion);
                 Ok(seen.counter)
             }
@@ -651,13 +655,13 @@ fn whole_interval(reading: &Reading) -> Option<(i128, i128)> {
 /// The wait for a page that is being updated: spins first, because an update takes less than a
 /// microsecond, then lets others run, because its writer may be waiting for this CPU.
 #[derive(Default)]
-struct Patience {
+struct RetryDeadline {
     looks: u32,
     deadline: Option<Instant>,
     expired: bool,
 }
 
-impl Patience {
+impl RetryDeadline {
     const SPINS: u32 = 200;
 
     fn lasts(&mut self) -> bool {
@@ -687,8 +691,8 @@ mod tests {
 
     #[test]
     fn whoever_comes_back_after_the_deadline_looks_once_more_before_giving_up() {
-        let mut late = Patience {
-            looks: Patience::SPINS,
+        let mut late = RetryDeadline {
+            looks: RetryDeadline::SPINS,
             deadline: Some(Instant::now()),
             expired: false,
         };

@@ -25,8 +25,8 @@ use rustix::time::{
 
 use crate::counter::Counter;
 use crate::error::Error;
+use crate::time::NS_PER_SEC;
 
-const NS_PER_SEC: i128 = 1_000_000_000;
 const NS_PER_US: i64 = 1_000;
 
 /// Where the kernel counts `maxerror` and stops: NTP_PHASE_LIMIT, 16 s.

@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::rate::{self, NS_PER_SEC};
-use crate::system_clock::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_GROWTH_US_PER_SEC};
+use crate::publish::period::{self};
+use crate::source::kernel::clock::{
+    Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_GROWTH_US_PER_SEC,
+};
+use crate::time::NS_PER_SEC;
 
 /// Between samples closer than this a daemon speaks once at most (ntpd's bursts are 2 s apart), and
 /// the kernel begins two seconds at most.
@@ -20,7 +23,7 @@ const MOST_SECONDS: u64 = 2;
 
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
-pub(super) struct SlewWatch {
+pub(crate) struct SlewTracker {
     /// (CLOCK_MONOTONIC, the most that the kernel takes off in one second), in order.
     recent: VecDeque<(i128, u128)>,
     last: Discipline,
@@ -30,33 +33,33 @@ pub(super) struct SlewWatch {
 
 /// What the kernel slews without showing it, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct HiddenSlew {
+pub(crate) struct HiddenSlew {
     /// At most so much in the present second.
-    pub(super) running_ns: u128,
+    pub(crate) running_ns: u128,
     /// So much at most is between the clock and what the daemon wanted: what runs now, and what ran
     /// when it last measured the clock and told the kernel what to slew. The kernel carried out the
     /// rest of that second's share on top.
-    pub(super) owed_ns: u128,
+    pub(crate) owed_ns: u128,
     /// Nobody looked for so long that the kernel may have slewed what no sample shows.
-    pub(super) is_unseen: bool,
+    pub(crate) is_unseen: bool,
 }
 
-impl SlewWatch {
+impl SlewTracker {
     /// Takes note of a sample. A second's share is slewed to the second's end even if a daemon has
     /// given the kernel another offset, or none, meanwhile: so the largest of a second's samples
     /// counts, and the one before them, which was in force when that second began.
-    pub(super) fn look(&mut self, monotonic_ns: i128, discipline: &Discipline) -> HiddenSlew {
+    pub(crate) fn look(&mut self, monotonic_ns: i128, discipline: &Discipline) -> HiddenSlew {
         let last_ns = self.recent.back().map(|(at, _)| *at);
         let is_unseen = last_ns.is_none_or(|at| monotonic_ns - at > LONGEST_GAP_NS);
         let since_ns = monotonic_ns - NS_PER_SEC;
         while self.recent.get(1).is_some_and(|(at, _)| *at <= since_ns) {
             self.recent.pop_front();
         }
-        let mut share_ns = rate::running_slew_ns(discipline);
+        let mut share_ns = period::running_slew_ns(discipline);
         if is_unseen {
             // Nobody can say any more what ran when the daemon last spoke, or what runs now if it
             // spoke in the present second.
-            share_ns = share_ns.max(rate::largest_slew_ns(discipline));
+            share_ns = share_ns.max(period::largest_slew_ns(discipline));
             // It may as well not have spoken meanwhile, and an earlier one had another loop.
             self.overlooked_ns = self.overlooked_ns.max(share_ns);
         } else if last_ns.is_some_and(|at| spoke(&self.last, discipline, monotonic_ns - at)) {
@@ -90,16 +93,16 @@ fn spoke(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> bool {
 
 /// What somebody had the kernel slew, or leave alone, between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Set {
+pub(crate) struct Set {
     /// The offset of the phase-locked loop.
-    pub(super) offset: bool,
+    pub(crate) offset: bool,
     /// An `adjtime`.
-    pub(super) single_shot: bool,
+    pub(crate) single_shot: bool,
 }
 
 impl Set {
     /// What is left to be slewed after `elapsed_ns` and was not left by the kernel itself.
-    pub(super) fn between(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> Self {
+    pub(crate) fn between(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> Self {
         // The kernel takes off no more than `share_ns` in a second.
         let by_itself = |last: i64, now: i64, share_ns: u64| {
             let (most, left) = (last.unsigned_abs(), now.unsigned_abs());
@@ -114,7 +117,7 @@ impl Set {
     }
 
     /// How far that moves the clock from where it would have gone, at most.
-    pub(super) fn moves_ns(self, last: &Discipline, now: &Discipline, elapsed_ns: i128) -> u128 {
+    pub(crate) fn moves_ns(self, last: &Discipline, now: &Discipline, elapsed_ns: i128) -> u128 {
         // Of each second that began meanwhile, the kernel took its share off what it shows.
         let seconds = seconds(elapsed_ns).min(MOST_SECONDS);
         let mut moves_ns = 0;
@@ -145,7 +148,7 @@ fn seconds(elapsed_ns: i128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{NS_PER_SEC, Set};
-    use crate::system_clock::Discipline;
+    use crate::source::kernel::clock::Discipline;
 
     #[test]
     fn what_the_loop_slews_by_itself_is_set_by_nobody_however_it_is_shown() {

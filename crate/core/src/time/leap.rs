@@ -25,8 +25,8 @@ use std::str::FromStr;
 
 use crate::error::Error;
 use crate::snapshot::{LeapIndicator, TimeType, tai_minus_utc_sec};
+use crate::time::NS_PER_SEC;
 
-const NS_PER_SEC: i128 = 1_000_000_000;
 const SEC_PER_DAY: i128 = 86_400;
 
 /// The timescale that a clock is asked for. All but [`Timescale::Monotonic`] count nanoseconds

@@ -1,0 +1,3 @@
+//! Sources of time that a page can be made from.
+
+pub mod kernel;
