@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Timescale;
+use crate::counter::clocksource::CURRENT_PATH;
 use crate::machine::udev::{apply_rules, page_rule, rules_path};
 use crate::snapshot::{ClockStatus, TimeType};
 
@@ -13,10 +14,6 @@ mod errno {
     pub(super) const EINVAL: i32 = 22;
     pub(super) const ETIMEDOUT: i32 = 110;
 }
-
-/// Where the kernel says which counter its clocks run on, and takes another.
-pub(crate) const CLOCKSOURCE_PATH: &str =
-    "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
 /// Why a page could not be opened, read, converted or published, or a PTP clock not be read.
 ///
@@ -257,7 +254,7 @@ pub enum Error {
         errno: i32,
     },
     /// The system's clocks run on another counter than the one that the clock is read from.
-    #[error("{}: the system's clocks run on the clocksource {}, and a cross timestamp needs them to run on the counter that this clock is read from; as root, write that one's name (tsc on x86-64, arch_sys_counter on Arm) to {CLOCKSOURCE_PATH} or boot with clocksource=NAME, or take samples(), which need no common counter", show(.path), escaped(.current.as_deref().unwrap_or("(unknown)")))]
+    #[error("{}: the system's clocks run on the clocksource {}, and a cross timestamp needs them to run on the counter that this clock is read from; as root, write that one's name (tsc on x86-64, arch_sys_counter on Arm) to {CURRENT_PATH} or boot with clocksource=NAME, or take samples(), which need no common counter", show(.path), escaped(.current.as_deref().unwrap_or("(unknown)")))]
     OtherClocksource {
         /// The path as it was opened.
         path: PathBuf,

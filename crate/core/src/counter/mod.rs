@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+pub(crate) mod clocksource;
+
 /// A counter that time is computed from.
 ///
 /// The clock and the publisher take theirs through this trait and are compiled for one concrete

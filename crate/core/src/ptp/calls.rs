@@ -8,7 +8,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::device::{
     Device, MAX_SAMPLES, Number, RawCapabilities, RawExtended, RawOffset, RawPrecise, RawTime,
 };
-use super::{Capabilities, CrossTimestamp, Sample, SampledClock, current_clocksource};
+use super::{Capabilities, CrossTimestamp, Sample, SampledClock};
+use crate::counter::clocksource;
 use crate::error::Error;
 
 /// How often to begin again where the system clock was set back within a bracket.
@@ -66,7 +67,7 @@ impl<D: Device> Calls<D> {
             // Gone, or read from a counter that the system's clocks do not run on.
             Errno::NODEV if self.device.resolution().is_ok() => Error::OtherClocksource {
                 path: self.path.clone(),
-                current: current_clocksource(),
+                current: clocksource::current(),
             },
             errno => self.refusal("PTP_SYS_OFFSET_PRECISE", errno),
         })?;

@@ -312,12 +312,6 @@ fn sysfs_folder(device: u64) -> PathBuf {
     Path::new("/sys/dev/char").join(number)
 }
 
-/// The counter that the system's clocks run on, by the kernel's name for it.
-pub(crate) fn current_clocksource() -> Option<String> {
-    let name = fs::read_to_string(crate::error::CLOCKSOURCE_PATH).ok()?;
-    Some(name.trim_end().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

@@ -16,9 +16,10 @@ use super::lock::Lock;
 use super::worker::{Command, Device, Published, Shared, Worker, locked};
 use super::{Cause, Maintenance, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
+use crate::counter::clocksource::kernel_lists_tsc;
 use crate::error::Error;
 use crate::page::PUBLISHED_PATH;
-use crate::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm, kernel_lists_tsc};
+use crate::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm};
 use crate::writer::{PageHeader, PageLayout, PageWriter, failed, folder_of};
 
 /// How long a counter may take to show its rate, which takes one of 10 ms if it has any.

@@ -327,15 +327,6 @@ impl AsFd for StepAlarm {
     }
 }
 
-/// Whether the kernel still lists the TSC among the clocks that it may count by; it takes one off
-/// that list that it found untrustworthy. `None` where the list cannot be read.
-#[must_use]
-pub fn kernel_lists_tsc() -> Option<bool> {
-    const LIST: &str = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
-    let list = std::fs::read_to_string(LIST).ok()?;
-    Some(list.split_ascii_whitespace().any(|name| name == "tsc"))
-}
-
 /// The history of TAI - UTC, from tzdata's `leap-seconds.list`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeapSeconds {
