@@ -9,21 +9,18 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
-mod exact;
-mod virtual_page;
-
 use std::cell::Cell;
 
-use exact::{View, big, two_to};
 use num_bigint::BigInt;
 use num_integer::Integer;
 use proptest::prelude::*;
 use proptest::sample::select;
-use virtual_page::{Bench, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::{Abi, RawFields};
 use vmclock::time::fixed;
 use vmclock::{Error, Options, Reading, Timescale, VmClock};
+use vmclock_testkit::exact::{self, View, big, two_to};
+use vmclock_testkit::virtual_page::{Bench, token};
 
 /// Seconds in 2^63 ns, where times stop fitting.
 const LAST_SEC: u64 = 9_223_372_036;

@@ -8,13 +8,11 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
-mod virtual_page;
-
 use proptest::prelude::*;
-use virtual_page::{Bench, VirtualClock, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::RawFields;
 use vmclock::{Error, Options, SlowPath, Timescale};
+use vmclock_testkit::virtual_page::{Bench, VirtualClock, token};
 
 const NS_PER_SEC: i128 = 1_000_000_000;
 const SIZE_BYTES: u32 = 0x1000;

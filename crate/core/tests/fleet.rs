@@ -23,7 +23,6 @@ mod life;
 mod tally;
 #[path = "fleet/truth.rs"]
 mod truth;
-mod virtual_machine;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

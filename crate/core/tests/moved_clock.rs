@@ -11,16 +11,13 @@
     reason = "the virtual machine is a module of this test"
 )]
 
-mod scene;
-mod virtual_machine;
-
 use std::time::Duration;
 
-use scene::{INTERVAL_NS, NS_PER_SEC, START_SEC, Scene, assert_period_holds};
-use virtual_machine::{Leap, Machine};
 use vmclock::publish::{Cause, PublishOptions};
 use vmclock::snapshot::ClockStatus;
 use vmclock::source::kernel::clock::Discipline;
+use vmclock_testkit::scene::{INTERVAL_NS, NS_PER_SEC, START_SEC, Scene, assert_period_holds};
+use vmclock_testkit::virtual_machine::{Leap, Machine};
 
 #[test]
 fn a_step_is_published_at_once_and_leaves_the_marker_alone() {

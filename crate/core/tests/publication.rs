@@ -11,16 +11,13 @@
     reason = "the virtual machine is a module of this test"
 )]
 
-mod scene;
-mod virtual_machine;
-
-use scene::{INTERVAL_NS, NS_PER_SEC, START_SEC, Scene};
-use virtual_machine::{Leap, Machine};
 use vmclock::counter::Counter;
 use vmclock::publish::{Cause, Maintenance, Publication, PublishOptions, Shape};
 use vmclock::snapshot::{ClockStatus, LeapIndicator};
 use vmclock::source::kernel::clock::LeapSeconds;
 use vmclock::{Error, Timescale};
+use vmclock_testkit::scene::{INTERVAL_NS, NS_PER_SEC, START_SEC, Scene};
+use vmclock_testkit::virtual_machine::{Leap, Machine};
 
 /// Of the ways in which a daemon corrects the clock.
 const BY_LOOP: u64 = 0;

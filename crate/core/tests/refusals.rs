@@ -7,17 +7,15 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
-mod virtual_page;
-
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use virtual_page::{Bench, VirtualClock, VirtualPage, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::seqlock::SharedWordsMut;
 use vmclock::snapshot::{Abi, ClockStatus, RawFields};
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
+use vmclock_testkit::virtual_page::{Bench, VirtualClock, VirtualPage, token};
 
 const NO_TIME: Option<&str> = Some("ERR_VMCLOCK_NO_TIME");
 const UNSYNCHRONIZED: Option<&str> = Some("ERR_VMCLOCK_UNSYNCHRONIZED");

@@ -7,13 +7,11 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
-mod virtual_page;
-
 use serde_json::Value;
-use virtual_page::{Bench, token};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::RawFields;
 use vmclock::{Options, Timescale};
+use vmclock_testkit::virtual_page::{Bench, token};
 
 const CONVERT: &str = include_str!("vectors/convert.json");
 const LEAP: &str = include_str!("vectors/leap.json");

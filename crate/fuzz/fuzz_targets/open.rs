@@ -2,16 +2,6 @@
 
 #![no_main]
 
-#[path = "../../core/tests/exact/mod.rs"]
-#[allow(dead_code, reason = "the arithmetic's own tests use the rest")]
-mod exact;
-#[path = "../../core/tests/hostile/mod.rs"]
-#[allow(dead_code, reason = "the other targets use the rest")]
-mod hostile;
-#[path = "../../core/tests/virtual_machine/mod.rs"]
-mod virtual_machine;
+use vmclock_testkit::hostile::{Seen, check_file};
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::check_file(
-    bytes,
-    &mut hostile::Seen::default()
-));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check_file(bytes, &mut Seen::default()));

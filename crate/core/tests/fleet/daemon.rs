@@ -6,7 +6,7 @@
 
 use vmclock::publish::PublishOptions;
 
-use crate::virtual_machine::{Random, State};
+use vmclock_testkit::virtual_machine::{Random, State};
 
 const NS_PER_SEC: i64 = 1_000_000_000;
 const NS_PER_MS: i64 = 1_000_000;

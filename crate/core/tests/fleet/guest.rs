@@ -10,7 +10,7 @@ use vmclock::source::kernel::clock::{
 };
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
-use crate::virtual_machine::{Machine, Memory};
+use vmclock_testkit::virtual_machine::{Machine, Memory};
 
 /// Where the guest runs. What holds one follows the guest from host to host.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 
 use vmclock::Timescale;
 
-use crate::virtual_machine::{Leap, ONE};
+use vmclock_testkit::virtual_machine::{Leap, ONE};
 
 const FINE_PER_SEC: i128 = 1_000_000_000 * ONE;
 

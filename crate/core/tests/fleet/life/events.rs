@@ -9,7 +9,7 @@ use vmclock::seqlock::{self, SharedWords, SharedWordsMut};
 use super::{Life, NS_PER_SEC, Outcome};
 use crate::daemon::{Daemon, Kind, Lead};
 use crate::truth::TAI_MINUS_UTC_SEC;
-use crate::virtual_machine::{Course, Wander};
+use vmclock_testkit::virtual_machine::{Course, Wander};
 
 impl Life {
     pub(super) fn happen(&mut self) -> Outcome {

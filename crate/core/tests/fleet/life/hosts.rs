@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{Life, OffsetSource};
 use crate::truth::TAI_MINUS_UTC_SEC;
-use crate::virtual_machine::{Course, Machine, State, Wander};
+use vmclock_testkit::virtual_machine::{Course, Machine, State, Wander};
 
 /// A little less than the publisher's allowance, which is relative to another rate.
 const WANDER_PPB: i64 = 14_998;
@@ -35,7 +35,7 @@ impl Life {
 
     /// Another machine at a time, whose clock this life's daemon has been keeping.
     pub(super) fn new_machine(&mut self, truth_fine: i128) -> Rc<Machine> {
-        let machine = Machine::new(self.random.next(), 0);
+        let machine = Machine::new(self.random.next_u64(), 0);
         let wander = self.new_wander();
         {
             let mut state = machine.state.borrow_mut();

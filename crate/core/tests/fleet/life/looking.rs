@@ -6,7 +6,7 @@ use vmclock::{Reading, Timescale};
 use super::{Flaw, Life, NS_PER_SEC, Outcome};
 use crate::guest::{Capture, Read};
 use crate::truth;
-use crate::virtual_machine::ONE;
+use vmclock_testkit::virtual_machine::ONE;
 
 impl Life {
     /// What the guest does with time now and then.

@@ -13,7 +13,7 @@ use crate::daemon::{Daemon, Kind};
 use crate::guest::{self, Capture, Held, Host, Seat};
 use crate::tally::Tally;
 use crate::truth::{self, TAI_MINUS_UTC_SEC};
-use crate::virtual_machine::{Leap, Machine, Memory, ONE, Random};
+use vmclock_testkit::virtual_machine::{Leap, Machine, Memory, ONE, Random};
 
 mod events;
 mod hosts;

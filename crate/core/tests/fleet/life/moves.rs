@@ -10,7 +10,7 @@ use vmclock::snapshot::RawFields;
 use super::{Life, NS_PER_SEC, Outcome, Provider};
 use crate::daemon::Daemon;
 use crate::guest::{Capture, Held, Host};
-use crate::virtual_machine::{Machine, NOMINAL_HZ, ONE, Random, State};
+use vmclock_testkit::virtual_machine::{Machine, NOMINAL_HZ, ONE, Random, State};
 
 /// The guest as it was saved.
 pub(super) struct Saved {
@@ -198,7 +198,7 @@ impl Life {
             Provider::Guest => {
                 let mut state = saved.state.clone();
                 let paused_ns = (now_fine - state.truth_tai_fine()) / ONE;
-                state.random = Random::new(self.random.next());
+                state.random = Random::new(self.random.next_u64());
                 self.machine = Rc::new(Machine::restored(state));
                 self.seat.move_to(Rc::clone(&self.machine));
                 self.daemon = saved.daemon.clone();

@@ -11,7 +11,7 @@ use vmclock::source::kernel::clock::LeapSeconds;
 use super::{EDGES_SEC, Flaw, Life, NS_PER_SEC, OffsetSource, Outcome, Provider};
 use crate::guest::{self, Host, Intrusion, Seat};
 use crate::truth::TAI_MINUS_UTC_SEC;
-use crate::virtual_machine::{Leap, Machine};
+use vmclock_testkit::virtual_machine::{Leap, Machine};
 
 fn leap_list(leap: Option<Leap>) -> Option<LeapSeconds> {
     let ntp = |sec: i128| sec + 2_208_988_800;

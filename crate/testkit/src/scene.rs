@@ -1,10 +1,5 @@
 //! A machine whose truth is known, what is published there, and a reader of it that is held to the truth.
 
-#![allow(
-    dead_code,
-    reason = "each test file compiles this module for itself and uses its own part of it"
-)]
-
 use std::sync::Arc;
 
 use vmclock::publish::{Cause, Publication, PublishOptions};

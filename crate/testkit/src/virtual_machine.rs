@@ -1,11 +1,6 @@
 //! A machine whose truth is known: a counter that drifts and wanders, a kernel clock on top of it
 //! that a daemon disciplines, leap seconds, and a page in memory.
 
-#![allow(
-    dead_code,
-    reason = "each test file compiles this module for itself and uses its own part of it"
-)]
-
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -31,7 +26,7 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -41,11 +36,11 @@ impl Random {
     /// A number from `from` to `to`, both included.
     pub fn range(&mut self, from: i64, to: i64) -> i64 {
         let span = to.abs_diff(from) + 1;
-        from + i64::try_from(self.next() % span).unwrap()
+        from + i64::try_from(self.next_u64() % span).unwrap()
     }
 
     pub fn chance(&mut self, one_in: u64) -> bool {
-        self.next().is_multiple_of(one_in)
+        self.next_u64().is_multiple_of(one_in)
     }
 }
 
@@ -314,7 +309,7 @@ impl Machine {
     pub fn new(seed: u64, utc_sec: i128) -> Self {
         let mut random = Random::new(seed);
         let oscillator_ppb = random.range(-50_000, 50_000);
-        let ticks = i128::from(random.next() >> 20) * ONE;
+        let ticks = i128::from(random.next_u64() >> 20) * ONE;
         let second_age_ns = random.range(0, 999_999_999).into();
         Self {
             state: RefCell::new(State {

@@ -1,7 +1,7 @@
 //! The whole reader on a page of arbitrary bytes, held against what the specification's formulas say
 //! of those bytes in integers without limits (`exact`); and a publisher that finds such a page.
 //!
-//! `tests/hostile_pages.rs` drives it with seeded bytes and with what the fuzzer kept, and
+//! `crate/core/tests/hostile_pages.rs` drives it with seeded bytes and with what the fuzzer kept, and
 //! `crate/fuzz` with whatever reaches more of the reader.
 
 mod calls;
@@ -20,22 +20,22 @@ use vmclock::{Options, Timescale, VmClock};
 use crate::exact::View;
 use calls::{Call, Clocks};
 #[allow(unused_imports, reason = "the other fuzz targets have no use for it")]
-pub(crate) use file::check_file;
+pub use file::check_file;
 use machine::{COUNTER_ID, Machine, MachineCounter, Memory, Update};
 use state::State;
 #[allow(
     unused_imports,
     reason = "the reader's fuzz targets have no use for it"
 )]
-pub(crate) use takeover::{TAKEOVER_BYTES, check_takeover};
+pub use takeover::{TAKEOVER_BYTES, check_takeover};
 
-pub(crate) const PAGE_BYTES: usize = 0x70;
-pub(crate) const OPTION_BYTES: usize = 6;
+pub const PAGE_BYTES: usize = 0x70;
+pub const OPTION_BYTES: usize = 6;
 /// Options, the page, and how many ticks the counter is ahead of the page's reference.
-pub(crate) const HEADER_BYTES: usize = OPTION_BYTES + PAGE_BYTES + 8;
+pub const HEADER_BYTES: usize = OPTION_BYTES + PAGE_BYTES + 8;
 /// How many loads of the reader's come before each of an update's three steps, which byte of the page it
 /// changes and to what, what is asked of the reader meanwhile, and the counter's ticks again.
-pub(crate) const UPDATE_BYTES: usize = 6 + 8;
+pub const UPDATE_BYTES: usize = 6 + 8;
 const MOST_UPDATES: usize = 8;
 
 type Bytes = [u8; PAGE_BYTES];
@@ -99,16 +99,16 @@ fn options(view: &View) -> Options {
 
 /// What a run of [`check`] came to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) readings: u64,
-    pub(crate) refusals: u64,
+pub struct Seen {
+    pub readings: u64,
+    pub refusals: u64,
     /// Calls that ended in the state after an update that began within them.
-    pub(crate) overtaken: u64,
+    pub overtaken: u64,
 }
 
 /// Makes a clock over a page of `bytes`, and asks everything of it through the updates that follow in
 /// them. Panics where it answers anything that the model does not.
-pub(crate) fn check(bytes: &[u8], seen: &mut Seen) {
+pub fn check(bytes: &[u8], seen: &mut Seen) {
     let Some((header, updates)) = bytes.split_at_checked(HEADER_BYTES) else {
         return;
     };

@@ -18,7 +18,7 @@ const MOST_FILE_BYTES: usize = 0x90;
 
 /// Opens a file of `bytes`, after its options and the counter to convert, and asks for its time. Panics
 /// where the answer is not the model's.
-pub(crate) fn check_file(bytes: &[u8], seen: &mut Seen) {
+pub fn check_file(bytes: &[u8], seen: &mut Seen) {
     let Some((choices, rest)) = bytes.split_first_chunk::<OPTION_BYTES>() else {
         return;
     };

@@ -1,10 +1,5 @@
 //! A page in plain memory and a counter that stands where a test puts it.
 
-#![allow(
-    dead_code,
-    reason = "each test file compiles this module for itself and uses its own part of it"
-)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -15,7 +10,7 @@ use vmclock::{Continuity, Options, VmClock};
 
 /// The page. Relaxed atomics only so that a clock may share it; all tests are of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct VirtualPage {
+pub struct VirtualPage {
     seq: AtomicU32,
     head: AtomicU32,
     words: [AtomicU64; WORDS],
@@ -57,10 +52,10 @@ impl SharedWordsMut for VirtualPage {
 
 /// A counter that stands still until a test moves it. It calls itself this machine's.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct VirtualCounter(Arc<AtomicU64>);
+pub struct VirtualCounter(Arc<AtomicU64>);
 
 impl VirtualCounter {
-    pub(crate) fn set(&self, value: u64) {
+    pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 }
@@ -75,28 +70,28 @@ impl Counter for VirtualCounter {
     }
 }
 
-pub(crate) type VirtualClock = VmClock<VirtualPage, VirtualCounter>;
+pub type VirtualClock = VmClock<VirtualPage, VirtualCounter>;
 
 /// A page, its counter, and clocks that read both.
 #[derive(Debug, Default)]
-pub(crate) struct Bench {
-    pub(crate) page: Arc<VirtualPage>,
-    pub(crate) counter: VirtualCounter,
+pub struct Bench {
+    pub page: Arc<VirtualPage>,
+    pub counter: VirtualCounter,
 }
 
 impl Bench {
-    pub(crate) fn with(fields: &RawFields) -> Self {
+    pub fn with(fields: &RawFields) -> Self {
         let bench = Self::default();
         bench.publish(fields);
         bench
     }
 
-    pub(crate) fn publish(&self, fields: &RawFields) {
+    pub fn publish(&self, fields: &RawFields) {
         let (head, words) = fields.to_words();
         seqlock::write(&*self.page, head, &words);
     }
 
-    pub(crate) fn clock(&self, size_bytes: u32, options: Options) -> VirtualClock {
+    pub fn clock(&self, size_bytes: u32, options: Options) -> VirtualClock {
         VmClock::new(
             Arc::clone(&self.page),
             size_bytes,
@@ -107,7 +102,7 @@ impl Bench {
 }
 
 /// What `fields` says of continuity, where all of the structure is there.
-pub(crate) fn token(fields: &RawFields) -> Continuity {
+pub fn token(fields: &RawFields) -> Continuity {
     const GENERATION_PRESENT: u64 = 1 << 8;
     Continuity {
         disruption_marker: fields.disruption_marker,

@@ -16,7 +16,7 @@ use crate::virtual_machine::Machine;
 mod file;
 
 /// The choices, what happens before the takeover and after it; the rest is what changes the page.
-pub(crate) const TAKEOVER_BYTES: usize = 8 + 26 + 2 * OPERATIONS;
+pub const TAKEOVER_BYTES: usize = 8 + 26 + 2 * OPERATIONS;
 const OPERATIONS: usize = 6;
 
 const NS_PER_SEC: i128 = 1_000_000_000;
@@ -318,7 +318,7 @@ fn leaps(page: &RawFields) -> (Option<Leap>, Option<Leap>) {
 
 /// Leaves a page behind, changes it, and has it taken over. Panics where the page that follows is not
 /// what the promises make of it.
-pub(crate) fn check_takeover(bytes: &[u8], seen: &mut Seen) {
+pub fn check_takeover(bytes: &[u8], seen: &mut Seen) {
     let Some(input) = Input::new(bytes) else {
         return;
     };

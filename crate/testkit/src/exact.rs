@@ -7,18 +7,18 @@ use num_integer::Integer;
 use vmclock::Timescale;
 use vmclock::snapshot::{Abi, RawFields};
 
-pub(crate) const TAI_OFFSET_VALID: u64 = 1 << 0;
-pub(crate) const PERIOD_ESTERROR_VALID: u64 = 1 << 3;
-pub(crate) const PERIOD_MAXERROR_VALID: u64 = 1 << 4;
-pub(crate) const TIME_ESTERROR_VALID: u64 = 1 << 5;
-pub(crate) const TIME_MAXERROR_VALID: u64 = 1 << 6;
-pub(crate) const VM_GEN_COUNTER_PRESENT: u64 = 1 << 8;
+pub const TAI_OFFSET_VALID: u64 = 1 << 0;
+pub const PERIOD_ESTERROR_VALID: u64 = 1 << 3;
+pub const PERIOD_MAXERROR_VALID: u64 = 1 << 4;
+pub const TIME_ESTERROR_VALID: u64 = 1 << 5;
+pub const TIME_MAXERROR_VALID: u64 = 1 << 6;
+pub const VM_GEN_COUNTER_PRESENT: u64 = 1 << 8;
 
-pub(crate) fn big(value: impl Into<BigInt>) -> BigInt {
+pub fn big(value: impl Into<BigInt>) -> BigInt {
     value.into()
 }
 
-pub(crate) fn two_to(power: u32) -> BigInt {
+pub fn two_to(power: u32) -> BigInt {
     big(1) << power
 }
 
@@ -28,7 +28,7 @@ fn ns(seconds: impl Into<BigInt>) -> BigInt {
 
 /// `(counter - counter_value) as signed 64 bits`: the representative of the difference modulo 2^64
 /// that lies in `[-2^63, 2^63)`.
-pub(crate) fn distance(counter: u64, reference: u64) -> BigInt {
+pub fn distance(counter: u64, reference: u64) -> BigInt {
     let difference = (big(counter) - big(reference)).mod_floor(&two_to(64));
     if difference < two_to(63) {
         difference
@@ -38,41 +38,41 @@ pub(crate) fn distance(counter: u64, reference: u64) -> BigInt {
 }
 
 /// `e = floor(d * period / 2^shift)`.
-pub(crate) fn elapsed(d: &BigInt, period: u64, shift: u8) -> BigInt {
+pub fn elapsed(d: &BigInt, period: u64, shift: u8) -> BigInt {
     (d * big(period)).div_floor(&two_to(shift.into()))
 }
 
 /// `ns = floor((time_sec * 2^64 + time_frac_sec + e) * 10^9 / 2^64)`.
-pub(crate) fn time_ns(time_sec: u64, time_frac_sec: u64, elapsed: &BigInt) -> BigInt {
+pub fn time_ns(time_sec: u64, time_frac_sec: u64, elapsed: &BigInt) -> BigInt {
     let ticks = big(time_sec) * two_to(64) + big(time_frac_sec) + elapsed;
     ns(ticks).div_floor(&two_to(64))
 }
 
 /// `ceil(|d| * rate * 10^9 / 2^(64 + shift))`.
-pub(crate) fn growth_ns(d: &BigInt, rate: u64, shift: u8) -> BigInt {
+pub fn growth_ns(d: &BigInt, rate: u64, shift: u8) -> BigInt {
     let magnitude = BigInt::from(d.magnitude().clone());
     ns(magnitude * big(rate)).div_ceil(&two_to(64 + u32::from(shift)))
 }
 
 /// At most 2^63 - 1.
-pub(crate) fn saturated(value: BigInt) -> BigInt {
+pub fn saturated(value: BigInt) -> BigInt {
     value.min(two_to(63) - 1)
 }
 
 /// Whether `d` ticks are more than a second before the reference.
-pub(crate) fn is_more_than_a_second_behind(d: &BigInt, period: u64, shift: u8) -> bool {
+pub fn is_more_than_a_second_behind(d: &BigInt, period: u64, shift: u8) -> bool {
     d * big(period) < -two_to(64 + u32::from(shift))
 }
 
 /// `|raw|`, where the page marks it valid and it can be one.
-pub(crate) fn tai_minus_utc(raw: i16, flagged: bool) -> Option<i64> {
+pub fn tai_minus_utc(raw: i16, flagged: bool) -> Option<i64> {
     let magnitude = i64::from(raw).abs();
     (flagged && (10..=255).contains(&magnitude)).then_some(magnitude)
 }
 
 /// The first seconds of the month that holds `utc_sec` and of the month after it, by walking there
 /// from the start of its 400 years: year by year, then month by month.
-pub(crate) fn month_around(utc_sec: &BigInt) -> (BigInt, BigInt) {
+pub fn month_around(utc_sec: &BigInt) -> (BigInt, BigInt) {
     const CYCLE_SEC: i64 = 146_097 * 86_400;
     let (cycle, second) = utc_sec.div_mod_floor(&big(CYCLE_SEC));
     // Small from here on.
@@ -100,16 +100,16 @@ pub(crate) fn month_around(utc_sec: &BigInt) -> (BigInt, BigInt) {
 
 /// A leap second as the specification's table gives it.
 #[derive(Clone, Debug)]
-pub(crate) struct Leap {
+pub struct Leap {
     /// +1 for an inserted second, -1 for a deleted one.
-    pub(crate) sign: i64,
+    pub sign: i64,
     /// The first second of the month that begins with, or after, the leap.
-    pub(crate) edge_sec: BigInt,
+    pub edge_sec: BigInt,
     /// `c - u`.
-    pub(crate) c_minus_u: i64,
+    pub c_minus_u: i64,
 }
 
-pub(crate) fn leap(indicator: u8, abi: Abi, utc_sec: &BigInt) -> Option<Leap> {
+pub fn leap(indicator: u8, abi: Abi, utc_sec: &BigInt) -> Option<Leap> {
     let (start, end) = month_around(utc_sec);
     let rfc_v4 = abi == Abi::RfcV4;
     let (sign, edge_sec, c_minus_u) = match indicator {
@@ -209,10 +209,10 @@ fn pieces(leap: &Leap, scale: Timescale) -> Vec<Piece> {
 
 /// A label, and the hull of the image of the interval around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Label {
-    pub(crate) epoch_ns: BigInt,
-    pub(crate) earliest_ns: BigInt,
-    pub(crate) latest_ns: BigInt,
+pub struct Label {
+    pub epoch_ns: BigInt,
+    pub earliest_ns: BigInt,
+    pub latest_ns: BigInt,
 }
 
 /// The image of `[c - bound, c + bound]`: of each piece that the interval meets, both ends of what
@@ -254,24 +254,24 @@ fn image(pieces: &[Piece], c: &BigInt, bound: &BigInt) -> Label {
 
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct View {
-    pub(crate) size_bytes: u32,
-    pub(crate) abi: Abi,
-    pub(crate) timescale: Timescale,
-    pub(crate) assumed_drift_ppb: Option<u32>,
-    pub(crate) require_synchronized: bool,
-    pub(crate) counter_id: u8,
+pub struct View {
+    pub size_bytes: u32,
+    pub abi: Abi,
+    pub timescale: Timescale,
+    pub assumed_drift_ppb: Option<u32>,
+    pub require_synchronized: bool,
+    pub counter_id: u8,
 }
 
 /// All that a reading says, before it is cut to 64 bits.
 #[derive(Clone, Debug)]
-pub(crate) struct Meaning {
-    pub(crate) label: Label,
-    pub(crate) bound_ns: Option<BigInt>,
-    pub(crate) est_error_ns: Option<BigInt>,
-    pub(crate) leap_second: bool,
-    pub(crate) tai_minus_utc_sec: Option<BigInt>,
-    pub(crate) vm_generation: Option<u64>,
+pub struct Meaning {
+    pub label: Label,
+    pub bound_ns: Option<BigInt>,
+    pub est_error_ns: Option<BigInt>,
+    pub leap_second: bool,
+    pub tai_minus_utc_sec: Option<BigInt>,
+    pub vm_generation: Option<u64>,
 }
 
 impl View {
@@ -287,7 +287,7 @@ impl View {
         (is_known && is_there && page.flags & flag != 0).then_some(value)
     }
 
-    pub(crate) fn vm_generation(&self, page: &RawFields) -> Option<u64> {
+    pub fn vm_generation(&self, page: &RawFields) -> Option<u64> {
         self.stated(
             page,
             VM_GEN_COUNTER_PRESENT,
@@ -298,7 +298,7 @@ impl View {
 
     /// Every reason to refuse time from `page`, by its code. In what order they are found is left
     /// open.
-    pub(crate) fn refusals(&self, page: &RawFields) -> Vec<&'static str> {
+    pub fn refusals(&self, page: &RawFields) -> Vec<&'static str> {
         let mut codes = Vec::new();
         if self.structure_bytes() < 0x58 || page.counter_id == 0xff {
             codes.push("ERR_VMCLOCK_NO_TIME");
@@ -327,7 +327,7 @@ impl View {
     }
 
     /// What `counter` means on a page that gives no reason to refuse.
-    pub(crate) fn meaning(&self, page: &RawFields, counter: u64) -> Meaning {
+    pub fn meaning(&self, page: &RawFields, counter: u64) -> Meaning {
         let shift = page.counter_period_shift;
         let period = page.counter_period_frac_sec;
         let d = distance(counter, page.counter_value);
