@@ -1,5 +1,5 @@
-// The command line says what it was asked for, in words or in JSON, ends with the documented codes,
-// lets nothing from a page or a path reach a terminal as it is, and leaves nothing behind.
+// The command line prints text or JSON and ends with the documented exit codes. It escapes everything
+// that comes from a page or a path, and it leaves no files or processes behind.
 
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
@@ -9,12 +9,12 @@ import { VmClock } from 'vmclock'
 import { commandLine, type Outcome, type Running, run, start } from './node-command'
 import { contents, FLAG, folder, held, liveFields, newPath, open, page } from './pages'
 
-// What must never reach a terminal: C0 but newline, DEL, C1, bidirectional marks.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
+// Characters that must never reach a terminal: C0 except newline, DEL, C1, bidirectional marks.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the test looks for control characters
 const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
 
-// `script` gives a program a terminal; no word here holds anything that a shell would take apart. Some
-// shells stay beside the program, get its Ctrl-C as well and end with 130 whatever it says: hence exec.
+// `script` gives a program a terminal. No argument here has a character that is special to a shell.
+// Without exec some shells stay, receive Ctrl-C too and end with 130 whatever the program returns.
 const onATerminal = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
 
 const vmclock = (...words: string[]): Promise<Outcome> => run([commandLine, ...words])
@@ -27,14 +27,14 @@ function errorOf({ stderr }: Outcome): Record<string, unknown> {
   return parse(stderr)['error'] as Record<string, unknown>
 }
 
-/** A command that runs until it is stopped; ended with the test in any case. */
+/** Starts a command, which is killed at the end of the test. */
 function startCommand(t: ExecutionContext, words: readonly string[], env = {}): Running {
   const running = start([commandLine, ...words], { env })
   t.teardown(() => running.child.kill('SIGKILL'))
   return running
 }
 
-/** A publisher whose page stands. */
+/** Starts a publisher and waits until its page is published. */
 async function publish(
   t: ExecutionContext,
   ...words: string[]
@@ -53,7 +53,7 @@ async function publish(
 
 // Help and usage
 
-test('help tells every command, its options and the exit codes', async (t) => {
+test('help lists every command, its options and the exit codes', async (t) => {
   const all = await vmclock('--help')
   t.is(all.exitCode, 0)
   for (const name of ['status', 'now', 'watch', 'ptp', 'doctor', 'publish', 'demo']) {
@@ -62,11 +62,11 @@ test('help tells every command, its options and the exit codes', async (t) => {
     t.is(exitCode, 0)
     t.is(stderr, '')
     t.regex(stdout, /--json/)
-    t.regex(stdout, /Exit codes:\n {2}0 {2}done\n {2}1 .*\n {2}2 .*\n {2}3 /)
+    t.regex(stdout, /Exit codes:\n {2}0 {2}success\n {2}1 .*\n {2}2 .*\n {2}3 /)
   }
 })
 
-test('the version is the package’s', async (t) => {
+test('--version prints the version of the package', async (t) => {
   const { version } = JSON.parse(
     readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
   ) as { version: string }
@@ -77,7 +77,10 @@ for (const words of [
   [],
   ['frobnicate'],
   ['now', '--timescale', 'gps'],
-  ['now', '--assumed-drift-ppm', '-1'],
+  ['now', '--assumed-drift', '-1'],
+  ['status', '--assumed-drift', 'much'],
+  ['watch', '--timescale', 'gps'],
+  ['now', '--require-synchronized=no'],
   ['now', 'one', 'two'],
   ['status', '--abi', 'v1'],
   ['status', '--unknown'],
@@ -92,7 +95,7 @@ for (const words of [
   ['demo', '--seconds', ''],
   ['now', '--timescale', '\u001b]0;x\u0007\u009b31m\u202e'],
 ]) {
-  test(`what cannot be understood ends with 2: ${JSON.stringify(words)}`, async (t) => {
+  test(`an invalid command line ends with exit code 2: ${JSON.stringify(words)}`, async (t) => {
     const plain = await vmclock(...words)
     t.is(plain.exitCode, 2)
     t.is(plain.stdout, '')
@@ -109,7 +112,7 @@ for (const words of [
 // Errors
 
 for (const command of ['status', 'now', 'watch']) {
-  test(`${command}: an error has its code and remedy, and no stack`, async (t) => {
+  test(`${command}: an error is printed with code and remedy, without a stack`, async (t) => {
     const path = newPath(t)
     const plain = await vmclock(command, path)
     t.is(plain.exitCode, 1)
@@ -126,9 +129,9 @@ for (const command of ['status', 'now', 'watch']) {
   })
 }
 
-test('no path and no page: the remedy', async (t) => {
+test('without a path and a page the error names a remedy', async (t) => {
   if (VmClock.list().length > 0) {
-    t.log('not shown: this machine has a page')
+    t.log('skipped: this machine has a page')
     t.pass()
     return
   }
@@ -137,7 +140,7 @@ test('no path and no page: the remedy', async (t) => {
   t.regex(stderr, /vmclock publish/)
 })
 
-test('nothing from a path reaches a terminal as it is', async (t) => {
+test('unsafe characters of a path never reach the terminal', async (t) => {
   const evil = join(folder(t), 'a\u001b[31m\u009b2J\u202e\u2066\u0007\r\nz')
   mkdirSync(evil)
   for (const words of [
@@ -172,7 +175,7 @@ test('nothing from a path reaches a terminal as it is', async (t) => {
 
 // now
 
-test('now: the time, its bound and its interval', async (t) => {
+test('now: prints the time, its bound and its interval', async (t) => {
   const { path } = page(t, { ...liveFields(t), timeSec: 1767225600n })
   const plain = await vmclock('now', path)
   t.is(plain.exitCode, 0)
@@ -181,24 +184,36 @@ test('now: the time, its bound and its interval', async (t) => {
   t.regex(plain.stdout, /^bound +± 1\.001 µs$/m)
   t.regex(plain.stdout, /^earliest +2026-01-01T/m)
   t.regex(plain.stdout, /^latest +2026-01-01T/m)
-  const told = parse((await vmclock('now', path, '--json')).stdout)
-  t.is(told['maxErrorNs'], '1001')
-  t.is(BigInt(String(told['latestNs'])) - BigInt(String(told['earliestNs'])), 2002n)
-  t.is(told['timescale'], 'utc')
-  t.is(told['path'], path)
+  const printed = parse((await vmclock('now', path, '--json')).stdout)
+  t.is(printed['maxErrorNs'], '1001')
+  t.is(BigInt(String(printed['latestNs'])) - BigInt(String(printed['earliestNs'])), 2002n)
+  t.is(printed['timescale'], 'utc')
+  t.is(printed['path'], path)
 })
 
-test('now: why the bound is unknown, and how to supply it', async (t) => {
+test('now: says why the bound is unknown, and which option supplies it', async (t) => {
   const fields = { ...liveFields(t), flags: FLAG.TIME_MAXERROR_VALID }
   const { path } = page(t, fields)
-  t.regex((await vmclock('now', path)).stdout, /^bound +unknown: .*--assumed-drift-ppm/m)
-  t.regex((await vmclock('now', path, '--assumed-drift-ppm', '50')).stdout, /^bound +± /m)
+  t.regex((await vmclock('now', path)).stdout, /^bound +unknown: .*its rate; --assumed-drift/m)
+  t.regex((await vmclock('now', path, '--assumed-drift', '50')).stdout, /^bound +± /m)
+  const noBound = page(t, { ...fields, flags: FLAG.PERIOD_MAXERROR_VALID })
+  t.regex((await vmclock('now', noBound.path)).stdout, /^bound +unknown: .*error of its time$/m)
   const freeRunning = page(t, { ...fields, clockStatus: 3, flags: 0n })
   t.regex((await vmclock('now', freeRunning.path)).stdout, /^bound +unknown: .*not synchronized/m)
   t.false('maxErrorNs' in parse((await vmclock('now', path, '--json')).stdout))
 })
 
-test('now: other timescales and the other document', async (t) => {
+test('now: --require-synchronized refuses a free-running clock', async (t) => {
+  const words = ['--require-synchronized', '--json']
+  const freeRunning = page(t, { ...liveFields(t), clockStatus: 3 })
+  t.is((await vmclock('now', freeRunning.path)).exitCode, 0)
+  const refused = await vmclock('now', freeRunning.path, ...words)
+  t.is(refused.exitCode, 1)
+  t.is(errorOf(refused)['code'], 'ERR_VMCLOCK_UNSYNCHRONIZED')
+  t.is((await vmclock('now', page(t, liveFields(t)).path, ...words)).exitCode, 0)
+})
+
+test('now: reads other timescales and the other document', async (t) => {
   const flags = liveFields(t).flags | FLAG.TAI_OFFSET_VALID
   const { path } = page(t, {
     ...liveFields(t),
@@ -214,30 +229,36 @@ test('now: other timescales and the other document', async (t) => {
 
 // status
 
-test('status: what a page means, also without time', async (t) => {
+test('status: explains a page without time', async (t) => {
   const { path } = page(t, { disruptionMarker: 2n ** 64n - 1n, flags: FLAG.DISRUPTION_SOON })
   const { exitCode, stdout } = await vmclock('status', path)
   t.is(exitCode, 0)
-  t.regex(stdout, /^time +none for this machine now: .*`vmclock publish`/m)
+  t.regex(stdout, /^time +none on this machine now: .*`vmclock publish`/m)
   t.regex(stdout, /^code +ERR_VMCLOCK_NO_TIME$/m)
   t.regex(stdout, /^disruption +marker 18446744073709551615;/m)
   t.regex(stdout, /^maintenance +.*within about a day/m)
-  const told = parse((await vmclock('status', path, '--json')).stdout)
-  t.is(told['hasTime'], false)
-  t.is((told['noTime'] as { code: string }).code, 'ERR_VMCLOCK_NO_TIME')
-  t.is((told['page'] as { disruptionMarker: string }).disruptionMarker, '18446744073709551615')
+  const printed = parse((await vmclock('status', path, '--json')).stdout)
+  t.is(printed['hasTime'], false)
+  t.is((printed['noTime'] as { code: string }).code, 'ERR_VMCLOCK_NO_TIME')
+  t.is((printed['page'] as { disruptionMarker: string }).disruptionMarker, '18446744073709551615')
 })
 
-test('status: a page with time, in whatever timescale it has', async (t) => {
+test('status: reads a page in the timescale that it provides', async (t) => {
   for (const [timeType, name] of ['utc', 'tai', 'monotonic'].entries()) {
     const { path } = page(t, { ...liveFields(t), timeType })
-    const told = parse((await vmclock('status', path, '--json')).stdout)
-    t.is((told['reading'] as { timescale: string }).timescale, name)
+    const printed = parse((await vmclock('status', path, '--json')).stdout)
+    t.is((printed['reading'] as { timescale: string }).timescale, name)
     t.regex((await vmclock('status', path)).stdout, /^clock +synchronized/m)
   }
 })
 
-test('status: a page that is stuck in an update is an error', async (t) => {
+test('status: --assumed-drift supplies the missing rate error', async (t) => {
+  const { path } = page(t, { ...liveFields(t), flags: FLAG.TIME_MAXERROR_VALID })
+  t.regex((await vmclock('status', path)).stdout, /^bound +unknown: .*--assumed-drift/m)
+  t.regex((await vmclock('status', path, '--assumed-drift', '1')).stdout, /^bound +± /m)
+})
+
+test('status: a page stuck in an update is an error', async (t) => {
   const made = page(t, {})
   made.begin()
   const outcome = await vmclock('status', made.path, '--json')
@@ -245,7 +266,7 @@ test('status: a page that is stuck in an update is an error', async (t) => {
   t.is(errorOf(outcome)['code'], 'ERR_VMCLOCK_TIMEOUT')
 })
 
-test('status: the pages that were found, where no path is given', async (t) => {
+test('status: lists the pages of the machine if no path is given', async (t) => {
   const { path } = page(t, {})
   const { stdout, exitCode } = await run([commandLine, 'status', '--json'], {
     env: { VMCLOCK_PATH: path },
@@ -257,7 +278,7 @@ test('status: the pages that were found, where no path is given', async (t) => {
 
 // publish
 
-test('publish: each line of input is carried out and answered', async (t) => {
+test('publish: executes and answers each command from standard input', async (t) => {
   const publisher = await publish(t, '--shape', 'marker-and-generation')
   const clock = open(t, publisher.path)
   const say = async (text: string): Promise<Record<string, unknown>> => {
@@ -279,8 +300,11 @@ test('publish: each line of input is carried out and answered', async (t) => {
     t.is(error.code, 'ERR_VMCLOCK_INVALID_ARGUMENT')
   }
   t.is((await say('disrupt'))['event'], 'disrupted')
-  t.is((await say('quit'))['event'], 'stopped')
-  t.is((await publisher.outcome).exitCode, 0)
+  // A command after quit is ignored, although it arrives with it.
+  t.is((await say('quit\ndisrupt'))['event'], 'stopped')
+  const { exitCode, stderr } = await publisher.outcome
+  t.is(exitCode, 0)
+  t.is(stderr.trim().split('\n').length, 4, stderr)
 })
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
@@ -297,7 +321,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   })
 }
 
-test('publish: the end of its input does not stop it', async (t) => {
+test('publish: the end of standard input does not stop it', async (t) => {
   const publisher = await publish(t, '--tai-minus-utc', '37')
   publisher.child.stdin.end()
   const clock = open(t, publisher.path)
@@ -310,7 +334,7 @@ test('publish: the end of its input does not stop it', async (t) => {
   t.is((await publisher.outcome).exitCode, 0)
 })
 
-test('publish: a page that is held is an error', async (t) => {
+test('publish: a page with another publisher is an error', async (t) => {
   const publisher = await publish(t)
   const outcome = await vmclock('publish', publisher.path, '--json', '--allow-untrusted-counter')
   t.is(outcome.exitCode, 1)
@@ -321,7 +345,7 @@ test('publish: a page that is held is an error', async (t) => {
 
 // watch
 
-test('watch: the time and every event, one object a line', async (t) => {
+test('watch: prints the time and every event as one JSON object per line', async (t) => {
   const made = page(t, liveFields(t))
   const watching = startCommand(t, ['watch', made.path, '--json', '--interval', '1ms'])
   t.deepEqual(parse(await watching.line()), { event: 'begin', path: made.path })
@@ -329,22 +353,22 @@ test('watch: the time and every event, one object a line', async (t) => {
   t.is(stamp['event'], 'stamp')
   t.regex((stamp['reading'] as { epochNs: string }).epochNs, /^\d{19}$/)
   t.regex(String(stamp['systemOffsetNs']), /^-?\d+$/)
-  const told = async (event: string): Promise<Record<string, unknown>> =>
+  const printed = async (event: string): Promise<Record<string, unknown>> =>
     parse(await watching.lineThat((text) => parse(text)['event'] === event))
   made.write({ disruptionMarker: 5n })
   const disruption = { event: 'disruption', previous: '0', current: '5', updates: 1 }
-  t.deepEqual(await told('disruption'), { ...disruption, seqCount: made.seqCount })
+  t.deepEqual(await printed('disruption'), { ...disruption, seqCount: made.seqCount })
   made.write({ clockStatus: 4 })
-  t.is((await told('status'))['current'], 'unreliable')
+  t.is((await printed('status'))['current'], 'unreliable')
   const refused = parse(await watching.lineThat((text) => parse(text)['noTime'] !== undefined))
   t.is((refused['noTime'] as { code: string }).code, 'ERR_VMCLOCK_UNSYNCHRONIZED')
   made.begin()
-  t.is((await told('error'))['code'], 'ERR_VMCLOCK_TIMEOUT')
+  t.is((await printed('error'))['code'], 'ERR_VMCLOCK_TIMEOUT')
   made.write({ leapIndicator: 1 })
-  t.is((await told('leap'))['current'], 'pre-positive')
+  t.is((await printed('leap'))['current'], 'pre-positive')
   const again = page(t, {}).path
   renameSync(again, made.path)
-  t.deepEqual(await told('replaced'), { event: 'replaced', path: made.path })
+  t.deepEqual(await printed('replaced'), { event: 'replaced', path: made.path })
   watching.child.kill('SIGTERM')
   const { exitCode, stderr } = await watching.outcome
   t.is(exitCode, 0)
@@ -352,14 +376,18 @@ test('watch: the time and every event, one object a line', async (t) => {
 })
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-  test(`watch: in words, on a page without time, until ${signal}`, async (t) => {
+  test(`watch: prints the events of a page without time as text until ${signal}`, async (t) => {
     const made = page(t, { disruptionMarker: 1n })
     const watching = startCommand(t, ['watch', made.path, '--interval', '1ms'])
     t.is(await watching.line(), `Watching ${made.path}.`)
     t.regex(await watching.line(), /^time none: the page carries no time/)
     made.write({ disruptionMarker: 2n })
-    const told = await watching.lineThat((text) => text.startsWith('noticed'))
-    t.regex(told, /^noticed disruption: .* from 1 to 2 \(1 update\)$/)
+    t.is(await watching.lineThat((text) => !text.startsWith('time ')), 'disruption: 1 → 2')
+    made.write({ flags: FLAG.DISRUPTION_SOON })
+    t.is(await watching.lineThat((text) => !text.startsWith('time ')), 'maintenance: none → soon')
+    renameSync(page(t, {}).path, made.path)
+    const replaced = await watching.lineThat((text) => text.startsWith('replaced: '))
+    t.regex(replaced, /another file is at this page's path/)
     watching.child.kill(signal)
     const { exitCode, stdout, stderr } = await watching.outcome
     t.is(exitCode, 0)
@@ -368,15 +396,15 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   })
 }
 
-test('watch: live on a terminal', async (t) => {
+test('watch: updates the time in place on a terminal', async (t) => {
   const { path } = page(t, liveFields(t))
   if (spawnSync('script', ['--version']).error !== undefined) {
-    t.log('not shown: there is no script')
+    t.log('skipped: there is no `script` program')
     return
   }
   const watching = start([commandLine, 'watch', path], { by: onATerminal, env: { TERM: 'xterm' } })
   t.teardown(() => watching.child.kill('SIGKILL'))
-  // The second round is written over the first.
+  // The cursor moves up to write over the lines of the first round.
   const over = await watching.lineThat((text) => text.includes('\u001b[3A'))
   t.regex(over, /time {10}.*\d{4}-\d\d-\d\dT/)
   watching.child.stdin.write('\u0003')
@@ -385,7 +413,7 @@ test('watch: live on a terminal', async (t) => {
 
 // Streams
 
-test('a reader that goes away is no error', async (t) => {
+test('a closed standard output is not an error', async (t) => {
   const { path } = page(t, liveFields(t))
   for (const words of [
     ['status', path],
@@ -401,12 +429,12 @@ test('a reader that goes away is no error', async (t) => {
   }
 })
 
-test('colours are for terminals only, and not where NO_COLOR is set', async (t) => {
+test('colours are printed on terminals only, and not with NO_COLOR', async (t) => {
   const { path } = page(t, liveFields(t))
   const plain = await run([commandLine, 'now', path], { env: { NO_COLOR: '' } })
   t.notRegex(plain.stdout, UNSAFE)
   if (spawnSync('script', ['--version']).error !== undefined) {
-    t.log('the rest is not shown: there is no script')
+    t.log('the rest is skipped: there is no `script` program')
     return
   }
   const onTerminal = (env: NodeJS.ProcessEnv): Promise<Outcome> =>
@@ -417,7 +445,7 @@ test('colours are for terminals only, and not where NO_COLOR is set', async (t) 
 
 // demo
 
-/** Runs the demo with a temporary folder of its own, in which it must leave nothing. */
+/** Starts the demo with its own temporary directory, which must be empty afterwards. */
 function startDemo(t: ExecutionContext, ...words: string[]): Running & { temporary: string } {
   const temporary = folder(t)
   return { ...startCommand(t, ['demo', ...words], { TMPDIR: temporary }), temporary }
@@ -429,36 +457,36 @@ function leavesNothing(t: ExecutionContext, temporary: string, pid: number): voi
   t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
 }
 
-test('demo: both processes work, both events are noticed, nothing is left', async (t) => {
+test('demo: both events are noticed and nothing is left behind', async (t) => {
   const demo = startDemo(t, '--seconds', '1', '--json')
   const { exitCode, stdout, stderr } = await demo.outcome
   t.is(exitCode, 0, stderr)
-  const told = stdout.trim().split('\n').map(parse)
-  const names = told.map(({ event }) => event)
+  const printed = stdout.trim().split('\n').map(parse)
+  const names = printed.map(({ event }) => event)
   t.is(names[0], 'begin')
   t.is(names.at(-1), 'end')
   for (const name of ['stamp', 'disruption', 'maintenance']) t.true(names.includes(name), name)
-  const stamp = told.find(({ event }) => event === 'stamp') as Record<string, unknown>
+  const stamp = printed.find(({ event }) => event === 'stamp') as Record<string, unknown>
   const reading = stamp['reading'] as { epochNs: string; maxErrorNs?: string }
   t.regex(reading.epochNs, /^\d{19}$/)
   t.is(reading.maxErrorNs === undefined, 'boundUnknown' in stamp)
   t.true(Number(stamp['stampsPerSecond']) > 0)
-  leavesNothing(t, demo.temporary, Number(told[0]?.['publisherPid']))
+  leavesNothing(t, demo.temporary, Number(printed[0]?.['publisherPid']))
 })
 
-test('demo: in words', async (t) => {
+test('demo: prints the course as text', async (t) => {
   const demo = startDemo(t, '--seconds', '1')
   const { exitCode, stdout } = await demo.outcome
   t.is(exitCode, 0)
   t.regex(stdout, /bound (± |unknown: .*relative to this machine's own clock)/)
   t.regex(stdout, /system clock [+-]?[\d.]+ (ns|µs|ms) from the page/)
-  t.regex(stdout, /noticed disruption/)
-  t.regex(stdout, /noticed maintenance/)
+  t.regex(stdout, /^disruption: /m)
+  t.regex(stdout, /^maintenance: /m)
   t.notRegex(stdout, UNSAFE)
 })
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  test(`demo: ${signal} ends it, and nothing is left`, async (t) => {
+  test(`demo: ${signal} ends it, and nothing is left behind`, async (t) => {
     const demo = startDemo(t, '--seconds', '600', '--json')
     const { publisherPid } = parse(await demo.line())
     await demo.lineThat((text) => parse(text)['event'] === 'stamp')
@@ -468,7 +496,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   })
 }
 
-test('demo: the death of its publisher is an error, and nothing is left', async (t) => {
+test('demo: the death of its publisher is an error, and nothing is left behind', async (t) => {
   const demo = startDemo(t, '--seconds', '600', '--json')
   const { publisherPid } = parse(await demo.line())
   process.kill(Number(publisherPid), 'SIGKILL')

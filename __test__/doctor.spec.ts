@@ -14,7 +14,7 @@ import {
   VmClockError,
   VmClockPage,
 } from 'vmclock'
-import { inWords } from '../ts/cli/doctor'
+import { diagnosisText } from '../ts/cli/doctor'
 import { Files } from '../ts/doctor/files'
 import { commandLine, evaluate, run } from './node-command'
 import { COUNTER_ID, FLAG, folder, liveFields, OTHER_COUNTER_ID, page } from './pages'
@@ -907,8 +907,8 @@ test('nothing that it reads is told or printed as it is', (t) => {
       t.notRegex(text, /\n/)
     }
   }
-  t.notRegex(inWords(diagnosis), UNSAFE)
-  t.regex(inWords(diagnosis), /\\u\{1b\}/)
+  t.notRegex(diagnosisText(diagnosis), UNSAFE)
+  t.regex(diagnosisText(diagnosis), /\\u\{1b\}/)
 })
 
 // The whole as data

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line. Each command is a file of `cli/`; here is what they are called. */
+/** The `vmclock` command: names, arguments and options. The code of each command is in `cli/`. */
 
 import { Command, CommanderError, Option } from 'commander'
 import { version } from '../package.json'
@@ -15,15 +15,29 @@ import { type StatusOptions, status } from './cli/status'
 import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
 import { TIMESCALES } from './reading'
 
-const PATH_HELP = 'the page; if left out, $VMCLOCK_PATH, else /dev/vmclock0, else /run/vmclock/page'
+const PATH_HELP = 'the page (default: $VMCLOCK_PATH, else /dev/vmclock0, else /run/vmclock/page)'
 
-// Asked for before the arguments are understood, so that a mistake in them is told in JSON as well.
+// Read before the arguments are parsed, so that usage errors are JSON as well.
 const asJson = process.argv.includes('--json')
 
 const abi = (): Option =>
-  new Option('--abi <document>', 'which document the page follows')
+  new Option('--abi <document>', 'document that defines the page layout')
     .choices(['uapi', 'rfc-v4'])
     .default('uapi')
+
+const timescale = (): Option =>
+  new Option('--timescale <scale>', 'timescale of the time shown')
+    .choices(TIMESCALES)
+    .default('utc')
+
+const assumedDrift = (): Option =>
+  new Option(
+    '--assumed-drift <ppm>',
+    'maximum rate error to assume if the page states none, in parts per million',
+  ).argParser(numberFrom(0, 1e6))
+
+const requireSynchronized = (): Option =>
+  new Option('--require-synchronized', 'refuse the time of a page whose clock is free-running')
 
 const program = new Command('vmclock')
   .description("Error-bounded time from the hypervisor's vmclock page.")
@@ -32,42 +46,43 @@ const program = new Command('vmclock')
   .configureOutput({ outputError: () => {}, writeErr: (text) => process.stderr.write(lines(text)) })
   .showSuggestionAfterError()
 
-command('status', 'show a page, decoded, with what it means')
+command('status', 'show the fields of a page and what they mean')
   .argument('[path]', PATH_HELP)
   .addOption(abi())
+  .addOption(assumedDrift())
   .action((path: string | undefined, options: StatusOptions) => {
     endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     status(path, options)
   })
 
-command('now', 'stamp once: the time, its bound, and the interval that holds the truth')
+command('now', 'show the time once, with its error bound')
   .argument('[path]', PATH_HELP)
-  .addOption(new Option('--timescale <scale>', 'what to count').choices(TIMESCALES).default('utc'))
+  .addOption(timescale())
   .addOption(abi())
-  .option(
-    '--assumed-drift-ppm <ppm>',
-    'how far the rate may be off on pages that do not say',
-    numberFrom(0, 1e6),
-  )
+  .addOption(assumedDrift())
+  .addOption(requireSynchronized())
   .action((path: string | undefined, options: NowOptions) => {
     endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     now(path, options)
   })
 
-command('watch', 'show the time live, and what happens to the machine and its clock')
+command('watch', 'show the time live, and report every event of the machine and its clock')
   .argument('[path]', PATH_HELP)
+  .addOption(timescale())
   .addOption(abi())
-  .option('--interval <duration>', 'how often to look where nothing notifies', durationMs)
+  .addOption(assumedDrift())
+  .addOption(requireSynchronized())
+  .option('--interval <duration>', 'polling interval where the kernel does not notify', durationMs)
   .addHelpText('after', WATCH_HELP)
   .action(async (path: string | undefined, options: WatchOptions) => {
     process.exitCode = await watch(path, options)
   })
 
-command('ptp', "ask a PTP clock of the kernel's: its time, what it can do, the system's clocks")
-  .argument('[clock]', 'its name or path, such as vmclock0 or /dev/ptp0; if left out, vmclock0')
-  .option('--samples <count>', 'how many samples, 1 to 25', integerFrom(1, 25), 5)
+command('ptp', 'show a PTP clock of the kernel: its time, capabilities and offset')
+  .argument('[clock]', 'name or path, such as vmclock0 or /dev/ptp0 (default: vmclock0)')
+  .option('--samples <count>', 'number of samples, 1 to 25', integerFrom(1, 25), 5)
   .addOption(
-    new Option('--clock <clock>', 'which system clock to take samples of')
+    new Option('--clock <clock>', 'system clock to compare with')
       .choices(['realtime', 'monotonic', 'monotonic-raw'])
       .default('realtime'),
   )
@@ -76,41 +91,41 @@ command('ptp', "ask a PTP clock of the kernel's: its time, what it can do, the s
     ptp(clock, options)
   })
 
-command('doctor', 'find what is missing on this machine, and how to mend it')
+command('doctor', 'check this machine, and say what is missing and how to fix it')
   .argument('[path]', PATH_HELP)
-  .option('--udev-rule', 'print the udev rules that let every user read the device, and no more')
+  .option('--udev-rule', 'only print the udev rules that let every user read the device')
   .addHelpText('after', DOCTOR_HELP)
   .action((path: string | undefined, options: DoctorOptions) => {
     endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     process.exitCode = doctor(path, options)
   })
 
-command('publish', 'publish a page from this machine, until SIGTERM, SIGINT or quit')
-  .argument('[path]', 'the page; if left out, /run/vmclock/page')
+command('publish', "publish a page from this machine's clock until SIGTERM, SIGINT or quit")
+  .argument('[path]', 'the page (default: /run/vmclock/page)')
   .addOption(
-    new Option('--shape <shape>', 'what the page holds')
+    new Option('--shape <shape>', 'content of the page')
       .choices(['time', 'marker', 'marker-and-generation'])
       .default('time'),
   )
-  .option('--interval <duration>', 'how often to write it, such as 250ms', durationMs)
+  .option('--interval <duration>', 'how often to update the page, such as 250ms', durationMs)
   .option(
     '--max-error <duration>',
-    "state how far this machine's clock may be off, such as 5ms; you answer for it",
+    "bound of this machine's clock error, such as 5ms; you answer for it",
     durationNs,
   )
   .option(
     '--tai-minus-utc <seconds>',
-    'TAI - UTC, where the kernel was not told',
+    'TAI - UTC, if the kernel does not know it',
     integerFrom(10, 255),
   )
-  .option('--allow-untrusted-counter', 'publish even where the kernel does not trust the counter')
+  .option('--allow-untrusted-counter', 'publish even if the kernel does not trust the counter')
   .addHelpText('after', PUBLISH_HELP)
   .action(async (path: string | undefined, options: PublishOptions) => {
     process.exitCode = await publish(path, options)
   })
 
-command('demo', 'publish a page in one process, stamp from it in another, and notice events')
-  .option('--seconds <seconds>', 'how long', numberFrom(1, 86_400), 5)
+command('demo', 'publish a page in one process, read it in another, and report two events')
+  .option('--seconds <seconds>', 'duration', numberFrom(1, 86_400), 5)
   .action(async (options: { json?: boolean; seconds: number }) => {
     process.exitCode = await demo(options)
   })
@@ -123,19 +138,20 @@ function command(name: string, description: string): Command {
   return program
     .command(name)
     .description(description)
-    .option('--json', 'print JSON, one value a line')
+    .option('--json', 'print JSON, one value per line')
     .addHelpText('after', EXIT_HELP)
 }
 
 function exitCodeFor(error: unknown): number {
   if (!(error instanceof CommanderError)) return reportError(error, asJson)
-  // Help and version were asked for and printed; help was printed because nothing was asked for.
+  // The user asked for help or the version, and it was printed.
   if (error.exitCode === 0) return EXIT.OK
+  // There was no command, so the help was printed.
   if (error.code === 'commander.help') return EXIT.USAGE
   return reportUsage(error.message.replace(/^error: /, ''), asJson)
 }
 
-// Help is ours but for what was on the command line.
+// Commander repeats the user's arguments in its texts.
 function lines(text: string): string {
   return text.split('\n').map(printable).join('\n')
 }

@@ -1,32 +1,32 @@
-/** The demo's other process: `vmclock publish`, steered by its standard input. */
+/** The second process of the demo: `vmclock publish`, controlled over its standard input. */
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { VmClockError } from '../errors'
 
-// How long it may take to end when it is asked to.
-const PATIENCE_MS = 5000
+// The process is killed if it has not ended this long after SIGTERM.
+const STOP_TIMEOUT_MS = 5000
 
-/** A process that publishes a page until `end`, and that ends by itself when this one does. */
+/** A child process that publishes a page until `end`, or until this process is gone. */
 export class DemoPublisher {
-  /** The page that it publishes. */
+  /** The path of the page. */
   readonly path: string
-  /** Done when the page stands; fails if the process ends before. */
-  readonly stands: Promise<void>
+  /** Resolves when the page is published; rejects if the process ends before that. */
+  readonly ready: Promise<void>
   readonly #child: ChildProcess
   readonly #ended: Promise<void>
-  #complaints = ''
+  #errorOutput = ''
   #outcome: string | undefined
 
   constructor(path: string) {
     this.path = path
-    const [program, ...beforeScript] = nodeCommand()
+    const [program, ...nodeArguments] = nodeCommand()
     this.#child = spawn(
       program,
-      [...beforeScript, process.argv[1] ?? '', 'publish', path, '--json', '--interval', '100ms'],
+      [...nodeArguments, process.argv[1] ?? '', 'publish', path, '--json', '--interval', '100ms'],
       {
-        // The channel tells the child when this process is gone, however it went. A process group
-        // of its own keeps the terminal's interrupt from it: it is stopped from here, in order.
+        // The IPC channel closes when this process ends for any reason, and the child then ends too.
+        // The child has its own process group, so that Ctrl-C reaches only this process.
         stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
         detached: true,
       },
@@ -34,7 +34,7 @@ export class DemoPublisher {
     const child = this.#child
     child.stdin?.on('error', () => {})
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      this.#complaints += text
+      this.#errorOutput += text
     })
     this.#ended = new Promise((resolve) => {
       child.once('error', (error) => {
@@ -52,12 +52,12 @@ export class DemoPublisher {
         if ((JSON.parse(text) as { event: string }).event === 'published') resolve()
       })
     })
-    this.stands = Promise.race([published, this.#ended.then(() => this.requireAlive())])
-    // It may fail when nobody waits for it any more.
-    this.stands.catch(() => {})
+    this.ready = Promise.race([published, this.#ended.then(() => this.requireAlive())])
+    // It may reject when nobody awaits it any more.
+    this.ready.catch(() => {})
   }
 
-  /** The number of the process. */
+  /** The process ID. */
   get pid(): number | undefined {
     return this.#child.pid
   }
@@ -76,27 +76,27 @@ export class DemoPublisher {
     this.#child.stdin?.write(`${text}\n`)
   }
 
-  /** Stops it and waits until it is gone. */
+  /** Stops the process and waits until it has ended. */
   async end(): Promise<void> {
     if (this.#outcome === undefined) this.#child.kill('SIGTERM')
-    const insist = setTimeout(() => this.#child.kill('SIGKILL'), PATIENCE_MS)
+    const kill = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS)
     await this.#ended
-    clearTimeout(insist)
+    clearTimeout(kill)
   }
 
-  // What it said on standard error was one line of JSON.
+  // The first line of standard error is one JSON value if the command failed with an error.
   #reason(): string {
-    const [complaint = ''] = this.#complaints.split('\n', 1)
+    const [first = ''] = this.#errorOutput.split('\n', 1)
     try {
-      return `: ${(JSON.parse(complaint) as { error: { message: string } }).error.message}`
+      return `: ${(JSON.parse(first) as { error: { message: string } }).error.message}`
     } catch {
-      return complaint === '' ? '' : `: ${complaint}`
+      return first === '' ? '' : `: ${first}`
     }
   }
 }
 
-// Under an emulator Node cannot be started by its own path alone: VMCLOCK_NODE then holds the words
-// that start it, as a JSON array.
+// An emulated Node cannot be started by its path alone. VMCLOCK_NODE then holds the program and its
+// first arguments as a JSON array.
 function nodeCommand(): [string, ...string[]] {
   const words: unknown = JSON.parse(process.env['VMCLOCK_NODE'] ?? '[]')
   if (Array.isArray(words) && words.length > 0 && words.every((word) => typeof word === 'string')) {

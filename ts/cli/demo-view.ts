@@ -1,17 +1,17 @@
-/** What the demo shows: a live view on a terminal, lines elsewhere, JSON where it was asked for. */
+/** The output of the demo: a live view on a terminal, lines elsewhere, or JSON. */
 
 import type { SystemOffset } from '../clock'
 import type { Reading } from '../reading'
 import { json, printable } from './escape'
 import { distance, timestamp } from './figures'
-import { LiveView, offsetWords } from './live-view'
+import { LiveView, offsetText } from './live-view'
 import { line } from './output'
 
-/** One look at the clock. */
+/** What the demo measures at one look at the clock. */
 export interface Stamp {
   readonly reading: Reading
   readonly offset: SystemOffset
-  /** Stamps taken for this look, and how many a second that makes. */
+  /** The number of timestamps taken, and the rate at which they were taken. */
   readonly stamps: number
   readonly stampsPerSecond: number
 }
@@ -30,7 +30,7 @@ export class DemoView {
     this.#view = new LiveView(asJson)
   }
 
-  /** The page stands. */
+  /** Reports that the page is published and open. */
   begin(path: string, publisherPid: number | undefined): void {
     if (this.#asJson) {
       line(json({ event: 'begin', path, publisherPid }))
@@ -38,29 +38,29 @@ export class DemoView {
     }
     line(
       printable(
-        `Process ${publisherPid} publishes ${path}; process ${process.pid} reads it, without a system call.`,
+        `Process ${publisherPid} publishes ${path}. Process ${process.pid} reads it without system calls.`,
       ),
     )
   }
 
-  /** A look at the clock: shown at once on a terminal, once a second elsewhere. */
+  /** Shows a stamp: each one on a terminal, one per second elsewhere. */
   stamp(stamp: Stamp): void {
     this.#stamps += stamp.stamps
     if (!this.#view.isDue()) return
     if (this.#asJson) {
-      line(json({ event: 'stamp', ...flat(stamp) }))
+      line(json({ event: 'stamp', ...jsonOf(stamp) }))
       return
     }
     const { reading, offset } = stamp
     this.#view.show([
       ['time', timestamp(reading.epochNs, reading.timescale, reading.leapSecond)],
       ['bound', reading.maxErrorNs === undefined ? NO_BOUND : `± ${distance(reading.maxErrorNs)}`],
-      ['system clock', offsetWords(offset)],
-      ['stamps', `${grouped(stamp.stampsPerSecond)} a second`],
+      ['system clock', offsetText(offset)],
+      ['stamps', `${grouped(stamp.stampsPerSecond)} per second`],
     ])
   }
 
-  /** Something happened to the machine, and the reader noticed. */
+  /** Reports an event that the reader noticed. */
   event(name: string, words: string): void {
     if (this.#asJson) {
       line(json({ event: name, noticed: true, words }))
@@ -69,7 +69,7 @@ export class DemoView {
     this.#view.event(name, words)
   }
 
-  /** All went well. */
+  /** Reports success. */
   summary(): void {
     if (this.#asJson) {
       line(json({ event: 'end', stamps: this.#stamps }))
@@ -78,18 +78,18 @@ export class DemoView {
     this.#view.leave()
     line(
       this.#view.colours.green(
-        `${grouped(this.#stamps)} stamps; the disruption and the warning were both noticed.`,
+        `${grouped(this.#stamps)} stamps. The reader noticed the disruption and the warning.`,
       ),
     )
   }
 
-  /** Leaves the terminal as it was. */
+  /** Ends the live view. */
   end(): void {
     this.#view.leave()
   }
 }
 
-function flat({ reading, offset, stampsPerSecond }: Stamp): Record<string, unknown> {
+function jsonOf({ reading, offset, stampsPerSecond }: Stamp): Record<string, unknown> {
   return {
     reading: reading.toJSON(),
     ...(reading.maxErrorNs === undefined && { boundUnknown: NO_BOUND }),

@@ -1,6 +1,6 @@
 /**
- * `vmclock demo`: one process publishes a page from this machine's counter and clock, this one stamps
- * from it and notices what happens to it.
+ * `vmclock demo`: a child process publishes a page from this machine's counter and clock. This process
+ * takes timestamps from the page and notices two events.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -13,46 +13,45 @@ import { DemoPublisher } from './demo-publisher'
 import { DemoView, type Stamp } from './demo-view'
 import { EXIT, endQuietlyOnBrokenPipe } from './output'
 
-/** What `vmclock demo` was told. */
+/** Options of `vmclock demo`. */
 export interface DemoOptions {
   readonly json?: boolean
   readonly seconds: number
 }
 
 const TICK_MS = 100
-// Stamps are counted over this much of a tick: the rest is left to the publisher, which may have to
-// share a CPU with this process.
+// Timestamps are taken for this part of a tick only: the publisher may share a CPU with this process.
 const BURST_NS = 20_000_000n
 const STAMPS_A_LOOK = 1000
-// How much longer than asked for the demo waits for an event to be noticed: on a machine that is busy
-// with other things, the publishing process may have to wait for a CPU.
+// The demo runs this much longer if an event has not been noticed: on a busy machine the publishing
+// process may have to wait for a CPU.
 const GRACE_SECONDS = 30
 
-/** Runs the demo; gives the exit code. */
+/** Runs the demo and returns the exit code. */
 export async function demo(options: DemoOptions): Promise<number> {
   const stop = new AbortController()
   const stopNow = (): void => stop.abort()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stopNow)
   endQuietlyOnBrokenPipe(stopNow)
-  const folder = mkdtempSync(join(tmpdir(), 'vmclock-demo-'))
-  // For ends that no code of ours sees, such as an error in a stream.
-  const removeFolder = (): void => rmSync(folder, { recursive: true, force: true })
-  process.once('exit', removeFolder)
+  const directory = mkdtempSync(join(tmpdir(), 'vmclock-demo-'))
+  // `finally` does not run if the process exits, for example after an error in a stream.
+  const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true })
+  process.once('exit', removeDirectory)
   const view = new DemoView(options.json === true)
-  const publisher = new DemoPublisher(join(folder, 'page'))
+  const publisher = new DemoPublisher(join(directory, 'page'))
   try {
-    await Promise.race([publisher.stands, aborted(stop.signal)])
+    await Promise.race([publisher.ready, aborted(stop.signal)])
     return stop.signal.aborted
       ? EXIT.OK
       : await watch(publisher, view, options.seconds, stop.signal)
   } finally {
     view.end()
     await publisher.end()
-    removeFolder()
+    removeDirectory()
   }
 }
 
-/** What the publisher is made to do, when, and what the reader's watcher tells then. */
+/** A command for the publisher, when to send it, and the event that the reader then gets. */
 interface Event {
   readonly name: 'disruption' | 'maintenance'
   readonly command: string
@@ -68,7 +67,7 @@ function events(): Event[] {
       name: 'disruption',
       command: 'disrupt',
       atShare: 0.4,
-      words: 'the machine was disrupted: a counter from before can no longer be converted',
+      words: 'the counter was disrupted; counter values from before can no longer be converted',
       sent: false,
       noticed: false,
     },
@@ -76,7 +75,7 @@ function events(): Event[] {
       name: 'maintenance',
       command: 'maintenance imminent',
       atShare: 0.7,
-      words: 'a disruption is announced within about an hour',
+      words: 'a disruption is announced for the next hour or so',
       sent: false,
       noticed: false,
     },
@@ -91,44 +90,53 @@ async function watch(
 ): Promise<number> {
   const clock = VmClock.open(publisher.path)
   const watcher = clock.watch()
+  const script = events()
   try {
-    const script = events()
     for (const event of script) {
       watcher.once(event.name as 'disruption', () => {
         event.noticed = true
         view.event(event.name, event.words)
       })
     }
-    const startNs = process.hrtime.bigint()
-    const elapsedSeconds = (): number => Number(process.hrtime.bigint() - startNs) / 1e9
-    const open = (): boolean => script.some(({ noticed }) => !noticed)
     view.begin(clock.path, publisher.pid)
-    while (elapsedSeconds() < seconds || (open() && elapsedSeconds() < seconds + GRACE_SECONDS)) {
-      if (signal.aborted) return EXIT.OK
+    const startNs = process.hrtime.bigint()
+    const isNoticed = (): boolean => script.every(({ noticed }) => noticed)
+    for (let elapsed = 0; elapsed < seconds || !isNoticed(); elapsed = secondsSince(startNs)) {
+      if (signal.aborted || elapsed >= seconds + GRACE_SECONDS) break
       publisher.requireAlive()
       view.stamp(stamp(clock))
-      for (const event of script) {
-        if (!event.sent && elapsedSeconds() >= seconds * event.atShare) {
-          publisher.command(event.command)
-          event.sent = true
-        }
-      }
+      sendDue(script, publisher, secondsSince(startNs) / seconds)
       await delay(TICK_MS, undefined, { signal }).catch(() => {})
     }
     if (signal.aborted) return EXIT.OK
-    const missed = script.filter(({ noticed }) => !noticed).map(({ name }) => name)
-    if (missed.length > 0) {
-      throw new VmClockError(
-        'ERR_VMCLOCK_TIMEOUT',
-        `${clock.path}: the reader did not notice: ${missed.join(', ')}; run the demo again with more --seconds, and report it if that does not help`,
-      )
-    }
+    requireNoticed(script, clock.path)
     view.summary()
     return EXIT.OK
   } finally {
     watcher.close()
     clock.close()
   }
+}
+
+function sendDue(script: readonly Event[], publisher: DemoPublisher, share: number): void {
+  for (const event of script) {
+    if (event.sent || share < event.atShare) continue
+    publisher.command(event.command)
+    event.sent = true
+  }
+}
+
+function requireNoticed(script: readonly Event[], path: string): void {
+  const missed = script.filter(({ noticed }) => !noticed).map(({ name }) => name)
+  if (missed.length === 0) return
+  throw new VmClockError(
+    'ERR_VMCLOCK_TIMEOUT',
+    `${path}: the reader did not notice these events: ${missed.join(', ')}; run the demo again with more --seconds, and report it if that does not help`,
+  )
+}
+
+function secondsSince(startNs: bigint): number {
+  return Number(process.hrtime.bigint() - startNs) / 1e9
 }
 
 function stamp(clock: VmClock): Stamp {

@@ -1,4 +1,4 @@
-/** `vmclock doctor`: what this machine has and lacks, and how to mend it. */
+/** `vmclock doctor`: checks this machine, and says what is missing and how to fix it. */
 
 import { diagnose } from '../doctor/diagnose'
 import type { CheckState, Diagnosis } from '../doctor/diagnosis'
@@ -6,23 +6,28 @@ import { native } from '../native'
 import { json, printable } from './escape'
 import { coloursFor, EXIT, line, table } from './output'
 
-/** What `vmclock doctor` was told. */
+/** Options of `vmclock doctor`. */
 export interface DoctorOptions {
   readonly json?: boolean
   readonly udevRule?: boolean
 }
 
-/** Said in `vmclock doctor --help`. */
+/** The end of `vmclock doctor --help`. */
 export const DOCTOR_HELP = `
-Ends with 0 where nothing is wrong (a warning is not: it says what could be better), and with 1 where
-something is. Each check is ok, warning, wrong, unknown (this machine does not tell) or skipped
-(meaningless while an earlier one is as it is). --json prints what diagnose() of the package returns.
+States of a check:
+  ok       as it should be
+  warning  it works, but could be better
+  wrong    it prevents the use of the page or of its time
+  unknown  this machine does not say
+  skipped  meaningless because of the state of another check
+
+The exit code is 1 if a check is wrong, else 0. --json prints what diagnose() of the package returns.
 
 To install the udev rules, as root:
   vmclock doctor --udev-rule > /etc/udev/rules.d/60-vmclock.rules
   udevadm control --reload && udevadm trigger --subsystem-match=misc --subsystem-match=ptp`
 
-/** Diagnoses and prints it, or prints the udev rules; gives the exit code. */
+/** Prints a diagnosis or the udev rules, and returns the exit code. */
 export function doctor(path: string | undefined, options: DoctorOptions): number {
   if (options.udevRule === true) {
     const rules = native().udevRules()
@@ -31,13 +36,12 @@ export function doctor(path: string | undefined, options: DoctorOptions): number
     return EXIT.OK
   }
   const diagnosis = diagnose({ path })
-  line(options.json ? json(diagnosis) : inWords(diagnosis))
+  line(options.json ? json(diagnosis) : diagnosisText(diagnosis))
   return diagnosis.verdict === 'wrong' ? EXIT.FAILED : EXIT.OK
 }
 
-/** A diagnosis as lines for people. */
-export function inWords({ verdict, firstProblem, checks }: Diagnosis): string {
-  const rows = checks.map(({ name, state, finding }) => [state, name, finding] as const)
+/** Formats a diagnosis as lines of text. */
+export function diagnosisText({ verdict, firstProblem, checks }: Diagnosis): string {
   const { red, yellow, green, dim } = coloursFor(process.stdout)
   const paint: Readonly<Record<CheckState, (text: string) => string>> = {
     ok: green,
@@ -46,10 +50,10 @@ export function inWords({ verdict, firstProblem, checks }: Diagnosis): string {
     unknown: dim,
     skipped: dim,
   }
-  const stateWidth = Math.max(...rows.map(([state]) => state.length)) + 2
-  const nameWidth = Math.max(...rows.map(([, name]) => name.length)) + 2
-  const shown = rows.map(
-    ([state, name, finding]) =>
+  const stateWidth = Math.max(...checks.map(({ state }) => state.length)) + 2
+  const nameWidth = Math.max(...checks.map(({ name }) => name.length)) + 2
+  const rows = checks.map(
+    ({ name, state, finding }) =>
       `${paint[state](state.padEnd(stateWidth))}${name.padEnd(nameWidth)}${printable(finding)}`,
   )
   const end =
@@ -59,5 +63,5 @@ export function inWords({ verdict, firstProblem, checks }: Diagnosis): string {
           [verdict === 'wrong' ? 'first wrong' : 'first warning', firstProblem.name],
           ['remedy', firstProblem.remedy ?? firstProblem.finding],
         ])
-  return [...shown, '', end].join('\n')
+  return [...rows, '', end].join('\n')
 }

@@ -1,4 +1,4 @@
-/** Figures as people read and write them. */
+/** Parses and formats durations, numbers, times and frequencies. */
 
 import { InvalidArgumentError } from 'commander'
 import type { Timescale } from '../reading'
@@ -14,7 +14,7 @@ const UNITS_NS: ReadonlyMap<string, bigint> = new Map([
   ['h', 3600n * NS_PER_SEC],
 ])
 
-/** A duration with its unit (`250ms`, `1.5s`; a bare 0 needs none), in exact nanoseconds. */
+/** Parses a duration with a unit (`250ms`, `1.5s`; 0 needs no unit) into exact nanoseconds. */
 export function durationNs(text: string): bigint {
   if (text === '0') return 0n
   const [, whole, fraction = '', unit = ''] = /^(\d+)(?:\.(\d+))?\s*([a-zµ]+)$/.exec(text) ?? []
@@ -25,22 +25,23 @@ export function durationNs(text: string): bigint {
   const scale = 10n ** BigInt(fraction.length)
   const scaled = BigInt(whole + fraction) * unitNs
   if (scaled % scale !== 0n) {
-    throw new InvalidArgumentError('Nothing is finer than a nanosecond.')
+    throw new InvalidArgumentError('The duration is not a whole number of nanoseconds.')
   }
-  if (scaled / scale >= 2n ** 63n) throw new InvalidArgumentError('That is more than 292 years.')
+  if (scaled / scale >= 2n ** 63n)
+    throw new InvalidArgumentError('The duration is longer than 292 years.')
   return scaled / scale
 }
 
-/** A duration in whole milliseconds. */
+/** Parses a duration of at least 1 ms into whole milliseconds. */
 export function durationMs(text: string): number {
   const ns = durationNs(text)
   if (ns % 1_000_000n !== 0n || ns === 0n) {
-    throw new InvalidArgumentError('Give whole milliseconds, 1ms at least.')
+    throw new InvalidArgumentError('Give whole milliseconds, at least 1ms.')
   }
   return Number(ns / 1_000_000n)
 }
 
-/** A number within a range. */
+/** Makes a parser of numbers within a range. */
 export function numberFrom(least: number, most: number): (text: string) => number {
   return (text) => {
     const value = text.trim() === '' ? Number.NaN : Number(text)
@@ -51,7 +52,7 @@ export function numberFrom(least: number, most: number): (text: string) => numbe
   }
 }
 
-/** A whole number within a range. */
+/** Makes a parser of whole numbers within a range. */
 export function integerFrom(least: number, most: number): (text: string) => number {
   const parse = numberFrom(least, most)
   return (text) => {
@@ -61,7 +62,7 @@ export function integerFrom(least: number, most: number): (text: string) => numb
   }
 }
 
-/** A distance in time with three or four digits: `4.10 µs`. */
+/** Formats a duration with four digits, such as `4.100 µs`; below 1 µs, in whole nanoseconds. */
 export function distance(ns: bigint): string {
   const size = Number(ns < 0n ? -ns : ns)
   const sign = ns < 0n ? '-' : ''
@@ -73,12 +74,12 @@ export function distance(ns: bigint): string {
   return `${sign}${(size / (24 * 3600e9)).toPrecision(4)} days`
 }
 
-/** A time with all its digits, to the timescale's name: `2026-01-01T00:00:00.000000000 TAI`. */
+/** Formats a time in full, with its timescale: `2026-01-01T00:00:00.000000000 TAI`. */
 export function timestamp(epochNs: bigint, timescale: Timescale, leapSecond = false): string {
   const seconds = floorDivide(epochNs, NS_PER_SEC)
   const nanoseconds = String(epochNs - seconds * NS_PER_SEC).padStart(9, '0')
   if (timescale === 'monotonic') return `${seconds}.${nanoseconds} s since the page's own epoch`
-  // Every signed 64-bit count of nanoseconds is within the range of Date.
+  // Date covers every signed 64-bit number of nanoseconds.
   const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19)
   const shown = leapSecond ? `${whole.slice(0, 17)}60` : whole
   switch (timescale) {
@@ -93,7 +94,7 @@ export function timestamp(epochNs: bigint, timescale: Timescale, leapSecond = fa
   }
 }
 
-/** A frequency: `2.500 GHz`. */
+/** Formats a frequency, such as `2.500000 GHz`. */
 export function frequency(hertz: number): string {
   if (hertz >= 1e9) return `${(hertz / 1e9).toPrecision(7)} GHz`
   if (hertz >= 1e6) return `${(hertz / 1e6).toPrecision(7)} MHz`

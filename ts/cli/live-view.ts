@@ -1,4 +1,4 @@
-/** Figures that change: written over again on a terminal, a line at a time elsewhere. */
+/** Shows values that change: updated in place on a terminal, one line at a time elsewhere. */
 
 import type { SystemOffset } from '../clock'
 import { printable } from './escape'
@@ -7,14 +7,14 @@ import { coloursFor, line } from './output'
 
 const PLAIN_INTERVAL_NS = 1_000_000_000n
 
-/** A label and what it stands for now. */
+/** A label and its present value. */
 export type Figure = readonly [label: string, value: string]
 
-/** Shows figures, and lines between them. */
+/** Shows labelled values, and lines for events between them. */
 export class LiveView {
-  /** Whether the same lines are written over again. */
+  /** Whether the values are updated in place. */
   readonly isLive: boolean
-  /** Colours for standard output. */
+  /** The colours of standard output. */
   readonly colours: ReturnType<typeof coloursFor> = coloursFor(process.stdout)
   #liveLines = 0
   #lastPlainNs: bigint | undefined
@@ -23,7 +23,7 @@ export class LiveView {
     this.isLive = !asJson && process.stdout.isTTY === true
   }
 
-  /** Whether figures are to be shown now: at every look on a terminal, once a second elsewhere. */
+  /** Whether to show values now: always on a terminal, once per second elsewhere. */
   isDue(): boolean {
     if (this.isLive) return true
     const nowNs = process.hrtime.bigint()
@@ -34,37 +34,37 @@ export class LiveView {
     return true
   }
 
-  /** Shows figures in words. */
+  /** Shows values. */
   show(figures: readonly Figure[]): void {
     if (!this.isLive) {
       line(printable(figures.map(([label, value]) => `${label} ${value}`).join(' | ')))
       return
     }
-    // Each line is cut to the terminal's width: one that wraps would be two.
+    // Line wrap is off meanwhile: a line that wraps would take two rows.
     const up = this.#liveLines === 0 ? '' : `\x1b[${this.#liveLines}A`
     const shown = figures.map(
       ([label, value]) => `\x1b[2K${this.colours.dim(label.padEnd(14))}${printable(value)}\n`,
     )
-    // What was shown before may have had more lines.
+    // Erases the rest of what was shown before, if that had more lines.
     const below = figures.length < this.#liveLines ? '\x1b[J' : ''
     process.stdout.write(`\x1b[?7l${up}${shown.join('')}${below}\x1b[?7h`)
     this.#liveLines = figures.length
   }
 
-  /** Something happened: a line of its own, that is not written over. */
+  /** Shows an event on a line of its own, which stays. */
   event(name: string, words: string): void {
     this.leave()
-    line(`${this.colours.yellow(`noticed ${name}:`)} ${printable(words)}`)
+    line(`${this.colours.yellow(`${name}:`)} ${printable(words)}`)
   }
 
-  /** Leaves what was shown last where it is. */
+  /** Ends the update in place: the next values get new lines. */
   leave(): void {
     this.#liveLines = 0
   }
 }
 
-/** The system clock's offset, in words. */
-export function offsetWords({ offsetNs, maxErrorNs }: SystemOffset): string {
+/** Formats the system clock's offset. */
+export function offsetText({ offsetNs, maxErrorNs }: SystemOffset): string {
   const sign = offsetNs < 0n ? '' : '+'
   const bracket = maxErrorNs === undefined ? '' : ` ± ${distance(maxErrorNs)}`
   return `${sign}${distance(offsetNs)} from the page${bracket}`

@@ -1,59 +1,62 @@
-/** `vmclock now`: one stamp. */
+/** `vmclock now`: one timestamp. */
 
 import { VmClock } from '../clock'
 import type { Reading, Timescale } from '../reading'
+import { boundText } from './bound'
 import { json } from './escape'
 import { distance, timestamp } from './figures'
 import { line, table } from './output'
 
-/** What `vmclock now` was told. */
-export interface NowOptions {
-  readonly json?: boolean
+/** Options of all commands that read the time of a page. */
+export interface ReadingOptions {
   readonly timescale: Timescale
   readonly abi: 'uapi' | 'rfc-v4'
-  readonly assumedDriftPpm?: number
+  readonly assumedDrift?: number
+  readonly requireSynchronized?: boolean
 }
 
-/** Stamps once and prints it. */
+/** Options of `vmclock now`. */
+export interface NowOptions extends ReadingOptions {
+  readonly json?: boolean
+}
+
+/** Opens a page as the options say. */
+export function openClock(path: string | undefined, options: ReadingOptions): VmClock {
+  const { timescale, abi, assumedDrift, requireSynchronized } = options
+  return VmClock.open(path, {
+    timescale,
+    abi,
+    assumedDriftPpm: assumedDrift,
+    requireSynchronized,
+  })
+}
+
+/** Prints one timestamp. */
 export function now(path: string | undefined, options: NowOptions): void {
-  const { timescale, abi, assumedDriftPpm } = options
-  const clock = VmClock.open(path, { timescale, abi, assumedDriftPpm })
+  const clock = openClock(path, options)
   try {
     const reading = clock.read()
     if (options.json) {
       line(json({ path: clock.path, ...reading.toJSON() }))
       return
     }
-    line(table(rows(clock.path, reading)))
+    line(table(rows(clock, reading)))
   } finally {
     clock.close()
   }
 }
 
-function rows(path: string, reading: Reading): Array<[string, string]> {
+function rows(clock: VmClock, reading: Reading): Array<[string, string]> {
   const { epochNs, earliestNs, latestNs, timescale, leapSecond, estErrorNs } = reading
-  return [
+  const shown: Array<[string, string]> = [
     ['time', timestamp(epochNs, timescale, leapSecond)],
-    ['bound', bound(reading)],
-    ...(earliestNs === undefined || latestNs === undefined
-      ? []
-      : [
-          ['earliest', timestamp(earliestNs, timescale)] satisfies [string, string],
-          ['latest', timestamp(latestNs, timescale)] satisfies [string, string],
-        ]),
-    ...(estErrorNs === undefined
-      ? []
-      : [['estimated', `± ${distance(estErrorNs)}`] satisfies [string, string]]),
-    ['clock', reading.status],
-    ['timescale', timescale],
-    ['page', path],
+    ['bound', boundText(reading, clock)],
   ]
-}
-
-/** The bound of a reading, or why there is none. */
-export function bound(reading: Reading): string {
-  if (reading.maxErrorNs !== undefined) return `± ${distance(reading.maxErrorNs)}`
-  return reading.status === 'free-running'
-    ? "unknown: the page's clock is not synchronized to anything, so this time is relative to that clock"
-    : 'unknown: the page states none, or none for its rate; --assumed-drift-ppm supplies the latter'
+  if (earliestNs !== undefined && latestNs !== undefined) {
+    shown.push(['earliest', timestamp(earliestNs, timescale)])
+    shown.push(['latest', timestamp(latestNs, timescale)])
+  }
+  if (estErrorNs !== undefined) shown.push(['estimated', `± ${distance(estErrorNs)}`])
+  shown.push(['clock', reading.status], ['timescale', timescale], ['page', clock.path])
+  return shown
 }

@@ -1,32 +1,32 @@
-/** What the commands print, and how they end. */
+/** Output and exit codes of all commands. */
 
 import picocolors from 'picocolors'
 import { VmClockError } from '../errors'
 import { json, printable } from './escape'
 
-/** How a command ended. */
+/** Exit codes. */
 export const EXIT = {
   OK: 0,
-  /** What was asked for failed; the error says why. */
+  /** The command failed; the error says why. */
   FAILED: 1,
-  /** The command line could not be understood. */
+  /** The command line is invalid. */
   USAGE: 2,
-  /** A mistake in vmclock itself. */
+  /** An internal error of vmclock. */
   INTERNAL: 3,
 } as const
 
-/** Said in every `--help`. */
+/** The end of every `--help`. */
 export const EXIT_HELP = `
 Exit codes:
-  0  done
-  1  what was asked for failed; standard error says why, and what to do
-  2  the command line could not be understood
-  3  a mistake in vmclock itself; please report it
+  0  success
+  1  the command failed; standard error says why, and what to do
+  2  the command line is invalid
+  3  internal error of vmclock; please report it
 
 With --json every line of standard output is a JSON value, and an error is one line of JSON on
-standard error. 64-bit figures are decimal strings; what is unknown is left out.`
+standard error. 64-bit numbers are decimal strings; unknown values are left out.`
 
-/** Colours for a stream: none but on a terminal, and none where NO_COLOR or a dumb terminal say so. */
+/** The colours for a stream: only on a terminal that is not dumb, and without NO_COLOR. */
 export function coloursFor(stream: NodeJS.WriteStream): ReturnType<typeof picocolors.createColors> {
   const wanted = stream.isTTY === true && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb'
   return picocolors.createColors(wanted)
@@ -37,7 +37,7 @@ export function line(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
-/** A block of `label  value` lines, the labels in one column. Values are escaped here. */
+/** Formats `label  value` lines with the labels in one column, and escapes the values. */
 export function table(rows: ReadonlyArray<readonly [label: string, value: string]>): string {
   const colours = coloursFor(process.stdout)
   const width = Math.max(...rows.map(([label]) => label.length)) + 2
@@ -46,36 +46,27 @@ export function table(rows: ReadonlyArray<readonly [label: string, value: string
     .join('\n')
 }
 
-/** Prints an error: what happened, its code, what is underneath. Never a stack. */
+/** Prints an error with its code and cause, never with a stack, and returns the exit code. */
 export function reportError(error: unknown, asJson: boolean): number {
-  const known = VmClockError.isVmClockError(error)
+  const known = VmClockError.isVmClockError(error) ? error : undefined
   const message = error instanceof Error ? error.message : String(error)
+  const cause = causeOf(error)
   if (asJson) {
-    const underneath = causeOf(error)
-    process.stderr.write(
-      `${json({
-        error: {
-          code: known ? error.code : 'ERR_VMCLOCK_INTERNAL',
-          message,
-          ...(known && { path: error.path, errno: error.errno, syscall: error.syscall }),
-          ...(underneath !== undefined && { cause: underneath }),
-        },
-      })}\n`,
-    )
+    const { code = 'ERR_VMCLOCK_INTERNAL', path, errno, syscall } = known ?? {}
+    process.stderr.write(`${json({ error: { code, message, path, errno, syscall, cause } })}\n`)
   } else {
     const colours = coloursFor(process.stderr)
-    const code = known ? error.code : 'a mistake in vmclock itself; please report it'
-    const underneath = causeOf(error)
+    const code = known?.code ?? 'internal error of vmclock; please report it'
     process.stderr.write(
       [
         `${colours.red('error:')} ${printable(message)}`,
         `${colours.dim('code:')}  ${code}`,
-        ...(underneath === undefined ? [] : [`${colours.dim('cause:')} ${printable(underneath)}`]),
+        ...(cause === undefined ? [] : [`${colours.dim('cause:')} ${printable(cause)}`]),
         '',
       ].join('\n'),
     )
   }
-  return known ? EXIT.FAILED : EXIT.INTERNAL
+  return known === undefined ? EXIT.INTERNAL : EXIT.FAILED
 }
 
 function causeOf(error: unknown): string | undefined {
@@ -83,7 +74,7 @@ function causeOf(error: unknown): string | undefined {
   return error.cause instanceof Error ? error.cause.message : String(error.cause)
 }
 
-/** Prints that the command line could not be understood. */
+/** Prints that the command line is invalid, and returns the exit code. */
 export function reportUsage(message: string, asJson: boolean): number {
   if (asJson) {
     process.stderr.write(`${json({ error: { code: 'ERR_VMCLOCK_USAGE', message } })}\n`)
@@ -96,13 +87,13 @@ export function reportUsage(message: string, asJson: boolean): number {
   return EXIT.USAGE
 }
 
-/** Ends quietly where nobody reads on; `atEnd` may have to tidy up first. */
+/** Calls `atEnd` when the reader of standard output is gone. Other errors are thrown. */
 export function endQuietlyOnBrokenPipe(atEnd: () => void): void {
   const broken = (error: NodeJS.ErrnoException): void => {
     if (error.code !== 'EPIPE') throw error
     atEnd()
   }
   process.stdout.on('error', broken)
-  // With nobody to tell, there is nothing left to say.
+  // If nobody reads standard error, there is no place to report that.
   process.stderr.on('error', () => {})
 }

@@ -1,4 +1,4 @@
-/** `vmclock ptp`: one of the kernel's PTP clocks, against the system's and against its page. */
+/** `vmclock ptp`: a PTP clock of the kernel, compared with the system clock and with a page. */
 
 import { existsSync } from 'node:fs'
 import { VmClock } from '../clock'
@@ -14,25 +14,25 @@ import { json } from './escape'
 import { distance, timestamp } from './figures'
 import { line, table } from './output'
 
-/** What `vmclock ptp` was told. */
+/** Options of `vmclock ptp`. */
 export interface PtpOptions {
   readonly json?: boolean
   readonly samples: number
   readonly clock: SampledClock
 }
 
-/** What a call gave, or the refusal, which is told like any other answer. */
-type Answer<Given> = { readonly given: Given } | { readonly refusal: VmClockError }
+/** The result of a call, or its refusal, which is part of the output. */
+type Answer<Result> = { readonly result: Result } | { readonly refusal: VmClockError }
 
-/** Which timescale the clock tells, by which page. */
+/** The clock's timescale, and the page that it was compared with. */
 interface Comparison {
   readonly page: string
-  readonly told: 'tai' | 'utc' | undefined
+  readonly timescale: 'tai' | 'utc' | undefined
 }
 
 const DEFAULT_NAME = 'vmclock0'
 
-/** Asks a clock all there is to ask and prints it. */
+/** Prints everything that a PTP clock provides. */
 export function ptp(nameOrPath: string | undefined, options: PtpOptions): void {
   const clock = openClock(nameOrPath ?? DEFAULT_NAME)
   try {
@@ -47,16 +47,16 @@ export function ptp(nameOrPath: string | undefined, options: PtpOptions): void {
           path: clock.path,
           name: clock.name,
           nowNs,
-          ...('given' in comparison
-            ? { timescale: comparison.given.told, page: comparison.given.page }
+          ...('result' in comparison
+            ? comparison.result
             : { noTimescale: shown(comparison.refusal) }),
           capabilities,
-          ...('given' in cross
-            ? { crossTimestamp: cross.given }
+          ...('result' in cross
+            ? { crossTimestamp: cross.result }
             : { noCrossTimestamp: shown(cross.refusal) }),
           sampledClock: options.clock,
-          ...('given' in samples
-            ? { samples: samples.given }
+          ...('result' in samples
+            ? { samples: samples.result }
             : { noSamples: shown(samples.refusal) }),
         }),
       )
@@ -67,8 +67,8 @@ export function ptp(nameOrPath: string | undefined, options: PtpOptions): void {
         ['clock', clock.name === undefined ? clock.path : `${clock.path}, ${clock.name}`],
         ['time', time(nowNs, comparison)],
         ['timescale', timescale(comparison)],
-        ['can', abilities(capabilities)],
-        ['all at once', crossTimestamp(cross)],
+        ['capabilities', abilities(capabilities)],
+        ['cross timestamp', crossTimestamp(cross)],
         ...sampleRows(samples, options.clock),
       ]),
     )
@@ -77,27 +77,27 @@ export function ptp(nameOrPath: string | undefined, options: PtpOptions): void {
   }
 }
 
-// As a shell tells a command's path from its name.
+// A text with a slash is a path, as in a shell.
 function openClock(nameOrPath: string): PtpClock {
   return nameOrPath.includes('/') ? PtpClock.open(nameOrPath) : PtpClock.find(nameOrPath)
 }
 
-// By the page that the clock is made of, if it is made of one, else by this machine's own.
+// Compares with the page of the same device, else with this machine's default page.
 function compare(clock: PtpClock): Comparison {
   const own = `/dev/${clock.name}`
   const page = VmClock.open(
     /^vmclock\d+$/.test(clock.name ?? '') && existsSync(own) ? own : undefined,
   )
   try {
-    return { page: page.path, told: clock.timescale(page) }
+    return { page: page.path, timescale: clock.timescale(page) }
   } finally {
     page.close()
   }
 }
 
-function answer<Given>(ask: () => Given): Answer<Given> {
+function answer<Result>(call: () => Result): Answer<Result> {
   try {
-    return { given: ask() }
+    return { result: call() }
   } catch (error) {
     if (!VmClockError.isVmClockError(error)) throw error
     return { refusal: error }
@@ -113,19 +113,19 @@ function refused({ code, message }: VmClockError): string {
 }
 
 function time(nowNs: bigint, comparison: Answer<Comparison>): string {
-  const told = 'given' in comparison ? comparison.given.told : undefined
-  return told === undefined ? `${nowNs} ns since its epoch` : timestamp(nowNs, told)
+  const scale = 'result' in comparison ? comparison.result.timescale : undefined
+  return scale === undefined ? `${nowNs} ns since its epoch` : timestamp(nowNs, scale)
 }
 
 function timescale(comparison: Answer<Comparison>): string {
   if ('refusal' in comparison) {
     const { code, message } = comparison.refusal
-    return `not known without a page that has time: ${message} (${code})`
+    return `unknown without a page that has time: ${message} (${code})`
   }
-  const { told, page } = comparison.given
-  return told === undefined
-    ? `neither TAI nor UTC, as far as ${page} can tell`
-    : `${told.toUpperCase()}, by ${page}`
+  const { timescale: scale, page } = comparison.result
+  return scale === undefined
+    ? `neither TAI nor UTC, compared with ${page}`
+    : `${scale.toUpperCase()}, compared with ${page}`
 }
 
 function abilities(capabilities: PtpCapabilities): string {
@@ -135,7 +135,7 @@ function abilities(capabilities: PtpCapabilities): string {
     crossTimestamping ? 'cross timestamps' : 'no cross timestamps',
     maxAdjustmentPpb > 0 ? `rate adjustable by ${maxAdjustmentPpb} ppb` : 'rate not adjustable',
     ...(phaseAdjustment ? ['phase adjustable'] : []),
-    ...(pulsePerSecond ? ['a pulse per second'] : []),
+    ...(pulsePerSecond ? ['pulse per second'] : []),
     ...counted(capabilities.alarms, 'alarms'),
     ...counted(capabilities.externalTimestamps, 'external timestamps'),
     ...counted(capabilities.periodicOutputs, 'periodic outputs'),
@@ -145,7 +145,7 @@ function abilities(capabilities: PtpCapabilities): string {
 
 function crossTimestamp(cross: Answer<CrossTimestamp>): string {
   if ('refusal' in cross) return refused(cross.refusal)
-  const { deviceNs, realtimeNs, monotonicRawNs } = cross.given
+  const { deviceNs, realtimeNs, monotonicRawNs } = cross.result
   return `clock ${deviceNs}, realtime ${realtimeNs}, monotonic-raw ${monotonicRawNs} ns; realtime - clock ${distance(realtimeNs - deviceNs)}`
 }
 
@@ -154,7 +154,7 @@ function sampleRows(
   clock: SampledClock,
 ): Array<[label: string, value: string]> {
   if ('refusal' in samples) return [['samples', refused(samples.refusal)]]
-  return samples.given.map(({ deviceNs, offsetNs, maxErrorNs }, index) => [
+  return samples.result.map(({ deviceNs, offsetNs, maxErrorNs }, index) => [
     index === 0 ? 'samples' : '',
     `clock ${deviceNs} ns; ${clock} - clock ${offsetNs} ns ± ${distance(maxErrorNs)}`,
   ])

@@ -1,4 +1,4 @@
-/** `vmclock publish`: keeps a page until it is told to stop. */
+/** `vmclock publish`: keeps a page up to date until it is stopped. */
 
 import { createInterface } from 'node:readline'
 import { VmClockError } from '../errors'
@@ -7,7 +7,7 @@ import { json } from './escape'
 import { distance } from './figures'
 import { coloursFor, endQuietlyOnBrokenPipe, line, reportError } from './output'
 
-/** What `vmclock publish` was told. */
+/** Options of `vmclock publish`. */
 export interface PublishOptions {
   readonly json?: boolean
   readonly shape: PageShape
@@ -17,32 +17,32 @@ export interface PublishOptions {
   readonly allowUntrustedCounter?: boolean
 }
 
-/** Said in `vmclock publish --help`. */
+/** The end of `vmclock publish --help`. */
 export const PUBLISH_HELP = `
 Shapes:
-  time                   time and marker, from this machine's counter and clock
-  marker                 the disruption marker only, as EC2 and QEMU give
-  marker-and-generation  disruption marker and generation counter, as Firecracker gives
+  time                   time and disruption marker, from this machine's counter and clock
+  marker                 only the disruption marker, like the pages of EC2 and QEMU
+  marker-and-generation  disruption marker and generation counter, like the pages of Firecracker
 
-Lines on standard input (its end stops nothing):
+Commands on standard input, one per line (the end of input does not stop publishing):
   disrupt                     change the disruption marker, as a migration does
-  generation                  change the generation counter, as a restored snapshot does
+  generation                  change the generation counter, as the restore of a snapshot does
   maintenance none|soon|imminent
-                              announce a disruption, or take it back
-  status                      say how publishing goes
+                              announce a disruption, or withdraw the announcement
+  status                      print the number of updates and the CPU time
   quit                        stop
 
-One line is printed when the page stands, and one for each line of input that was carried out.
-SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable and end with 0; the page's file stays.`
+The output is one line when the page is published, and one for each command that succeeded.
+SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, and the file remains.`
 
 const FAILURE_CHECK_MS = 500
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
-/** Publishes until it is stopped; gives the exit code. */
+/** Publishes a page until it is stopped, and returns the exit code. */
 export function publish(path: string | undefined, options: PublishOptions): Promise<number> {
-  // A reader that goes away takes our words with it, not the page.
+  // Publishing goes on if nobody reads the output.
   endQuietlyOnBrokenPipe(() => {})
-  // From before the page stands: a signal in between is handled when it does.
+  // A signal that arrives before the page is published must not end the process: `serve` handles it.
   const ignore = (): void => {}
   for (const signal of SIGNALS) process.on(signal, ignore)
   const publisher = VmClockPublisher.create(path, {
@@ -52,6 +52,11 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     taiMinusUtcSec: options.taiMinusUtc,
     allowUntrustedCounter: options.allowUntrustedCounter,
   })
+  return serve(publisher, options)
+}
+
+function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<number> {
+  const asJson = options.json === true
   return new Promise((resolve) => {
     let ended = false
     const end = (code: number): void => {
@@ -63,52 +68,59 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
       if (process.connected) process.disconnect()
       try {
         publisher.close()
-        tell(options, 'stopped', { path: publisher.path })
+        print(asJson, 'stopped', { path: publisher.path })
         resolve(code)
       } catch (error) {
-        resolve(reportError(error, options.json === true))
+        resolve(reportError(error, asJson))
       }
     }
-    // It also keeps the process alive once standard input has ended.
+    // This timer also keeps the process alive after the end of standard input.
     const check = setInterval(() => {
-      const { failure } = publisher
-      if (failure === undefined) return
-      const error = new VmClockError(
-        'ERR_VMCLOCK_SYSTEM',
-        `${publisher.path}: publishing had to stop: ${failure}; mend that and start it again`,
-        { path: publisher.path },
-      )
-      end(reportError(error, options.json === true))
+      const error = failureOf(publisher)
+      if (error !== undefined) end(reportError(error, asJson))
     }, FAILURE_CHECK_MS)
     const lines = createInterface({ input: process.stdin, terminal: false })
     lines.on('line', (text) => {
-      if (text.trim() === 'quit') return end(0)
-      try {
-        const answer = carryOut(publisher, text.trim(), options)
-        if (answer !== undefined) tell(options, ...answer)
-      } catch (error) {
-        reportError(error, options.json === true)
-      }
+      // Lines that came together with `quit` are still delivered.
+      if (ended) return
+      if (text.trim() === 'quit') end(0)
+      else execute(publisher, text.trim(), asJson)
     })
-    // Standard input that cannot be read is one that says nothing.
+    // An error of standard input is the same as its end.
     process.stdin.on('error', () => {})
-    for (const signal of SIGNALS) process.on(signal, () => end(0)).off(signal, ignore)
-    // Whoever started this with a channel and is gone cannot stop it any more.
+    for (const signal of SIGNALS) process.on(signal, () => end(0))
+    print(asJson, 'published', { path: publisher.path, shape: options.shape })
+    // `connected` is undefined if this process was started without an IPC channel. A parent with a
+    // channel controls this process, which ends with it; it may be gone already.
     if (process.connected) process.once('disconnect', () => end(0))
-    tell(options, 'published', { path: publisher.path, shape: options.shape })
-    // It may be gone already. Without a channel this is undefined.
     if (process.connected === false) end(0)
   })
 }
 
-/** What is said about a line that was carried out. */
+function failureOf(publisher: VmClockPublisher): VmClockError | undefined {
+  const { failure, path } = publisher
+  if (failure === undefined) return undefined
+  return new VmClockError(
+    'ERR_VMCLOCK_SYSTEM',
+    `${path}: publishing stopped: ${failure}; fix that and start it again`,
+    { path },
+  )
+}
+
+// Executes a command from standard input and prints its answer or its error.
+function execute(publisher: VmClockPublisher, text: string, asJson: boolean): void {
+  try {
+    const answer = answerTo(publisher, text, asJson)
+    if (answer !== undefined) print(asJson, ...answer)
+  } catch (error) {
+    reportError(error, asJson)
+  }
+}
+
+/** The output for a command that succeeded. */
 type Answer = readonly [event: string, details: Record<string, unknown>]
 
-function carryOut(
-  publisher: VmClockPublisher,
-  text: string,
-  options: PublishOptions,
-): Answer | undefined {
+function answerTo(publisher: VmClockPublisher, text: string, asJson: boolean): Answer | undefined {
   const [command, argument] = text.split(/\s+/, 2)
   switch (command) {
     case '':
@@ -122,26 +134,21 @@ function carryOut(
     case 'maintenance':
       publisher.setMaintenance((argument ?? '') as Maintenance)
       return ['maintenance', { announced: argument }]
-    case 'status':
-      return [
-        'status',
-        {
-          path: publisher.path,
-          updates: publisher.updates,
-          cpuTime: options.json ? undefined : distance(publisher.cpuTimeNs),
-          cpuTimeNs: options.json ? publisher.cpuTimeNs : undefined,
-        },
-      ]
+    case 'status': {
+      const { path, updates, cpuTimeNs } = publisher
+      const cpuTime = asJson ? { cpuTimeNs } : { cpuTime: distance(cpuTimeNs) }
+      return ['status', { path, updates, ...cpuTime }]
+    }
     default:
       throw new VmClockError(
         'ERR_VMCLOCK_INVALID_ARGUMENT',
-        `there is no command ${JSON.stringify(text.slice(0, 80))}; there are: disrupt, generation, maintenance none|soon|imminent, status, quit`,
+        `there is no command ${JSON.stringify(text.slice(0, 80))}; the commands are: disrupt, generation, maintenance none|soon|imminent, status, quit`,
       )
   }
 }
 
-function tell(options: PublishOptions, ...[event, details]: Answer): void {
-  if (options.json) {
+function print(asJson: boolean, ...[event, details]: Answer): void {
+  if (asJson) {
     line(json({ event, ...details }))
     return
   }

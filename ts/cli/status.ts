@@ -1,66 +1,72 @@
-/** `vmclock status`: the page, decoded, with what it means. */
+/** `vmclock status`: the fields of a page and their meaning. */
 
 import { VmClock, type VmClockOptions } from '../clock'
 import { VmClockError } from '../errors'
 import type { Reading, Timescale } from '../reading'
 import type { Snapshot } from '../snapshot'
+import { boundText } from './bound'
 import { json } from './escape'
 import { distance, frequency, timestamp } from './figures'
-import { bound } from './now'
 import { line, table } from './output'
 
-/** What `vmclock status` was told. */
+/** Options of `vmclock status`. */
 export interface StatusOptions {
   readonly json?: boolean
   readonly abi: 'uapi' | 'rfc-v4'
+  readonly assumedDrift?: number
 }
 
-/** What a page has to offer this machine now: a stamp, or the reason for none. */
-type Offer = { readonly reading: Reading } | { readonly refusal: VmClockError }
+/** A reading of the page on this machine with its bound in words, or why there is none. */
+type Attempt =
+  | { readonly reading: Reading; readonly bound: string }
+  | { readonly refusal: VmClockError }
 
-/** Decodes a page and prints it. */
+/** Prints the fields of a page and their meaning. */
 export function status(path: string | undefined, options: StatusOptions): void {
   const pages = path === undefined ? VmClock.list() : undefined
-  const clock = VmClock.open(path, { abi: options.abi })
+  const { abi, assumedDrift } = options
+  const clockOptions = { abi, assumedDriftPpm: assumedDrift }
+  const clock = VmClock.open(path, clockOptions)
   try {
     const snapshot = clock.snapshot()
-    const offer = offerOf(clock.path, snapshot, options)
+    const attempt = read(clock.path, snapshot, clockOptions)
     if (options.json) {
       line(
         json({
-          ...(pages !== undefined && { pages }),
+          pages,
           path: clock.path,
           hasTime: clock.hasTime,
-          ...('reading' in offer
-            ? { reading: offer.reading.toJSON() }
-            : { noTime: { code: offer.refusal.code, message: offer.refusal.message } }),
+          ...('reading' in attempt
+            ? { reading: attempt.reading.toJSON() }
+            : { noTime: { code: attempt.refusal.code, message: attempt.refusal.message } }),
           page: snapshot,
         }),
       )
       return
     }
-    line(table([...rows(clock.path, snapshot, offer), ...otherPages(clock.path, pages)]))
+    line(table([...rows(clock.path, snapshot, attempt), ...otherPages(clock.path, pages)]))
   } finally {
     clock.close()
   }
 }
 
-// In UTC where the page gives it, else in the page's own timescale.
-function offerOf(path: string, snapshot: Snapshot, { abi }: StatusOptions): Offer {
+// Reads in UTC if the page gives it, else in the page's own timescale.
+function read(path: string, snapshot: Snapshot, options: VmClockOptions): Attempt {
   const own: Timescale | undefined =
     snapshot.timeType === 'tai' || snapshot.timeType === 'monotonic' ? snapshot.timeType : undefined
-  const inUtc = tryRead(path, { abi })
+  const inUtc = tryRead(path, options)
   if ('reading' in inUtc || own === undefined) return inUtc
   const { code } = inUtc.refusal
   return code === 'ERR_VMCLOCK_TIMESCALE' || code === 'ERR_VMCLOCK_NO_TAI_OFFSET'
-    ? tryRead(path, { abi, timescale: own })
+    ? tryRead(path, { ...options, timescale: own })
     : inUtc
 }
 
-function tryRead(path: string, options: VmClockOptions): Offer {
+function tryRead(path: string, options: VmClockOptions): Attempt {
   const clock = VmClock.open(path, options)
   try {
-    return { reading: clock.read() }
+    const reading = clock.read()
+    return { reading, bound: boundText(reading, clock) }
   } catch (error) {
     if (!VmClockError.isVmClockError(error)) throw error
     return { refusal: error }
@@ -69,64 +75,67 @@ function tryRead(path: string, options: VmClockOptions): Offer {
   }
 }
 
-function rows(path: string, snapshot: Snapshot, offer: Offer): Array<[string, string]> {
-  const { raw } = snapshot
+type Row = readonly [label: string, value: string]
+
+function rows(path: string, snapshot: Snapshot, attempt: Attempt): Row[] {
+  const { raw, disruptionMarker, vmGeneration, notificationPresent } = snapshot
   return [
     ['page', path],
     ['layout', `version ${raw.version}, ${raw.size} bytes, sequence number ${raw.seqCount}`],
-    ...timeRows(snapshot, offer),
-    ['disruption', `marker ${snapshot.disruptionMarker}; it changes when the machine is migrated`],
+    ...('refusal' in attempt
+      ? refusalRows(snapshot, attempt.refusal)
+      : readingRows(snapshot, attempt.reading, attempt.bound)),
+    ['disruption', `marker ${disruptionMarker}; it changes when the machine is migrated`],
     [
       'generation',
-      snapshot.vmGeneration === undefined
-        ? 'the page has none: a clone cannot be told from the original by it'
-        : `${snapshot.vmGeneration}; it changes when the machine is restored or cloned`,
+      vmGeneration === undefined
+        ? 'none: a clone cannot be distinguished from the original'
+        : `${vmGeneration}; it changes when the machine is restored or cloned`,
     ],
     ['maintenance', maintenance(snapshot)],
     [
       'notification',
-      snapshot.notificationPresent
+      notificationPresent
         ? 'the provider notifies of changes'
-        : 'the provider sends none: changes are seen by looking',
+        : 'the provider does not notify of changes; readers poll',
     ],
   ]
 }
 
-function timeRows(snapshot: Snapshot, offer: Offer): Array<[string, string]> {
-  if ('refusal' in offer) {
-    return [
-      ['time', `none for this machine now: ${offer.refusal.message}`],
-      ['code', offer.refusal.code],
-      ['counter', counter(snapshot)],
-      ...(snapshot.clockStatus === undefined || snapshot.counterKind === 'none'
-        ? []
-        : [['clock', snapshot.clockStatus] satisfies [string, string]]),
-    ]
-  }
-  const { reading } = offer
+function refusalRows(snapshot: Snapshot, { code, message }: VmClockError): Row[] {
+  const { clockStatus, counterKind } = snapshot
+  return [
+    ['time', `none on this machine now: ${message}`],
+    ['code', code],
+    ['counter', counter(snapshot)],
+    ...(clockStatus === undefined || counterKind === 'none'
+      ? []
+      : [['clock', clockStatus] satisfies Row]),
+  ]
+}
+
+function readingRows(snapshot: Snapshot, reading: Reading, bound: string): Row[] {
   const { taiMinusUtcSec, leapIndicator, smearingHint, timeType } = snapshot
   return [
     ['time', timestamp(reading.epochNs, reading.timescale, reading.leapSecond)],
-    ['bound', bound(reading)],
+    ['bound', bound],
     ['clock', clockMeaning(reading)],
     ['counter', counter(snapshot)],
-    ['kept in', `${timeType}, reference ${distanceFromReference(snapshot, reading)}`],
+    ['timescale', timeType],
+    ['reference', referenceAge(snapshot)],
     [
       'TAI - UTC',
       taiMinusUtcSec === undefined
-        ? 'the page does not tell; of utc and tai only what it is kept in can be had'
+        ? `not stated; of UTC and TAI the page gives at most its own timescale`
         : `${taiMinusUtcSec} s`,
     ],
-    [
-      'leap second',
-      `${leapIndicator ?? 'none'}; the provider recommends ${smearingHint ?? 'none'}`,
-    ],
+    ['leap second', `${leapIndicator ?? 'none'}; recommended smearing: ${smearingHint ?? 'none'}`],
   ]
 }
 
 function clockMeaning(reading: Reading): string {
   return reading.status === 'synchronized'
-    ? 'synchronized: the time is right within its bound'
+    ? 'synchronized: the time is correct within its bound'
     : 'free-running: nothing corrects it at present'
 }
 
@@ -139,20 +148,20 @@ function counter({ counterKind, raw }: Snapshot): string {
   return `${counterKind}${rate}`
 }
 
-function distanceFromReference({ raw, counter: count }: Snapshot, { timescale }: Reading): string {
+function referenceAge({ raw, counter: count }: Snapshot): string {
   const { counterValue, counterPeriodFracSec: period, counterPeriodShift: shift } = raw
   if (counterValue === undefined || period === undefined || shift === undefined) return 'unknown'
   const ticks = BigInt.asIntN(64, count - counterValue)
   const ageNs = (ticks * period * 1_000_000_000n) >> BigInt(64 + shift)
-  return `${distance(ageNs)} ago, read as ${timescale}`
+  return `${distance(ageNs)} ago`
 }
 
 function maintenance({ disruptionSoon, disruptionImminent }: Snapshot): string {
-  if (disruptionImminent) return 'a disruption is announced within about an hour'
-  return disruptionSoon ? 'a disruption is announced within about a day' : 'none announced'
+  if (disruptionImminent) return 'imminent: a disruption is announced within about an hour'
+  return disruptionSoon ? 'soon: a disruption is announced within about a day' : 'none announced'
 }
 
-function otherPages(path: string, pages: readonly string[] | undefined): Array<[string, string]> {
+function otherPages(path: string, pages: readonly string[] | undefined): Row[] {
   const others = pages?.filter((page) => page !== path) ?? []
-  return others.length === 0 ? [] : [['also here', others.join(', ')]]
+  return others.length === 0 ? [] : [['other pages', others.join(', ')]]
 }

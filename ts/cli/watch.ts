@@ -1,58 +1,56 @@
-/** `vmclock watch`: what the clock says now, and what happens to it, until it is stopped. */
+/** `vmclock watch`: shows the time and reports events until it is stopped. */
 
 import { setTimeout as delay } from 'node:timers/promises'
-import { type SystemOffset, VmClock } from '../clock'
+import type { SystemOffset, VmClock } from '../clock'
 import { VmClockError } from '../errors'
 import type { Reading } from '../reading'
 import type { VmClockEvent } from '../watcher'
+import { boundText } from './bound'
 import { json, printable } from './escape'
 import { timestamp } from './figures'
-import { LiveView, offsetWords } from './live-view'
-import { bound } from './now'
+import { LiveView, offsetText } from './live-view'
+import { openClock, type ReadingOptions } from './now'
 import { EXIT, endQuietlyOnBrokenPipe, line } from './output'
 
-/** What `vmclock watch` was told. */
-export interface WatchOptions {
+/** Options of `vmclock watch`. */
+export interface WatchOptions extends ReadingOptions {
   readonly json?: boolean
-  readonly abi: 'uapi' | 'rfc-v4'
   readonly interval?: number
 }
 
-/** Said in `vmclock watch --help`. */
+/** The end of `vmclock watch --help`. */
 export const WATCH_HELP = `
-Events: disruption, generation, maintenance, status, leap, replaced (another file stands at the page's
-path), error (the page cannot be read). On a terminal the time is shown live, elsewhere once a second.
-SIGTERM, SIGINT and SIGHUP end with 0.`
+Events:
+  disruption   the counter was disrupted, as by a live migration
+  generation   the machine was restored from a snapshot or cloned
+  maintenance  a disruption was announced, or the announcement was withdrawn
+  status       the state of the page's clock changed
+  leap         the leap indicator changed
+  replaced     another file is at the page's path; the old file is still watched
+  error        the page cannot be read
+
+A terminal shows the time live; other output gets it once per second.
+SIGTERM, SIGINT and SIGHUP end the command with exit code 0.`
 
 const LOOK_MS = 100
 
 const EVENTS = ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced'] as const
 
-const WORDS: Readonly<Record<VmClockEvent['type'], string>> = {
-  disruption: 'the counter was disrupted, as by a live migration; the marker went',
-  generation: 'the machine was restored or cloned; the generation went',
-  maintenance: 'what is announced went',
-  status: "the page's clock went",
-  leap: 'the leap indicator went',
-  replaced: 'another file stands at the path of this page, which goes on being watched',
-}
-
-/** Watches until it is stopped; gives the exit code. */
+/** Watches a page until it is stopped, and returns the exit code. */
 export async function watch(path: string | undefined, options: WatchOptions): Promise<number> {
   const stop = new AbortController()
   const stopNow = (): void => stop.abort()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stopNow)
   endQuietlyOnBrokenPipe(stopNow)
-  const clock = VmClock.open(path, { abi: options.abi })
+  const clock = openClock(path, options)
   const asJson = options.json === true
   const view = new LiveView(asJson)
   try {
     const watcher = clock.watch({ intervalMs: options.interval, signal: stop.signal })
     for (const name of EVENTS) {
-      watcher.on(name as 'replaced', (event: VmClockEvent) => tell(view, asJson, event))
+      watcher.on(name as 'replaced', (event: VmClockEvent) => report(view, asJson, event))
     }
-    watcher.on('error', (error) => {
-      const { code, message } = error
+    watcher.on('error', ({ code, message }) => {
       if (asJson) line(json({ event: 'error', code, message }))
       else view.event('error', message)
     })
@@ -69,14 +67,17 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
   }
 }
 
-/** A stamp and the system clock's offset, or why there is none. */
-type Look = { readonly reading: Reading; readonly offset: SystemOffset } | VmClockError
+/** A reading with its bound and the system clock's offset, or why there is none. */
+type Look =
+  | { readonly reading: Reading; readonly bound: string; readonly offset: SystemOffset }
+  | VmClockError
 
 function look(clock: VmClock): Look {
   try {
-    return { reading: clock.read(), offset: clock.systemOffset() }
+    const reading = clock.read()
+    return { reading, bound: boundText(reading, clock), offset: clock.systemOffset() }
   } catch (error) {
-    // A page without time, or without time now, is watched all the same.
+    // Watching works without time.
     if (error instanceof VmClockError) return error
     throw error
   }
@@ -89,7 +90,7 @@ function show(view: LiveView, asJson: boolean, seen: Look): void {
     else view.show([['time', `none: ${message}`]])
     return
   }
-  const { reading, offset } = seen
+  const { reading, bound, offset } = seen
   if (asJson) {
     line(
       json({
@@ -103,23 +104,24 @@ function show(view: LiveView, asJson: boolean, seen: Look): void {
   }
   view.show([
     ['time', timestamp(reading.epochNs, reading.timescale, reading.leapSecond)],
-    ['bound', bound(reading)],
-    ['system clock', offsetWords(offset)],
+    ['bound', bound],
+    ['system clock', offsetText(offset)],
   ])
 }
 
-function tell(view: LiveView, asJson: boolean, event: VmClockEvent): void {
+function report(view: LiveView, asJson: boolean, event: VmClockEvent): void {
   if (asJson) {
     const { type, ...details } = event
     line(json({ event: type, ...details }))
     return
   }
-  const words = WORDS[event.type]
+  view.event(event.type, eventText(event))
+}
+
+function eventText(event: VmClockEvent): string {
   if (event.type === 'replaced') {
-    view.event(event.type, words)
-    return
+    return "another file is at this page's path; the old file is still watched"
   }
-  const updates = event.updates === 1 ? '1 update' : `${event.updates} updates`
-  const [from, to] = [event.previous ?? 'none', event.current ?? 'none']
-  view.event(event.type, `${words} from ${from} to ${to} (${updates})`)
+  const change = `${event.previous ?? 'none'} → ${event.current ?? 'none'}`
+  return event.updates === 1 ? change : `${change} (${event.updates} updates)`
 }
