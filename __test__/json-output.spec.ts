@@ -167,7 +167,14 @@ test.serial('watch, every event', async (t) => {
 
 test.serial('publish, every answer', async (t) => {
   const path = newPath(t)
-  const publishing = startCommand(t, 'publish', path, '--allow-untrusted-counter')
+  const publishing = startCommand(
+    t,
+    'publish',
+    path,
+    '--generation',
+    'yes',
+    '--allow-untrusted-counter',
+  )
   fits(t, 'publish', JSON.parse(await publishing.line()))
   for (const line of ['disrupt', 'generation', 'maintenance soon', 'status']) {
     publishing.child.stdin.write(`${line}\n`)

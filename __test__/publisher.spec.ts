@@ -1,11 +1,11 @@
 // A published page is true, stands whole, has one publisher, and says when nobody keeps it any more.
 
-import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock, VmClockPage, VmClockPublisher, type VmClockPublisherOptions } from 'vmclock'
-import { evaluate, start } from './node-command'
+import { commandLine, evaluate, start } from './node-command'
 import { COUNTER_ID, contents, held, newPath, open, refuses } from './pages'
 
 function publish(
@@ -120,6 +120,45 @@ for (const [shape, hasGeneration] of [
       refuses(t, () => publisher.bumpGeneration(), 'ERR_VMCLOCK_INVALID_ARGUMENT', /generation/)
     }
   })
+}
+
+test('a page with time has a generation counter where it is asked for, and keeps its number', (t) => {
+  const path = newPath(t)
+  const first = publish(t, path, { generation: true })
+  const clock = open(t, path)
+  first.bumpGeneration()
+  const token = clock.continuityToken()
+  t.not(token.vmGeneration, undefined)
+  first.close()
+  publish(t, path, { generation: true }).close()
+  t.is(clock.continuityToken().vmGeneration, token.vmGeneration)
+  t.true(clock.isContinuous(token))
+  const without = publish(t, path, { generation: false })
+  t.is(clock.continuityToken().vmGeneration, undefined)
+  t.false(clock.isContinuous(token))
+  refuses(
+    t,
+    () => without.bumpGeneration(),
+    'ERR_VMCLOCK_INVALID_ARGUMENT',
+    /generation: true.*--generation yes/,
+  )
+})
+
+test('by default a page with time has a generation counter if the device of its machine has', (t) => {
+  const publisher = publish(t, newPath(t))
+  const { vmGeneration } = open(t, publisher.path).continuityToken()
+  t.is(vmGeneration !== undefined, deviceHasGeneration())
+})
+
+/** Whether this machine's own device has a generation counter. */
+function deviceHasGeneration(): boolean {
+  if (!existsSync('/dev/vmclock0')) return false
+  const device = VmClock.open('/dev/vmclock0')
+  try {
+    return device.continuityToken().vmGeneration !== undefined
+  } finally {
+    device.close()
+  }
 }
 
 test('closing marks the page unreliable, lets go of it, and leaves the file', (t) => {
@@ -290,8 +329,19 @@ test('a folder that may not be written', async (t) => {
 })
 
 for (const [what, options, remedy] of [
-  ['an unknown one', { intervall: 1 }, /there are: shape, intervalMs/],
+  ['an unknown one', { intervall: 1 }, /there are: shape, generation, intervalMs/],
   ['an unknown shape', { shape: 'cloud' }, /'time' or 'marker' or 'marker-and-generation'/],
+  ['a generation that is a word of its own', { generation: 'yes' }, /'auto' or true or false/],
+  [
+    'a generation on a page of the shape marker',
+    { shape: 'marker', generation: true },
+    /marker-and/,
+  ],
+  [
+    'no generation on a page of the shape marker-and-generation',
+    { shape: 'marker-and-generation', generation: false },
+    /give the shape marker/,
+  ],
   ['an interval of 0', { intervalMs: 0 }, /intervalMs/],
   ['an interval below 100 ms', { intervalMs: 99 }, /100/],
   ['an interval above 1 s', { intervalMs: 1001 }, /1000|1 s/],
@@ -310,6 +360,23 @@ for (const [what, options, remedy] of [
     t.deepEqual(contents(dirname(path)), [])
   })
 }
+
+test('each flag of vmclock publish reaches the page', async (t) => {
+  const path = newPath(t)
+  const words = ['--allow-untrusted-counter', '--generation', 'yes', '--mode', '600']
+  // More than the 600 ppm that are allowed for before a rate was measured.
+  words.push('--wander', '5000', '--max-error', '5ms', '--tai-minus-utc', '37')
+  const running = start([commandLine, 'publish', path, '--json', ...words])
+  t.teardown(() => running.child.kill('SIGKILL'))
+  await running.line()
+  t.is(statSync(path).mode & 0o777, 0o600)
+  const { vmGeneration, maxErrorNs, taiMinusUtcSec, raw } = open(t, path).snapshot()
+  t.not(vmGeneration, undefined)
+  t.true((maxErrorNs ?? 0n) >= 5_000_000n)
+  t.not(taiMinusUtcSec, undefined)
+  const { counterPeriodFracSec = 0n, counterPeriodMaxerrorRateFracSec = 0n } = raw
+  t.true(counterPeriodMaxerrorRateFracSec * 1_000_000n >= counterPeriodFracSec * 5000n)
+})
 
 test('an announcement that is none', (t) => {
   const publisher = publish(t, newPath(t), { shape: 'marker' })

@@ -100,8 +100,8 @@ function isPlain(value: object): boolean {
   return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
-/** One of a few words; undefined stays undefined. */
-export function choice<Word extends string>(
+/** One of a few words or booleans; undefined stays undefined. */
+export function choice<Word extends string | boolean>(
   value: unknown,
   name: string,
   words: readonly Word[],
@@ -110,8 +110,12 @@ export function choice<Word extends string>(
   const found = words.find((word) => word === value)
   if (found !== undefined) return found
   throw invalidArgument(
-    `${name} must be ${words.map((word) => `'${word}'`).join(' or ')}, and this is ${describe(value)}`,
+    `${name} must be ${words.map(quoted).join(' or ')}, and this is ${describe(value)}`,
   )
+}
+
+function quoted(word: string | boolean): string {
+  return typeof word === 'string' ? `'${word}'` : String(word)
 }
 
 /** A boolean; undefined stays undefined. */

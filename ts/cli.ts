@@ -6,7 +6,7 @@ import { version } from '../package.json'
 import { demo } from './cli/demo'
 import { DOCTOR_HELP, type DoctorOptions, doctor } from './cli/doctor'
 import { printable } from './cli/escape'
-import { durationMs, durationNs, integerFrom, numberFrom } from './cli/figures'
+import { durationMs, durationNs, fileMode, integerFrom, numberFrom } from './cli/figures'
 import { type NowOptions, now } from './cli/now'
 import { EXIT, EXIT_HELP, endQuietlyOnBrokenPipe, reportError, reportUsage } from './cli/output'
 import { type PtpOptions, ptp } from './cli/ptp'
@@ -107,6 +107,14 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
       .choices(['time', 'marker', 'marker-and-generation'])
       .default('time'),
   )
+  .addOption(
+    new Option(
+      '--generation <when>',
+      'whether a page with time has a generation counter; auto: if this machine has a source of one',
+    )
+      .choices(['auto', 'yes', 'no'])
+      .default('auto'),
+  )
   .option('--interval <duration>', 'how often to update the page, such as 250ms', durationMs)
   .option(
     '--max-error <duration>',
@@ -118,6 +126,12 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
     'TAI - UTC, if the kernel does not know it',
     integerFrom(10, 255),
   )
+  .option(
+    '--wander <ppm>',
+    "how far the counter's rate may differ from its measured average, parts per million",
+    numberFrom(0, 1e6),
+  )
+  .option('--mode <octal>', "the file's permission bits, such as 640", fileMode)
   .option('--allow-untrusted-counter', 'publish even if the kernel does not trust the counter')
   .addHelpText('after', PUBLISH_HELP)
   .action(async (path: string | undefined, options: PublishOptions) => {

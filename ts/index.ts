@@ -21,6 +21,7 @@ export {
 } from './ptp'
 export {
   type Maintenance,
+  type PageGeneration,
   type PageShape,
   VmClockPublisher,
   type VmClockPublisherOptions,

@@ -209,6 +209,8 @@ export interface NativeWatcher {
 export interface NativePublisherOptions {
   /** `time`, `marker`, `marker-and-generation`. */
   shape: string
+  /** `auto`, `always`, `never`. */
+  generation: string
   intervalMs: number | undefined
   maxErrorNs: bigint | undefined
   taiMinusUtcSec: number | undefined

@@ -11,6 +11,9 @@ import { type NativePublisher, type NativePublisherOptions, native } from './nat
  */
 export type PageShape = 'time' | 'marker' | 'marker-and-generation'
 
+/** Whether a page has a generation counter: `'auto'` if this machine has a source of one. */
+export type PageGeneration = 'auto' | boolean
+
 /** What is announced: nothing, a disruption within about a day, or one within about an hour. */
 export type Maintenance = 'none' | 'soon' | 'imminent'
 
@@ -18,6 +21,18 @@ export type Maintenance = 'none' | 'soon' | 'imminent'
 export interface VmClockPublisherOptions {
   /** What the page holds; `time` if left out. */
   readonly shape?: PageShape | undefined
+  /**
+   * Whether a page of the shape `time` has a generation counter; `'auto'` if left out.
+   *
+   * - `'auto'`: only if this machine has a source of one when the publisher starts, which is its own
+   *   `/dev/vmclock0` with a generation counter, readable for this process
+   * - `true`: always; without such a source only `bumpGeneration` changes it
+   * - `false`: never
+   *
+   * The other shapes say it themselves: `true` contradicts `marker`, `false` contradicts
+   * `marker-and-generation`.
+   */
+  readonly generation?: PageGeneration | undefined
   /** How often the page is written anew, in milliseconds, a whole number. */
   readonly intervalMs?: number | undefined
   /**
@@ -36,9 +51,11 @@ export interface VmClockPublisherOptions {
 }
 
 const SHAPES: readonly PageShape[] = ['time', 'marker', 'marker-and-generation']
+const GENERATIONS: readonly PageGeneration[] = ['auto', true, false]
 const MAINTENANCE: readonly Maintenance[] = ['none', 'soon', 'imminent']
 const OPTIONS = [
   'shape',
+  'generation',
   'intervalMs',
   'maxErrorNs',
   'taiMinusUtcSec',
@@ -183,7 +200,7 @@ export class VmClockPublisher {
    * disruption marker as well: call `disrupt` too.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`
-   * where the page's shape has no generation counter
+   * where the page has no generation counter
    */
   bumpGeneration(): void {
     checked(this.#open().bumpGeneration())
@@ -236,6 +253,7 @@ function publisherOptions(value: unknown): NativePublisherOptions {
   const mode = argument.integer(given['mode'], 'options.mode', 0, 0o777)
   return {
     shape: argument.choice(given['shape'], 'options.shape', SHAPES) ?? 'time',
+    generation: generationWord(given['generation']),
     intervalMs,
     maxErrorNs,
     taiMinusUtcSec,
@@ -244,4 +262,10 @@ function publisherOptions(value: unknown): NativePublisherOptions {
       argument.flag(given['allowUntrustedCounter'], 'options.allowUntrustedCounter') ?? false,
     mode,
   }
+}
+
+function generationWord(value: unknown): 'auto' | 'always' | 'never' {
+  const generation = argument.choice(value, 'options.generation', GENERATIONS) ?? 'auto'
+  if (generation === 'auto') return 'auto'
+  return generation ? 'always' : 'never'
 }

@@ -402,6 +402,8 @@ const calls = {
       [
         options(['shape', value('marker')], ['allowUntrustedCounter', TRUE]),
         options(['shape', value('marker')], ['mode', value(0o600)], ['wanderPpm', value(1)]),
+        options(['shape', value('marker')], ['generation', value('auto')]),
+        options(['generation', TRUE], ['shape', value('marker-and-generation')]),
       ],
     ],
     codes: [...OPENING, ARGUMENT, 'ERR_VMCLOCK_BUSY', 'ERR_VMCLOCK_UNTRUSTED_COUNTER'],

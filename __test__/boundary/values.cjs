@@ -28,7 +28,17 @@ const MOST_ELEMENTS = 64
 const NAMES = [
   ...['timescale', 'abi', 'assumedDriftPpm', 'requireSynchronized', 'nonDecreasing', 'trustedUids'],
   ...['shape', 'intervalMs', 'maxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'allowUntrustedCounter'],
-  ...['mode', 'fileBytes', 'pageOffset', 'signal', 'path', 'errno', 'syscall', 'cause'],
+  ...[
+    'generation',
+    'mode',
+    'fileBytes',
+    'pageOffset',
+    'signal',
+    'path',
+    'errno',
+    'syscall',
+    'cause',
+  ],
   ...['disruptionMarker', 'vmGeneration', 'counter', 'maxErrorNs', 'offsetNs', 'estErrorNs'],
   ...['magic', 'size', 'version', 'counterId', 'timeType', 'seqCount', 'flags', 'clockStatus'],
   ...['leapSecondSmearingHint', 'taiOffsetSec', 'leapIndicator', 'counterPeriodShift'],

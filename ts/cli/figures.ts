@@ -62,6 +62,14 @@ export function integerFrom(least: number, most: number): (text: string) => numb
   }
 }
 
+/** Parses a file's permission bits in octal, as `chmod` takes them: `640`, `0644`. */
+export function fileMode(text: string): number {
+  if (!/^0?[0-7]{3}$/.test(text)) {
+    throw new InvalidArgumentError('Give three octal digits, such as 644.')
+  }
+  return Number.parseInt(text, 8)
+}
+
 /** Formats a duration with four digits, such as `4.100 µs`; below 1 µs, in whole nanoseconds. */
 export function distance(ns: bigint): string {
   const size = Number(ns < 0n ? -ns : ns)

@@ -11,9 +11,12 @@ import { coloursFor, endQuietlyOnBrokenPipe, line, reportError } from './output'
 export interface PublishOptions {
   readonly json?: boolean
   readonly shape: PageShape
+  readonly generation: 'auto' | 'yes' | 'no'
   readonly interval?: number
   readonly maxError?: bigint
   readonly taiMinusUtc?: number
+  readonly wander?: number
+  readonly mode?: number
   readonly allowUntrustedCounter?: boolean
 }
 
@@ -26,7 +29,8 @@ Shapes:
 
 Commands on standard input, one per line (the end of input does not stop publishing):
   disrupt                     change the disruption marker, as a migration does
-  generation                  change the generation counter, as the restore of a snapshot does
+  generation                  change the generation counter, as the restore of a snapshot does;
+                              a page with time has one as --generation says
   maintenance none|soon|imminent
                               announce a disruption, or withdraw the announcement
   status                      print the number of updates and the CPU time
@@ -47,9 +51,12 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
   for (const signal of SIGNALS) process.on(signal, ignore)
   const publisher = VmClockPublisher.create(path, {
     shape: options.shape,
+    generation: options.generation === 'auto' ? 'auto' : options.generation === 'yes',
     intervalMs: options.interval,
     maxErrorNs: options.maxError,
     taiMinusUtcSec: options.taiMinusUtc,
+    wanderPpm: options.wander,
+    mode: options.mode,
     allowUntrustedCounter: options.allowUntrustedCounter,
   })
   return serve(publisher, options)

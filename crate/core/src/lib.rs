@@ -125,7 +125,7 @@ pub mod writer;
 pub use clock::{Options, VmClock};
 pub use error::{Error, NoTime};
 pub use ptp::PtpClock;
-pub use publish::{Maintenance, PublishOptions, Publisher, Shape};
+pub use publish::{Generation, Maintenance, PublishOptions, Publisher, Shape};
 pub use time::conversion::Converter;
 pub use time::leap::Timescale;
 pub use time::reading::{Continuity, Reading, SlowPath, SystemOffset, TimePoint};

@@ -12,7 +12,7 @@
 )]
 
 use vmclock::counter::Counter;
-use vmclock::publish::{Cause, Maintenance, Publication, PublishOptions, Shape};
+use vmclock::publish::{Cause, Generation, Maintenance, Publication, PublishOptions, Shape};
 use vmclock::snapshot::{ClockStatus, LeapIndicator};
 use vmclock::source::kernel::clock::LeapSeconds;
 use vmclock::{Error, Timescale};
@@ -440,7 +440,7 @@ fn a_counter_that_is_reset_before_it_was_measured_is_measured_from_there() {
 fn an_operators_disruption_changes_the_marker_and_the_time_goes_on() {
     let machine = Machine::new(8, START_SEC);
     machine.state.borrow_mut().synchronize(100);
-    let mut scene = Scene::new(&machine, PublishOptions::default());
+    let mut scene = Scene::new(&machine, with_generation());
     scene.run(30);
     let (marker, generation) = (
         scene.marker(),
@@ -648,12 +648,13 @@ fn a_page_that_is_taken_over_keeps_its_marker_if_and_only_if_it_agrees_with_the_
         if synchronized {
             machine.state.borrow_mut().synchronize(100);
         }
-        let mut scene = Scene::new(&machine, PublishOptions::default());
+        let mut scene = Scene::new(&machine, with_generation());
         scene.run(30);
+        scene.step(Cause::BumpGeneration);
         scene.step(Cause::Close);
         let old = *scene.publication.fields();
         let taken = || {
-            let heir = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
+            let heir = Scene::taking_over(&machine, with_generation(), Some(old));
             heir.check("taken over");
             let fields = heir.publication.fields();
             assert_eq!(fields.vm_generation_counter, old.vm_generation_counter);
@@ -689,6 +690,37 @@ fn a_figure_that_a_page_does_not_vouch_for_neither_keeps_its_marker_nor_gives_it
     assert_eq!(heir().marker(), old.disruption_marker + 1);
 }
 
+fn with_generation() -> PublishOptions {
+    PublishOptions {
+        generation: Generation::Always,
+        ..PublishOptions::default()
+    }
+}
+
+#[test]
+fn a_page_with_time_has_a_generation_counter_only_if_it_is_asked_for() {
+    const VM_GEN_COUNTER_PRESENT: u64 = 1 << 8;
+    let machine = Machine::new(11, START_SEC);
+    let old = *Scene::new(&machine, with_generation()).publication.fields();
+    assert_ne!(old.flags & VM_GEN_COUNTER_PRESENT, 0);
+    for generation in [Generation::Auto, Generation::Never] {
+        for old in [None, Some(old)] {
+            let options = PublishOptions {
+                generation,
+                ..PublishOptions::default()
+            };
+            let mut scene = Scene::taking_over(&machine, options, old);
+            let fields = *scene.publication.fields();
+            assert_eq!(fields.flags & VM_GEN_COUNTER_PRESENT, 0);
+            assert_eq!(fields.vm_generation_counter, 0);
+            let refused = scene.publication.step(Cause::BumpGeneration);
+            assert!(matches!(refused, Err(Error::InvalidArgument(_))));
+            scene.step(Cause::Interval);
+            assert_eq!(scene.publication.fields().vm_generation_counter, 0);
+        }
+    }
+}
+
 #[test]
 fn options_outside_their_range_are_refused() {
     let machine = Machine::new(12, START_SEC);
@@ -698,7 +730,15 @@ fn options_outside_their_range_are_refused() {
         Publication::new(&machine, &machine, options, None, None).err()
     };
     assert!(with(|_| {}).is_none());
-    let refused: [fn(&mut PublishOptions); 6] = [
+    let refused: [fn(&mut PublishOptions); 8] = [
+        |options| {
+            options.shape = Shape::Marker;
+            options.generation = Generation::Always;
+        },
+        |options| {
+            options.shape = Shape::MarkerAndGeneration;
+            options.generation = Generation::Never;
+        },
         |options| options.interval = std::time::Duration::from_millis(99),
         |options| options.interval = std::time::Duration::from_millis(1001),
         |options| options.tai_minus_utc_sec = Some(0),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
-use vmclock::publish::{Maintenance, PublishOptions, Publisher, Shape};
+use vmclock::publish::{Generation, Maintenance, PublishOptions, Publisher, Shape};
 use vmclock::snapshot::{ClockStatus, RawFields};
 use vmclock::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm, SystemClock};
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
@@ -351,7 +351,11 @@ fn a_page_whose_time_the_present_contradicts_is_taken_over_with_another_marker()
 #[test]
 fn commands_have_taken_effect_when_they_return() {
     let (_folder, path) = place();
-    let publisher = Publisher::create(&path, options()).unwrap();
+    let options = PublishOptions {
+        generation: Generation::Always,
+        ..options()
+    };
+    let publisher = Publisher::create(&path, options).unwrap();
     let mut clock = open(&path);
     for _ in 0..20 {
         let before = clock.snapshot().unwrap();

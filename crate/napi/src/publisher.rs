@@ -7,13 +7,14 @@ use std::time::Duration;
 use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
 use vmclock::Error;
-use vmclock::publish::{Maintenance, PublishOptions, Publisher, Shape};
+use vmclock::publish::{Generation, Maintenance, PublishOptions, Publisher, Shape};
 
 use crate::failure::{Failure, Outcome, outcome};
 
 #[napi(object)]
 pub struct NativePublisherOptions {
     pub shape: String,
+    pub generation: String,
     pub interval_ms: Option<f64>,
     pub max_error_ns: Option<BigInt>,
     pub tai_minus_utc_sec: Option<i32>,
@@ -54,6 +55,12 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
                 "marker" => Shape::Marker,
                 "marker-and-generation" => Shape::MarkerAndGeneration,
                 _ => return Err(refused("shape is time, marker or marker-and-generation")),
+            },
+            generation: match options.generation.as_str() {
+                "auto" => Generation::Auto,
+                "always" => Generation::Always,
+                "never" => Generation::Never,
+                _ => return Err(refused("generation is auto, always or never")),
             },
             interval,
             max_error_ns,

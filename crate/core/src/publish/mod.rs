@@ -99,6 +99,22 @@ pub enum Shape {
     MarkerAndGeneration,
 }
 
+/// Whether a page with time has a generation counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Generation {
+    /// Only if this machine has a source of one when the publisher starts: its own vmclock device,
+    /// with a generation counter. Without a source nothing changes the counter when the machine is
+    /// cloned, and readers would take its silence for "not cloned".
+    ///
+    /// A [`Publication`] looks at no device, and takes this for [`Generation::Never`].
+    #[default]
+    Auto,
+    /// Always. Without a source only [`Publisher::bump_generation`] changes it.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// What is announced about the near future.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Maintenance {
@@ -135,6 +151,9 @@ pub enum Cause {
 pub struct PublishOptions {
     /// What kind of page.
     pub shape: Shape,
+    /// Whether a page of [`Shape::Time`] has a generation counter. The other shapes say so
+    /// themselves; with them only [`Generation::Auto`] and what the shape says are accepted.
+    pub generation: Generation,
     /// The time from one update to the next: 100 ms to 1 s.
     pub interval: Duration,
     /// How far CLOCK_REALTIME is from the truth at most, in nanoseconds, at every time while this
@@ -174,6 +193,7 @@ impl Default for PublishOptions {
     fn default() -> Self {
         Self {
             shape: Shape::Time,
+            generation: Generation::Auto,
             interval: Self::INTERVAL_DEFAULT,
             max_error_ns: None,
             tai_minus_utc_sec: None,
@@ -185,8 +205,37 @@ impl Default for PublishOptions {
 }
 
 impl PublishOptions {
+    /// Replaces [`Generation::Auto`] by what this machine can do.
+    fn with_generation_source(mut self, has_source: bool) -> Self {
+        if self.shape == Shape::Time && self.generation == Generation::Auto {
+            self.generation = if has_source {
+                Generation::Always
+            } else {
+                Generation::Never
+            };
+        }
+        self
+    }
+
     fn check(&self) -> Result<(), Error> {
         let refuse = |reason: String| Err(Error::InvalidArgument(reason));
+        match (self.shape, self.generation) {
+            (Shape::Marker, Generation::Always) => {
+                return refuse(
+                    "a page of the shape marker has no generation counter; give the shape \
+                     marker-and-generation"
+                        .to_owned(),
+                );
+            }
+            (Shape::MarkerAndGeneration, Generation::Never) => {
+                return refuse(
+                    "a page of the shape marker-and-generation has a generation counter; give the \
+                     shape marker"
+                        .to_owned(),
+                );
+            }
+            _ => {}
+        }
         if !(Self::INTERVAL_MIN..=Self::INTERVAL_MAX).contains(&self.interval) {
             return refuse(format!(
                 "the interval is {} ms; give 100 to 1000",
@@ -214,5 +263,34 @@ impl PublishOptions {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_auto_on_a_page_with_time_follows_the_machines_source_of_a_generation() {
+        let decided = |shape, generation, has_source| {
+            let options = PublishOptions {
+                shape,
+                generation,
+                ..PublishOptions::default()
+            };
+            options.with_generation_source(has_source).generation
+        };
+        let time = Shape::Time;
+        assert_eq!(decided(time, Generation::Auto, true), Generation::Always);
+        assert_eq!(decided(time, Generation::Auto, false), Generation::Never);
+        for has_source in [true, false] {
+            for generation in [Generation::Always, Generation::Never] {
+                assert_eq!(decided(time, generation, has_source), generation);
+            }
+            for shape in [Shape::Marker, Shape::MarkerAndGeneration] {
+                let auto = decided(shape, Generation::Auto, has_source);
+                assert_eq!(auto, Generation::Auto);
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::meddling::Meddling;
 use super::sample::Sample;
 use super::takeover::{is_consistent_with, page_utc_sec, states_bound};
 use super::witness::Witness;
-use super::{Cause, Maintenance, PublishOptions, Shape};
+use super::{Cause, Generation, Maintenance, PublishOptions, Shape};
 use crate::abi;
 use crate::counter::{self, Counter};
 use crate::error::Error;
@@ -109,7 +109,11 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         };
         match options.shape {
             Shape::Time => {
-                fields.flags = abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT;
+                if options.generation == Generation::Always {
+                    fields.flags = abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT;
+                } else {
+                    fields.vm_generation_counter = 0;
+                }
                 fields.counter_id = counter.id();
                 fields.clock_status = abi::VMCLOCK_STATUS_INITIALIZING;
             }
@@ -218,8 +222,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     fn bump_generation(&mut self) -> Result<(), Error> {
         if !self.has_generation() {
             return Err(Error::InvalidArgument(
-                "a page of this shape has no generation counter; publish one with time, or with \
-                 marker and generation"
+                "this page has no generation counter; publish it with one (`generation: true`, \
+                 --generation yes), or give the shape marker-and-generation"
                     .to_owned(),
             ));
         }

@@ -70,6 +70,8 @@ impl Publisher {
         // Both before the first sample, so that no step and no migration goes unseen.
         let alarm = StepAlarm::new()?;
         let device = Device::open(path);
+        let has_source = device.as_ref().is_some_and(Device::has_generation);
+        let options = options.with_generation_source(has_source);
         let lock = Lock::take(path)?;
         let found = take_over(path)?;
         let mode = options.mode;
@@ -184,7 +186,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] on a page of [`Shape::Marker`], which has none;
+    /// [`Error::InvalidArgument`] on a page without one ([`PublishOptions::generation`]);
     /// [`Error::Stopped`].
     pub fn bump_generation(&self) -> Result<(), Error> {
         self.command(Cause::BumpGeneration)

@@ -213,6 +213,11 @@ impl Device {
         })
     }
 
+    /// Whether the device has a generation counter.
+    pub(super) fn has_generation(&self) -> bool {
+        self.last.vm_generation.is_some()
+    }
+
     /// From now on the publisher is woken as soon as the driver notifies. Until its publisher has seen a
     /// migration, a page gives readers a time that it has no right to, so this does not wait for the
     /// interval to end. Where it cannot be had, as on a device that is stuck in an update, the

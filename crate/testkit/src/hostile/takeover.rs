@@ -6,7 +6,7 @@
 
 use num_bigint::BigInt;
 use num_integer::Integer;
-use vmclock::publish::{Cause, Maintenance, Publication, PublishOptions, Shape};
+use vmclock::publish::{Cause, Generation, Maintenance, Publication, PublishOptions, Shape};
 use vmclock::snapshot::RawFields;
 
 use super::{Bytes, PAGE_BYTES, Seen, fields, take};
@@ -70,11 +70,17 @@ impl<'bytes> Input<'bytes> {
 
     fn options(&self) -> PublishOptions {
         let stated_ns = u64::from(self.choices[2]) << (self.choices[3] % 57);
+        let shape = match self.choices[0] & 0x0f {
+            0x0e => Shape::MarkerAndGeneration,
+            0x0f => Shape::Marker,
+            _ => Shape::Time,
+        };
         PublishOptions {
-            shape: match self.choices[0] & 0x0f {
-                0x0e => Shape::MarkerAndGeneration,
-                0x0f => Shape::Marker,
-                _ => Shape::Time,
+            shape,
+            generation: match shape {
+                Shape::Time if self.choices[0] & 0x30 == 0x30 => Generation::Never,
+                Shape::Time => Generation::Always,
+                _ => Generation::Auto,
             },
             max_error_ns: self.chooses(1, 0).then_some(stated_ns),
             tai_minus_utc_sec: self.chooses(1, 1).then_some(37),
@@ -360,7 +366,10 @@ fn take_page(file: &[u8]) -> Bytes {
 
 /// A publisher's last page.
 fn left_behind(machine: &Machine) -> RawFields {
-    let options = PublishOptions::default();
+    let options = PublishOptions {
+        generation: Generation::Always,
+        ..PublishOptions::default()
+    };
     let mut publication = Publication::new(machine, machine, options, None, None).unwrap();
     for _ in 0..3 {
         publication.step(Cause::Interval).unwrap();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use vmclock::publish::{Cause, Publication, PublishOptions};
+use vmclock::publish::{Cause, Generation, Publication, PublishOptions};
 use vmclock::seqlock::{self, SharedWords};
 use vmclock::snapshot::RawFields;
 use vmclock::source::kernel::clock::LeapSeconds;
@@ -41,6 +41,7 @@ impl Life {
         self.options = PublishOptions {
             interval: std::time::Duration::from_millis(interval_ms),
             tai_minus_utc_sec: states_offset.then_some(offset_sec),
+            generation: Generation::Always,
             ..PublishOptions::default()
         };
         self.daemon.tell(&mut self.options);

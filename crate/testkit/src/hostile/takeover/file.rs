@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use vmclock::publish::{PublishOptions, Publisher, Shape};
+use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::snapshot::RawFields;
 
 use super::super::{PAGE_BYTES, Seen, fields, take};
@@ -24,6 +24,7 @@ pub(super) fn check(found: &[u8], options: &PublishOptions, seen: &mut Seen) {
     };
     let options = PublishOptions {
         shape,
+        generation: Generation::Auto,
         ..options.clone()
     };
     let folder = tempfile::tempdir().unwrap();
