@@ -1,18 +1,18 @@
 #!/usr/bin/env node
-// Fuzzes the reader, and the publisher that takes a page over, with libFuzzer, by whatever reaches more of
-// them, and holds each answer against the big-integer model of the Rust tests.
+// Fuzzes the reader and the publisher's takeover with libFuzzer, and compares each answer with the
+// big-integer model of the Rust tests.
 //
-//   node tools/fuzz.mjs                ten million inputs
-//   node tools/fuzz.mjs --short        a hundred thousand
-//   node tools/fuzz.mjs --runs N       N
-//   node tools/fuzz.mjs --keep         afterwards crate/fuzz/corpus is what reached something, minimized
+//   node tools/fuzz.mjs                  100,000 inputs
+//   node tools/fuzz.mjs --long           10,000,000 inputs
+//   node tools/fuzz.mjs --runs N         N inputs
+//   node tools/fuzz.mjs --seed N         with this seed, to repeat a run
+//   node tools/fuzz.mjs --minimize       then writes the smallest set with the same coverage to the corpus
+//   node tools/fuzz.mjs --coverage       lists the lines of the crate that the corpus does not reach
+//   node tools/fuzz.mjs --again FILE     runs one input of target/fuzz/failed again
 //
-//   node tools/fuzz.mjs --coverage     what the kept ones reach of the crate, and the lines that they do not
-//
-// What is kept there, `npm test -- rust` runs without any of this. What failed lies in target/fuzz/failed;
-// `node tools/fuzz.mjs --again FILE` runs one of these once more.
+// The corpus is crate/fuzz/corpus/TARGET.tar.gz. The Rust test `hostile_pages` replays it.
 
-import { cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cached } from './cache.mjs'
@@ -29,10 +29,9 @@ import { debianFolder, debianProgram } from './debian.mjs'
 
 const version = '0.13.2'
 
-// `read` runs no unsafe code at all: its page is the harness's. What a sanitizer would cost there, nine
-// tenths of the inputs, is better spent on inputs; `npm run test:sanitizers` runs what is kept of them
-// under one. `open` maps a file. `takeover` starts a publisher for some of its inputs, and takes four times as
-// long as `read`.
+// `read` runs no unsafe code, because the harness owns the page. A sanitizer there would cost nine tenths
+// of the inputs; the `sanitizers` suite replays the corpus under one. `open` maps a file. `takeover` takes
+// four times as long as `read`, because it starts a publisher for some of its inputs.
 const targets = [
   { name: 'read', sanitizer: 'none', share: 0.88, mostBytes: 182 },
   { name: 'takeover', sanitizer: 'none', share: 0.1, mostBytes: 190 },
@@ -46,73 +45,73 @@ await asProgram(import.meta.url, async (words) => {
   const { values } = parseArgs({
     args: words,
     options: {
-      short: { type: 'boolean' },
+      long: { type: 'boolean' },
       runs: { type: 'string' },
-      keep: { type: 'boolean' },
+      seed: { type: 'string' },
+      minimize: { type: 'boolean' },
       again: { type: 'string' },
       coverage: { type: 'boolean' },
     },
   })
   if (values.coverage) return coverage()
-  const runs = Number(values.runs ?? (values.short ? 100_000 : 10_000_000))
+  if (values.again !== undefined) return again(await cargoFuzz(), resolve(values.again))
+  const runs = Number(values.runs ?? (values.long ? 10_000_000 : 100_000))
   if (!Number.isSafeInteger(runs) || runs < 10) {
-    throw new CommandFailed('fuzz', words, 'needs ten runs or more')
+    throw new CommandFailed('fuzz', words, '--runs takes 10 or more')
   }
   const fuzz = await cargoFuzz()
-  if (values.again !== undefined) return again(fuzz, resolve(values.again))
   for (const target of targets) {
-    await fuzzTarget(fuzz, target, Math.round(runs * target.share))
-    if (values.keep) await keep(fuzz, target)
+    await fuzzTarget(fuzz, target, Math.round(runs * target.share), values.seed)
+    if (values.minimize) await minimize(fuzz, target)
   }
 })
 
-async function fuzzTarget(fuzz, target, runs) {
+async function fuzzTarget(fuzz, target, runs, seed) {
   console.log(`\n=== ${target.name}: ${runs} inputs`)
   const found = folderOf('found', target)
   const failed = folderOf('failed', target)
   await fuzz(
     'run',
     target,
-    [found, kept(target)],
+    [found, await unpackedCorpus(target)],
     [
       `-runs=${runs}`,
       `-max_len=${target.mostBytes}`,
-      // All of a page from the start: libFuzzer would come to its end only after hours.
+      // Whole pages from the start: libFuzzer would reach that length only after hours.
       '-len_control=0',
       `-artifact_prefix=${failed}/`,
-      // Seconds: a reader gives a page up after a tenth of one.
+      // Seconds. A reader gives up on a page after 0.1 s.
       '-timeout=60',
       '-print_final_stats=1',
+      ...(seed === undefined ? [] : [`-seed=${seed}`]),
     ],
   )
 }
 
-/** What reached something, here or before, and no more of it than is needed. */
-async function keep(fuzz, target) {
-  const found = folderOf('found', target)
-  const fewest = folderOf('fewest', target)
-  rmSync(fewest, { recursive: true })
-  mkdirSync(fewest)
-  // `cargo fuzz cmin` in the form that looks for a small set rather than for small inputs.
-  await fuzz('run', target, [fewest, found, kept(target)], ['-set_cover_merge=1'])
-  rmSync(kept(target), { recursive: true })
-  cpSync(fewest, kept(target), { recursive: true })
-  console.log(`kept of ${target.name}: ${readdirSync(fewest).length} inputs`)
+/** Replaces the corpus by the smallest set of inputs, old and new, with the same coverage. */
+async function minimize(fuzz, target) {
+  const fewest = emptyFolderOf('fewest', target)
+  // `cargo fuzz cmin`, in the form that minimizes the number of inputs instead of their lengths.
+  await fuzz(
+    'run',
+    target,
+    [fewest, folderOf('found', target), await unpackedCorpus(target)],
+    ['-set_cover_merge=1'],
+  )
+  await packCorpus(target, fewest)
+  console.log(`corpus of ${target.name}: ${readdirSync(fewest).length} inputs`)
 }
 
 async function again(fuzz, input) {
   const target = targets.find(({ name }) => name === basename(dirname(input)))
   if (target === undefined) {
     const names = targets.map(({ name }) => name).join(' or ')
-    throw new CommandFailed('fuzz', [input], `lies in no folder of the name ${names}`)
+    throw new CommandFailed('fuzz', [input], `must be in a directory named ${names}`)
   }
   await fuzz('run', target, [input], [])
 }
 
-/**
- * Replays what is kept in a build that counts, and says of each source file of the crate which lines that
- * reached none of.
- */
+/** Replays the corpus in an instrumented build, and lists the lines of each source file not reached. */
 async function coverage() {
   const tools = await coverageTools()
   const test = ['test', '--quiet', '--package', 'vmclock', '--test', 'hostile_pages']
@@ -131,7 +130,7 @@ async function coverage() {
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line))
     .find(({ executable, target }) => executable && target.name === 'hostile_pages')
-  await run(executable, ['what_the_fuzzer_kept', '--nocapture'], {
+  await run(executable, ['the_fuzz_corpus', '--nocapture'], {
     env: environment,
     cwd: join(rootFolder, 'crate/core'),
   })
@@ -142,7 +141,7 @@ async function coverage() {
     ...['export', '--format=lcov', '--instr-profile', profile, executable],
     ...['--sources', join(rootFolder, 'crate/core/src')],
   ])
-  console.log('\n  lines  reached  file, and the lines that were not')
+  console.log('\n  lines  reached  file: lines not reached')
   for (const record of records.split('end_of_record').filter((record) => record.includes('SF:'))) {
     const file = relative(join(rootFolder, 'crate/core/src'), /^SF:(.*)$/m.exec(record)[1])
     const lines = [...record.matchAll(/^DA:(\d+),(\d+)/gm)].map(([, line, count]) => ({
@@ -156,14 +155,14 @@ async function coverage() {
   }
 }
 
-/** `llvm-profdata` and `llvm-cov` of the compiler's own LLVM: no other reads what it counts. */
+/** `llvm-profdata` and `llvm-cov` of the compiler's LLVM version: the profile format differs by version. */
 async function coverageTools() {
   const [, major] = /^LLVM version: (\d+)/m.exec(await capture('rustc', ['--version', '--verbose']))
   const folder = await debianFolder({ name: 'coverage-tools', packages: [`llvm-${major}`] })
   return (name) => debianProgram(folder, `${name}-${major}`)
 }
 
-/** Numbers in order, as `from-to`. */
+/** Joins sorted numbers into ranges, as `from-to`. */
 function ranges(numbers) {
   const found = []
   for (const number of numbers) {
@@ -180,11 +179,32 @@ function folderOf(kind, target) {
   return folder
 }
 
-function kept(target) {
-  return join(fuzzFolder, 'corpus', target.name)
+function emptyFolderOf(kind, target) {
+  rmSync(folderOf(kind, target), { recursive: true })
+  return folderOf(kind, target)
 }
 
-/** cargo-fuzz, in the cache: a function that runs it. */
+function corpusArchive({ name }) {
+  return join(fuzzFolder, 'corpus', `${name}.tar.gz`)
+}
+
+async function unpackedCorpus(target) {
+  const folder = emptyFolderOf('corpus', target)
+  await capture('tar', ['-xzf', corpusArchive(target), '-C', folder])
+  return folder
+}
+
+/** Packs the inputs in `folder`. The same inputs always give the same archive. */
+async function packCorpus(target, folder) {
+  await capture('tar', [
+    ...['--create', '--format=ustar', '--sort=name', '--mtime=@0', '--mode=0644'],
+    ...['--owner=0', '--group=0', '--numeric-owner', '--use-compress-program=gzip -n -9'],
+    ...['--file', corpusArchive(target), '--directory', folder],
+    ...readdirSync(folder).sort(),
+  ])
+}
+
+/** Installs cargo-fuzz into the cache and returns a function that runs it. */
 async function cargoFuzz() {
   if (!(await succeeds('c++', ['--version']))) {
     throw new Unavailable('no C++ compiler for libFuzzer: install g++')
@@ -200,11 +220,11 @@ async function cargoFuzz() {
       join(folder, 'bin/cargo-fuzz'),
       [
         ...['fuzz', command, '--fuzz-dir', fuzzFolder, '--sanitizer', sanitizer],
-        // Each by itself: they share no object.
+        // One directory for each sanitizer, because their objects differ.
         ...['--target-dir', join(workFolder, 'target', sanitizer)],
         ...[name, ...places, '--', ...options],
       ],
-      // Instrumentation is for nightly compilers; the one that is used is the caller's all the same.
+      // Lets the stable compiler use instrumentation flags.
       { env: { RUSTC_BOOTSTRAP: '1' } },
     )
 }

@@ -9,9 +9,12 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
+use flate2::read::GzDecoder;
+use tar::Archive;
 use vmclock_testkit::hostile::{
     HEADER_BYTES, OPTION_BYTES, PAGE_BYTES, Seen, TAKEOVER_BYTES, UPDATE_BYTES, check, check_file,
     check_takeover,
@@ -159,20 +162,23 @@ fn run_any(make: fn(&mut Inputs) -> Vec<u8>, check: fn(&[u8], &mut Seen)) -> (u6
     (runs, seen)
 }
 
-/// Runs what the fuzzer kept of the target of this name: inputs that each reach what no other does.
-fn run_kept(target: &str, check: fn(&[u8], &mut Seen)) -> Seen {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+/// Runs `check` on the fuzz corpus of one target: inputs that each reach code that no other reaches.
+fn run_corpus(target: &str, check: fn(&[u8], &mut Seen)) -> Seen {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../fuzz/corpus")
-        .join(target);
+        .join(format!("{target}.tar.gz"));
+    let mut archive = Archive::new(GzDecoder::new(File::open(path).unwrap()));
     let mut seen = Seen::default();
     let mut inputs = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let input = fs::read(&path).unwrap();
-        run(&input, check, &mut seen, || path.display().to_string());
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        let mut input = Vec::new();
+        entry.read_to_end(&mut input).unwrap();
+        run(&input, check, &mut seen, || name);
         inputs += 1;
     }
-    println!("kept of {target}: {inputs} inputs, {seen:?}");
+    println!("corpus of {target}: {inputs} inputs, {seen:?}");
     assert!(inputs > 0);
     seen
 }
@@ -187,8 +193,8 @@ fn a_hostile_page_gives_what_the_formulas_give_or_their_refusal() {
 }
 
 #[test]
-fn what_the_fuzzer_kept_of_pages_gives_what_the_formulas_give_or_their_refusal() {
-    let seen = run_kept("read", check);
+fn the_fuzz_corpus_of_pages_gives_the_time_of_the_formulas_or_their_refusal() {
+    let seen = run_corpus("read", check);
     assert!(
         seen.readings > 0 && seen.refusals > 0 && seen.overtaken > 0,
         "VACUOUS: {seen:?}"
@@ -196,14 +202,14 @@ fn what_the_fuzzer_kept_of_pages_gives_what_the_formulas_give_or_their_refusal()
 }
 
 #[test]
-fn what_the_fuzzer_kept_of_files_gives_what_the_formulas_give_or_their_refusal() {
-    let seen = run_kept("open", check_file);
+fn the_fuzz_corpus_of_files_gives_the_time_of_the_formulas_or_their_refusal() {
+    let seen = run_corpus("open", check_file);
     assert!(seen.readings > 0 && seen.refusals > 0, "VACUOUS: {seen:?}");
 }
 
 #[test]
-fn what_the_fuzzer_kept_of_takeovers_leaves_nothing_but_what_the_page_truly_tells() {
-    let seen = run_kept("takeover", check_takeover);
+fn the_fuzz_corpus_of_takeovers_leaves_only_true_statements_on_the_page() {
+    let seen = run_corpus("takeover", check_takeover);
     assert!(seen.readings > 0 && seen.refusals > 0, "VACUOUS: {seen:?}");
 }
 
