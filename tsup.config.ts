@@ -1,21 +1,85 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, dirname, join, relative } from 'node:path'
 import type { Options } from 'tsup'
 
-const shared: Options = {
+type Plugin = NonNullable<Options['esbuildPlugins']>[number]
+
+const sources = join(__dirname, 'ts')
+
+/** The package's entry points: the file in dist/, and its source in ts/. */
+const entryPoints = {
+  index: 'index.ts',
+  ptp: 'ptp.ts',
+  doctor: 'doctor/index.ts',
+  testing: 'testing/index.ts',
+}
+
+/** Every file that is built. The modules directly in ts/ that are not listed here form `shared`. */
+const built: Readonly<Record<string, string>> = {
+  ...entryPoints,
+  shared: 'shared.ts',
+  cli: 'cli.ts',
+}
+
+// Each module becomes part of one built file only. Two copies of a module would mean two classes of one
+// name, and an error of the one would be no instance of the other.
+const oneCopy: Plugin = {
+  name: 'one-copy',
+  setup(build) {
+    const shared = readFileSync(join(sources, built['shared'] ?? ''), 'utf8')
+    build.onResolve({ filter: /^\.\.?\// }, ({ kind, path, importer, resolveDir }) => {
+      const source = kind === 'entry-point' ? undefined : sourceOf(join(resolveDir, path))
+      if (source === undefined) return undefined
+      const [from, to] = [builtFrom(relative(sources, importer)), builtFrom(source)]
+      if (from === to) return undefined
+      if (from === 'shared') return refusal(`shared modules import no entry point: ${source}`)
+      if (to === 'shared' && !shared.includes(`'./${basename(source, '.ts')}'`)) {
+        return refusal(`ts/shared.ts does not export ${source}`)
+      }
+      if (to !== 'shared' && source !== built[to]) {
+        return refusal(`import ts/${built[to]} instead of ts/${source}`)
+      }
+      return { path: `./${to}.cjs`, external: true }
+    })
+  },
+}
+
+/** The module of ts/ that an import names; undefined for any other file, such as package.json. */
+function sourceOf(path: string): string | undefined {
+  const found = [`${path}.ts`, join(path, 'index.ts')].find((file) => existsSync(file))
+  return found === undefined ? undefined : relative(sources, found)
+}
+
+/** The built file that a module becomes part of. */
+function builtFrom(source: string): string {
+  const folder = dirname(source)
+  if (folder !== '.') return folder.split('/')[0] ?? ''
+  return Object.keys(built).find((name) => built[name] === source) ?? 'shared'
+}
+
+function refusal(text: string) {
+  return { errors: [{ text }] }
+}
+
+function inTs(files: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(files).map(([name, file]) => [name, `ts/${file}`]))
+}
+
+const options: Options = {
+  entry: inTs(built),
+  dts: { entry: inTs(entryPoints) },
   format: ['cjs'],
   target: 'node20',
   platform: 'node',
   outDir: 'dist',
   splitting: false,
-  // tools/setup.mjs empties dist/: two builds that each clean it would erase one another.
+  // tools/setup.mjs empties dist/ first.
   clean: false,
-  // Required at run time: npm installs the one that fits the machine.
+  esbuildPlugins: [oneCopy],
+  // npm installs the one that fits the machine, and it is required at run time.
   external: [/^vmclock-linux-/],
+  // The package has no run-time dependency: the command line's are bundled into it.
+  noExternal: ['commander', 'picocolors'],
 }
 
-const builds: Options[] = [
-  { ...shared, entry: { index: 'ts/index.ts' }, dts: true },
-  // The package has no run-time dependency: what the command line uses is bundled into it.
-  { ...shared, entry: { cli: 'ts/cli.ts' }, noExternal: ['commander', 'picocolors'] },
-]
-
-export default builds
+export default options

@@ -7,16 +7,9 @@ import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
-import {
-  type PageFields,
-  PtpClock,
-  TIMESCALES,
-  type Timescale,
-  VmClock,
-  VmClockError,
-  type VmClockErrorCode,
-  VmClockPage,
-} from 'vmclock'
+import { TIMESCALES, type Timescale, VmClock, VmClockError, type VmClockErrorCode } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
+import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { evaluate } from './node-command'
 import {
   contents,
@@ -435,7 +428,7 @@ test('a sequence number that changes at every read: a consistent answer or a tim
   const stop = new Int32Array(new SharedArrayBuffer(8))
   const writer = new Worker(
     `const { workerData, parentPort } = require('worker_threads')
-    const { VmClockPage } = require('vmclock')
+    const { VmClockPage } = require('vmclock/testing')
     const page = VmClockPage.open(workerData.path)
     let seqCount = 0
     while (Atomics.load(workerData.stop, 0) === 0) {
@@ -620,7 +613,7 @@ test('a diagnosis leaves no descriptor behind whatever is on Object.prototype', 
   // In a process of its own, where nothing else opens any.
   const [before, after] = await evaluate<[number, number]>(`
     const { readdirSync } = require('node:fs')
-    const { diagnose } = require('vmclock')
+    const { diagnose } = require('vmclock/doctor')
     const descriptors = () => readdirSync('/proc/self/fd').length
     diagnose()
     const before = descriptors()

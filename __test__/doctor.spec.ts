@@ -5,15 +5,9 @@ import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import test from 'ava'
-import {
-  type Check,
-  type CheckName,
-  type Diagnosis,
-  diagnose,
-  type Timescale,
-  VmClockError,
-  VmClockPage,
-} from 'vmclock'
+import { type Timescale, VmClockError } from 'vmclock'
+import { type Check, type CheckName, type Diagnosis, diagnose } from 'vmclock/doctor'
+import { VmClockPage } from 'vmclock/testing'
 import { diagnosisText } from '../ts/cli/doctor'
 import { Files } from '../ts/doctor/files'
 import { commandLine, evaluate, run } from './node-command'
@@ -1014,7 +1008,7 @@ test('a published page that may not be read is to be opened to its readers, not 
   chmodSync(path, 0)
   chmodSync(dirname(path), 0o755)
   const { checks } = await evaluate<Diagnosis>(`
-    const { diagnose } = require('vmclock')
+    const { diagnose } = require('vmclock/doctor')
     if (process.getuid() === 0) { process.setgroups([]); process.setgid(65534); process.setuid(65534) }
     console.log(JSON.stringify(diagnose({ path: ${JSON.stringify(path)} })))`)
   const { state, remedy } = checks.find(({ name }) => name === 'access') ?? {}

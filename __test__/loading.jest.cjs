@@ -6,7 +6,8 @@ const folder = mkdtempSync(join(tmpdir(), 'vmclock-jest-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 test('the package loads and works under Jest, in a realm of its own', () => {
-  const { VmClock, VmClockError, VmClockPage } = require('vmclock')
+  const { VmClock, VmClockError } = require('vmclock')
+  const { VmClockPage } = require('vmclock/testing')
   expect(VmClock.isSupported()).toBe(true)
   expect(() => VmClock.open(join(folder, 'none'))).toThrow(VmClockError)
   const path = join(folder, 'page')

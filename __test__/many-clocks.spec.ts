@@ -69,7 +69,8 @@ test('clocks that are opened, closed and collected without end each answer for t
   const { path } = page(t, liveFields(t))
   const other = newPath(t)
   const markers = await evaluate<string[]>(
-    `const { VmClock, VmClockPage } = require('vmclock')
+    `const { VmClock } = require('vmclock')
+    const { VmClockPage } = require('vmclock/testing')
     const [path, other] = ${JSON.stringify([path, other])}
     VmClockPage.create(other, { disruptionMarker: 5n }).close()
     const seen = new Set()

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import test from 'ava'
-import { VmClockPage } from 'vmclock'
+import { VmClockPage } from 'vmclock/testing'
 import { contents, counterNow, held, newPath, open, page, refuses, timeFields } from './pages'
 
 test('a page of no fields is a whole page that describes nothing', (t) => {

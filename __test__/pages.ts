@@ -4,7 +4,8 @@ import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
-import { type PageFields, VmClock, VmClockError, type VmClockErrorCode, VmClockPage } from 'vmclock'
+import { VmClock, VmClockError, type VmClockErrorCode } from 'vmclock'
+import { type PageFields, VmClockPage } from 'vmclock/testing'
 
 /** The page's name for this machine's counter. */
 export const COUNTER_ID: number = process.arch === 'arm64' ? 0 : 1

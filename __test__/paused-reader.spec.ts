@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import test, { type ExecutionContext } from 'ava'
-import type { VmClockPage } from 'vmclock'
+import type { VmClockPage } from 'vmclock/testing'
 import { type Running, start } from './node-command'
 import { FLAG, liveFields, page } from './pages'
 

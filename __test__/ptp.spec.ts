@@ -5,7 +5,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
-import { PtpClock, type VmClockErrorCode } from 'vmclock'
+import type { VmClockErrorCode } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
 import { commandLine, evaluate, type Outcome, rootFolder, run } from './node-command'
 import { folder, held, refuses } from './pages'
 
@@ -92,7 +93,7 @@ test('arguments that are of the wrong type', (t) => {
 test('on systems that are not supported there are no clocks, and open says so', async (t) => {
   const seen = await evaluate<{ list: unknown; codes: string[] }>(`
     Object.defineProperty(process, 'platform', { value: 'darwin' })
-    const { PtpClock } = require(${JSON.stringify(join(rootFolder, 'dist/index.cjs'))})
+    const { PtpClock } = require(${JSON.stringify(join(rootFolder, 'dist/ptp.cjs'))})
     const codes = [() => PtpClock.open('/dev/ptp0'), () => PtpClock.find('vmclock0')].map((call) => {
       try { call() } catch (error) { return error.code }
     })

@@ -4,7 +4,8 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import { VmClock, VmClockPage, VmClockPublisher, type VmClockPublisherOptions } from 'vmclock'
+import { VmClock, VmClockPublisher, type VmClockPublisherOptions } from 'vmclock'
+import { VmClockPage } from 'vmclock/testing'
 import { commandLine, evaluate, start } from './node-command'
 import { COUNTER_ID, contents, held, newPath, open, refuses } from './pages'
 

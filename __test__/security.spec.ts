@@ -19,7 +19,8 @@ import {
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
-import { VmClock, VmClockError, VmClockPage, VmClockPublisher } from 'vmclock'
+import { VmClock, VmClockError, VmClockPublisher } from 'vmclock'
+import { VmClockPage } from 'vmclock/testing'
 import { evaluate, inOwnMounts, isEmulated, start } from './node-command'
 import { contents, folder, liveFields, newPath, open, page, refuses } from './pages'
 
@@ -59,7 +60,8 @@ function asOther<Value>(script: string, ...words: readonly string[]): Promise<Va
   const given = JSON.stringify(words)
   // What is needed of the disk is read before.
   return evaluate<Value>(`
-    const { VmClock, VmClockPage, VmClockPublisher } = require('vmclock')
+    const { VmClock, VmClockPublisher } = require('vmclock')
+    const { VmClockPage } = require('vmclock/testing')
     const fs = require('node:fs')
     const given = ${given}
     VmClock.isSupported()

@@ -1,14 +1,8 @@
 /** Whatever was called before, the figures of one call are all of the page as it stands. */
 
 import test from 'ava'
-import {
-  type PageFields,
-  READING_KNOWN,
-  READING_SLOT_COUNT,
-  READING_SLOTS,
-  type Reading,
-  VmClock,
-} from 'vmclock'
+import { READING_KNOWN, READING_SLOT_COUNT, READING_SLOTS, type Reading, VmClock } from 'vmclock'
+import type { PageFields } from 'vmclock/testing'
 import { FLAG, liveFields, open, page } from './pages'
 
 // Numbers that look random and are the same in every run (Lehmer's, modulus 2^31 - 1).

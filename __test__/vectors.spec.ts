@@ -2,7 +2,8 @@
 
 import { readFileSync } from 'node:fs'
 import test from 'ava'
-import { type PageFields, type Reading, type Timescale, VmClock, VmClockPage } from 'vmclock'
+import { type Reading, type Timescale, VmClock } from 'vmclock'
+import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { rootFolder } from './node-command'
 import { COUNTER_ID, FLAG, newPath } from './pages'
 

@@ -6,11 +6,11 @@ import test, { type ExecutionContext } from 'ava'
 import {
   VmClock,
   type VmClockEvent,
-  VmClockPage,
   VmClockPublisher,
   VmClockWatcher,
   type VmClockWatchOptions,
 } from 'vmclock'
+import { VmClockPage } from 'vmclock/testing'
 import { evaluate, run } from './node-command'
 import { FLAG, held, liveFields, newPath, open, page, refuses } from './pages'
 
@@ -187,7 +187,8 @@ test('an error without a listener is thrown', async (t) => {
   const { exitCode, stderr } = await run([
     '--input-type=commonjs',
     '-e',
-    `const { VmClock, VmClockPage } = require('vmclock')
+    `const { VmClock } = require('vmclock')
+    const { VmClockPage } = require('vmclock/testing')
     const path = ${JSON.stringify(made.path)}
     VmClock.open(path).watch({ intervalMs: 1 })
     setInterval(() => {}, 1 << 30)
@@ -241,7 +242,8 @@ for (const closes of [false, true]) {
   test(`a call was under way when the watcher was ${what}`, async (t) => {
     const { path } = page(t, {})
     const told = await evaluate<number>(
-      `const { VmClock, VmClockPage } = require('vmclock')
+      `const { VmClock } = require('vmclock')
+      const { VmClockPage } = require('vmclock/testing')
       const { readdirSync, readFileSync } = require('node:fs')
       const writer = VmClockPage.open(${JSON.stringify(path)})
       const watcher = VmClock.open(writer.path).watch({ intervalMs: 1 })
@@ -266,7 +268,8 @@ for (const closes of [false, true]) {
 test('a listener that throws is an uncaught exception, and the others are still told', async (t) => {
   const { path } = page(t, {})
   const told = await evaluate<string[]>(
-    `const { VmClock, VmClockPage } = require('vmclock')
+    `const { VmClock } = require('vmclock')
+    const { VmClockPage } = require('vmclock/testing')
     const told = []
     const watcher = VmClock.open(${JSON.stringify(path)}).watch({ intervalMs: 1 })
     const alive = setInterval(() => {}, 1 << 30)

@@ -60,13 +60,18 @@ export function withClone(snapshot, beforeItRuns, work) {
 
 async function withinScratch(machine, tools, work) {
   const scratch = scratchFolder()
-  const guest = new Guest(machine, tools, await import('vmclock'), scratch.folder)
+  const guest = new Guest(machine, tools, await importPackage(), scratch.folder)
   try {
     return await work(guest)
   } finally {
     await guest.end()
     scratch.remove()
   }
+}
+
+// Imported only here: the package is built after this module is loaded.
+async function importPackage() {
+  return { ...(await import('vmclock')), ...(await import('vmclock/testing')) }
 }
 
 class Guest {

@@ -32,6 +32,8 @@ export function explain(error) {
 
 /** Runs `work` if the module of this address is the program, and not imported by another. */
 export async function asProgram(moduleUrl, work) {
+  // `node -e` has no program.
+  if (process.argv[1] === undefined) return
   // Through links, as Node gives a module's address: a linked tree would else do nothing, in silence.
   if (realpathSync(process.argv[1]) !== fileURLToPath(moduleUrl)) return
   try {

@@ -1,27 +1,50 @@
-// One class for both loaders: the ES module holds no code of its own, it re-exports the CommonJS
-// build by name. The names come from that build itself, so none can be forgotten.
+// Writes the ES modules of the package's entry points. They hold no code: each exports by name what the
+// CommonJS file beside it exports. So `import` and `require` give the same classes.
 
-import { writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { rootFolder } from './command.mjs'
 
-/** Writes index.mjs, what it imports, and index.d.mts beside index.cjs in `distFolder`. */
+const manifest = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
+
+/** The entry points' names in dist/: `index`, and one for each subpath that package.json exports. */
+export const entryPoints = Object.keys(manifest.exports)
+  .filter((subpath) => subpath !== './package.json')
+  .map((subpath) => (subpath === '.' ? 'index' : subpath.slice('./'.length)))
+
+/** The files of dist/ in a complete build. */
+export const distFiles = [
+  'cli.cjs',
+  'shared.cjs',
+  ...entryPoints.flatMap((name) =>
+    ['.cjs', '.d.cts', '.mjs', '.d.mts'].map((extension) => name + extension),
+  ),
+]
+
+/** Writes each entry point's `.mjs` and `.d.mts` beside its `.cjs`, and checks the build. */
 export function writeEsmWrapper(distFolder) {
-  const require = createRequire(import.meta.url)
-  const names = Object.keys(require(join(distFolder, 'index.cjs'))).sort()
-  if (names.length === 0) throw new Error(`${distFolder}/index.cjs exports nothing`)
+  const folder = resolve(distFolder)
+  for (const name of entryPoints) writeEntryPoint(folder, name)
+  const files = readdirSync(folder)
+  const missing = distFiles.filter((file) => !files.includes(file))
+  if (missing.length > 0) throw new Error(`${folder} lacks ${missing.join(', ')}`)
+  // tsup names a file of declarations after its content where two entry points share a type that
+  // vmclock does not export.
+  const unknown = files.filter((file) => file.endsWith('.d.cts') && !distFiles.includes(file))
+  if (unknown.length > 0) {
+    throw new Error(`${folder} holds ${unknown.join(', ')}: export its types from ts/index.ts`)
+  }
+}
+
+function writeEntryPoint(folder, name) {
+  const names = Object.keys(createRequire(import.meta.url)(join(folder, `${name}.cjs`))).sort()
+  if (names.length === 0) throw new Error(`${folder}/${name}.cjs exports nothing`)
   if (names.includes('default'))
     throw new Error('a default export would differ between the two loaders')
-  // Whoever imports CommonJS has Node read it through once more, for the names that it exports, which
-  // takes Node 20 and 22 longer than all of the rest. Where the whole is assigned by another name than
-  // `require(…)` itself, they do not look for more.
   writeFileSync(
-    join(distFolder, 'whole.cjs'),
-    "const vmclock = require('./index.cjs')\nmodule.exports = vmclock\n",
+    join(folder, `${name}.mjs`),
+    `import whole from './${name}.cjs'\n\nexport const {\n${names.map((each) => `  ${each},\n`).join('')}} = whole\n`,
   )
-  writeFileSync(
-    join(distFolder, 'index.mjs'),
-    `import vmclock from './whole.cjs'\n\nexport const {\n${names.map((name) => `  ${name},\n`).join('')}} = vmclock\n`,
-  )
-  writeFileSync(join(distFolder, 'index.d.mts'), `export * from './index.cjs'\n`)
+  writeFileSync(join(folder, `${name}.d.mts`), `export * from './${name}.cjs'\n`)
 }

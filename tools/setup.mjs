@@ -4,7 +4,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { asProgram, rootFolder, run, timed } from './command.mjs'
-import { writeEsmWrapper } from './esm-wrapper.mjs'
+import { distFiles, writeEsmWrapper } from './esm-wrapper.mjs'
 import { digest, exists, isStamped, stamp } from './stamp.mjs'
 
 /** Installs what package-lock.json names. */
@@ -25,7 +25,7 @@ export async function setUpAddon() {
   stamp('native', inputs)
 }
 
-/** Builds dist/ from ts/: CommonJS, its declarations, and the ES module that re-exports it. */
+/** Builds dist/ from ts/: CommonJS, its declarations, and the ES modules that re-export it. */
 export async function setUp() {
   await setUpAddon()
   const inputs = digest(distInputs, thisMachine)
@@ -59,14 +59,7 @@ const distInputs = [
   'tools/esm-wrapper.mjs',
 ]
 
-const distOutputs = [
-  'index.cjs',
-  'index.d.cts',
-  'whole.cjs',
-  'index.mjs',
-  'index.d.mts',
-  'cli.cjs',
-].map((file) => `dist/${file}`)
+const distOutputs = distFiles.map((file) => `dist/${file}`)
 
 function hasAddon() {
   return (

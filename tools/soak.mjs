@@ -20,7 +20,7 @@ import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { asProgram, CommandFailed, capture, rootFolder, succeeds } from './command.mjs'
 
-const { VmClockPage } = createRequire(import.meta.url)('vmclock')
+const { VmClockPage } = createRequire(import.meta.url)('vmclock/testing')
 const tearing = join(rootFolder, '__test__', 'tearing')
 const { fieldsOf } = createRequire(import.meta.url)(join(tearing, 'page.cjs'))
 

@@ -6,19 +6,8 @@
 
 export { type SystemOffset, VmClock, type VmClockOptions } from './clock'
 export type { ContinuityToken } from './continuity'
-export { type DiagnoseOptions, diagnose } from './doctor/diagnose'
-export type { Check, CheckDetails, CheckName, CheckState, Diagnosis } from './doctor/diagnosis'
 export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from './errors'
 export type { Instant, InstantLike } from './instant'
-export { type PageFields, type PageLayout, VmClockPage } from './page'
-export {
-  type CrossTimestamp,
-  type PtpCapabilities,
-  PtpClock,
-  type PtpDevice,
-  type PtpSample,
-  type SampledClock,
-} from './ptp'
 export {
   type Maintenance,
   type PageGeneration,

@@ -1,4 +1,8 @@
-/** The kernel's PTP clocks: a clock's time, and its time against the system's clocks. */
+/**
+ * Reads the kernel's PTP clocks, alone and together with the system's clocks.
+ *
+ * @module vmclock/ptp
+ */
 
 import * as argument from './arguments'
 import { nativeClock, type VmClock } from './clock'
@@ -115,7 +119,7 @@ let make: (clock: NativePtpClock) => PtpClock
  *
  * @example
  * ```ts
- * import { PtpClock } from 'vmclock'
+ * import { PtpClock } from 'vmclock/ptp'
  *
  * const ptp = PtpClock.find('vmclock0')
  * const { deviceNs, realtimeNs } = ptp.crossTimestamp()

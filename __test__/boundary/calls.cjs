@@ -4,16 +4,16 @@
 
 const assert = require('node:assert/strict')
 const {
-  diagnose,
-  PtpClock,
   Reading,
   TIMESCALES,
   VmClock,
   VmClockError,
-  VmClockPage,
   VmClockPublisher,
   VmClockWatcher,
 } = require('vmclock')
+const { diagnose } = require('vmclock/doctor')
+const { PtpClock } = require('vmclock/ptp')
+const { VmClockPage } = require('vmclock/testing')
 
 const ARGUMENT = 'ERR_VMCLOCK_INVALID_ARGUMENT'
 const CLOSED = 'ERR_VMCLOCK_CLOSED'

@@ -3,7 +3,7 @@
 // node writer.cjs PATH paused|open COUNT LEAST_STATES
 
 const { Worker } = require('node:worker_threads')
-const { VmClockPage } = require('vmclock')
+const { VmClockPage } = require('vmclock/testing')
 const { fieldsOf } = require('./page.cjs')
 
 const [path, manner, count, leastStates] = process.argv.slice(2)

@@ -5,6 +5,8 @@ import { createRequire } from 'node:module'
 /** The package. */
 export const vmclock = createRequire(import.meta.url)('../../dist/index.cjs')
 
+const { VmClockPage } = createRequire(import.meta.url)('../../dist/testing.cjs')
+
 /** Publishes a page with a bound from this machine's clock; what the bound says is made up. */
 export function publish(path) {
   return vmclock.VmClockPublisher.create(path, {
@@ -20,7 +22,7 @@ export function freeze(path, fields = {}) {
   const { raw } = clock.snapshot()
   clock.close()
   publisher.close()
-  vmclock.VmClockPage.create(path, { ...raw, ...fields }).close()
+  VmClockPage.create(path, { ...raw, ...fields }).close()
 }
 
 /** Ticks of whole nanoseconds from a whole one, as an uncorrected counter of 1 GHz has. */

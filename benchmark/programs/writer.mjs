@@ -4,11 +4,11 @@
 // writer.mjs PAGE, with a channel on which rates come, each answered with the updates a second that
 // the last one came to.
 
-import { vmclock } from './page.mjs'
+import { VmClockPage } from 'vmclock/testing'
 
 const CHUNK_NS = 2_000_000n
 
-const page = vmclock.VmClockPage.open(process.argv[2])
+const page = VmClockPage.open(process.argv[2])
 let intervalNs = 0n
 let dueNs = 0n
 let sinceNs = process.hrtime.bigint()

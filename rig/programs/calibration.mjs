@@ -1,6 +1,7 @@
 // Says this machine's counter whenever the host asks.
 
-import { VmClock, VmClockPage } from 'vmclock'
+import { VmClock } from 'vmclock'
+import { VmClockPage } from 'vmclock/testing'
 import { answerEach } from './answering.mjs'
 
 // Any page will do to read the counter: the driver may not be there yet.

@@ -1,6 +1,6 @@
 // What the doctor says, as one line of JSON: `diagnose()` as root, or as the user whose number is given.
 
-import { diagnose } from 'vmclock'
+import { diagnose } from 'vmclock/doctor'
 
 const [user] = process.argv.slice(2)
 if (user !== undefined) {

@@ -18,7 +18,8 @@
 
 import assert from 'node:assert/strict'
 import { openSync, readSync } from 'node:fs'
-import { PtpClock, VmClock, VmClockError } from 'vmclock'
+import { VmClock, VmClockError } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
 import { answerEach } from './answering.mjs'
 import { fieldsOf, STRUCTURE_BYTES } from './page-fields.mjs'
 

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { PtpClock, VmClock } from 'vmclock'
+import { VmClock } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
 
 const NS_PER_MS = 1_000_000n
 

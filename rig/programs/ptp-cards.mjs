@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { PtpClock, VmClock } from 'vmclock'
+import { VmClock } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
 
 // Their drivers call them by the cards' addresses, or by what stood there before the address did.
 const others = PtpClock.list().filter(({ name }) => name !== 'vmclock0')

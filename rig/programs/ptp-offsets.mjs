@@ -3,7 +3,8 @@
 // readings alone.
 
 import assert from 'node:assert/strict'
-import { PtpClock, VmClock } from 'vmclock'
+import { VmClock } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
 
 const TAI_MINUS_UTC_NS = 37_000_000_000n
 const [rounds] = process.argv.slice(2).map(Number)

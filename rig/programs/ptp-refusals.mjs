@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { PtpClock, VmClock } from 'vmclock'
+import { VmClock } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
 
 const CLOCKSOURCE = '/sys/devices/system/clocksource/clocksource0/current_clocksource'
 const DRIVER = '/sys/bus/platform/drivers/vmclock'

@@ -4,7 +4,8 @@
 
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { PtpClock, VmClock } from 'vmclock'
+import { VmClock } from 'vmclock'
+import { PtpClock } from 'vmclock/ptp'
 import { answerEach } from './answering.mjs'
 
 const VIRTUAL_CLOCKS = '/sys/class/ptp/ptp0/n_vclocks'

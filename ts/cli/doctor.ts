@@ -1,7 +1,7 @@
 /** `vmclock doctor`: checks this machine, and says what is missing and how to fix it. */
 
-import { diagnose } from '../doctor/diagnose'
-import type { CheckState, Diagnosis } from '../doctor/diagnosis'
+import type { CheckState, Diagnosis } from '../doctor'
+import { diagnose } from '../doctor'
 import { native } from '../native'
 import { json, printable } from './escape'
 import { coloursFor, EXIT, line, table } from './output'

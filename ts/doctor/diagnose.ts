@@ -60,7 +60,7 @@ type Findings = Readonly<Record<CheckName, Finding>>
  *
  * @example
  * ```ts
- * import { diagnose } from 'vmclock'
+ * import { diagnose } from 'vmclock/doctor'
  *
  * const { verdict, firstProblem } = diagnose()
  * if (verdict === 'wrong') console.error(firstProblem?.finding, firstProblem?.remedy)

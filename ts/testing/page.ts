@@ -1,9 +1,9 @@
 /** Writes a page field by field: for tests, and for those who write hypervisors. */
 
-import * as argument from './arguments'
-import { makeDisposable } from './disposable'
-import { checked, closedError, invalidArgument } from './errors'
-import { type NativePage, type NativePageFields, native } from './native'
+import * as argument from '../arguments'
+import { makeDisposable } from '../disposable'
+import { checked, closedError, invalidArgument } from '../errors'
+import { type NativePage, type NativePageFields, native } from '../native'
 
 /**
  * Fields of a page, by the names of `vmclock-abi.h` in camel case; any subset. 64-bit ones are

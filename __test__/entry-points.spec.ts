@@ -1,0 +1,67 @@
+// Every entry point loads by import and by require, and all of them share one set of classes.
+
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import test from 'ava'
+import * as vmclock from 'vmclock'
+import * as doctor from 'vmclock/doctor'
+import * as ptp from 'vmclock/ptp'
+import * as testing from 'vmclock/testing'
+import { evaluate, rootFolder } from './node-command'
+import { newPath } from './pages'
+
+const require = createRequire(import.meta.url)
+
+const entryPoints: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  vmclock,
+  'vmclock/ptp': ptp,
+  'vmclock/doctor': doctor,
+  'vmclock/testing': testing,
+}
+
+test('the tests cover every entry point of the package', (t) => {
+  const manifest = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8')) as {
+    readonly exports: object
+  }
+  const subpaths = Object.keys(manifest.exports).filter((subpath) => subpath !== './package.json')
+  t.deepEqual(
+    subpaths.map((subpath) => subpath.replace(/^\./, 'vmclock')),
+    Object.keys(entryPoints),
+  )
+})
+
+test('the entry points beside vmclock export what is documented', (t) => {
+  t.deepEqual(Object.keys(ptp), ['PtpClock'])
+  t.deepEqual(Object.keys(doctor), ['diagnose'])
+  t.deepEqual(Object.keys(testing), ['VmClockPage'])
+})
+
+for (const [name, imported] of Object.entries(entryPoints)) {
+  test(`${name}: import and require give the same values`, (t) => {
+    const required = require(name) as Record<string, unknown>
+    t.deepEqual(Object.keys(required).sort(), Object.keys(imported).sort())
+    for (const [key, value] of Object.entries(imported)) t.is(required[key], value, key)
+  })
+}
+
+test('an error of any entry point is an instance of the VmClockError of vmclock', (t) => {
+  const errors = [
+    t.throws(() => ptp.PtpClock.find('')),
+    t.throws(() => doctor.diagnose({ path: '' })),
+    t.throws(() => testing.VmClockPage.open(newPath(t))),
+  ]
+  for (const error of errors) {
+    // isVmClockError and instanceof also accept another copy of the class, so ask for the very class.
+    t.is(error?.constructor, vmclock.VmClockError)
+  }
+})
+
+test('vmclock loads no other entry point', async (t) => {
+  const loaded = await evaluate<string[]>(`
+    require('vmclock')
+    const { basename } = require('node:path')
+    const files = Object.keys(require.cache).filter((file) => file.includes('/dist/'))
+    console.log(JSON.stringify(files.map((file) => basename(file)).sort()))`)
+  t.deepEqual(loaded, ['index.cjs', 'shared.cjs'])
+})

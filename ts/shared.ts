@@ -1,0 +1,15 @@
+/**
+ * The modules that several entry points use, as one file: `dist/shared.cjs`. Every entry point requires
+ * it, so they all have the same classes and one native part.
+ */
+
+export * from './arguments'
+export * from './clock'
+export * from './continuity'
+export * from './disposable'
+export * from './errors'
+export * from './native'
+export * from './publisher'
+export * from './reading'
+export * from './snapshot'
+export * from './watcher'
