@@ -292,6 +292,18 @@ impl RawFields {
     }
 }
 
+/// An announcement of a disruption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Maintenance {
+    /// No disruption is announced.
+    #[default]
+    None,
+    /// A disruption within about a day: DISRUPTION_SOON.
+    Soon,
+    /// A disruption within about an hour: DISRUPTION_SOON and DISRUPTION_IMMINENT.
+    Imminent,
+}
+
 /// The page at one sequence number.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
@@ -443,6 +455,19 @@ impl Snapshot {
     #[must_use]
     pub fn is_disruption_imminent(&self) -> bool {
         self.flag(abi::VMCLOCK_FLAG_DISRUPTION_IMMINENT)
+    }
+
+    /// Returns what the page announces. A disruption within an hour takes precedence over one
+    /// within a day.
+    #[must_use]
+    pub fn maintenance(&self) -> Maintenance {
+        if self.is_disruption_imminent() {
+            Maintenance::Imminent
+        } else if self.is_disruption_soon() {
+            Maintenance::Soon
+        } else {
+            Maintenance::None
+        }
     }
 
     /// Whether the provider promises that time computed from the page never steps back.

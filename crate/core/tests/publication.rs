@@ -12,10 +12,10 @@
 )]
 
 use vmclock::counter::Counter;
-use vmclock::publish::{Cause, Generation, Maintenance, Publication, PublishOptions, Shape};
+use vmclock::publish::{Cause, Generation, Publication, PublishOptions, Shape};
 use vmclock::snapshot::{ClockStatus, LeapIndicator};
 use vmclock::source::kernel::clock::LeapSeconds;
-use vmclock::{Error, Timescale};
+use vmclock::{Error, Maintenance, Timescale};
 use vmclock_testkit::scene::{INTERVAL_NS, NS_PER_SEC, START_SEC, Scene};
 use vmclock_testkit::virtual_machine::{Leap, Machine};
 

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
-use vmclock::publish::{Generation, Maintenance, PublishOptions, Publisher, Shape};
+use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::snapshot::{ClockStatus, RawFields};
 use vmclock::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm, SystemClock};
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
-use vmclock::{Error, Options, VmClock};
+use vmclock::{Error, Maintenance, Options, VmClock};
 
 fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
-use vmclock::Error;
-use vmclock::publish::{Generation, Maintenance, PublishOptions, Publisher, Shape};
+use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
+use vmclock::{Error, Maintenance};
 
 use crate::failure::{Failure, Outcome, outcome};
 

@@ -83,6 +83,7 @@ mod worker;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::snapshot::Maintenance;
 
 pub use publication::Publication;
 pub use publisher::Publisher;
@@ -113,18 +114,6 @@ pub enum Generation {
     Always,
     /// Never.
     Never,
-}
-
-/// What is announced about the near future.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Maintenance {
-    /// Nothing.
-    #[default]
-    None,
-    /// A disruption within about a day.
-    Soon,
-    /// A disruption within about an hour, which is also within a day: both flags are set.
-    Imminent,
 }
 
 /// Why a page is brought up to date.

@@ -8,12 +8,12 @@ use super::meddling::Meddling;
 use super::sample::Sample;
 use super::takeover::{is_consistent_with, page_utc_sec, states_bound};
 use super::witness::Witness;
-use super::{Cause, Generation, Maintenance, PublishOptions, Shape};
+use super::{Cause, Generation, PublishOptions, Shape};
 use crate::abi;
 use crate::counter::{self, Counter};
 use crate::error::Error;
 use crate::publish::period::{self, Period};
-use crate::snapshot::RawFields;
+use crate::snapshot::{Maintenance, RawFields};
 use crate::source::kernel::clock::{
     Discipline, LeapSeconds, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
 };

@@ -14,11 +14,12 @@ use rustix::event::EventfdFlags;
 use super::existing::{Found, take_over};
 use super::lock::Lock;
 use super::worker::{Command, Device, Published, Shared, Worker, locked};
-use super::{Cause, Maintenance, Publication, PublishOptions, Shape};
+use super::{Cause, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
 use crate::counter::clocksource::kernel_lists_tsc;
 use crate::error::Error;
 use crate::page::PUBLISHED_PATH;
+use crate::snapshot::Maintenance;
 use crate::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm};
 use crate::writer::{PageHeader, PageLayout, PageWriter, failed, folder_of};
 

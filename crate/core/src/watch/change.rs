@@ -1,7 +1,6 @@
 //! What happened between two looks at a page: no I/O, no time.
 
-use crate::publish::Maintenance;
-use crate::snapshot::{ClockStatus, LeapIndicator, Snapshot};
+use crate::snapshot::{ClockStatus, LeapIndicator, Maintenance, Snapshot};
 
 /// What a watcher compares: the part of a page that says what happened to the machine and its clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +21,11 @@ pub struct Watched {
 
 impl From<&Snapshot> for Watched {
     fn from(snapshot: &Snapshot) -> Self {
-        let maintenance = if snapshot.is_disruption_imminent() {
-            Maintenance::Imminent
-        } else if snapshot.is_disruption_soon() {
-            Maintenance::Soon
-        } else {
-            Maintenance::None
-        };
         Self {
             seq_count: snapshot.seq_count,
             disruption_marker: snapshot.raw.disruption_marker,
             vm_generation: snapshot.vm_generation(),
-            maintenance,
+            maintenance: snapshot.maintenance(),
             status: snapshot.clock_status(),
             leap: snapshot.leap_indicator(),
         }

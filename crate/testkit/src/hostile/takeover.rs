@@ -6,7 +6,8 @@
 
 use num_bigint::BigInt;
 use num_integer::Integer;
-use vmclock::publish::{Cause, Generation, Maintenance, Publication, PublishOptions, Shape};
+use vmclock::Maintenance;
+use vmclock::publish::{Cause, Generation, Publication, PublishOptions, Shape};
 use vmclock::snapshot::RawFields;
 
 use super::{Bytes, PAGE_BYTES, Seen, fields, take};
