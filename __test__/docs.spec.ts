@@ -333,22 +333,20 @@ test('the guide in the README, the site and the folder are the same pages', (t) 
   }
 })
 
-test('the folders in the README are those of the tree', (t) => {
-  const readme = readFileSync(join(rootFolder, 'README.md'), 'utf8')
-  const [, table = ''] = /^## The folders\n(.*?)^Data flows/ms.exec(readme) ?? []
+test('CONTRIBUTING names the directories of the tree', (t) => {
+  const contributing = readFileSync(join(rootFolder, 'CONTRIBUTING.md'), 'utf8')
+  const [, table = ''] = /^## The directories\n(.*?)^## /ms.exec(contributing) ?? []
   const named = [...table.matchAll(/^\| `([^`/]+)\/[^`]*` \|/gm)].map(([, name = '']) => name)
   const { stdout, status } = spawnSync('git', ['ls-files'], { cwd: rootFolder, encoding: 'utf8' })
   if (status !== 0) {
-    t.log('not shown: this is no clone')
+    t.log('not shown: this is not a clone')
     return
   }
-  const tracked = stdout.split('\n').filter((path) => path.includes('/'))
-  const folders = tracked.map((path) => path.replace(/\/.*/, ''))
-  // Of those with a dot, what readers look for.
-  t.deepEqual(
-    [...new Set(named)].filter((name) => !name.startsWith('.')).sort(),
-    [...new Set(folders)].filter((name) => !name.startsWith('.')).sort(),
-  )
+  const directories = stdout
+    .split('\n')
+    .filter((path) => path.includes('/') && !path.startsWith('.'))
+    .map((path) => path.replace(/\/.*/, ''))
+  t.deepEqual([...new Set(named)].sort(), [...new Set(directories)].sort())
 })
 
 function withoutBlocks(text: string): string {

@@ -84,10 +84,10 @@ function docSentences(file) {
     .flatMap(({ children, map }) => split(children.map(plain).join(''), (map?.[0] ?? 0) + 1))
 }
 
-/** The text of one Markdown token; a piece of code counts as one word. */
+/** The text of one Markdown token. Code counts as one word, with a capital: it may start a sentence. */
 function plain({ type, content }) {
   if (type === 'softbreak' || type === 'hardbreak') return ' '
-  return type === 'code_inline' ? '`code`' : content
+  return type === 'code_inline' ? 'Code' : content
 }
 
 function split(text, line) {
