@@ -11,7 +11,7 @@ import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { isEmulated, start } from './node-command'
 import { FLAG, newPath, open, refuses } from './pages'
 
-// Many more in `npm run test:faults`.
+// The long form of the `faults` suite sets more.
 const KILLS = Number(process.env['VMCLOCK_FAULTS_KILLS'] ?? (isEmulated ? 2 : 50))
 
 /** What a writer would publish next: no field of it may ever be seen with one of another update. */

@@ -1,9 +1,9 @@
 // What is promised of the packages as their users get them: the tarballs that a release publishes, in a
 // registry on loopback, installed into empty folders.
 //
-//   node install/tests.mjs [--short] [FILE…]
+//   node install/tests.mjs [--long] [FILE…]
 //
-// runs all of it, or its form for every change, or only those files of `install/tests/`. What runs is
+// runs the short form, or the long form, or only those files of `install/tests/`. What runs is
 // Node's own test runner.
 
 import { readdirSync } from 'node:fs'
@@ -14,8 +14,8 @@ import { pack } from '../tools/pack.mjs'
 import { publish } from '../tools/publish.mjs'
 import { startRegistry } from '../tools/registry.mjs'
 
-const isShort = process.argv.includes('--short')
-const wanted = process.argv.slice(2).filter((word) => word !== '--short')
+const isShort = !process.argv.includes('--long')
+const wanted = process.argv.slice(2).filter((word) => word !== '--long')
 const folder = join(import.meta.dirname, 'tests')
 const names = readdirSync(folder).map((file) => basename(file, '.mjs'))
 const unknown = wanted.filter((name) => !names.includes(name))
@@ -33,7 +33,7 @@ await publish([join(packages[0].folder, '..'), ...registry.publishOptions])
  */
 function promise(name, run, { isInShortForm = true } = {}) {
   if (isShort && !isInShortForm) {
-    test(name, { skip: 'in the long form only: npm run test:packages' })
+    test(name, { skip: 'only in the long form: node tools/test.mjs packages --long' })
     return
   }
   test(name, async (t) => {

@@ -24,9 +24,12 @@ export class Unavailable extends Error {
   name = 'Unavailable'
 }
 
-/** What an error says to whoever ran a command: only a mistake in these tools needs its stack. */
+/** Returns what to print for an error: the message if it was expected, the error with its stack if not. */
 export function explain(error) {
-  const expected = error instanceof CommandFailed || error instanceof Unavailable
+  const expected =
+    error instanceof CommandFailed ||
+    error instanceof Unavailable ||
+    error.code?.startsWith?.('ERR_PARSE_ARGS')
   return expected ? error.message : error
 }
 

@@ -2,7 +2,7 @@
 // Fuzzes the reader and the publisher's takeover with libFuzzer, and compares each answer with the
 // big-integer model of the Rust tests.
 //
-//   node tools/fuzz.mjs                  100,000 inputs
+//   node tools/fuzz.mjs                  1,000,000 inputs
 //   node tools/fuzz.mjs --long           10,000,000 inputs
 //   node tools/fuzz.mjs --runs N         N inputs
 //   node tools/fuzz.mjs --seed N         with this seed, to repeat a run
@@ -55,7 +55,7 @@ await asProgram(import.meta.url, async (words) => {
   })
   if (values.coverage) return coverage()
   if (values.again !== undefined) return again(await cargoFuzz(), resolve(values.again))
-  const runs = Number(values.runs ?? (values.long ? 10_000_000 : 100_000))
+  const runs = Number(values.runs ?? (values.long ? 10_000_000 : 1_000_000))
   if (!Number.isSafeInteger(runs) || runs < 10) {
     throw new CommandFailed('fuzz', words, '--runs takes 10 or more')
   }

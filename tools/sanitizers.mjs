@@ -7,7 +7,7 @@
 //
 // The thread sanitizer shows that nothing on a page is accessed but by atomics, and that threads hand
 // each other everything else properly. The order of the page's own loads and stores rests on fences,
-// which it does not follow: that is the model's part (`npm run test:model`).
+// which it does not follow: the `model` suite checks it.
 
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
-// Reads one page in Rust threads and in Node workers together, while another process rewrites it
-// without end: with a microsecond between updates, then with none.
+// Reads one page in Rust threads and in Node workers at once, while another process rewrites it: first
+// with a pause of one microsecond between updates, then without a pause.
 //
-//   node tools/soak.mjs                an hour
-//   node tools/soak.mjs --short        two minutes
+//   node tools/soak.mjs                two minutes
+//   node tools/soak.mjs --long         an hour
 //   node tools/soak.mjs --seconds N    N seconds
 //
-// Fails on a torn reading, and on any failure but a timeout. With the pause a timeout fails too, unless
-// the writer was seen to wait for a CPU in the middle of an update.
+// Fails on a torn reading, and on every error except a timeout. With the pause a timeout fails too, unless
+// the writer reports that it waited for a CPU in the middle of an update.
 
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -43,10 +43,10 @@ const WARM_UP_CLOCKS = 20_000
 await asProgram(import.meta.url, async (words) => {
   const { values } = parseArgs({
     args: words,
-    options: { short: { type: 'boolean' }, seconds: { type: 'string' } },
+    options: { long: { type: 'boolean' }, seconds: { type: 'string' } },
   })
-  const seconds = Number(values.seconds ?? (values.short ? 120 : 3600))
-  if (!(seconds >= 2)) throw new CommandFailed('soak', words, 'needs two seconds or more')
+  const seconds = Number(values.seconds ?? (values.long ? 3600 : 120))
+  if (!(seconds >= 2)) throw new CommandFailed('soak', words, '--seconds takes 2 or more')
   const rust = await rustReader()
   const faults = []
   let total = 0

@@ -1,17 +1,23 @@
-// The suites of `npm test`, in the order in which they run: what fails soonest comes first.
+// All test suites. `node tools/test.mjs --list` prints them.
 //
-// A suite is `name`, `setUp` (what of the tree it needs), `run`, and perhaps `needs`: what it asks of
-// the machine, which answers with nothing or with the words that say what is missing. One that is
-// `byNameOnly` is for releases: it builds and fetches for longer than every change can wait.
+// A suite has these fields:
+//   name
+//   shows       one line for the list
+//   long        describes the --long form, if there is one
+//   within      the suite that includes the short form of this one
+//   takesSeed   whether --seed N repeats a run
+//   needs       describes what the machine must have besides Node, npm and Rust
+//   missing     returns what the machine lacks, or undefined
+//   setUp       builds the parts of the tree that the suite uses
+//   run         runs the suite; gets { isLong, seed } and throws on a failure
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { checkInstructions } from '../benchmark/instructions.mjs'
-import { testGuests } from '../rig/tests.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { ownKindName } from './addons.mjs'
-import { CommandFailed, run, succeeds } from './command.mjs'
+import { run, succeeds } from './command.mjs'
 import { checkLicences } from './licences.mjs'
 import { checkMachineCode } from './machine-code.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
@@ -19,34 +25,42 @@ import { setUp, setUpPackages } from './setup.mjs'
 import { checkSite } from './site-links.mjs'
 import { checkWorkflows } from './workflows.mjs'
 
-/** Every suite. */
-export const suites = [
+const DEBIAN = 'Debian or Ubuntu on x86-64 (apt-get and dpkg-deb; no root)'
+
+// Cargo packages that are no members of the workspace.
+const OWN_WORKSPACES = ['benchmark/core', 'crate/fuzz']
+
+/** The suites of `npm test`. The quickest to fail come first. */
+const quickSuites = [
   {
     name: 'format',
+    shows: 'rustfmt and Biome find nothing to change',
     setUp: setUpPackages,
-    needs: () => cargoComponent('fmt', 'rustfmt'),
+    missing: () => missingCargo('fmt', 'rustfmt'),
     async run() {
       await run('cargo', ['fmt', '--all', '--check'])
-      for (const own of ['benchmark/core', 'crate/fuzz']) {
-        await run('cargo', ['fmt', '--manifest-path', `${own}/Cargo.toml`, '--check'])
+      for (const folder of OWN_WORKSPACES) {
+        await run('cargo', ['fmt', '--manifest-path', `${folder}/Cargo.toml`, '--check'])
       }
       await run('biome', ['check', '--error-on-warnings'])
     },
   },
   {
     name: 'lint',
+    shows: 'clippy finds nothing to warn of',
     setUp: nothing,
-    needs: () => cargoComponent('clippy', 'clippy'),
+    missing: () => missingCargo('clippy', 'clippy'),
     run: () => run('cargo', ['clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
   },
   {
     name: 'types',
-    // The specs are checked against the package's own declarations, as a user's code would be.
+    shows: "the specs and examples type-check with the package's own declarations",
     setUp,
     run: () => run('tsc', ['--noEmit']),
   },
   {
     name: 'docs',
+    shows: 'rustdoc and TypeDoc build without a warning, and no link of the site is broken',
     setUp,
     async run() {
       await run('cargo', ['doc', '--workspace', '--no-deps'], {
@@ -62,23 +76,10 @@ export const suites = [
     },
   },
   {
-    name: 'workflows',
-    setUp: nothing,
-    needs: async () =>
-      (await succeeds('go', ['version'])) ? undefined : 'no go: install golang-go',
-    run: () => checkWorkflows(suites.map(({ name }) => name)),
-  },
-  {
-    name: 'licences',
-    byNameOnly: true,
-    setUp: nothing,
-    run: () => checkLicences(),
-  },
-  {
     name: 'rust',
+    shows: 'the Rust tests of the core pass, with overflow checks',
     setUp: nothing,
-    // The dev profile checks every addition for overflow. The glue is
-    // tested through Node, by the `node` suite. The model has a suite of its own, in the release profile.
+    // `node` tests the glue through Node. `model` is a suite of its own.
     async run() {
       await run('cargo', ['test', '-p', 'vmclock', ...(await rustTestTargets())])
       await run('cargo', ['test', '-p', 'vmclock', '--doc'])
@@ -86,39 +87,62 @@ export const suites = [
   },
   {
     name: 'model',
+    shows: 'the loom model checker accepts the read protocol and rejects each broken copy of it',
+    long: 'any number of preemptions, more updates and more threads',
     setUp: nothing,
-    run: () => run('node', ['tools/model.mjs', '--short']),
+    run: ({ isLong }) =>
+      run('node', ['tools/model.mjs'], { env: { VMCLOCK_MODEL: isLong ? 'long' : 'short' } }),
   },
   {
     name: 'node',
+    shows: 'the specs of the npm package pass on this Node',
     setUp,
     run: () => run('ava', []),
   },
   {
+    name: 'jest',
+    shows: 'the package loads under Jest',
+    setUp,
+    run: () => run('jest', []),
+  },
+]
+
+/** The suites that `npm run test:all` adds. */
+const slowSuites = [
+  {
+    name: 'workflows',
+    shows: 'actionlint accepts the workflows, they pin each action, and CI runs each suite',
+    needs: 'Go',
+    setUp: nothing,
+    missing: async () =>
+      (await succeeds('go', ['version'])) ? undefined : 'no go: install golang-go',
+    run: () => checkWorkflows(suites),
+  },
+  {
     name: 'bench',
-    // Only that the benchmark runs and finds a figure for each of its rows, and that the docs say what it
-    // found when it last ran in full; the core's peers take too long to build.
+    shows: 'the benchmark finds each of its figures, and docs/performance.md has the last ones',
     setUp,
     async run() {
       await run('node', ['benchmark/main.mjs', '--check-docs'])
+      // Without the core: its peers take a minute to build.
       await run('node', ['benchmark/main.mjs', '--quick', '--no-core'])
     },
   },
   {
-    name: 'jest',
-    setUp,
-    run: () => run('jest', []),
-  },
-  {
     name: 'packages',
+    shows: 'the packed root package and this addon install, load, type-check and bundle',
+    long: 'all five packages, on each supported Node, Deno and Bun, glibc and musl',
+    needs: 'x86-64 with glibc; the long form: Debian or Ubuntu',
     setUp,
-    // What they say of other machines is said on one of these.
-    needs: () =>
+    missing: () =>
       ownKindName === 'linux-x64-gnu' ? undefined : `for linux-x64-gnu, and this is ${ownKindName}`,
-    run: () => run('node', ['--test-reporter=spec', 'install/tests.mjs', '--short']),
+    run: ({ isLong }) =>
+      run('node', ['--test-reporter=spec', 'install/tests.mjs', ...(isLong ? ['--long'] : [])]),
   },
   {
     name: 'machine-code',
+    shows: 'the compiled reader has the right order of loads, no panic and few instructions',
+    needs: DEBIAN,
     setUp: nothing,
     async run() {
       await checkMachineCode()
@@ -127,23 +151,133 @@ export const suites = [
   },
   {
     name: 'aarch64',
+    shows: 'the Rust tests and the specs pass on emulated aarch64',
+    needs: DEBIAN,
     setUp,
     run: () => testOnArm64(),
   },
   {
     name: 'guests',
+    shows: 'the package works with the Linux driver, in emulated x86-64 and aarch64 guests',
+    long: 'more pages, migrations and notifications, and a minute of rest',
+    takesSeed: true,
+    needs: DEBIAN,
     setUp,
-    async run() {
-      const { failed } = await testGuests({ isShort: true })
-      if (failed > 0)
-        throw new CommandFailed('node', ['rig/tests.mjs', '--short'], `${failed} failed`)
-    },
+    run: ({ isLong, seed }) =>
+      run('node', ['rig/tests.mjs', ...(isLong ? ['--long'] : [])], {
+        env: environment({ VMCLOCK_HOSTILE_SEED: seed }),
+      }),
   },
 ]
 
+/** Suites that run only by name: they take long, or compare what no single change can break. */
+const namedSuites = [
+  {
+    name: 'licences',
+    shows: 'cargo-deny accepts the dependencies (installing it takes minutes)',
+    setUp: nothing,
+    run: () => checkLicences(),
+  },
+  {
+    name: 'fleet',
+    shows: "a simulated fleet's true time lies within every bound: 10⁶ readings",
+    long: '10⁸ readings',
+    within: 'rust',
+    takesSeed: true,
+    setUp: nothing,
+    run: ({ isLong, seed }) =>
+      run('cargo', ['test', '--release', '-p', 'vmclock', '--test', 'fleet', '--', '--nocapture'], {
+        env: environment({
+          VMCLOCK_FLEET_READINGS: isLong ? '100000000' : undefined,
+          VMCLOCK_FLEET_SEED: seed,
+        }),
+      }),
+  },
+  {
+    name: 'boundary',
+    shows: 'no value that a program passes crashes the addon: 2,000 calls',
+    long: '10⁵ calls',
+    within: 'node',
+    takesSeed: true,
+    setUp,
+    run: ({ isLong, seed }) =>
+      run('ava', ['--timeout=2h', '__test__/boundary.spec.ts'], {
+        env: environment({
+          VMCLOCK_BOUNDARY_CASES: isLong ? '100000' : undefined,
+          VMCLOCK_BOUNDARY_SEED: seed,
+        }),
+      }),
+  },
+  {
+    name: 'faults',
+    shows: 'readers never see a wrong time when publishers are killed: 50 kills',
+    long: '1,000 kills',
+    within: 'node',
+    setUp,
+    run: ({ isLong }) =>
+      run('ava', ['--timeout=1h', '__test__/dying-writer.spec.ts'], {
+        env: environment({ VMCLOCK_FAULTS_KILLS: isLong ? '1000' : undefined }),
+      }),
+  },
+  {
+    name: 'fuzz',
+    shows: 'libFuzzer finds no page that is read or taken over wrongly: 10⁶ inputs',
+    long: '10⁷ inputs',
+    takesSeed: true,
+    needs: 'a C++ compiler',
+    setUp: nothing,
+    run: ({ isLong, seed }) =>
+      run('node', [
+        'tools/fuzz.mjs',
+        ...(isLong ? ['--long'] : []),
+        ...(seed === undefined ? [] : ['--seed', seed]),
+      ]),
+  },
+  {
+    name: 'sanitizers',
+    shows: 'the address and thread sanitizers report nothing but a planted bug',
+    needs: 'Rust from rustup; rust-src, or Debian or Ubuntu on x86-64',
+    setUp: nothing,
+    run: () => run('node', ['tools/sanitizers.mjs']),
+  },
+  {
+    name: 'soak',
+    shows: 'threads and workers read no torn time beside a busy writer: two minutes',
+    long: 'an hour',
+    setUp,
+    run: ({ isLong }) => run('node', ['tools/soak.mjs', ...(isLong ? ['--long'] : [])]),
+  },
+  {
+    name: 'slew',
+    shows: 'no bound is false while a guest slews and steps its clock: two minutes',
+    long: 'an hour',
+    needs: `${DEBIAN}, with no other load`,
+    setUp,
+    run: ({ isLong }) =>
+      run('node', ['rig/tests.mjs', ...(isLong ? ['--long'] : []), 'x86-64', 'slewed'], {
+        env: { VMCLOCK_SLEW: '1' },
+      }),
+  },
+]
+
+/** Each group of suites, with the command that runs it. */
+export const groups = [
+  { command: 'npm test', suites: quickSuites },
+  { command: 'npm run test:all', suites: slowSuites },
+  { command: 'node tools/test.mjs SUITE', suites: namedSuites },
+]
+
+/** All suites, in the order in which they run. */
+export const suites = groups.flatMap((group) => group.suites)
+
 function nothing() {}
 
-async function cargoComponent(subcommand, component) {
+/** Leaves out what is undefined, so that the caller's own variables stay in force. */
+function environment(variables) {
+  return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== undefined))
+}
+
+async function missingCargo(subcommand, component) {
   if (await succeeds('cargo', [subcommand, '--version'])) return undefined
   return `no cargo ${subcommand}: rustup component add ${component}`
 }

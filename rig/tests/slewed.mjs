@@ -143,7 +143,7 @@ export const ownGuests = {
 function notShown({ machine }) {
   if (machine.name !== 'x86-64') return 'the clock is turned on x86-64'
   if (process.env.VMCLOCK_SLEW === undefined)
-    return 'in its own form, `npm run test:slew`: it takes minutes, on a machine that is not busy'
+    return 'only in the `slew` suite: it takes minutes, on a machine with no other load'
   return undefined
 }
 

@@ -1,5 +1,5 @@
 //! Bugs that a sanitizer has to report: that it finds nothing in the other tests means something only
-//! where it was seen to find these. `npm run test:sanitizers` runs them.
+//! where it was seen to find these. The `sanitizers` suite runs them.
 
 #![allow(unsafe_code, reason = "what is planted is what safe code cannot do")]
 #![allow(
@@ -16,7 +16,7 @@ use memmap2::MmapRaw;
 
 /// For the address sanitizer.
 #[test]
-#[ignore = "a bug: npm run test:sanitizers runs it, and wants it reported"]
+#[ignore = "a bug: the `sanitizers` suite runs it, and wants it reported"]
 fn a_word_is_read_behind_the_last_one() {
     let words = black_box(vec![0_u64; 12]);
     let behind = words.as_ptr().wrapping_add(black_box(words.len()));
@@ -26,7 +26,7 @@ fn a_word_is_read_behind_the_last_one() {
 
 /// For the thread sanitizer, which tells memory by its address: both threads have the same mapping.
 #[test]
-#[ignore = "a bug: npm run test:sanitizers runs it, and wants it reported"]
+#[ignore = "a bug: the `sanitizers` suite runs it, and wants it reported"]
 fn a_mapped_word_is_stored_without_an_atomic_while_another_thread_loads_it() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(4096).unwrap();

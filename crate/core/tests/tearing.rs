@@ -233,7 +233,7 @@ fn soaked_page() -> String {
 }
 
 #[test]
-#[ignore = "npm run test:soak starts it beside Node's readers, on a page that another process writes"]
+#[ignore = "the `soak` suite starts it beside Node's readers, on a page that another process writes"]
 fn soak() {
     let path = soaked_page();
     let number = |name| -> u64 {
@@ -258,7 +258,7 @@ fn soak() {
 }
 
 #[test]
-#[ignore = "npm run test:soak starts it, to write the page that others read"]
+#[ignore = "the `soak` suite starts it, to write the page that others read"]
 fn soak_writer() {
     let pauses = env::var("VMCLOCK_SOAK_PAUSES").is_ok();
     let mut writer = PageWriter::open(soaked_page().as_ref(), 0).expect("a page");

@@ -8,7 +8,7 @@
 //! # Panics
 //!
 //! None is reachable from JavaScript. The lints forbid what panics by itself (`unwrap`, `expect`, `panic!`,
-//! an index), here and in the core, and `npm test -- machine-code` finds no call to what panics in the
+//! an index), here and in the core, and the `machine-code` suite finds no call to what panics in the
 //! compiled reader. What remains is arithmetic that overflows, which the Rust tests and the
 //! fuzzer check at every step and against a model, and what libraries hold for impossible, such as a clock
 //! borrowed twice: no call runs JavaScript while it holds one.
