@@ -12,7 +12,7 @@ const OPEN = `
   try {
     const clock = VmClock.open(process.argv[1])
     tell([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuityToken())])
-  } catch ({ name, code, message, path }) { tell({ name, code, message, path }) }`
+  } catch ({ name, code, remedy, path }) { tell({ name, code, remedy, path }) }`
 
 test('without /sys a page is read, and the doctor answers', async (t) => {
   const { path } = page(t, liveFields(t))
@@ -33,10 +33,10 @@ const EMPTY_DEV = `mount -t tmpfs none /run
 test('in a container without the device open says that there is no page', async (t) => {
   const by = inOwnMounts(t, EMPTY_DEV)
   if (by === undefined) return
-  const told = await evaluate<{ code: string; message: string; path: string }>(OPEN, [], { by })
+  const told = await evaluate<{ code: string; remedy: string; path: string }>(OPEN, [], { by })
   t.is(told.code, 'ERR_VMCLOCK_NOT_FOUND')
   t.is(told.path, '/dev/vmclock0')
-  t.regex(told.message, /vmclock publish/)
+  t.regex(told.remedy, /vmclock publish/)
 })
 
 test('in a container to which the page was passed it opens by default', async (t) => {
@@ -90,8 +90,8 @@ test('under the permission model without addons it loads, and open says what for
   const { path } = page(t, liveFields(t))
   const words = [flag, '--allow-fs-read=*', '--no-warnings']
   const env = { VMCLOCK_PATH: path }
-  const told = await evaluate<{ name: string; code: string; message: string }>(OPEN, words, { env })
+  const told = await evaluate<{ name: string; code: string; remedy: string }>(OPEN, words, { env })
   t.is(told.name, 'VmClockError')
   t.is(told.code, 'ERR_VMCLOCK_NATIVE')
-  t.regex(told.message, /--allow-addons/)
+  t.regex(told.remedy, /--allow-addons/)
 })

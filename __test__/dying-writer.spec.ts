@@ -47,11 +47,11 @@ test('a writer that died after any field of an update: 100 to 150 ms, then at on
     for (const name of names.slice(0, written)) dying.writeUnguarded({ [name]: NEXT[name] })
     dying.close()
     const startMs = performance.now()
-    refuses(t, () => clock.read(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes it/)
+    refuses(t, () => clock.read(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes the page/)
     firstMs.push(performance.now() - startMs)
     const againMs = performance.now()
     for (let call = 0; call < 20; call++) {
-      refuses(t, () => clock.read(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes it/)
+      refuses(t, () => clock.read(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes the page/)
     }
     // Twenty of them, in less than two would have taken.
     t.true(performance.now() - againMs < 200, `after ${written} fields`)

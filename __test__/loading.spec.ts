@@ -44,6 +44,7 @@ interface Seen {
   readonly list: unknown
   readonly code: string
   readonly message: string
+  readonly remedy: string
   readonly isError: boolean
   readonly hasCause: boolean
   readonly twice: string
@@ -57,9 +58,9 @@ function look(file: string, before = '', env: NodeJS.ProcessEnv = {}): Promise<S
     try { VmClock.open() } catch (error) { seen = error }
     try { VmClock.open('/nonexistent') } catch (error) { twice = error.code }
     try { list = VmClock.list() } catch (error) { list = error.code }
-    const { code, message } = seen
+    const { code, message, remedy } = seen
     console.log(JSON.stringify({
-      supported: VmClock.isSupported(), reason: VmClock.unsupportedReason, list, code, message, twice,
+      supported: VmClock.isSupported(), reason: VmClock.unsupportedReason, list, code, message, remedy, twice,
       isError: seen instanceof VmClockError && seen instanceof Error,
       hasCause: seen.cause instanceof Error,
     }))`,
@@ -79,13 +80,14 @@ function copy(t: ExecutionContext, fill: (nativeFolder: string) => void): string
   return join(made, 'dist/index.cjs')
 }
 
-function refusesToOpen(t: ExecutionContext, seen: Seen, why: RegExp): void {
+function refusesToOpen(t: ExecutionContext, seen: Seen, why: RegExp, remedy: RegExp): void {
   t.is(seen.code, 'ERR_VMCLOCK_NATIVE')
   t.is(seen.twice, 'ERR_VMCLOCK_NATIVE')
   t.is(seen.list, 'ERR_VMCLOCK_NATIVE')
   t.false(seen.supported)
   t.is(seen.reason, seen.message)
   t.regex(seen.message, why)
+  t.regex(seen.remedy, remedy)
   t.true(seen.isError)
   t.true(seen.hasCause)
 }
@@ -93,8 +95,9 @@ function refusesToOpen(t: ExecutionContext, seen: Seen, why: RegExp): void {
 const addons = readdirSync(join(rootFolder, 'native')).filter((name) => name.endsWith('.node'))
 
 test('without a native part it loads, and open says what is missing', async (t) => {
-  const why = /vmclock-linux-\S+ [\d.]+, is not installed.*npm install --include=optional vmclock/
-  refusesToOpen(t, await look(copy(t, () => {})), why)
+  const seen = await look(copy(t, () => {}))
+  const why = /vmclock-linux-\S+ [\d.]+, is not installed/
+  refusesToOpen(t, seen, why, /npm install --include=optional vmclock/)
 })
 
 test('with a native part that does not load it loads, and open says why', async (t) => {
@@ -107,6 +110,7 @@ test('with a native part that does not load it loads, and open says why', async 
       t,
       await look(file),
       /native\/vmclock\.\S+\.node does not load \(.*\): it is damaged/,
+      /remove it and install again/,
     )
   }
 })
@@ -124,6 +128,7 @@ test('with a native part that is cut off anywhere it loads, and open says why', 
       t,
       await look(file),
       /native\/vmclock\.\S+\.node does not load \(it has \d+ bytes of/,
+      /remove it and install again/,
     )
   }
 })
@@ -133,7 +138,7 @@ test('with a native part of another release it loads, and open says so', async (
   writeFileSync(other, 'exports.openClock = () => {}')
   const file = copy(t, () => {})
   const seen = await look(file, '', { VMCLOCK_ADDON: other })
-  refusesToOpen(t, seen, /of another release, without defaultPath/)
+  refusesToOpen(t, seen, /of another release, without defaultPath/, /install again/)
 })
 
 for (const [platform, arch] of [
@@ -150,7 +155,8 @@ for (const [platform, arch] of [
     t.is(seen.code, 'ERR_VMCLOCK_UNSUPPORTED')
     t.false(seen.supported)
     t.deepEqual(seen.list, [])
-    t.regex(seen.reason, new RegExp(`this is ${platform}-${arch}; ask VmClock.isSupported`))
+    t.regex(seen.reason, new RegExp(`this is ${platform}-${arch}$`))
+    t.regex(seen.remedy, /ask VmClock.isSupported/)
     t.true(seen.isError)
   })
 }
@@ -192,13 +198,20 @@ test('an error of the package is no error of a class that extends it', (t) => {
   t.is(vmclock.VmClockError.name, 'VmClockError')
 })
 
-test('an error tells what it knows, and only that', (t) => {
+test('an error has the details that it was given and no others', (t) => {
   const cause = new Error('underneath')
   const error = new vmclock.VmClockError('ERR_VMCLOCK_SYSTEM', 'message', { errno: 5, cause })
   t.is(error.name, 'VmClockError')
   t.is(error.errno, 5)
   t.is(error.cause, cause)
-  t.false('path' in error)
-  t.false('syscall' in error)
-  t.regex(String(error.stack), /VmClockError: message|Error: message/)
+  for (const absent of ['remedy', 'path', 'syscall']) t.false(absent in error)
+})
+
+test('an error shows its message as text and has its remedy apart', (t) => {
+  const error = new vmclock.VmClockError('ERR_VMCLOCK_BUSY', 'held; really', { remedy: 'stop it' })
+  t.is(error.message, 'held; really')
+  t.is(error.remedy, 'stop it')
+  t.is(String(error), 'VmClockError: held; really')
+  t.regex(String(error.stack), /Error: held; really/)
+  t.notRegex(String(error.stack), /stop it/)
 })

@@ -109,7 +109,7 @@ test('what does not fit a field is refused', (t) => {
   wrong({ timeSec: 1 }, /timeSec must be a bigint from 0n/)
   wrong({ timeSec: -1n }, /timeSec must be a bigint from 0n/)
   wrong({ timeSec: 2n ** 64n }, /timeSec must be a bigint from 0n/)
-  wrong({ time_sec: 1n }, /fields have no "time_sec"; there are: magic, /)
+  wrong({ time_sec: 1n }, /fields have no "time_sec" use only: magic, /)
   wrong([], /plain object/)
   t.is(made.seqCount, 0)
 })

@@ -97,15 +97,29 @@ export function liveFields(t: ExecutionContext<unknown>): LivePageFields {
   return timeFields(counterNow(t))
 }
 
-/** Asserts that a call throws the package's error with this code, and a message that says what to do. */
+/** Asserts that a call throws the package's error with this code. `says` matches `message remedy`. */
 export function refuses(
+  t: ExecutionContext<unknown>,
+  call: () => unknown,
+  code: VmClockErrorCode,
+  says: RegExp,
+): VmClockError {
+  const error = t.throws(call, { instanceOf: VmClockError, code })
+  if (error === undefined) throw new Error('t.throws has failed')
+  t.regex(`${error.message} ${error.remedy ?? ''}`, says)
+  return error
+}
+
+/** Asserts that a call throws the package's error with this code and a remedy that says something. */
+export function refusesWithRemedy(
   t: ExecutionContext<unknown>,
   call: () => unknown,
   code: VmClockErrorCode,
   remedy: RegExp,
 ): VmClockError {
-  const error = t.throws(call, { instanceOf: VmClockError, code, message: remedy })
-  if (error === undefined) throw new Error('t.throws has failed')
+  const error = refuses(t, call, code, /./)
+  t.regex(error.remedy ?? '', remedy)
+  t.notRegex(error.message, remedy)
   return error
 }
 

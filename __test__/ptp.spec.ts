@@ -86,7 +86,7 @@ test('arguments that are of the wrong type', (t) => {
     t,
     () => new (PtpClock as unknown as new () => unknown)(),
     code,
-    /no public constructor; use PtpClock\.open/,
+    /no public constructor use PtpClock\.open/,
   )
 })
 

@@ -302,7 +302,7 @@ test('a publisher that nobody holds goes on', async (t) => {
 
 test('a folder that is not there', (t) => {
   const path = join(newPath(t), 'below')
-  refuses(t, () => publish(t, path), 'ERR_VMCLOCK_NOT_FOUND', /folder/)
+  refuses(t, () => publish(t, path), 'ERR_VMCLOCK_NOT_FOUND', /directory/)
 })
 
 test('a path that is a folder, or a file of another kind', (t) => {
@@ -330,7 +330,7 @@ test('a folder that may not be written', async (t) => {
 })
 
 for (const [what, options, remedy] of [
-  ['an unknown one', { intervall: 1 }, /there are: shape, generation, intervalMs/],
+  ['an unknown one', { intervall: 1 }, /use only: shape, generation, intervalMs/],
   ['an unknown shape', { shape: 'cloud' }, /'time' or 'marker' or 'marker-and-generation'/],
   ['a generation that is a word of its own', { generation: 'yes' }, /'auto' or true or false/],
   [

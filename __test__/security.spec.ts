@@ -317,7 +317,7 @@ test('another user’s page is not taken over where its folder lets it stand', (
   const before = readFileSync(path)
   const call = (): VmClockPublisher =>
     VmClockPublisher.create(path, { allowUntrustedCounter: true })
-  refuses(t, call, 'ERR_VMCLOCK_UNTRUSTED', /belongs to user 65534; publish to a path of your own/)
+  refuses(t, call, 'ERR_VMCLOCK_UNTRUSTED', /belongs to user 65534 publish to a path of your own/)
   t.deepEqual(readFileSync(path), before)
 })
 

@@ -97,7 +97,8 @@ export function stage(t: ExecutionContext, { files, facts, page, published }: Ch
       } catch (error) {
         if (!(error instanceof VmClockError)) throw error
         // As if the tree were the machine's.
-        throw new VmClockError(error.code, error.message.replaceAll(root, ''), { path })
+        const { code, message, remedy } = error
+        throw new VmClockError(code, message.replaceAll(root, ''), { remedy, path })
       }
     },
     hypervisorSignature: () => 'KVMKVMKVM',

@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
 import {
   VmClock,
+  type VmClockError,
   type VmClockEvent,
   VmClockPublisher,
   VmClockWatcher,
@@ -165,16 +166,16 @@ test('a stuck page is an error, told once, and the watcher goes on', async (t) =
   const made = page(t, {})
   const watcher = watch(t, made.path)
   const errors: unknown[] = []
-  const stuck = new Promise<{ code: string; message: string }>((resolve) => {
+  const stuck = new Promise<VmClockError>((resolve) => {
     watcher.on('error', (error) => {
       errors.push(error)
       resolve(error)
     })
   })
   made.begin()
-  const { code, message } = await alive(stuck)
+  const { code, remedy } = await alive(stuck)
   t.is(code, 'ERR_VMCLOCK_TIMEOUT')
-  t.regex(message, /restart what publishes it/)
+  t.regex(remedy ?? '', /restart what publishes the page/)
   const disruption = next(watcher, 'disruption')
   made.write({ disruptionMarker: 1n })
   await disruption
@@ -202,7 +203,7 @@ test('a page that is stuck from the beginning is refused', (t) => {
   const made = page(t, {})
   const clock = open(t, made.path)
   made.begin()
-  refuses(t, () => clock.watch(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes it/)
+  refuses(t, () => clock.watch(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes the page/)
 })
 
 test('a process with an open watcher ends by itself, also in the middle of an iteration', async (t) => {

@@ -1,9 +1,9 @@
 /**
- * Finds the addon for this machine and loads it, or says what is in the way.
+ * Finds and loads the addon for this machine, or says why that is impossible.
  *
- * The addon comes as a package of its own for each kind of machine, of which npm installs the one that
- * fits; in the repository it lies in `native/`. `VMCLOCK_ADDON`, the path of one, goes before both: for
- * bundles, and for executables that hold their own code.
+ * Each kind of machine has an addon package of its own, and npm installs the one that fits. In the
+ * repository the addon is in `native/`. The path in `VMCLOCK_ADDON` takes precedence over both: bundles
+ * need it, and executables that hold their own code.
  */
 
 import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
@@ -15,11 +15,28 @@ const KINDS = ['linux-x64-gnu', 'linux-x64-musl', 'linux-arm64-gnu', 'linux-arm6
 
 type Kind = (typeof KINDS)[number]
 
+/** What is wrong with an addon, and what to do about it. */
+interface Trouble {
+  readonly message: string
+  readonly remedy: string
+}
+
+/** Why the addon cannot be used. Its cause is the error that Node threw. */
+export class AddonError extends Error {
+  /** What to do about it. */
+  readonly remedy: string
+
+  constructor({ message, remedy }: Trouble, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.remedy = remedy
+  }
+}
+
 /**
- * Loads it. Throws an error whose message says which package was expected, what was found, and what to
- * do, and whose cause is what Node said.
+ * Loads the addon.
  *
  * @param machine - platform and architecture
+ * @throws AddonError whose message says which package was expected and what was found
  */
 export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
   const named = process.env['VMCLOCK_ADDON']
@@ -27,14 +44,14 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
     const path = resolve(named)
     try {
       requireWhole(path)
-      // Not this module's own `require`: bundlers replace it, and a single executable has none for files.
+      // Bundlers replace this module's own `require`, and a single executable has none for files.
       return createRequire(path)(path)
     } catch (cause) {
-      throw trouble(`VMCLOCK_ADDON names ${path}, which ${failed(cause)}`, cause)
+      throw new AddonError(unloadable(`VMCLOCK_ADDON names ${path}, which`, cause), cause)
     }
   }
   const kind: Kind = `${machine}-${cLibrary()}`
-  // Each written out, and inside of `try`, so that bundlers see them and forgive those that are absent.
+  // Each name is written out inside of `try`, so that bundlers find the packages and accept absent ones.
   try {
     const path = packaged(kind)
     if (path !== undefined) requireWhole(path)
@@ -50,47 +67,47 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
     }
   } catch (cause) {
     if (isThere(kind)) {
-      const found = `vmclock-${kind} ${versionOf(kind)} is installed, but it ${failed(cause)}`
-      throw trouble(
-        `${found}${versionOf(kind) === version ? '' : `, and ${version} is wanted`}`,
-        cause,
-      )
+      const found = versionOf(kind)
+      const wanted = found === version ? '' : ` where ${version} is wanted`
+      const what = `vmclock-${kind} ${found} is installed${wanted}, but it`
+      throw new AddonError(unloadable(what, cause), cause)
     }
     const path = inTree(kind)
-    if (path === undefined) throw trouble(absent(kind), cause)
+    if (path === undefined) throw new AddonError(absent(kind), cause)
     try {
       requireWhole(path)
       return require(path)
     } catch (cause) {
-      throw trouble(`${path} ${failed(cause)}`, cause)
+      throw new AddonError(unloadable(path, cause), cause)
     }
   }
 }
 
 /**
- * The C library that this process runs on, by what it has mapped: what the machine has besides does not
- * matter, and a process report, which says it too, takes milliseconds.
+ * The C library that this process runs on, found in its list of mapped files. Node's process report names
+ * the library too, but takes milliseconds.
  */
 function cLibrary(): 'gnu' | 'musl' {
   try {
     const mapped = readFileSync('/proc/self/maps', 'utf8')
     return /\/(?:ld-musl-[^/\n]*|libc\.so)$/m.test(mapped) ? 'musl' : 'gnu'
   } catch {
-    // Node's permission model hides it.
+    // Node's permission model hides the list.
     const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
     return header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'
   }
 }
 
-// The folder of this file; none in a bundle of ES modules.
-const folder = typeof __dirname === 'string' ? __dirname : undefined
+// The directory of this file; a bundle of ES modules has none.
+const directory = typeof __dirname === 'string' ? __dirname : undefined
 
 function inTree(kind: Kind): string | undefined {
-  const path = folder === undefined ? undefined : join(folder, `../native/vmclock.${kind}.node`)
+  const path =
+    directory === undefined ? undefined : join(directory, `../native/vmclock.${kind}.node`)
   return path !== undefined && existsSync(path) ? path : undefined
 }
 
-// Where Node finds it; a bundle that holds the addon knows better.
+// The addon's path where Node finds its package. A bundle that holds the addon has another one.
 function packaged(kind: Kind): string | undefined {
   try {
     return require.resolve(`vmclock-${kind}`)
@@ -100,15 +117,15 @@ function packaged(kind: Kind): string | undefined {
 }
 
 /**
- * Throws where the file is shorter than its ELF header says. The dynamic loader would map it all the same,
- * and the first touch of what is missing ends the process with SIGBUS, which nothing can catch.
+ * Throws where the file is shorter than its ELF header says. The dynamic loader would map such a file, and
+ * the first access to the missing part would end the process with SIGBUS, which nothing can catch.
  */
 function requireWhole(path: string): void {
   let file: number
   try {
     file = openSync(path, 'r')
   } catch {
-    // Node says it better.
+    // Loading it fails next, with a better error from Node.
     return
   }
   const header = Buffer.alloc(64)
@@ -120,7 +137,7 @@ function requireWhole(path: string): void {
     closeSync(file)
   }
   if (header.toString('latin1', 0, 4) !== '\x7fELF') return
-  // The table of sections is the last thing in a file.
+  // The table of sections is at the end of the file.
   const [size, count] = [header.readUInt16LE(58), header.readUInt16LE(60)]
   const wanted = header.readBigUInt64LE(40) + BigInt(size * count)
   if (sizeBytes < wanted) throw new Error(`it has ${sizeBytes} bytes of ${wanted}`)
@@ -142,37 +159,51 @@ function manifestOf(kind: Kind): { readonly version?: string } | undefined {
   }
 }
 
-function absent(kind: Kind): string {
-  const expected = `its package, vmclock-${kind} ${version}, is not installed`
+/** Says that the addon's package is missing, what was found instead, and what to do. */
+function absent(kind: Kind): Trouble {
+  const missing = `its package, vmclock-${kind} ${version}, is not installed`
   if (isBundled()) {
-    return `${expected} where this bundle looks: keep vmclock out of the bundle (esbuild: --external:vmclock), or put the addon beside it and its path into VMCLOCK_ADDON before vmclock is loaded`
+    return {
+      message: `${missing} where this bundle looks`,
+      remedy:
+        'keep vmclock out of the bundle (esbuild: --external:vmclock), or put the addon beside it and its path into VMCLOCK_ADDON before vmclock is loaded',
+    }
   }
   const others = KINDS.filter((other) => isThere(other) || inTree(other) !== undefined)
   if (others.length > 0) {
-    return `${expected}, but ${others.map((other) => `vmclock-${other}`).join(' and ')} is: node_modules was made for another CPU or C library (as when it is copied into a container); install again where it is to run (npm ci)`
+    return {
+      message: `${missing}, but ${others.map((other) => `vmclock-${other}`).join(' and ')} is: node_modules was made for another CPU or C library (as when it is copied into a container)`,
+      remedy: 'install again where it is to run (npm ci)',
+    }
   }
-  return `${expected}, nor is that of any other machine: optional dependencies were left out (--omit=optional, or a lock file that lacks them); run \`npm install --include=optional vmclock\` on this machine`
+  return {
+    message: `${missing}, nor is that of any other machine: optional dependencies were left out (--omit=optional, or a lock file that lacks them)`,
+    remedy: 'run `npm install --include=optional vmclock` on this machine',
+  }
 }
 
-// Unbundled, this file lies one folder below the manifest of its package.
+// Unbundled, this file is one directory below the manifest of its package.
 function isBundled(): boolean {
   try {
-    const manifest = join(folder ?? '', '../package.json')
-    return folder === undefined || JSON.parse(readFileSync(manifest, 'utf8')).name !== 'vmclock'
+    const manifest = join(directory ?? '', '../package.json')
+    return directory === undefined || JSON.parse(readFileSync(manifest, 'utf8')).name !== 'vmclock'
   } catch {
     return true
   }
 }
 
-function failed(cause: unknown): string {
+/** Says why an addon that exists does not load, and what to do. `what` names it. */
+function unloadable(what: string, cause: unknown): Trouble {
   const { code, message } = cause as NodeJS.ErrnoException
   if (code === 'ERR_DLOPEN_DISABLED') {
-    return 'may not be loaded: start Node without --no-addons, and with --allow-addons where it has --permission'
+    return {
+      message: `${what} may not be loaded: Node was started without the right to load addons`,
+      remedy: 'start Node without --no-addons, and with --allow-addons where it has --permission',
+    }
   }
-  const said = String(message).split('\n', 1)[0]
-  return `does not load (${said}): it is damaged, or was made for another machine or C library; remove it and install again on this machine`
-}
-
-function trouble(message: string, cause: unknown): Error {
-  return new Error(message, { cause })
+  const [said] = String(message).split('\n', 1)
+  return {
+    message: `${what} does not load (${said}): it is damaged, or was made for another machine or C library`,
+    remedy: 'remove it and install again on this machine',
+  }
 }

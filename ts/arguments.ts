@@ -51,10 +51,10 @@ export function path(value: unknown, name = 'path'): string {
     throw invalidArgument(`${name} must be a string, and this is ${describe(value)}`)
   }
   if (value === '') {
-    throw invalidArgument(`${name} is empty; leave it out to take this machine's own page`)
+    throw invalidArgument(`${name} is empty`, "leave it out to take this machine's own page")
   }
   if (value.includes('\0')) {
-    throw invalidArgument(`${name} holds a NUL character, which no path can; remove it`)
+    throw invalidArgument(`${name} holds a NUL character, which no path can`, 'remove it')
   }
   return value
 }
@@ -86,7 +86,8 @@ export function record(
   for (const key of Reflect.ownKeys(value)) {
     if (typeof key !== 'string' || !known.includes(key)) {
       throw invalidArgument(
-        `${name} have no ${describe(typeof key === 'string' ? key : String(key))}; there are: ${known.join(', ')}`,
+        `${name} have no ${describe(typeof key === 'string' ? key : String(key))}`,
+        `use only: ${known.join(', ')}`,
       )
     }
     taken[key] = (value as Record<string, unknown>)[key]
@@ -250,13 +251,15 @@ export function conversion(counters: unknown, out: unknown): void {
 function tooShort(name: string, array: BigInt64Array, needed: number): Error {
   if (isDetached(array)) return detached(name)
   return invalidArgument(
-    `${name} holds ${lengthOf(array)} figures and ${needed} are needed; make it longer`,
+    `${name} holds ${lengthOf(array)} figures and ${needed} are needed`,
+    'make it longer',
   )
 }
 
 function detached(name: string): Error {
   return invalidArgument(
-    `the buffer of ${name} is detached: it was transferred elsewhere; use the array that received it, or a new one`,
+    `the buffer of ${name} is detached: it was transferred elsewhere`,
+    'use the array that received it, or a new one',
   )
 }
 
@@ -287,7 +290,7 @@ export function pathAndOptions(first: unknown, second: unknown): [string | undef
   if (first === undefined) return [undefined, second]
   if (typeof first === 'object' && first !== null) {
     if (second === undefined) return [undefined, first]
-    throw invalidArgument('options were given twice; give (path, options) or (options)')
+    throw invalidArgument('options were given twice', 'give (path, options) or (options)')
   }
   return [path(first), second]
 }

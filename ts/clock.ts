@@ -97,7 +97,7 @@ function beingOpened(): Opening {
 }
 
 function notPublic(): VmClockError {
-  return invalidArgument('VmClock has no public constructor; use VmClock.open()')
+  return invalidArgument('VmClock has no public constructor', 'use VmClock.open()')
 }
 
 /** The native part of an open clock, for other files of this package. */
@@ -166,7 +166,7 @@ export class VmClock {
     make = () => new this(KEY)
     nativeClock = (clock, name) => {
       if (typeof clock === 'object' && clock !== null && #native in clock) return clock.#open()
-      throw invalidArgument(`${name} must be a VmClock; use VmClock.open()`)
+      throw invalidArgument(`${name} must be a VmClock`, 'use VmClock.open()')
     }
   }
 
@@ -492,7 +492,8 @@ export class VmClock {
     if (this.#closed) return closedError('clock')
     return new VmClockError(
       'ERR_VMCLOCK_TIMESCALE',
-      `${call} needs a timescale that follows UTC, and this clock's is ${this.#timescale}; open the page with timescale 'utc' as well, or use nowNs() or read()`,
+      `${call} needs a timescale that follows UTC, and this clock's is ${this.#timescale}`,
+      { remedy: "open the page with timescale 'utc' as well, or use nowNs() or read()" },
     )
   }
 }

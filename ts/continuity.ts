@@ -60,7 +60,8 @@ export function continuityToken(token: unknown): ContinuityToken {
     !argument.holds(() => Object.hasOwn(token, 'disruptionMarker'))
   ) {
     throw invalidArgument(
-      'token must be what continuityToken() returned, or a structured clone of it; take it before the counter that it is for',
+      'token must be what continuityToken() returned, or a structured clone of it',
+      'take the token before the counter that it is for',
     )
   }
   const { disruptionMarker } = token as { disruptionMarker: unknown }

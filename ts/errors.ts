@@ -1,14 +1,23 @@
-/** The one error class, and the one place where a native failure becomes one. */
+/** The package's one error class, and the functions that make an error from a native failure. */
 
-import type { Failure } from './native'
+/** What a native call returns instead of its result. */
+export interface Failure {
+  readonly failed: true
+  readonly code: string
+  readonly message: string
+  readonly remedy?: string
+  readonly path?: string
+  readonly errno?: number
+  readonly syscall?: string
+}
 
 /**
- * What went wrong, in a form that never changes between releases. Messages may be reworded.
+ * What went wrong. Codes never change between releases; messages and remedies may be reworded.
  *
  * | code | meaning |
  * |---|---|
  * | `ERR_VMCLOCK_NOT_FOUND` | there is no page at the path, or none on this machine; no PTP clock of this path or name |
- * | `ERR_VMCLOCK_ACCESS` | the file may not be opened; the message says how to let this process read it |
+ * | `ERR_VMCLOCK_ACCESS` | the file may not be opened; the remedy says how to let this process read it |
  * | `ERR_VMCLOCK_UNTRUSTED` | somebody who is not trusted could write the page, or it is no file that a page may be |
  * | `ERR_VMCLOCK_BAD_MAGIC` | the file does not begin with `VCLK` |
  * | `ERR_VMCLOCK_BAD_VERSION` | the page's version is not 1 |
@@ -66,8 +75,10 @@ export type VmClockErrorCode =
   | 'ERR_VMCLOCK_NATIVE'
   | 'ERR_VMCLOCK_SYSTEM'
 
-/** What a {@link VmClockError} knows besides its code and message. */
+/** What a {@link VmClockError} has besides its code and message. */
 export interface VmClockErrorDetails {
+  /** What to do about the error. */
+  readonly remedy?: string | undefined
   /** The file that the error is about. */
   readonly path?: string | undefined
   /** The system's error number, positive. */
@@ -84,8 +95,8 @@ const BRAND = Symbol.for('vmclock.VmClockError')
 const BRANDED: PropertyDescriptor = Object.assign(Object.create(null), { value: true })
 
 /**
- * Every error that this package throws of itself. `code` is stable; the message says what is wrong
- * and what to do about it.
+ * Every error that this package throws of itself. `code` is stable, `message` says what is wrong, and
+ * `remedy` says what to do about it.
  *
  * `instanceof` recognizes the errors of every copy of the package that is loaded.
  */
@@ -94,6 +105,8 @@ export class VmClockError extends Error {
   override readonly name: string = 'VmClockError'
   /** What went wrong; stable. */
   readonly code: VmClockErrorCode
+  /** What to do about it; undefined where the message already says what is allowed. */
+  declare readonly remedy?: string
   /** The file that the error is about, where there is one. */
   declare readonly path?: string
   /** The system's error number, positive, where a system call failed. */
@@ -103,17 +116,18 @@ export class VmClockError extends Error {
 
   /**
    * @param code - what went wrong
-   * @param message - what is wrong and what to do about it
-   * @param details - what else is known
+   * @param message - what is wrong
+   * @param details - the remedy, and what else is known
    */
   constructor(code: VmClockErrorCode, message: string, details: VmClockErrorDetails = {}) {
-    // What is not known must not come from a prototype.
-    const { cause, path, errno, syscall }: VmClockErrorDetails = Object.assign(
+    // Without a prototype, so that an absent detail is not taken from one.
+    const { cause, remedy, path, errno, syscall }: VmClockErrorDetails = Object.assign(
       Object.create(null),
       details,
     )
     super(message, cause === undefined ? undefined : { cause })
     this.code = code
+    if (remedy !== undefined) this.remedy = remedy
     if (path !== undefined) this.path = path
     if (errno !== undefined) this.errno = errno
     if (syscall !== undefined) this.syscall = syscall
@@ -168,10 +182,12 @@ export function checked<Result>(result: Result | Failure): Result {
 
 /** The error for a call on a closed object. */
 export function closedError(what: string): VmClockError {
-  return new VmClockError('ERR_VMCLOCK_CLOSED', `this ${what} is closed; open a new one`)
+  return new VmClockError('ERR_VMCLOCK_CLOSED', `this ${what} is closed`, {
+    remedy: 'open a new one',
+  })
 }
 
-/** The error for an argument of the wrong type or out of its range. */
-export function invalidArgument(message: string): VmClockError {
-  return new VmClockError('ERR_VMCLOCK_INVALID_ARGUMENT', message)
+/** The error for an argument of the wrong type or out of its range; the message says what is allowed. */
+export function invalidArgument(message: string, remedy?: string): VmClockError {
+  return new VmClockError('ERR_VMCLOCK_INVALID_ARGUMENT', message, { remedy })
 }

@@ -28,10 +28,9 @@ interface TemporalLike {
 export function instantMaker(): (epochNs: bigint) => Instant {
   const { Temporal } = globalThis as { Temporal?: TemporalLike }
   if (Temporal === undefined) {
-    throw new VmClockError(
-      'ERR_VMCLOCK_UNSUPPORTED',
-      'this runtime has no Temporal; use nowDate() or nowNs(), or a runtime that has it',
-    )
+    throw new VmClockError('ERR_VMCLOCK_UNSUPPORTED', 'this runtime has no Temporal', {
+      remedy: 'use nowDate() or nowNs(), or a runtime that has Temporal',
+    })
   }
   return (epochNs) => Temporal.Instant.fromEpochNanoseconds(epochNs)
 }

@@ -7,18 +7,8 @@
  * by way of the two arrays beside them.
  */
 
-import { loadAddon } from './addon'
-import { VmClockError } from './errors'
-
-/** What a native call returns instead of its result. */
-export interface Failure {
-  readonly failed: true
-  readonly code: string
-  readonly message: string
-  readonly path?: string
-  readonly errno?: number
-  readonly syscall?: string
-}
+import { AddonError, loadAddon } from './addon'
+import { type Failure, VmClockError } from './errors'
 
 /**
  * Where each figure stands in {@link HotCalls.slots}. The first twelve are those of `readInto`.
@@ -382,6 +372,7 @@ export interface Binding {
 interface Obstacle {
   readonly code: 'ERR_VMCLOCK_UNSUPPORTED' | 'ERR_VMCLOCK_NATIVE'
   readonly message: string
+  readonly remedy?: string | undefined
   readonly cause?: unknown
 }
 
@@ -411,7 +402,8 @@ function load(): typeof loaded {
     return {
       obstacle: {
         code: 'ERR_VMCLOCK_UNSUPPORTED',
-        message: `vmclock works on Linux on x86-64 and 64-bit Arm, and this is ${machine}; ask VmClock.isSupported() before opening, and use another clock here`,
+        message: `vmclock works on Linux on x86-64 and 64-bit Arm, and this is ${machine}`,
+        remedy: 'ask VmClock.isSupported() before opening, and use another clock here',
       },
     }
   }
@@ -419,15 +411,17 @@ function load(): typeof loaded {
     const binding = loadAddon(machine) as Partial<Binding>
     const missing = CALLS.filter((name) => typeof binding[name] !== 'function')
     if (missing.length === 0) return { binding: binding as Binding }
-    throw new Error(
-      `it is of another release, without ${missing.join(', ')}; remove node_modules and install again`,
-    )
+    throw new AddonError({
+      message: `it is of another release, without ${missing.join(', ')}`,
+      remedy: 'remove node_modules and install again',
+    })
   } catch (error) {
-    const { message, cause } = error as Error
+    const { message, remedy, cause } = error as Error & Partial<AddonError>
     return {
       obstacle: {
         code: 'ERR_VMCLOCK_NATIVE',
         message: `the native part of vmclock for ${machine} cannot be used: ${message}`,
+        remedy,
         cause: cause ?? error,
       },
     }
@@ -437,8 +431,8 @@ function load(): typeof loaded {
 /** The native part; throws what kept it from loading. */
 export function native(): Binding {
   if ('binding' in loaded) return loaded.binding
-  const { code, message, cause } = loaded.obstacle
-  throw new VmClockError(code, message, { cause })
+  const { code, message, remedy, cause } = loaded.obstacle
+  throw new VmClockError(code, message, { remedy, cause })
 }
 
 /** Why the native part cannot be used here, if it cannot. */

@@ -142,7 +142,8 @@ export class PtpClock {
   private constructor(key: symbol, clock: NativePtpClock) {
     if (key !== KEY) {
       throw invalidArgument(
-        'PtpClock has no public constructor; use PtpClock.open() or PtpClock.find()',
+        'PtpClock has no public constructor',
+        'use PtpClock.open() or PtpClock.find()',
       )
     }
     this.#native = clock

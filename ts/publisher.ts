@@ -113,7 +113,8 @@ export class VmClockPublisher {
   private constructor(key: symbol, publisher: NativePublisher) {
     if (key !== KEY) {
       throw invalidArgument(
-        'VmClockPublisher has no public constructor; use VmClockPublisher.create()',
+        'VmClockPublisher has no public constructor',
+        'use VmClockPublisher.create()',
       )
     }
     this.#native = publisher

@@ -181,7 +181,7 @@ export class VmClockWatcher
 
   private constructor(key: symbol, clock: NativeClock, path: string, options: VmClockWatchOptions) {
     if (key !== KEY) {
-      throw invalidArgument('VmClockWatcher has no public constructor; use VmClock.watch()')
+      throw invalidArgument('VmClockWatcher has no public constructor', 'use VmClock.watch()')
     }
     super()
     const { intervalMs, signal } = options

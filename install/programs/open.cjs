@@ -5,7 +5,7 @@ const { VmClock } = require('vmclock')
 const told = { isSupported: VmClock.isSupported() }
 try {
   VmClock.open('/nonexistent')
-} catch ({ code, message, cause }) {
-  Object.assign(told, { code, message, cause: cause?.code })
+} catch ({ code, message, remedy, cause }) {
+  Object.assign(told, { code, message, remedy, cause: cause?.code })
 }
 console.log(JSON.stringify(told))

@@ -16,8 +16,8 @@ if (expected === 'refused') {
       assert.equal(error.code, 'ERR_VMCLOCK_ACCESS')
       assert.equal(error.path, '/dev/vmclock0')
       // The rule itself, and where it belongs.
-      assert.match(error.message, /KERNEL=="vmclock\*", MODE="0444"/)
-      assert.match(error.message, /\/etc\/udev\/rules\.d\//)
+      assert.match(error.remedy, /KERNEL=="vmclock\*", MODE="0444"/)
+      assert.match(error.remedy, /\/etc\/udev\/rules\.d\//)
       return true
     },
   )

@@ -43,7 +43,7 @@ const states = {
             assert.equal(error.code, 'ERR_VMCLOCK_CLOCKSOURCE')
             assert.equal(error.errno, 19)
             assert.ok(error.message.includes(`clocksource ${other},`), error.message)
-            assert.ok(error.message.includes(CLOCKSOURCE))
+            assert.ok(error.remedy.includes(CLOCKSOURCE))
             return true
           },
         )
@@ -104,7 +104,7 @@ const states = {
         assert.equal(error.syscall, 'open')
         // The rule itself, and where it belongs.
         assert.match(
-          error.message,
+          error.remedy,
           /SUBSYSTEM=="ptp", ATTR\{clock_name\}=="vmclock0", MODE="0444" in \/etc\/udev\/rules\.d\//,
         )
         return true

@@ -67,7 +67,8 @@ export class DemoPublisher {
     if (this.#outcome === undefined) return
     throw new VmClockError(
       'ERR_VMCLOCK_SYSTEM',
-      `the publishing process is gone (${this.#outcome}${this.#reason()}); run \`vmclock publish\` by itself to see why`,
+      `the publishing process is gone (${this.#outcome}${this.#reason()})`,
+      { remedy: 'run `vmclock publish` by itself to see why' },
     )
   }
 

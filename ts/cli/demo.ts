@@ -131,7 +131,8 @@ function requireNoticed(script: readonly Event[], path: string): void {
   if (missed.length === 0) return
   throw new VmClockError(
     'ERR_VMCLOCK_TIMEOUT',
-    `${path}: the reader did not notice these events: ${missed.join(', ')}; run the demo again with more --seconds, and report it if that does not help`,
+    `${path}: the reader did not notice these events: ${missed.join(', ')}`,
+    { remedy: 'run the demo again with more --seconds, and report it if that does not help' },
   )
 }
 

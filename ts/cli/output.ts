@@ -46,22 +46,36 @@ export function table(rows: ReadonlyArray<readonly [label: string, value: string
     .join('\n')
 }
 
-/** Prints an error with its code and cause, never with a stack, and returns the exit code. */
+/** An error's code, message and remedy, as the JSON output has them. */
+export function reason({ code, message, remedy }: VmClockError): Readonly<Record<string, unknown>> {
+  return { code, message, remedy }
+}
+
+/** An error's message and remedy in one line. */
+export function inOneLine({ message, remedy }: VmClockError): string {
+  return remedy === undefined ? message : `${message}; ${remedy}`
+}
+
+/** Prints an error with its remedy, code and cause, never with a stack, and returns the exit code. */
 export function reportError(error: unknown, asJson: boolean): number {
   const known = VmClockError.isVmClockError(error) ? error : undefined
   const message = error instanceof Error ? error.message : String(error)
   const cause = causeOf(error)
   if (asJson) {
-    const { code = 'ERR_VMCLOCK_INTERNAL', path, errno, syscall } = known ?? {}
-    process.stderr.write(`${json({ error: { code, message, path, errno, syscall, cause } })}\n`)
+    const { code = 'ERR_VMCLOCK_INTERNAL', remedy, path, errno, syscall } = known ?? {}
+    process.stderr.write(
+      `${json({ error: { code, message, remedy, path, errno, syscall, cause } })}\n`,
+    )
   } else {
     const colours = coloursFor(process.stderr)
+    const remedy = known?.remedy
     const code = known?.code ?? 'internal error of vmclock; please report it'
     process.stderr.write(
       [
-        `${colours.red('error:')} ${printable(message)}`,
-        `${colours.dim('code:')}  ${code}`,
-        ...(cause === undefined ? [] : [`${colours.dim('cause:')} ${printable(cause)}`]),
+        `${colours.red('error:')}  ${printable(message)}`,
+        ...(remedy === undefined ? [] : [`${colours.dim('remedy:')} ${printable(remedy)}`]),
+        `${colours.dim('code:')}   ${code}`,
+        ...(cause === undefined ? [] : [`${colours.dim('cause:')}  ${printable(cause)}`]),
         '',
       ].join('\n'),
     )

@@ -12,7 +12,7 @@ import {
 } from '../ptp'
 import { json } from './escape'
 import { distance, timestamp } from './figures'
-import { line, table } from './output'
+import { inOneLine, line, reason, table } from './output'
 
 /** Options of `vmclock ptp`. */
 export interface PtpOptions {
@@ -49,15 +49,15 @@ export function ptp(nameOrPath: string | undefined, options: PtpOptions): void {
           nowNs,
           ...('result' in comparison
             ? comparison.result
-            : { noTimescale: shown(comparison.refusal) }),
+            : { noTimescale: reason(comparison.refusal) }),
           capabilities,
           ...('result' in cross
             ? { crossTimestamp: cross.result }
-            : { noCrossTimestamp: shown(cross.refusal) }),
+            : { noCrossTimestamp: reason(cross.refusal) }),
           sampledClock: options.clock,
           ...('result' in samples
             ? { samples: samples.result }
-            : { noSamples: shown(samples.refusal) }),
+            : { noSamples: reason(samples.refusal) }),
         }),
       )
       return
@@ -104,12 +104,8 @@ function answer<Result>(call: () => Result): Answer<Result> {
   }
 }
 
-function shown({ code, message }: VmClockError): { code: string; message: string } {
-  return { code, message }
-}
-
-function refused({ code, message }: VmClockError): string {
-  return `none: ${message} (${code})`
+function refused(error: VmClockError): string {
+  return `none: ${inOneLine(error)} (${error.code})`
 }
 
 function time(nowNs: bigint, comparison: Answer<Comparison>): string {
@@ -119,8 +115,8 @@ function time(nowNs: bigint, comparison: Answer<Comparison>): string {
 
 function timescale(comparison: Answer<Comparison>): string {
   if ('refusal' in comparison) {
-    const { code, message } = comparison.refusal
-    return `unknown without a page that has time: ${message} (${code})`
+    const { refusal } = comparison
+    return `unknown without a page that has time: ${inOneLine(refusal)} (${refusal.code})`
   }
   const { timescale: scale, page } = comparison.result
   return scale === undefined

@@ -107,11 +107,10 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
 function failureOf(publisher: VmClockPublisher): VmClockError | undefined {
   const { failure, path } = publisher
   if (failure === undefined) return undefined
-  return new VmClockError(
-    'ERR_VMCLOCK_SYSTEM',
-    `${path}: publishing stopped: ${failure}; fix that and start it again`,
-    { path },
-  )
+  return new VmClockError('ERR_VMCLOCK_SYSTEM', `${path}: publishing stopped: ${failure}`, {
+    remedy: 'fix that and start it again',
+    path,
+  })
 }
 
 // Executes a command from standard input and prints its answer or its error.
@@ -149,7 +148,8 @@ function answerTo(publisher: VmClockPublisher, text: string, asJson: boolean): A
     default:
       throw new VmClockError(
         'ERR_VMCLOCK_INVALID_ARGUMENT',
-        `there is no command ${JSON.stringify(text.slice(0, 80))}; the commands are: disrupt, generation, maintenance none|soon|imminent, status, quit`,
+        `there is no command ${JSON.stringify(text.slice(0, 80))}`,
+        { remedy: 'use disrupt, generation, maintenance none|soon|imminent, status or quit' },
       )
   }
 }

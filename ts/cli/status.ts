@@ -7,7 +7,7 @@ import type { Snapshot } from '../snapshot'
 import { boundText } from './bound'
 import { json } from './escape'
 import { distance, frequency, timestamp } from './figures'
-import { line, table } from './output'
+import { inOneLine, line, reason, table } from './output'
 
 /** Options of `vmclock status`. */
 export interface StatusOptions {
@@ -38,7 +38,7 @@ export function status(path: string | undefined, options: StatusOptions): void {
           hasTime: clock.hasTime,
           ...('reading' in attempt
             ? { reading: attempt.reading.toJSON() }
-            : { noTime: { code: attempt.refusal.code, message: attempt.refusal.message } }),
+            : { noTime: reason(attempt.refusal) }),
           page: snapshot,
         }),
       )
@@ -102,11 +102,11 @@ function rows(path: string, snapshot: Snapshot, attempt: Attempt): Row[] {
   ]
 }
 
-function refusalRows(snapshot: Snapshot, { code, message }: VmClockError): Row[] {
+function refusalRows(snapshot: Snapshot, refusal: VmClockError): Row[] {
   const { clockStatus, counterKind } = snapshot
   return [
-    ['time', `none on this machine now: ${message}`],
-    ['code', code],
+    ['time', `none on this machine now: ${inOneLine(refusal)}`],
+    ['code', refusal.code],
     ['counter', counter(snapshot)],
     ...(clockStatus === undefined || counterKind === 'none'
       ? []

@@ -10,7 +10,7 @@ import { json, printable } from './escape'
 import { timestamp } from './figures'
 import { LiveView, offsetText } from './live-view'
 import { openClock, type ReadingOptions } from './now'
-import { EXIT, endQuietlyOnBrokenPipe, line } from './output'
+import { EXIT, endQuietlyOnBrokenPipe, inOneLine, line, reason } from './output'
 
 /** Options of `vmclock watch`. */
 export interface WatchOptions extends ReadingOptions {
@@ -50,9 +50,9 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
     for (const name of EVENTS) {
       watcher.on(name as 'replaced', (event: VmClockEvent) => report(view, asJson, event))
     }
-    watcher.on('error', ({ code, message }) => {
-      if (asJson) line(json({ event: 'error', code, message }))
-      else view.event('error', message)
+    watcher.on('error', (error) => {
+      if (asJson) line(json({ event: 'error', ...reason(error) }))
+      else view.event('error', inOneLine(error))
     })
     if (asJson) line(json({ event: 'begin', path: clock.path }))
     else line(printable(`Watching ${clock.path}.`))
@@ -85,9 +85,8 @@ function look(clock: VmClock): Look {
 
 function show(view: LiveView, asJson: boolean, seen: Look): void {
   if (seen instanceof VmClockError) {
-    const { code, message } = seen
-    if (asJson) line(json({ event: 'stamp', noTime: { code, message } }))
-    else view.show([['time', `none: ${message}`]])
+    if (asJson) line(json({ event: 'stamp', noTime: reason(seen) }))
+    else view.show([['time', `none: ${inOneLine(seen)}`]])
     return
   }
   const { reading, bound, offset } = seen

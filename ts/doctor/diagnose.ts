@@ -9,6 +9,7 @@ import {
   type CheckName,
   type Diagnosis,
   type Finding,
+  type Refusal,
   skipped,
   wrong,
 } from './diagnosis'
@@ -87,7 +88,7 @@ export function diagnoseIn(scene: Scene): Diagnosis {
   }
 }
 
-function unsupported(reason: string): Findings {
+function unsupported(reason: Refusal): Findings {
   const others = ORDER.map((name) => [name, skipped('the package does not work here')] as const)
   return { ...(Object.fromEntries(others) as Findings), platform: wrong(reason) }
 }

@@ -104,15 +104,17 @@ export function skipped(because: string): Finding {
   return { state: 'skipped', finding: because }
 }
 
-// Where the system's own words are all that there is.
+// The remedy for a refusal that has none, such as a failed system call.
 const LOOK =
   'see what stands there (`ls -lL`), and in the kernel log (`dmesg`) why the system refuses it'
 
-/**
- * A finding of a message of this package's own: what is wrong, and after the first semicolon what to
- * do. In what comes from elsewhere the native side escapes semicolons (`escaped` in error.rs).
- */
-export function wrong(message: string, details: CheckDetails = {}): Finding {
-  const [, finding = message, remedy = LOOK] = /^(.*?); (.*)$/s.exec(message) ?? []
-  return { state: 'wrong', finding, remedy, details }
+/** What keeps something from working, and what to do about it. */
+export interface Refusal {
+  readonly message: string
+  readonly remedy?: string | undefined
+}
+
+/** The finding for a refusal. */
+export function wrong({ message, remedy = LOOK }: Refusal, details: CheckDetails = {}): Finding {
+  return { state: 'wrong', finding: message, remedy, details }
 }

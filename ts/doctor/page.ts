@@ -124,11 +124,9 @@ export function checkPage(
 }
 
 /** What a refusal says. */
-export function failure(
-  { message, code, errno }: VmClockError,
-  details: Finding['details'] = {},
-): Finding {
-  return wrong(message, { ...details, code, errno })
+export function failure(refusal: VmClockError, details: Finding['details'] = {}): Finding {
+  const { code, errno } = refusal
+  return wrong(refusal, { ...details, code, errno })
 }
 
 function pageFinding(path: string, snapshot: Snapshot): Finding {

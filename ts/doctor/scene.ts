@@ -12,6 +12,7 @@ import {
 } from '../native'
 import { PtpClock } from '../ptp'
 import type { Timescale } from '../reading'
+import type { Refusal } from './diagnosis'
 import { Files } from './files'
 
 /** The part of a clock that the checks use. */
@@ -23,7 +24,7 @@ export type DiagnosedClock = Pick<
 /** A machine to be diagnosed. Where it is not supported nothing else of it is asked. */
 export interface Scene {
   /** Why this package does not work on this system, if it does not. */
-  readonly unsupported: string | undefined
+  readonly unsupported: Refusal | undefined
   /** As `process.arch`: `x64` or `arm64`. */
   readonly architecture: string
   /** The running kernel's release. */
@@ -46,7 +47,7 @@ export interface Scene {
 /** This machine, and the page at a path; its own page where there is none. */
 export function thisMachine(path: string | undefined): Scene {
   return {
-    unsupported: obstacle()?.message,
+    unsupported: obstacle(),
     architecture: arch(),
     kernelRelease: release(),
     files: new Files('/'),

@@ -124,7 +124,8 @@ export class VmClockPage {
   private constructor(key: symbol, page: NativePage) {
     if (key !== KEY) {
       throw invalidArgument(
-        'VmClockPage has no public constructor; use VmClockPage.create() or VmClockPage.open()',
+        'VmClockPage has no public constructor',
+        'use VmClockPage.create() or VmClockPage.open()',
       )
     }
     this.#native = page

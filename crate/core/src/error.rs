@@ -1,5 +1,6 @@
-//! Everything that can be refused, each with a stable code and a message that says what to do.
+//! Every refusal, with a stable code, a message that says what is wrong, and a remedy.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,95 +9,98 @@ use crate::counter::clocksource::CURRENT_PATH;
 use crate::machine::udev::{apply_rules, page_rule, rules_path};
 use crate::snapshot::{ClockStatus, TimeType};
 
-/// The system's error numbers that an error stands for by itself (`asm-generic/errno.h`).
+/// The system's error numbers that follow from an error's kind (`asm-generic/errno.h`).
 mod errno {
     pub(super) const ENODEV: i32 = 19;
     pub(super) const EINVAL: i32 = 22;
     pub(super) const ETIMEDOUT: i32 = 110;
 }
 
-/// Why a page could not be opened, read, converted or published, or a PTP clock not be read.
+/// Why a page could not be opened, read, converted or published, or why a PTP clock could not be read.
 ///
-/// [`Error::code`] is stable; messages may be reworded in any release.
+/// The message (`Display`) says what is wrong. [`Error::remedy`] says what to do about it.
+/// [`Error::code`] is stable; messages and remedies may be reworded in any release.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no file at the path, or no page in any of the usual places.
-    #[error("{}: there is no vmclock page here; on a machine without one, `vmclock publish` makes one (`vmclock status` lists what was found)", show(.path))]
+    #[error("{}: there is no vmclock page here", show(.path))]
     NotFound {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
     },
-    /// The file may not be opened.
-    #[error("{}: permission denied; {}, or start this process as a user who may read it", show(.path), access_remedy(*.is_device))]
+    /// The process may not open the file.
+    #[error("{}: permission denied", show(.path))]
     Access {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
-        /// Whether it is a device, which udev's rules are for, and no file that somebody publishes.
+        /// True for a device, which needs a udev rule; false for a file, which needs a mode.
         is_device: bool,
         /// The system's error number, EACCES or EPERM.
         errno: i32,
     },
-    /// A page may not be created or written here.
-    #[error("{}: permission denied: this process may not create or write a page here; publish to a path in a folder of its own (`vmclock publish <path>`), or start it as the user who owns the page", show(.path))]
+    /// The process may not create or write a page here.
+    #[error("{}: permission denied: this process may not create or write a page here", show(.path))]
     WriteAccess {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
         /// The system call that was refused.
         syscall: &'static str,
         /// The system's error number, EACCES, EPERM or EROFS.
         errno: i32,
     },
-    /// The folder that a page is to be created in does not exist.
-    #[error("{}: the folder that this page is to be created in does not exist; create it first (mkdir -p)", show(.path))]
-    NoFolder {
-        /// The path as it was asked for.
+    /// The directory that a page is to be created in does not exist.
+    #[error("{}: the directory of this page does not exist", show(.path))]
+    NoDirectory {
+        /// The path as it was given.
         path: PathBuf,
     },
     /// The publisher was closed, or had to stop.
-    #[error("{}: this publisher has stopped ({reason}); create another one", show(.path))]
+    #[error("{}: this publisher has stopped ({reason})", show(.path))]
     Stopped {
         /// The page's path.
         path: PathBuf,
         /// Why it stopped.
         reason: String,
     },
-    /// Somebody who is not trusted could write the page, or it is no file that a page may be.
+    /// The file could be written by somebody who is not trusted, or is no file that a page may be.
     #[error("{}: {reason}", show(.path))]
     Untrusted {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
-        /// What is wrong with it, and the remedy.
+        /// What is wrong with the file.
         reason: String,
+        /// What to do about it.
+        remedy: String,
     },
     /// The file does not begin with `VCLK`.
-    #[error("{}: this is not a vmclock page: it begins with 0x{found:08x} instead of 0x4b4c4356 (\"VCLK\"); check the path", show(.path))]
+    #[error("{}: this is not a vmclock page: it begins with 0x{found:08x} instead of 0x4b4c4356 (\"VCLK\")", show(.path))]
     BadMagic {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
         /// The first four bytes, little-endian.
         found: u32,
     },
     /// The page's `version` is not 1.
-    #[error("{}: the page has version {found}, and this release of vmclock reads version 1; update vmclock, or check what wrote the page", show(.path))]
+    #[error("{}: the page has version {found}, and this release of vmclock reads version 1", show(.path))]
     BadVersion {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
         /// The page's `version`.
         found: u16,
     },
     /// The page's `version` was 1 when the page was opened and is another now.
     #[error(
-        "the page had version 1 when it was opened and has version {found} now, and this release of vmclock reads version 1; update vmclock, or check what wrote the page"
+        "the page had version 1 when it was opened and has version {found} now, and this release of vmclock reads version 1"
     )]
     VersionChanged {
         /// The page's `version` now.
         found: u16,
     },
-    /// The file or the page's `size` is too small, or `size` promises more than the file holds.
-    #[error("{}: the page says that it has {declared_bytes} bytes and the file has {available_bytes}; a page has at least 32 and its file holds all of them: check what wrote it", show(.path))]
+    /// The file or the page's `size` is too small, or `size` exceeds the file.
+    #[error("{}: the page says that it has {declared_bytes} bytes and the file has {available_bytes}; a page has at least 32, and its file holds all of them", show(.path))]
     TooSmall {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
         /// The page's `size`; 0 where the file is too short to hold that field.
         declared_bytes: u64,
@@ -104,24 +108,20 @@ pub enum Error {
         available_bytes: u64,
     },
     /// The page carries no time: its provider fills in the disruption marker only.
-    #[error(
-        "the page carries no time ({reason}); continuity and watching work on it, and `vmclock publish` makes a page with time"
-    )]
+    #[error("the page carries no time ({reason})")]
     NoTime {
         /// Which part is missing.
         reason: NoTime,
     },
-    /// The page's clock is not in a state that its time may be used in.
-    #[error(
-        "the page's clock is {status}, so its time is not to be used; wait until its provider has synchronized it, or ask who runs this machine"
-    )]
+    /// The page's clock is in a state in which its time must not be used.
+    #[error("the page's clock is {status}, so its time must not be used")]
     Unsynchronized {
         /// The page's `clock_status`.
         status: ClockStatus,
     },
     /// The page describes a counter that this CPU does not have.
     #[error(
-        "the page describes counter {found}, and this machine's is {expected}; it was written for another architecture: open this machine's own page, or publish one here"
+        "the page describes counter {found}, and this machine's is {expected}: the page was written for another architecture"
     )]
     WrongCounter {
         /// The page's `counter_id`.
@@ -131,16 +131,14 @@ pub enum Error {
     },
     /// The counter is more than a second behind the page's reference: they do not belong together.
     #[error(
-        "the counter is {behind_ticks} ticks behind the page's reference, which is more than a second: the counter was reset or the page was written for another machine; restart what publishes it"
+        "the counter is {behind_ticks} ticks behind the page's reference, which is more than a second: the counter was reset, or the page was written for another machine"
     )]
     CounterMismatch {
         /// Ticks from the counter to the reference.
         behind_ticks: u64,
     },
     /// The page's counter period cannot be used.
-    #[error(
-        "the page's counter period is {period} / 2^(64+{shift}) s, which no counter has; check what wrote the page"
-    )]
+    #[error("the page's counter period is {period} / 2^(64+{shift}) s, which no counter has")]
     BadPeriod {
         /// `counter_period_frac_sec`.
         period: u64,
@@ -149,50 +147,46 @@ pub enum Error {
     },
     /// The time does not fit into signed 64-bit nanoseconds since 1970 (years 1677 to 2262).
     #[error(
-        "the time lies outside the years 1677 to 2262, which signed 64-bit nanoseconds hold; check the page's reference time and the counter"
+        "the time lies outside the years 1677 to 2262, which signed 64-bit nanoseconds can express"
     )]
     OutOfRange,
-    /// The page does not say how far TAI is ahead of UTC, or says something impossible.
-    #[error("the page gives no usable offset between TAI and UTC (raw value {raw}, {}); use the timescale that the page itself has, or have its provider set the offset", if *.flagged { "marked valid" } else { "not marked valid" })]
+    /// The page gives no offset between TAI and UTC, or an impossible one.
+    #[error("the page gives no usable offset between TAI and UTC (raw value {raw}, {})", if *.flagged { "marked valid" } else { "not marked valid" })]
     NoTaiOffset {
-        /// `tai_offset_sec` as it stands in the page.
+        /// `tai_offset_sec` as it is in the page.
         raw: i16,
         /// Whether the page marks it valid.
         flagged: bool,
     },
     /// The page was being updated for as long as the reader was willing to wait.
     #[error(
-        "the page was not still within 100 ms (sequence number {seq}): its writer died in the middle of an update or never pauses; restart what publishes it"
+        "the page was being updated for 100 ms without end (sequence number {seq}): its writer died in the middle of an update, or never pauses"
     )]
     Timeout {
-        /// The sequence number that was seen last. Odd: an update was begun and never ended.
+        /// The sequence number that was read last. Odd: an update was begun and never ended.
         seq: u32,
     },
     /// The machine was disrupted (migrated, restored, cloned) since the token was taken.
     #[error(
-        "the machine was migrated, restored or cloned since the token was taken, so its counter may not be the same; take a new token and read the counter again"
+        "the machine was migrated, restored or cloned since the token was taken, so its counter may not be the same"
     )]
     Disrupted,
-    /// The timescale that was asked for cannot be had from this page.
-    #[error(
-        "the page's time is {page}, from which {wanted} cannot be computed; open it with another timescale"
-    )]
+    /// The timescale that was asked for cannot be computed from this page.
+    #[error("the page's time is {page}, from which {wanted} cannot be computed")]
     Timescale {
         /// The page's `time_type`.
         page: TimeType,
         /// The timescale that was asked for.
         wanted: Timescale,
     },
-    /// The call is for timescales that follow UTC, and this clock's is another.
-    #[error(
-        "this needs a timescale that follows UTC, and this clock's is {timescale}; open the page with 'utc' as well"
-    )]
+    /// The call needs a timescale that follows UTC, and this clock's is another.
+    #[error("this call needs a timescale that follows UTC, and this clock's is {timescale}")]
     NotUtc {
         /// The clock's timescale.
         timescale: Timescale,
     },
     /// Another live publisher holds the page.
-    #[error("{}: another publisher holds this page; stop it first, or publish to another path", show(.path))]
+    #[error("{}: another publisher holds this page", show(.path))]
     Busy {
         /// The page's path.
         path: PathBuf,
@@ -200,27 +194,29 @@ pub enum Error {
     /// The counter is not one that time may be published from.
     #[error("{reason}")]
     UntrustedCounter {
-        /// What is wrong with it, and the remedy.
-        reason: String,
+        /// What is wrong with the counter.
+        reason: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// There is no file at the path of a PTP clock.
-    #[error("{}: there is no such device; `vmclock ptp` finds the PTP clock of a vmclock by its name, and /sys/class/ptp lists all that there are", show(.path))]
+    #[error("{}: there is no such device", show(.path))]
     NoPtpDevice {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
     },
     /// No PTP clock of this machine has the name.
-    #[error("no PTP clock is called \"{}\" here, {}; of a vmclock page that has time when the kernel's driver is loaded the driver makes one, called vmclock0: `vmclock status` shows the page", escaped(.name), listed(.found))]
+    #[error("no PTP clock is called \"{}\" here, {}", escaped(.name), listed(.found))]
     NoPtpClock {
-        /// The name as it was asked for.
+        /// The name as it was given.
         name: String,
-        /// The names that there are.
+        /// The names of the clocks that exist.
         found: Vec<String>,
     },
-    /// A PTP clock's device may not be opened.
-    #[error("{}: permission denied; {}start this process as a user who may read it, and in a container pass the device to it (--device)", show(.path), ptp_rule(.name.as_deref()))]
+    /// The process may not open a PTP clock's device.
+    #[error("{}: permission denied", show(.path))]
     PtpAccess {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
         /// The clock's name, where it is known.
         name: Option<String>,
@@ -228,21 +224,21 @@ pub enum Error {
         errno: i32,
     },
     /// The file is no PTP clock.
-    #[error("{}: this is {kind}, and no PTP clock; give the path of one, such as /dev/ptp0: /sys/class/ptp lists all that there are", show(.path))]
+    #[error("{}: this is {kind}, and no PTP clock", show(.path))]
     NotPtp {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: PathBuf,
         /// What it is.
         kind: &'static str,
     },
-    /// The clock was taken away since it was opened.
-    #[error("{}: this clock is gone: its driver was unbound or its device removed; open the clock again once it is back, by its name", show(.path))]
+    /// The clock was removed since it was opened.
+    #[error("{}: this clock is gone: its driver was unbound or its device removed", show(.path))]
     Vanished {
         /// The path as it was opened.
         path: PathBuf,
     },
-    /// The kernel, or the clock's driver, does not have what was asked for.
-    #[error("{}: this clock or this kernel does not have {what} (error number {errno}); {remedy}", show(.path))]
+    /// The kernel, or the clock's driver, lacks the call.
+    #[error("{}: this clock or this kernel does not have {what} (error number {errno})", show(.path))]
     NotSupported {
         /// The path as it was opened.
         path: PathBuf,
@@ -254,7 +250,7 @@ pub enum Error {
         errno: i32,
     },
     /// The system's clocks run on another counter than the one that the clock is read from.
-    #[error("{}: the system's clocks run on the clocksource {}, and a cross timestamp needs them to run on the counter that this clock is read from; as root, write that one's name (tsc on x86-64, arch_sys_counter on Arm) to {CURRENT_PATH} or boot with clocksource=NAME, or take samples(), which need no common counter", show(.path), escaped(.current.as_deref().unwrap_or("(unknown)")))]
+    #[error("{}: the system's clocks run on the clocksource {}, and a cross timestamp needs them to run on the counter that this clock is read from", show(.path), escaped(.current.as_deref().unwrap_or("(unknown)")))]
     OtherClocksource {
         /// The path as it was opened.
         path: PathBuf,
@@ -262,15 +258,15 @@ pub enum Error {
         current: Option<String>,
     },
     /// The clock did not answer for as long as its driver was willing to wait.
-    #[error("{}: {call}: the clock did not answer in time; a vmclock's does so where the hypervisor began an update of the page and does not end it: `vmclock status` shows the page", show(.path))]
+    #[error("{}: {call}: the clock did not answer in time; a vmclock does so where the hypervisor began an update of the page and does not end it", show(.path))]
     PtpTimeout {
         /// The path as it was opened.
         path: PathBuf,
         /// What was asked.
         call: &'static str,
     },
-    /// The clock's driver refused to tell the time.
-    #[error("{}: {call}: the clock's driver refuses this (EINVAL); a vmclock's does so while the page's clock is unreliable or gives no TAI, and where the kernel distrusts the CPU's counter: `vmclock status` shows the page", show(.path))]
+    /// The clock's driver refused to give the time.
+    #[error("{}: {call}: the clock's driver refuses this (EINVAL); a vmclock does so while the page's clock is unreliable or gives no TAI, and where the kernel distrusts the CPU's counter", show(.path))]
     PtpRefused {
         /// The path as it was opened.
         path: PathBuf,
@@ -278,20 +274,25 @@ pub enum Error {
         call: &'static str,
     },
     /// A clock's time does not fit into signed 64-bit nanoseconds (584 years around its epoch).
-    #[error("{}: the clock's time lies outside what signed 64-bit nanoseconds hold, 292 years to each side of its epoch; set the clock, or look at its page (`vmclock status`): the kernel's driver lands there where the counter is behind the page's reference", show(.path))]
+    #[error("{}: the clock's time is more than 292 years from its epoch, which signed 64-bit nanoseconds cannot express; a vmclock's driver gives such a time where the counter is behind the page's reference", show(.path))]
     PtpOutOfRange {
         /// The path as it was opened.
         path: PathBuf,
     },
     /// The system clock was set back within every bracket.
-    #[error("{}: the system clock was set back each time between its two readings around the clock's; sample a clock that is never set ('monotonic'), or find out what sets it", show(.path))]
+    #[error("{}: the system clock was set back each time between its two readings around the clock's", show(.path))]
     SystemClockStepped {
         /// The path as it was opened.
         path: PathBuf,
     },
     /// An argument is outside its range.
-    #[error("{0}")]
-    InvalidArgument(String),
+    #[error("{reason}")]
+    InvalidArgument {
+        /// What is wrong with it.
+        reason: String,
+        /// What to do about it, where the reason does not already say what is allowed.
+        remedy: Option<&'static str>,
+    },
     /// A system call failed in a way that has no code of its own.
     #[error("{}{syscall}: {source}", .path.as_deref().map(|path| format!("{}: ", show(path))).unwrap_or_default())]
     System {
@@ -329,7 +330,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound { .. }
-            | Self::NoFolder { .. }
+            | Self::NoDirectory { .. }
             | Self::NoPtpDevice { .. }
             | Self::NoPtpClock { .. } => "ERR_VMCLOCK_NOT_FOUND",
             Self::Access { .. } | Self::WriteAccess { .. } | Self::PtpAccess { .. } => {
@@ -352,7 +353,7 @@ impl Error {
             Self::Timescale { .. } | Self::NotUtc { .. } => "ERR_VMCLOCK_TIMESCALE",
             Self::Busy { .. } => "ERR_VMCLOCK_BUSY",
             Self::UntrustedCounter { .. } => "ERR_VMCLOCK_UNTRUSTED_COUNTER",
-            Self::InvalidArgument(_) => "ERR_VMCLOCK_INVALID_ARGUMENT",
+            Self::InvalidArgument { .. } => "ERR_VMCLOCK_INVALID_ARGUMENT",
             Self::NotPtp { .. } => "ERR_VMCLOCK_NOT_PTP",
             Self::Vanished { .. } => "ERR_VMCLOCK_VANISHED",
             Self::NotSupported { .. } => "ERR_VMCLOCK_NOT_SUPPORTED",
@@ -362,6 +363,77 @@ impl Error {
         }
     }
 
+    /// What to do about the error, in the imperative; `None` where the message says all there is.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Cow<'static, str>> {
+        let fixed: &'static str = match self {
+            Self::Untrusted { remedy, .. } => return Some(remedy.clone().into()),
+            Self::PtpAccess { name, .. } => return Some(ptp_access_remedy(name.as_deref()).into()),
+            Self::OtherClocksource { .. } => return Some(other_clocksource_remedy().into()),
+            Self::System { .. } => return None,
+            Self::InvalidArgument { remedy, .. } => (*remedy)?,
+            Self::UntrustedCounter { remedy, .. } | Self::NotSupported { remedy, .. } => remedy,
+            Self::Access { is_device, .. } => access_remedy(*is_device),
+            Self::NotFound { .. } => {
+                "publish a page on this machine with `vmclock publish`, or give the path of an \
+                 existing one (`vmclock status` lists them)"
+            }
+            Self::WriteAccess { .. } => {
+                "publish to a path in a directory of its own (`vmclock publish <path>`), or start \
+                 this process as the user who owns the page"
+            }
+            Self::NoDirectory { .. } => "create the directory first (mkdir -p)",
+            Self::Stopped { .. } => "create another publisher",
+            Self::BadMagic { .. } => "check the path",
+            Self::BadVersion { .. } | Self::VersionChanged { .. } => {
+                "update vmclock, or check what wrote the page"
+            }
+            Self::TooSmall { .. } | Self::BadPeriod { .. } => "check what wrote the page",
+            Self::NoTime { .. } => {
+                "use continuity and watching, which work on this page, or make a page with time \
+                 with `vmclock publish`"
+            }
+            Self::Unsynchronized { .. } => {
+                "wait until its provider has synchronized it, or ask who runs this machine"
+            }
+            Self::WrongCounter { .. } => "open this machine's own page, or publish one here",
+            Self::CounterMismatch { .. } | Self::Timeout { .. } => {
+                "restart what publishes the page"
+            }
+            Self::OutOfRange => "check the page's reference time and the counter",
+            Self::NoTaiOffset { .. } => {
+                "open it with the timescale that the page itself has, or have its provider set the \
+                 offset"
+            }
+            Self::Disrupted => "take a new token and read the counter again",
+            Self::Timescale { .. } => "open it with another timescale",
+            Self::NotUtc { .. } => "open the page with 'utc' as well",
+            Self::Busy { .. } => "stop it first, or publish to another path",
+            Self::NoPtpDevice { .. } => {
+                "find the PTP clock of a vmclock by its name with `vmclock ptp`, or see \
+                 /sys/class/ptp, which lists all clocks"
+            }
+            Self::NoPtpClock { .. } => {
+                "look at the page with `vmclock status`: the kernel's driver makes the clock \
+                 vmclock0 of a page that has time when the driver is loaded"
+            }
+            Self::NotPtp { .. } => {
+                "give the path of a PTP clock such as /dev/ptp0: /sys/class/ptp lists all clocks"
+            }
+            Self::Vanished { .. } => "open the clock again by its name once it is back",
+            Self::PtpTimeout { .. } | Self::PtpRefused { .. } => {
+                "look at the page with `vmclock status`"
+            }
+            Self::PtpOutOfRange { .. } => {
+                "set the clock, or look at its page with `vmclock status`"
+            }
+            Self::SystemClockStepped { .. } => {
+                "sample a clock that is never set ('monotonic'), or find out what sets it"
+            }
+        };
+        Some(fixed.into())
+    }
+
     /// The file that the error is about, where there is one.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
@@ -369,7 +441,7 @@ impl Error {
             Self::NotFound { path }
             | Self::Access { path, .. }
             | Self::WriteAccess { path, .. }
-            | Self::NoFolder { path }
+            | Self::NoDirectory { path }
             | Self::Stopped { path, .. }
             | Self::Untrusted { path, .. }
             | Self::BadMagic { path, .. }
@@ -420,6 +492,15 @@ impl Error {
         }
     }
 
+    /// An argument that is outside its range. `reason` says what is wrong and what is allowed.
+    #[must_use]
+    pub fn invalid_argument(reason: impl Into<String>) -> Self {
+        Self::InvalidArgument {
+            reason: reason.into(),
+            remedy: None,
+        }
+    }
+
     /// A failed system call.
     pub(crate) fn system(
         syscall: &'static str,
@@ -434,36 +515,70 @@ impl Error {
     }
 }
 
-/// A path as it may stand in a message.
+/// A path in the form in which a message shows it.
 fn show(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
-/// Somebody else's text as it may stand in a message: whatever could move a terminal's cursor is
-/// escaped. So is the semicolon: the first one in a message parts what is wrong from what to do, and
-/// `vmclock doctor` tells people to do what stands behind it.
+/// Another program's text in the form in which a message shows it: every character that could move a
+/// terminal's cursor is escaped.
 fn escaped(text: &str) -> String {
-    text.escape_debug().to_string().replace(';', "\\u{3b}")
+    text.escape_debug().to_string()
 }
 
 /// How to let a process read a page.
 fn access_remedy(is_device: bool) -> &'static str {
     if is_device {
         concat!(
-            "the device belongs to root by default: install a udev rule such as ",
+            "install a udev rule, because the device belongs to root by default: ",
             page_rule!(),
             " in ",
             rules_path!(),
-            " and run `",
+            " (`vmclock doctor --udev-rule` prints the file), and run `",
             apply_rules!(),
-            "` (`vmclock doctor --udev-rule` prints the file)"
+            "`; or start this process as a user who may read it"
         )
     } else {
-        "have its owner let others read the page (chmod 0644) and pass through its folders (chmod a+x)"
+        "have its owner let others read the page (chmod 0644) and enter its directories \
+         (chmod a+x), or start this process as a user who may read it"
     }
 }
 
-/// The system call by which a PTP clock is asked: one has a name of its own, the others are requests.
+/// How to let a process read a PTP clock. The rule is given only where the kernel says that the device
+/// is a PTP clock. A rule's pattern would match another name where this one has special characters, so
+/// the rule is then for all PTP clocks.
+fn ptp_access_remedy(name: Option<&str>) -> String {
+    let other = "start this process as a user who may read it, and in a container pass the device \
+                 to it (--device)";
+    let Some(name) = name else {
+        return other.to_owned();
+    };
+    let is_plain = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || " _-.:".contains(c));
+    let pattern = if is_plain {
+        format!(", ATTR{{clock_name}}==\"{name}\"")
+    } else {
+        String::new()
+    };
+    format!(
+        "install a udev rule, because the device belongs to root by default: \
+         SUBSYSTEM==\"ptp\"{pattern}, MODE=\"0444\" in {}, and run `{}`; or {other}",
+        rules_path!(),
+        apply_rules!()
+    )
+}
+
+/// How to get a cross timestamp, or to do without.
+fn other_clocksource_remedy() -> String {
+    format!(
+        "as root, write that counter's name (tsc on x86-64, arch_sys_counter on Arm) to \
+         {CURRENT_PATH} or boot with clocksource=NAME, or take samples(), which need no common \
+         counter"
+    )
+}
+
+/// The system call that asks a PTP clock: `call` itself, or `ioctl` where it is a request's name.
 pub(crate) fn syscall_of(call: &'static str) -> &'static str {
     if call.starts_with("PTP_") {
         "ioctl"
@@ -472,7 +587,7 @@ pub(crate) fn syscall_of(call: &'static str) -> &'static str {
     }
 }
 
-/// What PTP clocks there are, for a message.
+/// The PTP clocks that exist, for a message.
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "and there is no other".to_owned();
@@ -482,26 +597,4 @@ fn listed(names: &[String]) -> String {
         .map(|name| format!("\"{}\"", escaped(name)))
         .collect();
     format!("only {}", shown.join(", "))
-}
-
-/// The udev rule for a PTP clock, where the kernel says that the device is one. A name that a rule would
-/// read as something else matches no clock, so then the rule is for all of them.
-fn ptp_rule(name: Option<&str>) -> String {
-    let Some(name) = name else {
-        return String::new();
-    };
-    let is_plain = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || " _-.:".contains(c));
-    let of_it = if is_plain {
-        format!(", ATTR{{clock_name}}==\"{name}\"")
-    } else {
-        String::new()
-    };
-    format!(
-        "the device belongs to root by default: install a udev rule such as SUBSYSTEM==\"ptp\"{of_it}, \
-         MODE=\"0444\" in {} and run `{}`, or ",
-        rules_path!(),
-        apply_rules!()
-    )
 }

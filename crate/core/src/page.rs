@@ -367,34 +367,38 @@ fn no_page(path: &Path, kind: &str) -> Error {
     Error::Untrusted {
         path: path.to_path_buf(),
         reason: format!(
-            "this is {kind}; a page is the driver's character device or a regular file: give the \
-             page's own path"
+            "this is {kind}, and a page is the driver's character device or a regular file"
         ),
+        remedy: "give the page's own path".to_owned(),
     }
 }
 
 fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Error> {
-    let untrusted = |reason: String| {
+    let untrusted = |reason: String, remedy: String| {
         Err(Error::Untrusted {
             path: path.to_path_buf(),
             reason,
+            remedy,
         })
     };
     // An access control list shows in the group bits, which then are its mask.
     let mode = stat.st_mode & 0o7777;
     if mode & 0o022 != 0 {
-        return untrusted(format!(
-            "others than its owner may write this file (mode {mode:04o}), so they could lie about \
-             the time; take that right away: chmod go-w"
-        ));
+        return untrusted(
+            format!(
+                "others than its owner may write this file (mode {mode:04o}), so they could lie \
+                 about the time"
+            ),
+            "take that right away: chmod go-w".to_owned(),
+        );
     }
     let caller = rustix::process::geteuid().as_raw();
     if stat.st_uid != 0 && stat.st_uid != caller && !trusted_uids.contains(&stat.st_uid) {
-        return untrusted(format!(
-            "this file belongs to user {owner}, who is neither root nor the caller; if that user \
-             may tell you the time, open it with trustedUids: [{owner}]",
-            owner = stat.st_uid
-        ));
+        let owner = stat.st_uid;
+        return untrusted(
+            format!("this file belongs to user {owner}, who is neither root nor the caller"),
+            format!("if you trust that user with the time, open it with trustedUids: [{owner}]"),
+        );
     }
     Ok(())
 }

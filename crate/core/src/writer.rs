@@ -154,7 +154,7 @@ impl PageWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] where the layout cannot hold a page, [`Error::NoFolder`],
+    /// [`Error::InvalidArgument`] where the layout cannot hold a page, [`Error::NoDirectory`],
     /// [`Error::WriteAccess`], [`Error::System`]. No file is left behind then.
     pub fn create(
         path: &Path,
@@ -323,7 +323,7 @@ fn check_offset(page_offset: u64) -> Result<(), Error> {
     if page_offset.is_multiple_of(8) {
         return Ok(());
     }
-    Err(Error::InvalidArgument(format!(
+    Err(Error::invalid_argument(format!(
         "a page begins at a multiple of 8 bytes, and {page_offset} is none"
     )))
 }
@@ -333,8 +333,8 @@ fn check_layout(layout: &PageLayout) -> Result<(), Error> {
     if holds_structure(layout.file_bytes, layout.page_offset) {
         return Ok(());
     }
-    Err(Error::InvalidArgument(format!(
-        "a file of {} bytes does not hold a page at offset {}; a page has {SIZE_FULL} bytes",
+    Err(Error::invalid_argument(format!(
+        "a file of {} bytes does not hold a page at offset {}: a page has {SIZE_FULL} bytes",
         layout.file_bytes, layout.page_offset
     )))
 }
@@ -350,9 +350,10 @@ fn holds_structure(file_bytes: u64, page_offset: u64) -> bool {
 fn no_regular_file(path: &Path) -> Error {
     Error::Untrusted {
         path: path.to_path_buf(),
-        reason: "a page to be written is a regular file, and this is a folder, a link, a device \
-                 or a pipe: give the page's own path"
+        reason: "a page to be written is a regular file, and this is a directory, a link, a \
+                 device or a pipe"
             .to_owned(),
+        remedy: "give the page's own path".to_owned(),
     }
 }
 
@@ -366,7 +367,7 @@ pub(crate) fn failed(syscall: &'static str, path: &Path, error: io::Error) -> Er
                 errno,
             }
         }
-        (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => Error::NoFolder {
+        (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => Error::NoDirectory {
             path: path.to_path_buf(),
         },
         (ErrorKind::IsADirectory, _) => no_regular_file(path),

@@ -483,7 +483,7 @@ fn pages_without_time_look_like_their_hypervisors() {
     assert!(matches!(scene.read(), Err(Error::NoTime { .. })));
     assert!(matches!(
         scene.publication.step(Cause::BumpGeneration),
-        Err(Error::InvalidArgument(_))
+        Err(Error::InvalidArgument { .. })
     ));
     scene.run(10);
     assert_eq!(*scene.publication.fields(), fields);
@@ -714,7 +714,7 @@ fn a_page_with_time_has_a_generation_counter_only_if_it_is_asked_for() {
             assert_eq!(fields.flags & VM_GEN_COUNTER_PRESENT, 0);
             assert_eq!(fields.vm_generation_counter, 0);
             let refused = scene.publication.step(Cause::BumpGeneration);
-            assert!(matches!(refused, Err(Error::InvalidArgument(_))));
+            assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
             scene.step(Cause::Interval);
             assert_eq!(scene.publication.fields().vm_generation_counter, 0);
         }
@@ -747,7 +747,7 @@ fn options_outside_their_range_are_refused() {
         |options| options.mode = 0o4644,
     ];
     for change in refused {
-        assert!(matches!(with(change), Some(Error::InvalidArgument(_))));
+        assert!(matches!(with(change), Some(Error::InvalidArgument { .. })));
     }
 }
 

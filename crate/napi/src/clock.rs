@@ -251,11 +251,12 @@ impl NativeClock {
             // All or nothing, also where the two arrays share their memory: nothing is stored
             // before everything is converted.
             let mut times = Vec::new();
-            times.try_reserve_exact(counters.length()).map_err(|_| {
-                Error::InvalidArgument(
-                    "not enough memory to convert so many counters at once; convert fewer".into(),
-                )
-            })?;
+            times
+                .try_reserve_exact(counters.length())
+                .map_err(|_| Error::InvalidArgument {
+                    reason: "not enough memory to convert so many counters at once".into(),
+                    remedy: Some("convert fewer at once"),
+                })?;
             for index in 0..counters.length() {
                 times.push(converter.epoch_ns(counters.load(index).unwrap_or_default())?);
             }

@@ -1,19 +1,24 @@
 //! Errors as values: what a failed call returns.
 
+use std::borrow::Cow;
+
 use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use vmclock::Error;
 
 /// Why a call failed; `ts/errors.ts` makes a `VmClockError` of it.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct Failure {
     /// Always true: tells a failure from a result.
     pub failed: bool,
-    pub code: String,
+    pub code: &'static str,
+    /// What is wrong.
     pub message: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
     pub path: Option<String>,
     pub errno: Option<i32>,
-    pub syscall: Option<String>,
+    pub syscall: Option<&'static str>,
 }
 
 impl From<Error> for Failure {
@@ -21,11 +26,12 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             failed: true,
-            code: error.code().to_owned(),
+            code: error.code(),
             message: error.to_string(),
+            remedy: error.remedy().map(Cow::into_owned),
             path: error.path().map(|path| path.to_string_lossy().into_owned()),
             errno: error.errno(),
-            syscall: error.syscall().map(str::to_owned),
+            syscall: error.syscall(),
         }
     }
 }
@@ -34,10 +40,10 @@ impl Failure {
     /// A call on something that was closed.
     #[cold]
     pub(crate) fn closed(what: &str) -> Self {
-        Self::new(
-            "ERR_VMCLOCK_CLOSED",
-            format!("this {what} is closed; open a new one"),
-        )
+        Self {
+            remedy: Some("open a new one".to_owned()),
+            ..Self::new("ERR_VMCLOCK_CLOSED", format!("this {what} is closed"))
+        }
     }
 
     /// A value that the facade should not have let through.
@@ -46,12 +52,12 @@ impl Failure {
         Self::new("ERR_VMCLOCK_INVALID_ARGUMENT", message.to_owned())
     }
 
-    fn new(code: &str, message: String) -> Self {
-        let code = code.to_owned();
+    fn new(code: &'static str, message: String) -> Self {
         Self {
             failed: true,
             code,
             message,
+            remedy: None,
             path: None,
             errno: None,
             syscall: None,

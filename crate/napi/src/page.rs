@@ -200,11 +200,11 @@ impl NativePage {
         outcome(self.with(|writer| {
             let given_header = fields.magic.is_some() || fields.size.is_some();
             if given_header || fields.seq_count.is_some() {
-                return Err(Error::InvalidArgument(
-                    "magic, size and seqCount do not change under the sequence number; use \
-                     writeUnguarded"
+                return Err(Error::InvalidArgument {
+                    reason: "magic, size and seqCount do not change under the sequence number"
                         .into(),
-                )
+                    remedy: Some("use writeUnguarded"),
+                }
                 .into());
             }
             let mut changed = writer.fields();

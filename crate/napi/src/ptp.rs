@@ -158,8 +158,8 @@ impl NativePtpClock {
                 "monotonic" => SampledClock::Monotonic,
                 "monotonic-raw" => SampledClock::MonotonicRaw,
                 _ => {
-                    return Err(Error::InvalidArgument(
-                        "the clock is realtime, monotonic or monotonic-raw".into(),
+                    return Err(Error::invalid_argument(
+                        "the clock must be realtime, monotonic or monotonic-raw",
                     ));
                 }
             };

@@ -24,7 +24,7 @@ pub struct NativePublisherOptions {
 }
 
 fn refused(what: &str) -> Error {
-    Error::InvalidArgument(what.to_owned())
+    Error::invalid_argument(what)
 }
 
 impl TryFrom<NativePublisherOptions> for PublishOptions {
@@ -34,7 +34,7 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
         let default = Self::default();
         let interval = match options.interval_ms {
             Some(ms) => Duration::try_from_secs_f64(ms / 1000.0)
-                .map_err(|_| refused("the interval is no duration; give milliseconds"))?,
+                .map_err(|_| refused("the interval must be milliseconds"))?,
             None => default.interval,
         };
         let max_error_ns = match options.max_error_ns {

@@ -86,7 +86,7 @@ impl From<Change> for NativeChange {
 }
 
 /// All that happened since the last call of `take`.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativeNotices {
     pub change: Option<NativeChange>,
     pub replaced: bool,

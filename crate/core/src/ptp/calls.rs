@@ -80,9 +80,12 @@ impl<D: Device> Calls<D> {
 
     pub(super) fn samples(&self, count: u32, clock: SampledClock) -> Result<Vec<Sample>, Error> {
         if !(1..=MAX_SAMPLES).contains(&count) {
-            return Err(Error::InvalidArgument(format!(
-                "one call takes 1 to {MAX_SAMPLES} samples, and {count} were asked for; ask more often"
-            )));
+            return Err(Error::InvalidArgument {
+                reason: format!(
+                    "one call takes 1 to {MAX_SAMPLES} samples, and {count} were asked for"
+                ),
+                remedy: Some("call more often"),
+            });
         }
         for _ in 0..TRIES {
             let stamps = self.stamps(count, clock)?;

@@ -25,9 +25,10 @@ pub(super) struct Found {
 /// Opens the page at `path` to go on with it. `None` where there is none, or one that is not worth
 /// going on with: too small, another version, or open to others, whom readers refuse.
 pub(super) fn take_over(path: &Path) -> Result<Option<Found>, Error> {
-    let untrusted = |reason: String| Error::Untrusted {
+    let untrusted = |reason: String, remedy: &str| Error::Untrusted {
         path: path.to_path_buf(),
         reason,
+        remedy: remedy.to_owned(),
     };
     // Without O_NONBLOCK a FIFO would hang here.
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -36,9 +37,10 @@ pub(super) fn take_over(path: &Path) -> Result<Option<Found>, Error> {
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
             return Err(untrusted(
-                "a page is published to a regular file, and this is a folder, a link, a device or \
-                 a pipe: give another path"
+                "a page is published to a regular file, and this is a directory, a link, a device \
+                 or a pipe"
                     .to_owned(),
+                "give another path",
             ));
         }
         Err(errno) => return Err(failed("open", path, errno.into())),
@@ -48,16 +50,15 @@ pub(super) fn take_over(path: &Path) -> Result<Option<Found>, Error> {
         .map_err(|error| failed("fstat", path, error))?;
     if !metadata.is_file() {
         return Err(untrusted(
-            "a page is published to a regular file, and this is a device or a pipe: give another \
-             path"
-                .to_owned(),
+            "a page is published to a regular file, and this is a device or a pipe".to_owned(),
+            "give another path",
         ));
     }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(untrusted(format!(
-            "this file belongs to user {}; publish to a path of your own",
-            metadata.uid()
-        )));
+        return Err(untrusted(
+            format!("this file belongs to user {}", metadata.uid()),
+            "publish to a path of your own",
+        ));
     }
     let mut magic = Vec::new();
     (&mut file)

@@ -16,6 +16,9 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::writer::{failed, folder_of};
 
+/// What to do about a lock file that is not the caller's own.
+const REMEDY: &str = "remove the lock file, or publish in a directory of your own";
+
 /// The right to publish a page, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -34,7 +37,7 @@ impl Lock {
     /// Takes the lock of the page at `page`.
     pub(super) fn take(page: &Path) -> Result<Self, Error> {
         let mut name = page.file_name().map(OsString::from).ok_or_else(|| {
-            Error::InvalidArgument("the path of a page ends in the name of a file".to_owned())
+            Error::invalid_argument("the path of a page must end in the name of a file")
         })?;
         name.push(".lock");
         let path = page.with_file_name(&name);
@@ -61,10 +64,10 @@ impl Lock {
                 return Err(Error::Untrusted {
                     path,
                     reason: format!(
-                        "this lock file belongs to user {}, who could hold it for ever; remove it, \
-                         or publish in a folder of your own",
+                        "this lock file belongs to user {}, who could hold it for ever",
                         opened.uid()
                     ),
+                    remedy: REMEDY.to_owned(),
                 });
             }
             if opened.nlink() > 1 {
@@ -72,9 +75,10 @@ impl Lock {
                 // others and unlinked here.
                 return Err(Error::Untrusted {
                     path,
-                    reason: "this lock file has another name too, so it is no lock file of ours; \
-                             remove it, or publish in a folder of your own"
+                    reason: "this lock file has another name too, so it is no lock file of a \
+                             publisher"
                         .to_owned(),
+                    remedy: REMEDY.to_owned(),
                 });
             }
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -207,27 +207,26 @@ impl PublishOptions {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let refuse = |reason: String| Err(Error::InvalidArgument(reason));
+        let refuse = |reason: String| Err(Error::invalid_argument(reason));
         match (self.shape, self.generation) {
             (Shape::Marker, Generation::Always) => {
-                return refuse(
-                    "a page of the shape marker has no generation counter; give the shape \
-                     marker-and-generation"
-                        .to_owned(),
-                );
+                return Err(Error::InvalidArgument {
+                    reason: "a page of the shape marker has no generation counter".to_owned(),
+                    remedy: Some("give the shape marker-and-generation"),
+                });
             }
             (Shape::MarkerAndGeneration, Generation::Never) => {
-                return refuse(
-                    "a page of the shape marker-and-generation has a generation counter; give the \
-                     shape marker"
+                return Err(Error::InvalidArgument {
+                    reason: "a page of the shape marker-and-generation has a generation counter"
                         .to_owned(),
-                );
+                    remedy: Some("give the shape marker"),
+                });
             }
             _ => {}
         }
         if !(Self::INTERVAL_MIN..=Self::INTERVAL_MAX).contains(&self.interval) {
             return refuse(format!(
-                "the interval is {} ms; give 100 to 1000",
+                "the interval must be 100 to 1000 ms, and this is {}",
                 self.interval.as_millis()
             ));
         }
@@ -235,19 +234,19 @@ impl PublishOptions {
             && !crate::time::TAI_MINUS_UTC_RANGE_SEC.contains(&seconds)
         {
             return refuse(format!(
-                "TAI - UTC is {seconds} s; give 10 to 255 (it has been 37 since 2017)"
+                "TAI - UTC must be 10 to 255 s (it has been 37 since 2017), and this is {seconds}"
             ));
         }
         if self.mode & !0o777 != 0 {
             return refuse(format!(
-                "mode {:o} has more than permission bits; give one such as 644",
+                "the mode must be permission bits alone, such as 644, and this is {:o}",
                 self.mode
             ));
         }
         if self.mode & 0o022 != 0 || self.mode & 0o600 != 0o600 {
             return refuse(format!(
-                "mode {:o}: the owner must read and write a page, and nobody else may write it, \
-                 or readers refuse it; give one such as 644",
+                "the mode must let the owner read and write the page and nobody else write it, \
+                 such as 644, or readers refuse it, and this is {:o}",
                 self.mode
             ));
         }

@@ -221,11 +221,13 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
 
     fn bump_generation(&mut self) -> Result<(), Error> {
         if !self.has_generation() {
-            return Err(Error::InvalidArgument(
-                "this page has no generation counter; publish it with one (`generation: true`, \
-                 --generation yes), or give the shape marker-and-generation"
-                    .to_owned(),
-            ));
+            return Err(Error::InvalidArgument {
+                reason: "this page has no generation counter".to_owned(),
+                remedy: Some(
+                    "publish it with one (`generation: true`, --generation yes), or give the \
+                     shape marker-and-generation",
+                ),
+            });
         }
         self.fields.vm_generation_counter = self.fields.vm_generation_counter.wrapping_add(1);
         Ok(())

@@ -57,7 +57,7 @@ impl Publisher {
     /// # Errors
     ///
     /// [`Error::Busy`] while another live publisher holds the page, [`Error::UntrustedCounter`],
-    /// [`Error::InvalidArgument`], [`Error::NoFolder`], [`Error::WriteAccess`],
+    /// [`Error::InvalidArgument`], [`Error::NoDirectory`], [`Error::WriteAccess`],
     /// [`Error::Untrusted`] where the path is somebody else's file or no regular one,
     /// [`Error::BadMagic`] where it is a file of another kind, [`Error::System`].
     pub fn create(path: &Path, options: PublishOptions) -> Result<Self, Error> {
@@ -94,8 +94,8 @@ impl Publisher {
                 if begun.elapsed() > FIRST_LOOK_TIMEOUT {
                     return Err(Error::UntrustedCounter {
                         reason: "the CPU's counter does not advance with the system's clocks, so \
-                                 no time can be published from it; publish a marker without time"
-                            .to_owned(),
+                                 no time can be published from it",
+                        remedy: "publish a marker without time",
                     });
                 }
                 std::thread::sleep(publication.next_within());
@@ -294,12 +294,12 @@ fn create_default_folder(path: &Path) -> Result<(), Error> {
 }
 
 fn require_trusted_counter() -> Result<(), Error> {
-    let refuse = |reason: &str| {
+    let refuse = |reason: &'static str| {
         Err(Error::UntrustedCounter {
-            reason: format!(
-                "{reason}; time from it can be wrong without notice: publish anyway only if you \
-                 know better (--accept-counter), or publish a marker without time"
-            ),
+            reason,
+            remedy: "publish a marker without time, or publish time all the same if you know that \
+                     the counter is sound (--allow-untrusted-counter); otherwise the time can be \
+                     wrong without notice",
         })
     };
     if !CpuCounter.facts().invariant {

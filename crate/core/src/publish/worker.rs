@@ -115,7 +115,7 @@ impl Worker {
                 }
                 match self.update(cause) {
                     // The caller's mistake, not this thread's.
-                    Err(error @ Error::InvalidArgument(_)) => {
+                    Err(error @ Error::InvalidArgument { .. }) => {
                         let _ = done.send(Err(error));
                     }
                     result => {

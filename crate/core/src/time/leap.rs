@@ -90,8 +90,9 @@ impl FromStr for Timescale {
             .into_iter()
             .find(|scale| scale.name() == name)
             .ok_or_else(|| {
-                Error::InvalidArgument(format!(
-                    "timescale \"{}\" is none; use utc, tai, monotonic, utc-noon-linear or utc-sls",
+                Error::invalid_argument(format!(
+                    "the timescale must be utc, tai, monotonic, utc-noon-linear or utc-sls, and \
+                     this is \"{}\"",
                     name.escape_debug()
                 ))
             })

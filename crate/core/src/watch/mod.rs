@@ -122,8 +122,8 @@ impl Watcher {
     /// [`Error::InvalidArgument`], [`Error::System`].
     pub fn new(page: Arc<Page>, options: WatchOptions) -> Result<Self, Error> {
         if !INTERVALS.contains(&options.interval) {
-            return Err(Error::InvalidArgument(
-                "the interval must be 1 ms to 1 hour".to_owned(),
+            return Err(Error::invalid_argument(
+                "the interval must be 1 ms to 1 hour",
             ));
         }
         let closer = Closer::new()?;
