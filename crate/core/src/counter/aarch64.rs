@@ -22,17 +22,17 @@ impl Counter for CpuCounter {
 
     /// `isb; mrs cntvct_el0`, then a load whose address depends on the value.
     ///
-    /// The `isb` keeps the counter from being read early (Arm ARM, "Accesses to the System
-    /// Counter": such reads may be speculative). The load makes the counter read part of a
-    /// dependency that the caller's acquire fence (`dmb ishld`) orders before the loads below it,
-    /// which a bare `mrs` is not. The kernel's vDSO keeps order the same way.
+    /// The `isb` prevents an early, speculative read of the counter (Arm ARM, "Accesses to the System
+    /// Counter"). The load depends on the counter's value, and the caller's acquire fence
+    /// (`dmb ishld`) orders that load before the later ones. A bare `mrs` would not be ordered. The
+    /// kernel's vDSO does the same.
     #[inline(always)]
     fn read(&self) -> u64 {
         let value: u64;
-        // `nomem` is not claimed, so the compiler moves no memory access across the block.
+        // Without `nomem` the compiler moves no memory access across the block.
         // SAFETY: Linux lets user space read CNTVCT_EL0 (CNTKCTL_EL1.EL0VCTEN), directly or
-        // emulated. The offset is zero whatever the value, and the word at the stack pointer is
-        // mapped, readable memory; its content goes to the zero register.
+        // emulated. The offset is zero for every value, and the word at the stack pointer is
+        // mapped, readable memory. Its content goes to the zero register.
         unsafe {
             asm!(
                 "isb",
@@ -49,17 +49,17 @@ impl Counter for CpuCounter {
 }
 
 impl CpuCounter {
-    /// What the architecture says about the counter.
+    /// Returns the facts that the architecture states about the counter.
     #[must_use]
     pub fn facts(&self) -> CounterFacts {
         let frequency_hz: u64;
-        // SAFETY: CNTFRQ_EL0 is readable from user mode wherever the counter is.
+        // SAFETY: user mode can read CNTFRQ_EL0 on every machine on which it can read the counter.
         unsafe {
             asm!("mrs {}, cntfrq_el0", out(reg) frequency_hz, options(nostack, preserves_flags));
         }
         CounterFacts {
             id: VMCLOCK_COUNTER_ARM_VCNT,
-            // Firmware writes this register; zero means that it did not.
+            // Firmware writes this register; 0 means that it did not.
             frequency_hz: (frequency_hz != 0).then_some(frequency_hz),
             invariant: true,
         }

@@ -1,4 +1,4 @@
-//! The CPU's counter: the ordered read, and what is known about it.
+//! Reads the CPU's counter in order, and measures how it behaves.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,42 +7,42 @@ pub(crate) mod clocksource;
 
 /// A counter that time is computed from.
 ///
-/// The clock and the publisher take theirs through this trait and are compiled for one concrete
-/// counter, so it costs nothing; a simulation gives them a virtual one.
+/// The clock and the publisher are generic over this trait and compiled for one concrete counter, so
+/// the trait costs nothing. A simulation passes a virtual counter.
 pub trait Counter {
-    /// The page's name for this counter: `counter_id`.
+    /// Returns the page's number for this counter: `counter_id`.
     fn id(&self) -> u8;
 
-    /// The counter now.
+    /// Reads the counter.
     ///
-    /// The read is ordered as the kernel's vDSO orders it: after every load that precedes it in the
-    /// program, and before every load that follows an acquire fence below it.
+    /// The read has the order that the kernel's vDSO gives it: after every load that precedes it in
+    /// the program, and before every load that follows a later acquire fence.
     fn read(&self) -> u64;
 }
 
-/// What is known about a counter without measuring it.
+/// The facts about a counter that need no measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CounterFacts {
-    /// The page's name for this counter: `counter_id`.
+    /// The page's number for this counter: `counter_id`.
     pub id: u8,
-    /// The frequency that the hardware states, in hertz. Unknown where it states none.
+    /// The frequency that the hardware states, in hertz; `None` if it states none.
     pub frequency_hz: Option<u64>,
-    /// Whether the hardware promises a constant rate that no sleep state stops: on x86 CPUID leaf
-    /// 0x8000_0007, EDX bit 8; on Arm the architecture itself.
+    /// True if the hardware promises a constant rate that no sleep state stops. On x86 that is CPUID
+    /// leaf 0x8000_0007, EDX bit 8; the Arm architecture always promises it.
     pub invariant: bool,
 }
 
-/// How far the counter moves at a time, in ticks: the least advance that a series of reads sees,
-/// and one for a step that is no whole number of them. 0 where it does not move at all.
+/// Measures the counter's step in ticks: the smallest advance that a series of reads sees, plus one.
+/// Returns 0 if the counter does not move.
 ///
-/// A counter may tick in a finer unit than it moves in (an Arm counter that is scaled to 1 GHz, a TSC
-/// that counts a bus clock's cycles in multiples, an emulated one that counts microseconds), and
-/// then what it shows lies up to one such step behind.
+/// The extra tick covers a step that is not a whole number of ticks. A counter may advance in steps
+/// of several ticks: an Arm counter that is scaled to 1 GHz, a TSC that counts multiples of a bus
+/// clock, or an emulated counter that counts microseconds. Its value then lags by up to one step.
 #[must_use]
 pub fn step_ticks(counter: &impl Counter) -> u64 {
     const ADVANCES: usize = 64;
-    // A counter of 1 us a step is read some forty times a step.
+    // A counter with steps of 1 us is read about forty times a step.
     const READS: usize = 100_000;
     let mut last = counter.read();
     let advances = (0..READS).filter_map(|_| {
@@ -57,36 +57,36 @@ pub fn step_ticks(counter: &impl Counter) -> u64 {
         .map_or(0, |least| least.saturating_add(1))
 }
 
-/// What one read of a counter costs.
+/// The cost of one read of a counter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReadCost {
-    /// Nanoseconds a read in the median batch: what to expect of a read here and now.
+    /// Nanoseconds per read in the median batch: the cost to expect of a read now.
     pub median_ns: f64,
-    /// Nanoseconds a read in the quickest batch. Other work on the machine only ever adds to a batch,
-    /// and a trap adds to every read: this is what tells one from the other.
+    /// Nanoseconds per read in the fastest batch. Other work on the machine slows some batches, and a
+    /// trap slows every read, so this figure distinguishes the two.
     pub least_ns: f64,
 }
 
 impl ReadCost {
-    /// Above this many nanoseconds a read is taken to be one that traps.
+    /// The cost in nanoseconds above which a read counts as trapped.
     ///
-    /// A counter that the CPU reads by itself costs 10 to 50 ns, fences included, and one that QEMU
-    /// emulates without KVM some 25 (x86-64) or 70 (aarch64). One that the hypervisor intercepts costs
-    /// a thousand cycles and more to leave the guest and come back, which is 300 ns and more before
-    /// anything was done for it. An Arm kernel that emulates the counter for user mode does so inside
-    /// the guest, and may stay below.
+    /// A read that the CPU does itself costs 10 to 50 ns, fences included. A read that QEMU emulates
+    /// without KVM costs about 25 ns on x86-64 and 70 ns on aarch64. A read that the hypervisor
+    /// intercepts leaves the guest and returns. That alone takes a thousand cycles or more, so 300 ns
+    /// or more. An Arm kernel that emulates the counter for user mode does so inside the guest, and
+    /// may stay below this limit.
     pub const TRAPPED_NS: f64 = 300.0;
 
-    /// Whether even the quickest reads cost what a trap costs.
+    /// Returns true if even the fastest reads cost as much as a trap.
     #[must_use]
     pub fn is_trapped(&self) -> bool {
         self.least_ns > Self::TRAPPED_NS
     }
 }
 
-/// Measures what a read costs: a thousand reads, which take well under a millisecond, and some
-/// milliseconds where each of them traps.
+/// Measures the cost of a read by a thousand reads. They take well under a millisecond, and some
+/// milliseconds if each of them traps.
 #[must_use]
 pub fn read_cost(counter: &impl Counter) -> ReadCost {
     const READS: u32 = 64;
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A counter that is read every 25 ticks and moves only every `step`.
+    /// A counter that is read every 25 ticks and advances in steps of `step` ticks.
     struct Coarse {
         ticks: Cell<u64>,
         step: u64,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_never_taken_for_less_than_it_is() {
+    fn step_ticks_never_understates_the_step() {
         for step in [1, 25, 62, 1000] {
             let counter = Coarse {
                 ticks: Cell::new(0),
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// A counter of which every read takes a while.
+    /// A counter whose reads each take this long.
     struct Slow(Duration);
 
     impl Counter for Slow {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_traps_is_told_from_one_that_does_not() {
+    fn read_cost_distinguishes_a_trapped_read_from_a_slow_machine() {
         let slow = read_cost(&Slow(Duration::from_micros(2)));
         assert!(slow.least_ns >= 2000.0);
         assert!(slow.median_ns >= slow.least_ns);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_stands_still_is_not_waited_for() {
+    fn step_ticks_of_a_stopped_counter_is_0_without_a_wait() {
         assert_eq!(
             step_ticks(&Coarse {
                 ticks: Cell::new(0),

@@ -24,19 +24,21 @@ impl Counter for CpuCounter {
     /// `lfence; rdtsc`, as the kernel's vDSO does it (Intel SDM vol. 2B, RDTSC: "if software
     /// requires RDTSC to be executed only after all previous loads are globally visible").
     ///
-    /// No fence follows. The loads that a seqlock makes afterwards may then be *performed* before
-    /// the counter is, by as much as the CPU looks ahead. That is harmless in both cases that
-    /// matter. A migration or restore interrupts this CPU at an instruction boundary, and what had
-    /// not retired runs again afterwards, the later load included. A writer on another CPU that
-    /// updates within that window turns the reading into one by the page that stood a few
-    /// nanoseconds earlier, and an older page is right about the present within its own bound.
+    /// No fence follows. The CPU may therefore perform the seqlock's later loads before the counter
+    /// read, by as much as it looks ahead. That is harmless in both cases that matter:
+    ///
+    /// - A migration or restore interrupts this CPU at an instruction boundary. Instructions that had
+    ///   not retired run again afterwards, and the later loads are among them.
+    /// - A writer on another CPU updates the page within that window. The reading then belongs to the
+    ///   page of a few nanoseconds earlier, and an older page is right about the present within its
+    ///   own bound.
     #[inline(always)]
     fn read(&self) -> u64 {
         let low: u32;
         let high: u32;
-        // `nomem` is not claimed, so the compiler moves no memory access across the block.
+        // Without `nomem` the compiler moves no memory access across the block.
         // SAFETY: both instructions exist on every x86-64 and touch only EAX and EDX. Linux leaves
-        // RDTSC enabled in user mode unless a process turned it off for itself (PR_SET_TSC).
+        // RDTSC enabled in user mode unless a process disabled it for itself (PR_SET_TSC).
         unsafe {
             asm!(
                 "lfence",
@@ -51,7 +53,7 @@ impl Counter for CpuCounter {
 }
 
 impl CpuCounter {
-    /// What CPUID says about the counter.
+    /// Returns the facts that CPUID states about the counter.
     #[must_use]
     pub fn facts(&self) -> CounterFacts {
         const INVARIANT_TSC: u32 = 1 << 8;
@@ -66,8 +68,8 @@ impl CpuCounter {
     }
 }
 
-/// CPUID leaf 0x15 (crystal frequency and ratio), else the hypervisors' leaf 0x4000_0010
-/// (kilohertz).
+/// Returns the frequency from CPUID leaf 0x15 (crystal frequency and ratio), else from the
+/// hypervisors' leaf 0x4000_0010 (kilohertz).
 fn frequency_hz() -> Option<u64> {
     const HYPERVISOR_PRESENT: u32 = 1 << 31;
     if __cpuid(0).eax >= 0x15 {
@@ -77,8 +79,8 @@ fn frequency_hz() -> Option<u64> {
         }
     }
     if __cpuid(1).ecx & HYPERVISOR_PRESENT != 0 {
-        // The range's first leaf names the last one that the hypervisor answers; a larger number
-        // would return some other leaf's registers.
+        // The range's first leaf states the last leaf that the hypervisor answers. A larger number
+        // would return another leaf's registers.
         let last = __cpuid(0x4000_0000).eax;
         if (0x4000_0010..=0x4000_00ff).contains(&last) {
             let kilohertz = __cpuid(0x4000_0010).eax;

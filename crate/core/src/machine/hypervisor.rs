@@ -1,16 +1,16 @@
-//! What the CPU says about running under a hypervisor.
+//! Identifies the hypervisor by the CPU.
 
-/// The hypervisor's signature, such as `KVMKVMKVM` or `TCGTCGTCGTCG`: CPUID leaf 0x4000_0000 where
-/// leaf 1 says that there is a hypervisor (ECX bit 31; Intel and AMD leave it to hypervisors).
+/// Returns the hypervisor's signature, such as `KVMKVMKVM` or `TCGTCGTCGTCG`.
 ///
-/// `None` where no hypervisor shows itself, and on Arm, whose CPUs have no such thing. Whatever is not
-/// printable ASCII is escaped.
+/// The signature is CPUID leaf 0x4000_0000. It is read if leaf 1 reports a hypervisor by ECX bit 31,
+/// which Intel and AMD reserve for hypervisors. Bytes other than printable ASCII are escaped. `None`
+/// means that no hypervisor reports itself, or that the CPU is an Arm CPU, which has no signature.
 #[must_use]
 pub fn signature() -> Option<String> {
     registers().map(text)
 }
 
-/// Its twelve bytes without the zeros that fill them up.
+/// Returns the signature's twelve bytes as text, without the zeros at their end.
 fn text(registers: [u32; 3]) -> String {
     let bytes = registers.map(u32::to_le_bytes);
     let bytes = bytes.as_flattened();
@@ -46,7 +46,7 @@ mod tests {
     use super::text;
 
     #[test]
-    fn a_signature_is_what_stands_in_the_registers_and_fit_to_be_shown() {
+    fn a_signature_is_the_registers_as_printable_text() {
         let [kvm, m] = [*b"KVMK", *b"VMKV"].map(u32::from_le_bytes);
         assert_eq!(text([kvm, m, u32::from(b'M')]), "KVMKVMKVM");
         assert_eq!(text([u32::from_le_bytes(*b"\x1b[2J"), 0, 0]), "\\x1b[2J");

@@ -1,4 +1,4 @@
-//! What the machine itself tells: its hypervisor, and the rules of its device manager.
+//! Facts about the machine: its hypervisor, and the rules of its device manager.
 
 pub mod hypervisor;
 pub mod udev;

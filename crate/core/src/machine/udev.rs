@@ -1,6 +1,6 @@
-//! The udev rules that let every user read the device.
+//! The udev rules that let every user read the vmclock device and its PTP clock.
 
-/// The rule for the page, as [`crate::Error::Access`] names it.
+/// The rule for the page, which [`crate::Error::Access`] quotes.
 macro_rules! page_rule {
     () => {
         r#"KERNEL=="vmclock*", MODE="0444""#
@@ -8,7 +8,7 @@ macro_rules! page_rule {
 }
 pub(crate) use page_rule;
 
-/// Where the rules belong.
+/// The rules file's path.
 macro_rules! rules_path {
     () => {
         "/etc/udev/rules.d/60-vmclock.rules"
@@ -16,8 +16,10 @@ macro_rules! rules_path {
 }
 pub(crate) use rules_path;
 
-/// What applies the rules to devices that are there already: to these alone, for a trigger of all would
-/// run every other rule of the machine again.
+/// The commands that apply the rules to existing devices.
+///
+/// They trigger only these devices. A trigger of all devices would run every other rule of the
+/// machine again.
 macro_rules! apply_rules {
     () => {
         "udevadm control --reload && udevadm trigger --subsystem-match=misc --subsystem-match=ptp"
@@ -25,15 +27,15 @@ macro_rules! apply_rules {
 }
 pub(crate) use apply_rules;
 
-/// Where the rules belong: after systemd's own (50), which give the defaults.
+/// The rules file's path. Its number sorts it after systemd's own rules (50), which set the defaults.
 pub const RULES_PATH: &str = rules_path!();
 
-/// The rules file, for `udev(7)`.
+/// The text of the rules file, for `udev(7)`.
 ///
-/// Reading is all that it gives. The page maps read-only (`ptp_vmclock.c` refuses the rest), and a PTP
-/// clock that is open for reading can be neither set nor steered (`posix-clock.c`), which this driver
-/// does not offer to anybody. What is read is the time, which is no secret to a process that has the
-/// counter and the system clock, and whether the machine was moved.
+/// The rules permit reading only. `ptp_vmclock.c` refuses a writable mapping of the page.
+/// `posix-clock.c` lets nobody set or adjust a PTP clock that is open for reading, and this driver
+/// offers neither. A reader learns the time and whether the machine was moved. The time is no secret
+/// to a process that has the counter and the system clock.
 pub const RULES: &str = concat!(
     "# Every user may read the hypervisor's vmclock page, and the PTP clock that Linux makes of it.\n",
     page_rule!(),

@@ -1,4 +1,4 @@
-//! The calls on a clock: which request to make, what to do without it, and what a refusal means.
+//! The calls on a clock: chooses the request, replaces a missing one, and interprets a refusal.
 
 use std::path::PathBuf;
 
@@ -12,17 +12,17 @@ use super::{Capabilities, CrossTimestamp, Sample, SampledClock};
 use crate::counter::clocksource;
 use crate::error::Error;
 
-/// How often to begin again where the system clock was set back within a bracket.
+/// The number of attempts if the system clock is stepped back within a bracket.
 const TRIES: usize = 3;
 
-/// A clock, and the path that errors name.
+/// A clock, and the path for its errors.
 #[derive(Debug)]
 pub(super) struct Calls<D> {
     device: D,
     pub(super) path: PathBuf,
 }
 
-/// One sample as the kernel gives it: system clock, clock, system clock.
+/// One sample of the kernel: system clock, PTP clock, system clock.
 type RawSample = [RawTime; 3];
 
 impl<D: Device> Calls<D> {
@@ -64,7 +64,7 @@ impl<D: Device> Calls<D> {
             self.device.precise(number, &mut stamps).map(|()| stamps)
         })
         .map_err(|errno| match errno {
-            // Gone, or read from a counter that the system's clocks do not run on.
+            // The clock exists, so the system's clocks run on another counter than it does.
             Errno::NODEV if self.device.resolution().is_ok() => Error::OtherClocksource {
                 path: self.path.clone(),
                 current: clocksource::current(),
@@ -99,9 +99,10 @@ impl<D: Device> Calls<D> {
         })
     }
 
-    /// Until `ptp_vmclock.c` learned of the request's clock, it took CLOCK_REALTIME for the reading
-    /// before, whatever it was asked for: decades from any clock that counts from the boot. So the
-    /// reading is believed only where it is not nearer to that.
+    /// Refuses samples whose first reading is CLOCK_REALTIME although another clock was requested.
+    ///
+    /// Older releases of `ptp_vmclock.c` ignore the request's clock and read CLOCK_REALTIME first. It is
+    /// decades from any clock that counts from the boot, so the nearer clock is the one that was read.
     fn require_stamps_of(&self, clock: SampledClock, stamps: &[RawSample]) -> Result<(), Error> {
         let asked = match clock {
             SampledClock::Realtime => return Ok(()),
@@ -122,7 +123,7 @@ impl<D: Device> Calls<D> {
         Ok(())
     }
 
-    /// `None` where one of the brackets runs backwards.
+    /// Returns the samples; `None` if one of the brackets runs backwards.
     fn bracketed(&self, stamps: &[RawSample]) -> Result<Option<Vec<Sample>>, Error> {
         let mut samples = Vec::with_capacity(stamps.len());
         for [before, device, after] in stamps {
@@ -140,8 +141,7 @@ impl<D: Device> Calls<D> {
         const EXTENDED: &str = "PTP_SYS_OFFSET_EXTENDED";
         match self.extended(count, clock) {
             Ok(stamps) => Ok(stamps.ts.into_iter().take(count as usize).collect()),
-            // The older request: of a driver that does not stamp the system clock itself, the kernel
-            // does before and after it.
+            // In the older request the kernel reads the system clock before and after the driver's call.
             Err(Errno::NOTTY | Errno::OPNOTSUPP) if clock == SampledClock::Realtime => {
                 self.older_stamps(count)
             }
@@ -151,8 +151,8 @@ impl<D: Device> Calls<D> {
                 errno,
             )),
             Err(Errno::INVAL) if clock != SampledClock::Realtime => {
-                // The kernel's for a clock that it does not know, or the driver's own. Without a sample
-                // the driver is not asked.
+                // EINVAL comes from a kernel that does not know the clock, or from the driver. A request
+                // for 0 samples does not reach the driver.
                 match self.extended(0, clock) {
                     Err(Errno::INVAL) => Err(self.not_supported(
                         "samples of another clock than CLOCK_REALTIME before Linux 6.12",
@@ -216,7 +216,7 @@ impl<D: Device> Calls<D> {
         }
     }
 
-    /// What it means that `call` failed with `errno`.
+    /// Returns the error for a `call` that failed with `errno`.
     fn refusal(&self, call: &'static str, errno: Errno) -> Error {
         let path = self.path.clone();
         match errno {
@@ -239,7 +239,7 @@ impl<D: Device> Calls<D> {
     }
 }
 
-/// Makes a request by its second number, and by its first where the kernel is older than that.
+/// Makes a request by its second number, or by its first if the kernel does not know the second.
 fn newest<T>(request: impl Fn(Number) -> Result<T, Errno>) -> Result<T, Errno> {
     match request(Number::Second) {
         Err(Errno::NOTTY) => request(Number::First),
@@ -263,12 +263,12 @@ mod tests {
 
     type Answer = Box<dyn Fn(Asked) -> Result<(), Errno>>;
 
-    /// Answers as it is told to, with stamps that count up, and notes what it was asked.
+    /// A device that answers as the test says, with increasing stamps, and records the requests.
     struct Injected {
         answer: Answer,
         resolution: Result<(), Errno>,
         time: Result<RawTime, Errno>,
-        /// How far each stamp is from the one before it, in nanoseconds.
+        /// The distance of each stamp from the one before it, in nanoseconds.
         steps: RefCell<Box<dyn Iterator<Item = i64>>>,
         asked: RefCell<Vec<Asked>>,
     }
@@ -353,7 +353,7 @@ mod tests {
     const RAW: i32 = libc::CLOCK_MONOTONIC_RAW;
 
     #[test]
-    fn each_call_is_made_by_the_second_number_of_its_request() {
+    fn each_call_uses_the_second_number_of_its_request() {
         let calls = calls(|_| Ok(()));
         calls.capabilities().unwrap();
         let stamp = calls.cross_timestamp().unwrap();
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_enotty_before_linux_5_4_the_first_numbers_do_the_same() {
+    fn injected_enotty_before_linux_5_4_the_first_numbers_are_used() {
         let calls = calls(|asked| match asked {
             Asked::Capabilities(Number::Second)
             | Asked::Precise(Number::Second)
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_eopnotsupp_a_clock_without_extended_stamps_gives_the_older_ones() {
+    fn injected_eopnotsupp_a_clock_without_extended_samples_gives_the_older_ones() {
         for errno in [Errno::NOTTY, Errno::OPNOTSUPP] {
             let calls = calls(move |asked| match asked {
                 Asked::Extended(..) => Err(errno),
@@ -412,7 +412,7 @@ mod tests {
                 calls.device.asked.take().last(),
                 Some(&Asked::Offset(Number::First, 25))
             );
-            // Those have no other system clock.
+            // The older request has no other system clock.
             let other = calls.samples(1, SampledClock::Monotonic);
             assert_eq!(
                 refused(other),
@@ -429,7 +429,7 @@ mod tests {
         });
         let refusal = refused(calls.samples(3, SampledClock::MonotonicRaw));
         assert_eq!(refusal, ("ERR_VMCLOCK_NOT_SUPPORTED", Some(22)));
-        // Never one clock's stamps for another's.
+        // It never returns one clock's stamps for another's.
         assert_eq!(
             calls.device.asked.take(),
             [
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_einval_of_the_driver_is_told_from_the_kernels() {
+    fn injected_einval_of_the_driver_is_distinguished_from_the_kernels() {
         let calls = calls(|asked| match asked {
             Asked::Extended(_, 0, _) => Ok(()),
             _ => Err(Errno::INVAL),
@@ -454,14 +454,14 @@ mod tests {
     }
 
     #[test]
-    fn injected_eopnotsupp_a_clock_without_cross_timestamps_says_so() {
+    fn injected_eopnotsupp_cross_timestamps_are_not_supported() {
         let calls = calls(|_| Err(Errno::OPNOTSUPP));
         let refusal = refused(calls.cross_timestamp());
         assert_eq!(refusal, ("ERR_VMCLOCK_NOT_SUPPORTED", Some(95)));
     }
 
     #[test]
-    fn injected_enodev_a_clock_that_is_gone_is_told_from_another_clocksource() {
+    fn injected_enodev_a_removed_clock_is_distinguished_from_another_clocksource() {
         let mut calls = calls(|_| Err(Errno::NODEV));
         assert_eq!(
             refused(calls.cross_timestamp()).0,
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_errors_of_a_driver_keep_their_numbers() {
+    fn injected_errors_of_a_driver_keep_their_error_numbers() {
         let mut calls = calls(|_| Err(Errno::IO));
         assert_eq!(
             refused(calls.cross_timestamp()),
@@ -493,15 +493,15 @@ mod tests {
     #[test]
     fn injected_times_that_do_not_fit_are_out_of_range() {
         let mut calls = calls(|_| Ok(()));
-        // Where the driver lands whose counter is behind its page's reference.
+        // The driver gives such a time if the counter is behind the page's reference.
         calls.device.time = Ok(RawTime::new(20_241_737_000, 0));
         assert_eq!(refused(calls.now_ns()).0, "ERR_VMCLOCK_OUT_OF_RANGE");
     }
 
     #[test]
-    fn injected_step_back_within_a_bracket_is_sampled_again() {
+    fn injected_step_back_within_a_bracket_repeats_the_samples() {
         let mut calls = calls(|_| Ok(()));
-        // The second sample's reading after is before its reading before, once.
+        // Once, the second sample's last reading is earlier than its first.
         let steps = [100, 100, 100, 100, 100, -300];
         calls.device.steps =
             RefCell::new(Box::new(steps.into_iter().chain(std::iter::repeat(100))));
@@ -514,11 +514,11 @@ mod tests {
     }
 
     #[test]
-    fn injected_realtime_a_driver_that_stamps_it_whatever_it_is_asked_for_is_not_believed() {
+    fn injected_realtime_samples_of_a_clock_that_was_not_requested_are_refused() {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
         let first = i64::try_from(now.as_nanos()).unwrap() - 1_000_000_000;
         for clock in [SampledClock::Monotonic, SampledClock::MonotonicRaw] {
-            // All three from one reading of the counter, and where the bracket's end is the clock asked for.
+            // Once all three are CLOCK_REALTIME, and once the last one is the requested clock.
             for rest in [0, -first] {
                 let mut calls = calls(|_| Ok(()));
                 let steps = (0..).map(move |at| match at % 3 {

@@ -1,15 +1,15 @@
-//! The kernel's interface to its PTP clocks, as `include/uapi/linux/ptp_clock.h` has it.
+//! The kernel's interface to its PTP clocks: `include/uapi/linux/ptp_clock.h`.
 //!
 //! # The rules of this room
 //!
-//! - A request is made with the structure that its number was computed from, so the kernel writes no
-//!   more than there is. All structures are integers throughout, and any bytes are values of theirs.
-//! - A structure goes to the kernel as its default, all zero, but for what is asked for: later kernels
-//!   give meaning to what is reserved today.
+//! - Each request passes the structure that its number was computed from, so the kernel writes no more
+//!   than the structure holds. Every structure consists of integers, for which all bytes are valid.
+//! - Each structure is zero except for the request's own fields, because later kernels give a meaning to
+//!   fields that are reserved today.
 
 #![allow(
     unsafe_code,
-    reason = "ioctl, clock_getres and a clock_gettime that asks once have no safe wrapper in the libraries that this crate uses"
+    reason = "ioctl, clock_getres and a clock_gettime without retry have no safe wrapper in the libraries that this crate uses"
 )]
 
 use std::mem::{MaybeUninit, size_of};
@@ -90,15 +90,15 @@ impl RawExtended {
     }
 }
 
-/// `struct ptp_sys_offset`: system and clock in turn, `2 * n_samples + 1` in all. The header has one
-/// array; the pairs are the same memory.
+/// `struct ptp_sys_offset`: readings of system clock and PTP clock in turn, `2 * n_samples + 1` in all.
+/// The header has one array, which has the same layout as these pairs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RawOffset {
     pub(super) n_samples: u32,
     rsv: [u32; 3],
     pub(super) pairs: [[RawTime; 2]; SAMPLES],
-    /// The last reading of the system clock where all of the samples were asked for.
+    /// The last reading of the system clock if the request is for [`MAX_SAMPLES`].
     pub(super) last: RawTime,
 }
 
@@ -117,8 +117,8 @@ const _: () = assert!(size_of::<RawPrecise>() == 64);
 const _: () = assert!(size_of::<RawExtended>() == 1216);
 const _: () = assert!(size_of::<RawOffset>() == 832);
 
-/// Which of the two numbers that each request has. The second ones came with Linux 5.4: their reserved
-/// fields must be 0, so that they can come to mean something.
+/// One of the two numbers of each request. Linux 5.4 added the second ones, whose reserved fields must be
+/// 0 so that later kernels can give them a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
     First,
@@ -127,7 +127,7 @@ pub(super) enum Number {
 
 const GETCAPS: Opcode = opcode::read::<RawCapabilities>(GROUP, 1);
 const GETCAPS2: Opcode = opcode::read::<RawCapabilities>(GROUP, 10);
-// The header declares that these are only written to the kernel, and yet the kernel answers in them.
+// The header declares these two as written to the kernel only, but the kernel answers in them too.
 const SYS_OFFSET: Opcode = opcode::write::<RawOffset>(GROUP, 5);
 const SYS_OFFSET2: Opcode = opcode::write::<RawOffset>(GROUP, 14);
 const SYS_OFFSET_PRECISE: Opcode = opcode::read_write::<RawPrecise>(GROUP, 8);
@@ -135,10 +135,10 @@ const SYS_OFFSET_PRECISE2: Opcode = opcode::read_write::<RawPrecise>(GROUP, 17);
 const SYS_OFFSET_EXTENDED: Opcode = opcode::read_write::<RawExtended>(GROUP, 9);
 const SYS_OFFSET_EXTENDED2: Opcode = opcode::read_write::<RawExtended>(GROUP, 18);
 
-/// What a PTP clock answers. Each call gives the system's error number as it came.
+/// The calls that a PTP clock answers. Each returns the system's error number unchanged.
 pub(super) trait Device {
-    /// `clock_getres`, which the kernel answers for every PTP clock without asking its driver: EINVAL
-    /// for any other file, ENODEV for a clock that is gone.
+    /// `clock_getres`, which the kernel answers for every PTP clock without its driver. The error is
+    /// EINVAL for any other file and ENODEV for a removed clock.
     fn resolution(&self) -> Result<(), Errno>;
 
     /// `clock_gettime`.
@@ -168,19 +168,30 @@ impl KernelDevice {
         Self { file }
     }
 
-    /// FD_TO_CLOCKID, `clock_getres(2)`.
+    /// Returns the clock id of the open file: FD_TO_CLOCKID, `clock_getres(2)`.
     fn clock_id(&self) -> libc::clockid_t {
         (!self.file.as_raw_fd() << 3) | 3
     }
 
-    /// Sends the request `OPCODE`, whose structure must be `T`.
-    fn request<const OPCODE: Opcode, T>(&self, structure: &mut T) -> Result<(), Errno> {
+    /// Sends a request by one of its two numbers, both of which were computed from `T`.
+    fn request<const FIRST: Opcode, const SECOND: Opcode, T>(
+        &self,
+        number: Number,
+        structure: &mut T,
+    ) -> Result<(), Errno> {
+        match number {
+            Number::First => self.ioctl::<FIRST, T>(structure),
+            Number::Second => self.ioctl::<SECOND, T>(structure),
+        }
+    }
+
+    fn ioctl<const OPCODE: Opcode, T>(&self, structure: &mut T) -> Result<(), Errno> {
         const { assert!(opcode_bytes(OPCODE) == size_of::<T>()) };
-        // SAFETY: `OPCODE` is one of the requests above, each computed from the structure that it is
-        // used with here, whose size is compared once more at compile time.
+        // SAFETY: `OPCODE` is one of the requests above, and was computed from the structure that it
+        // is used with. The assertion above compares the sizes.
         let update = unsafe { Updater::<OPCODE, T>::new(structure) };
-        // SAFETY: the kernel reads and writes a `T`, of which all bytes are values. Only files that
-        // turned out to be PTP clocks get here, so the request is not taken for another.
+        // SAFETY: the kernel reads and writes a `T`, for which all bytes are valid. The file is a PTP
+        // clock (`PtpClock::open` checked that), so the number means this request and no other.
         unsafe { ioctl(&self.file, update) }
     }
 }
@@ -189,7 +200,7 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// The size that is part of a request's number (`include/uapi/asm-generic/ioctl.h`).
+/// Returns the structure's size from a request's number (`include/uapi/asm-generic/ioctl.h`).
 const fn opcode_bytes(opcode: Opcode) -> usize {
     ((opcode >> 16) & 0x3fff) as usize
 }
@@ -198,8 +209,8 @@ impl Device for KernelDevice {
     fn resolution(&self) -> Result<(), Errno> {
         let clock = self.clock_id();
         let mut resolution = MaybeUninit::<libc::timespec>::uninit();
-        // SAFETY: the kernel writes a `timespec` where the pointer, to one of this function's own,
-        // says, and takes any number for a clock's.
+        // SAFETY: the pointer is to this function's own `timespec`, which the kernel fills. It accepts
+        // any number as a clock's.
         match unsafe { libc::clock_getres(clock, resolution.as_mut_ptr()) } {
             0 => Ok(()),
             _ => Err(last_errno()),
@@ -212,45 +223,33 @@ impl Device for KernelDevice {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // The system call itself: the vDSO's function, by which libraries begin, makes it for these clocks,
-        // and where the driver's wait ended in an error they would make it again, and wait twice.
-        // SAFETY: the kernel writes a `timespec`, which is this one on all 64-bit systems, where the
-        // pointer says, and takes any number for a clock's.
+        // This makes the system call itself. Libraries call the vDSO's function first, which makes the
+        // system call for these clocks. After an error they repeat it, so they wait twice for a driver.
+        // SAFETY: the pointer is to this function's own `timespec`, which the kernel fills and which has
+        // this layout on all 64-bit systems. The kernel accepts any number as a clock's.
         match unsafe { libc::syscall(libc::SYS_clock_gettime, clock, &raw mut time) } {
             0 => {}
             _ => return Err(last_errno()),
         }
-        // Out of its range on purpose where the kernel's is: whoever reads it looks.
+        // A value outside the range stays outside, and `RawTime::epoch_ns` refuses it.
         let nsec = u32::try_from(time.tv_nsec).unwrap_or(u32::MAX);
         Ok(RawTime::new(time.tv_sec, nsec))
     }
 
     fn capabilities(&self, number: Number, caps: &mut RawCapabilities) -> Result<(), Errno> {
-        match number {
-            Number::First => self.request::<GETCAPS, _>(caps),
-            Number::Second => self.request::<GETCAPS2, _>(caps),
-        }
+        self.request::<GETCAPS, GETCAPS2, _>(number, caps)
     }
 
     fn precise(&self, number: Number, stamps: &mut RawPrecise) -> Result<(), Errno> {
-        match number {
-            Number::First => self.request::<SYS_OFFSET_PRECISE, _>(stamps),
-            Number::Second => self.request::<SYS_OFFSET_PRECISE2, _>(stamps),
-        }
+        self.request::<SYS_OFFSET_PRECISE, SYS_OFFSET_PRECISE2, _>(number, stamps)
     }
 
     fn extended(&self, number: Number, stamps: &mut RawExtended) -> Result<(), Errno> {
-        match number {
-            Number::First => self.request::<SYS_OFFSET_EXTENDED, _>(stamps),
-            Number::Second => self.request::<SYS_OFFSET_EXTENDED2, _>(stamps),
-        }
+        self.request::<SYS_OFFSET_EXTENDED, SYS_OFFSET_EXTENDED2, _>(number, stamps)
     }
 
     fn offset(&self, number: Number, stamps: &mut RawOffset) -> Result<(), Errno> {
-        match number {
-            Number::First => self.request::<SYS_OFFSET, _>(stamps),
-            Number::Second => self.request::<SYS_OFFSET2, _>(stamps),
-        }
+        self.request::<SYS_OFFSET, SYS_OFFSET2, _>(number, stamps)
     }
 }
 
@@ -261,8 +260,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_have_the_numbers_that_the_header_gives_them() {
-        // As a C compiler computes them from the header, which libc repeats.
+    fn requests_have_the_headers_numbers() {
+        // A C compiler computes the second column from the header; libc repeats it.
         for (ours, written, libcs) in [
             (GETCAPS, 0x8050_3d01, libc::PTP_CLOCK_GETCAPS),
             (GETCAPS2, 0x8050_3d0a, libc::PTP_CLOCK_GETCAPS2),
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn structures_lie_as_the_header_lays_them_out() {
+    fn structures_have_the_headers_layout() {
         assert_eq!(
             [offset_of!(RawTime, sec), offset_of!(RawTime, nsec)],
             [0, 8]

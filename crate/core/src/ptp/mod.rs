@@ -1,17 +1,18 @@
-//! The kernel's PTP hardware clocks (PHCs): finding one, what it can do, its time, and its time
-//! against the system's clocks.
+//! The kernel's PTP hardware clocks (PHCs): lists and opens them, and reads their time, alone and
+//! together with the system's clocks.
 //!
-//! The driver `ptp_vmclock.c` makes one of a vmclock page that has time when the driver is loaded:
-//! `/dev/ptpN`, by the name `vmclock0`. Network cards and other hypervisors' drivers make theirs, and
-//! all of this works on any of them. A vmclock's tells the same time as its page, in TAI from Linux
-//! 7.0 on and in UTC before: [`PtpClock::timescale`] finds out which. (The two part where the counter is
-//! behind the page's reference: the driver takes that distance for an unsigned one, and tells a time
-//! centuries ahead.)
+//! The driver `ptp_vmclock.c` registers a PTP clock named `vmclock0` as `/dev/ptpN` if the page has time
+//! when the driver is loaded. Network cards and other hypervisors' drivers register clocks too, and
+//! everything here works on all of them.
 //!
-//! The calls are those of `include/uapi/linux/ptp_clock.h`, of which each later one does more than the
-//! one before; a call that the kernel or the clock's driver does not have is made up for where an older
-//! one gives the same, and is [`Error::NotSupported`] where none does. None of them needs more than the
-//! right to read the device, and none changes the clock.
+//! A vmclock's PTP clock gives the page's time, in TAI from Linux 7.0 on and in UTC before.
+//! [`PtpClock::timescale`] determines which. The two times differ if the counter is behind the page's
+//! reference: the driver treats that distance as unsigned and gives a time centuries ahead.
+//!
+//! The calls are those of `include/uapi/linux/ptp_clock.h`. If the kernel or the clock's driver lacks a
+//! call and an older one gives the same result, the older one is used. Otherwise the result is
+//! [`Error::NotSupported`]. Every call needs only the right to read the device, and none changes the
+//! clock.
 
 mod calls;
 mod device;
@@ -19,6 +20,7 @@ mod sample;
 mod timescale;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, major, minor};
@@ -35,59 +37,63 @@ use device::{Device, KernelDevice};
 
 pub use sample::{CrossTimestamp, Sample};
 
-/// The most samples that one call takes: PTP_MAX_SAMPLES.
+/// The largest number of samples that one call takes: PTP_MAX_SAMPLES.
 pub const MAX_SAMPLES: u32 = device::MAX_SAMPLES;
 
 const SYSFS_CLASS: &str = "/sys/class/ptp";
 
-/// What a clock and its driver can do. A kernel that does not know a figure yet says 0 or no.
+/// The capabilities of a clock and its driver: `struct ptp_clock_caps`. A figure that the kernel does
+/// not know yet is 0 or false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The most by which its rate may be adjusted, in parts per billion; 0 for a clock that cannot be,
-    /// as a vmclock's.
+    /// The largest adjustment of the clock's rate, in parts per billion. It is 0 for a clock whose rate
+    /// cannot be adjusted, such as a vmclock's.
     pub max_adjustment_ppb: i32,
     /// The largest phase adjustment, in nanoseconds (Linux 6.5).
     pub max_phase_adjustment_ns: i32,
-    /// Programmable alarms.
+    /// The number of programmable alarms.
     pub alarms: u32,
-    /// Channels that stamp external events.
+    /// The number of channels that timestamp external events.
     pub external_timestamps: u32,
-    /// Programmable periodic outputs.
+    /// The number of programmable periodic outputs.
     pub periodic_outputs: u32,
-    /// Programmable pins.
+    /// The number of programmable pins.
     pub pins: u32,
-    /// Whether it calls back every second.
+    /// True if the clock gives a pulse every second.
     pub pulse_per_second: bool,
-    /// Whether its driver has [`PtpClock::cross_timestamp`].
+    /// True if the driver supports [`PtpClock::cross_timestamp`].
     pub cross_timestamping: bool,
-    /// Whether its phase can be adjusted.
+    /// True if the clock's phase can be adjusted.
     pub phase_adjustment: bool,
 }
 
-/// A system clock that samples are taken of. All but the first need Linux 6.12, and of a vmclock's own
-/// clock a later one, whose driver knows them.
+/// A system clock that a PTP clock is sampled against.
+///
+/// All but the first need Linux 6.12. For a vmclock's PTP clock they need a later release, whose driver
+/// supports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SampledClock {
-    /// CLOCK_REALTIME: UTC since 1970, as this machine has it.
+    /// CLOCK_REALTIME: this machine's UTC since 1970.
     #[default]
     Realtime,
-    /// CLOCK_MONOTONIC: never set, slewed as CLOCK_REALTIME is.
+    /// CLOCK_MONOTONIC: never stepped, slewed together with CLOCK_REALTIME.
     Monotonic,
-    /// CLOCK_MONOTONIC_RAW: never set, never slewed.
+    /// CLOCK_MONOTONIC_RAW: never stepped, never slewed.
     MonotonicRaw,
 }
 
-/// A PTP clock that this machine has.
+/// One of this machine's PTP clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PtpDevice {
     /// `/dev/ptpN`.
     pub path: PathBuf,
-    /// What its driver calls it: `vmclock0`, or a network card's or driver's name. Not unique.
+    /// The name that the driver gave the clock, such as `vmclock0`, or a network card's or a driver's
+    /// name. Not unique.
     pub name: String,
 }
 
-/// The PTP clocks that this machine has, in the order of their numbers. None where the kernel has no
-/// PTP support.
+/// Lists this machine's PTP clocks in the order of their numbers. The list is empty if the kernel has
+/// no PTP support.
 #[must_use]
 pub fn list() -> Vec<PtpDevice> {
     list_in(Path::new(SYSFS_CLASS))
@@ -110,9 +116,9 @@ fn list_in(class: &Path) -> Vec<PtpDevice> {
     found.into_iter().map(|(_, device)| device).collect()
 }
 
-/// The name that the driver gave a clock, from the clock's folder in sysfs.
-fn clock_name(folder: &Path) -> Option<String> {
-    let bytes = fs::read(folder.join("clock_name")).ok()?;
+/// Returns the name that the driver gave a clock, from the clock's directory in sysfs.
+fn clock_name(directory: &Path) -> Option<String> {
+    let bytes = fs::read(directory.join("clock_name")).ok()?;
     Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
@@ -132,53 +138,22 @@ impl PtpClock {
     /// [`Error::System`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let not_ptp = |kind| Error::NotPtp {
-            path: path.to_path_buf(),
-            kind,
-        };
-        let gone = || Error::Vanished {
-            path: path.to_path_buf(),
-        };
-        // Before it is opened, which a FIFO's writer and some devices would notice: a watchdog starts. What
-        // cannot be looked at cannot be opened either, for the same reason.
-        if let Ok(stat) = rustix::fs::stat(path) {
-            check_kind(&stat).map_err(not_ptp)?;
-        }
-        // Without O_NONBLOCK a FIFO that came to stand there meanwhile would hang here.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOENT | Errno::NOTDIR => Error::NoPtpDevice {
-                path: path.to_path_buf(),
-            },
-            Errno::ACCESS | Errno::PERM => Error::PtpAccess {
-                path: path.to_path_buf(),
-                name: rustix::fs::stat(path)
-                    .ok()
-                    .and_then(|stat| name_of_device(stat.st_rdev)),
-                errno: errno.raw_os_error(),
-            },
-            Errno::NXIO => not_ptp("a device without a driver"),
-            Errno::NODEV => gone(),
-            other => Error::system("open", Some(path), other),
-        })?;
-        let stat =
-            rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", Some(path), errno))?;
-        check_kind(&stat).map_err(not_ptp)?;
+        let (file, stat) = open_device(path)?;
         let device = KernelDevice::new(file);
-        // Asked of the file itself: what sysfs says is said of a number. No request is sent to a
-        // device that might take it for one of its own.
-        match device.resolution() {
-            Ok(()) => Ok(Self {
-                calls: Calls::new(device, path.to_path_buf()),
-                name: name_of_device(stat.st_rdev),
-            }),
-            Err(Errno::NODEV) => Err(gone()),
-            Err(Errno::INVAL) => Err(not_ptp("another device")),
-            Err(errno) => Err(Error::system("clock_getres", Some(path), errno)),
-        }
+        // This asks the open file itself, while sysfs describes a device number. It is also no ioctl,
+        // which a device of another kind might take for one of its own.
+        device.resolution().map_err(|errno| match errno {
+            Errno::NODEV => vanished(path),
+            Errno::INVAL => not_ptp(path, "another device"),
+            other => Error::system("clock_getres", Some(path), other),
+        })?;
+        Ok(Self {
+            calls: Calls::new(device, path.to_path_buf()),
+            name: name_of_device(&stat),
+        })
     }
 
-    /// Opens the first clock that its driver calls `name`: `vmclock0` is that of `/dev/vmclock0`.
+    /// Opens the first clock whose driver named it `name`. The clock of `/dev/vmclock0` is `vmclock0`.
     ///
     /// # Errors
     ///
@@ -198,7 +173,7 @@ impl PtpClock {
             .find(|device| device.name == name)
             .ok_or_else(missing)?;
         let clock = Self::open(&device.path)?;
-        // Another clock may have got its number meanwhile, and a container's /dev may hold others.
+        // Another clock may have the number by now, and a container's /dev may differ from sysfs.
         if clock.name() == Some(name) {
             Ok(clock)
         } else {
@@ -206,19 +181,19 @@ impl PtpClock {
         }
     }
 
-    /// The path as it was opened.
+    /// Returns the path as it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.calls.path
     }
 
-    /// What the clock's driver calls it; `None` where sysfs does not tell.
+    /// Returns the name that the driver gave the clock; `None` if sysfs does not have it.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// What the clock can do: PTP_CLOCK_GETCAPS2.
+    /// Returns the clock's capabilities: PTP_CLOCK_GETCAPS2.
     ///
     /// # Errors
     ///
@@ -227,8 +202,8 @@ impl PtpClock {
         self.calls.capabilities()
     }
 
-    /// The clock's time in nanoseconds since the epoch of its timescale: `clock_gettime` on the clock's
-    /// descriptor.
+    /// Returns the clock's time in nanoseconds since the epoch of its timescale: `clock_gettime` on the
+    /// clock's descriptor.
     ///
     /// # Errors
     ///
@@ -238,9 +213,11 @@ impl PtpClock {
         self.calls.now_ns()
     }
 
-    /// The clock's time, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one and the same instant:
-    /// PTP_SYS_OFFSET_PRECISE2. For clocks that are read from the counter that the system's clocks run
-    /// on, and network cards that can latch it.
+    /// Reads the clock, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one instant:
+    /// PTP_SYS_OFFSET_PRECISE2.
+    ///
+    /// It works for clocks that are read from the counter that the system's clocks run on, and for
+    /// network cards that can latch that counter.
     ///
     /// # Errors
     ///
@@ -249,29 +226,34 @@ impl PtpClock {
         self.calls.cross_timestamp()
     }
 
-    /// The clock's time between two readings of a system clock, `count` times: PTP_SYS_OFFSET_EXTENDED2,
-    /// or PTP_SYS_OFFSET2 where the clock has no better, which has CLOCK_REALTIME only and in which one
-    /// sample's reading after is the next one's before.
+    /// Reads the clock between two readings of a system clock, `count` times: PTP_SYS_OFFSET_EXTENDED2.
+    ///
+    /// If the clock's driver lacks that call, this uses PTP_SYS_OFFSET2, which has only CLOCK_REALTIME.
+    /// There one sample's `after_ns` is the next one's `before_ns`.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] where `count` is not 1 to 25, [`Error::NotSupported`] where kernel or
-    /// clock have no samples of `clock`, [`Error::SystemClockStepped`], and those of
+    /// [`Error::InvalidArgument`] unless `count` is 1 to 25, [`Error::NotSupported`] if the kernel or the
+    /// clock has no samples of `clock`, [`Error::SystemClockStepped`], and those of
     /// [`PtpClock::now_ns`].
     pub fn samples(&self, count: u32, clock: SampledClock) -> Result<Vec<Sample>, Error> {
         self.calls.samples(count, clock)
     }
 
-    /// Whether this clock tells TAI or UTC, by comparison with a page: `None` where the comparison
-    /// decides nothing.
+    /// Determines whether this clock gives TAI or UTC, by comparison with a page. `None` means that the
+    /// comparison is inconclusive.
     ///
-    /// The clock is read between two readings of the page. It tells TAI if its time lies in the interval
-    /// in which TAI lay meanwhile by the page, and certainly not in that of UTC; and the other way
-    /// round. The interval is from the page's earliest time to its latest, and where the page states no
-    /// bound, from its one time to its other: a clock made of this very page is told then, and none that
-    /// is merely close. A page that gives only one of the two timescales leaves the other where it can be,
-    /// 10 to 255 s away. So a clock that is set to neither, that is further from the truth than the page's
-    /// bound, or a page whose bound spans both, is `None`, and so is a page that changes all the while.
+    /// The clock is read between two readings of the page. Each timescale that the page gives has an
+    /// interval that held it meanwhile, from the earliest time of the two readings to the latest. The
+    /// clock gives TAI if its time is in TAI's interval and cannot be UTC, and the other way round. A
+    /// page that gives only one of the timescales leaves the other anywhere from 10 to 255 s away.
+    ///
+    /// If the page states no bound, the interval ends at the two readings themselves. Then the method
+    /// recognises a clock that is derived from this page, and no clock that is merely close to it.
+    ///
+    /// The result is `None` for a clock that gives neither timescale, or that is further from the truth
+    /// than the page's bound. It is also `None` for a page whose bound spans both timescales, and for a
+    /// page that changes during every comparison.
     ///
     /// # Errors
     ///
@@ -285,30 +267,75 @@ impl PtpClock {
     }
 }
 
-/// What it is in words where it is surely no PTP clock.
-fn check_kind(stat: &Stat) -> Result<(), &'static str> {
-    match FileType::from_raw_mode(stat.st_mode) {
+/// Opens the device at `path` for reading, unless it is known to be of another kind.
+fn open_device(path: &Path) -> Result<(OwnedFd, Stat), Error> {
+    // Opening a FIFO releases its writer, and opening a watchdog starts it. If this `stat` fails, the
+    // `open` fails for the same reason.
+    if let Ok(stat) = rustix::fs::stat(path) {
+        check_kind(path, &stat)?;
+    }
+    // A FIFO may have replaced the device since then. Without O_NONBLOCK this would wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NOTDIR => Error::NoPtpDevice {
+            path: path.to_path_buf(),
+        },
+        Errno::ACCESS | Errno::PERM => Error::PtpAccess {
+            path: path.to_path_buf(),
+            name: rustix::fs::stat(path)
+                .ok()
+                .and_then(|stat| name_of_device(&stat)),
+            errno: errno.raw_os_error(),
+        },
+        Errno::NXIO => not_ptp(path, "a device without a driver"),
+        Errno::NODEV => vanished(path),
+        other => Error::system("open", Some(path), other),
+    })?;
+    let stat =
+        rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", Some(path), errno))?;
+    check_kind(path, &stat)?;
+    Ok((file, stat))
+}
+
+/// Refuses a file that is certainly no PTP clock.
+fn check_kind(path: &Path, stat: &Stat) -> Result<(), Error> {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::CharacterDevice => {
-            let folder = sysfs_folder(stat.st_rdev);
-            if folder.exists() && clock_name(&folder).is_none() {
-                Err("another device")
-            } else {
-                Ok(())
+            let directory = sysfs_directory(stat);
+            // Without sysfs the device's kind is unknown here.
+            if !directory.exists() || clock_name(&directory).is_some() {
+                return Ok(());
             }
+            "another device"
         }
-        FileType::Directory => Err("a directory"),
-        FileType::RegularFile => Err("a file"),
-        FileType::Socket => Err("a socket"),
-        _ => Err("no character device"),
+        FileType::Directory => "a directory",
+        FileType::RegularFile => "a file",
+        FileType::Socket => "a socket",
+        _ => "no character device",
+    };
+    Err(not_ptp(path, kind))
+}
+
+fn not_ptp(path: &Path, kind: &'static str) -> Error {
+    Error::NotPtp {
+        path: path.to_path_buf(),
+        kind,
     }
 }
 
-fn name_of_device(device: u64) -> Option<String> {
-    clock_name(&sysfs_folder(device))
+fn vanished(path: &Path) -> Error {
+    Error::Vanished {
+        path: path.to_path_buf(),
+    }
 }
 
-fn sysfs_folder(device: u64) -> PathBuf {
-    let number = format!("{}:{}", major(device), minor(device));
+fn name_of_device(stat: &Stat) -> Option<String> {
+    clock_name(&sysfs_directory(stat))
+}
+
+/// Returns the sysfs directory of a device's number.
+fn sysfs_directory(stat: &Stat) -> PathBuf {
+    let number = format!("{}:{}", major(stat.st_rdev), minor(stat.st_rdev));
     Path::new("/sys/dev/char").join(number)
 }
 
@@ -321,21 +348,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_are_listed_by_number_with_the_names_that_their_drivers_gave() {
-        let folder = tempfile::tempdir().unwrap();
-        let class = folder.path().join("class");
+    fn list_sorts_clocks_by_number_and_gives_their_drivers_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let class = directory.path().join("class");
         for (file, name) in [
             ("ptp10", "eth \u{1b}[2J"),
             ("ptp2", "vmclock0"),
             ("other", "x"),
         ] {
-            let real = folder.path().join(file);
+            let real = directory.path().join(file);
             fs::create_dir(&real).unwrap();
             fs::write(real.join("clock_name"), format!("{name}\n")).unwrap();
             fs::create_dir_all(&class).unwrap();
             symlink(&real, class.join(file)).unwrap();
         }
-        // A clock that goes away while it is looked at.
+        // A clock that is removed during the listing.
         symlink("/nowhere", class.join("ptp3")).unwrap();
         let device = |path: &str, name: &str| PtpDevice {
             path: path.into(),
@@ -348,15 +375,15 @@ mod tests {
                 device("/dev/ptp10", "eth \u{1b}[2J")
             ]
         );
-        assert_eq!(list_in(&folder.path().join("none")), []);
+        assert_eq!(list_in(&directory.path().join("none")), []);
     }
 
     #[test]
-    fn what_is_no_ptp_clock_is_refused_by_what_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
+    fn open_refuses_other_files_and_names_their_kind() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        let missing = folder.path().join("missing");
+        let missing = directory.path().join("missing");
         for (path, code, words) in [
             (
                 Path::new("/dev/null"),
@@ -364,7 +391,7 @@ mod tests {
                 "another device",
             ),
             (&file, "ERR_VMCLOCK_NOT_PTP", "a file"),
-            (folder.path(), "ERR_VMCLOCK_NOT_PTP", "a directory"),
+            (directory.path(), "ERR_VMCLOCK_NOT_PTP", "a directory"),
             (&missing, "ERR_VMCLOCK_NOT_FOUND", "no such device"),
         ] {
             let error = PtpClock::open(path).unwrap_err();
@@ -374,13 +401,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ptp_clock_is_not_even_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let fifo = folder.path().join("fifo");
+    fn open_does_not_open_files_that_are_no_ptp_clock() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
         mkfifoat(CWD, &fifo, Mode::RWXU).unwrap();
         let mut paths = vec![fifo];
-        // /dev/zero by a node that nobody else opens, where this user may make one.
-        let device = folder.path().join("device");
+        // A node for /dev/zero that nobody else opens, if this user may make one.
+        let device = directory.path().join("device");
         let zero = makedev(1, 5);
         if mknodat(CWD, &device, FileType::CharacterDevice, Mode::RWXU, zero).is_ok() {
             paths.push(device);
@@ -397,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_advises_a_udev_rule_of_nothing_but_a_ptp_clock() {
+    fn only_a_ptp_clocks_refusal_names_a_udev_rule() {
         let message = |name: Option<&str>| {
             let error = Error::PtpAccess {
                 path: "/dev/ptp7".into(),
@@ -408,7 +435,7 @@ mod tests {
         };
         let plain = r#"SUBSYSTEM=="ptp", ATTR{clock_name}=="vmclock0", MODE="0444""#;
         assert!(message(Some("vmclock0")).contains(plain));
-        // A name that the rule would not take as it stands.
+        // The rule cannot match this name literally.
         assert!(message(Some("a\"b*")).contains(r#"SUBSYSTEM=="ptp", MODE="0444""#));
         let unknown = message(None);
         assert!(
@@ -418,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_clock_has_is_not_found_and_the_message_says_which_there_are() {
+    fn find_of_an_unknown_name_fails_with_a_printable_message() {
         let error = PtpClock::find("no such \u{1b} clock").unwrap_err();
         assert_eq!(error.code(), "ERR_VMCLOCK_NOT_FOUND");
         assert!(!error.to_string().contains('\u{1b}'));

@@ -1,48 +1,48 @@
-//! What the kernel's stamps mean: nanoseconds, offsets, and how far these may be off.
+//! Converts the kernel's stamps into nanoseconds, offsets, and the offsets' bounds.
 
 use super::device::RawTime;
+use crate::time::NS_PER_SEC;
 
-const NS_PER_SEC: u32 = 1_000_000_000;
-
-/// A clock and two of the system's at one instant.
+/// A PTP clock and two system clocks at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrossTimestamp {
-    /// The clock, in nanoseconds since the epoch of its timescale.
+    /// The PTP clock, in nanoseconds since the epoch of its timescale.
     pub device_ns: i64,
     /// CLOCK_REALTIME, in nanoseconds since 1970.
     pub realtime_ns: i64,
-    /// CLOCK_MONOTONIC_RAW, in nanoseconds since some point in the past.
+    /// CLOCK_MONOTONIC_RAW, in nanoseconds since an unspecified point in the past.
     pub monotonic_raw_ns: i64,
 }
 
-/// A clock between two readings of a system clock.
+/// A reading of a PTP clock between two readings of a system clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// The system clock just before, in nanoseconds since its epoch.
     pub before_ns: i64,
-    /// The clock, in nanoseconds since the epoch of its timescale.
+    /// The PTP clock, in nanoseconds since the epoch of its timescale.
     pub device_ns: i64,
-    /// The system clock just after, never less than `before_ns`.
+    /// The system clock just after, in nanoseconds since its epoch; never less than `before_ns`.
     pub after_ns: i64,
-    /// System clock - clock: what lies halfway between the two readings of the system clock, rounded
-    /// down, less the clock's.
+    /// System clock minus PTP clock, in nanoseconds: the middle of `before_ns` and `after_ns`, rounded
+    /// down, minus `device_ns`.
     pub offset_ns: i64,
-    /// Half the bracket, rounded up: at the instant at which the clock read `device_ns`, the system
-    /// clock read something from `before_ns` to `after_ns`, and so `offset_ns` is at most this far from
-    /// the difference of the two readings. Not so where CLOCK_REALTIME was set back in between by
-    /// less than what went by, which shows nowhere; the other two clocks are never set.
+    /// The bound of `offset_ns` in nanoseconds: half the bracket, rounded up.
     ///
-    /// It is 0 where all three were computed from one reading of the counter, as for a vmclock whose
-    /// counter the system's clocks run on, and where the system clock did not advance a nanosecond, or
-    /// a tick of its own, in between. The difference of the two *readings* is exact then. What a
-    /// reading is itself off by, for it is cut off at whole nanoseconds or at the ticks of what it
-    /// counts, is no part of this on any clock.
+    /// When the PTP clock read `device_ns`, the system clock read a value from `before_ns` to
+    /// `after_ns`. So `offset_ns` differs from the difference of the two readings by at most this much.
+    /// There is one exception: a step of CLOCK_REALTIME back within the bracket, by less than the
+    /// bracket's length, cannot be seen. The other two clocks are never stepped.
+    ///
+    /// The bound is 0 if all three readings were computed from one counter value, as with a vmclock
+    /// whose counter the system's clocks run on. It is also 0 if the system clock did not advance by a
+    /// nanosecond, or by its own tick, within the bracket. The difference of the two *readings* is then
+    /// exact. The bound never includes a reading's own rounding to whole nanoseconds or ticks.
     pub max_error_ns: u64,
 }
 
 impl Sample {
-    /// The sample of three stamps; `None` where the system clock was set back in between, so that it
-    /// brackets nothing, or where the offset does not fit.
+    /// Returns the sample of three stamps. `None` means that the system clock was stepped back within
+    /// the bracket, or that the offset exceeds 64 bits.
     pub(super) fn new(before_ns: i64, device_ns: i64, after_ns: i64) -> Option<Self> {
         if after_ns < before_ns {
             return None;
@@ -59,17 +59,18 @@ impl Sample {
 }
 
 impl RawTime {
-    /// In nanoseconds; `None` where that does not fit into signed 64 bits, or is no time at all.
+    /// Returns the time in nanoseconds. `None` means that it exceeds signed 64 bits, or that `nsec` is
+    /// not below one second.
     ///
-    /// The header says that the sign of the seconds holds for the nanoseconds, too. The kernel, however,
-    /// fills both in from a `timespec64`, in which nanoseconds always count upwards. And it keeps what
-    /// does not fit into its own signed 64-bit nanoseconds at their limit.
+    /// The header says that the sign of the seconds applies to the nanoseconds too. The kernel, however,
+    /// fills in both from a `timespec64`, whose nanoseconds always count upwards. It also clamps times
+    /// that exceed its own signed 64-bit nanoseconds, so both limits count as exceeded.
     pub(super) fn epoch_ns(self) -> Option<i64> {
-        if self.nsec >= NS_PER_SEC {
+        let nsec = i128::from(self.nsec);
+        if nsec >= NS_PER_SEC {
             return None;
         }
-        let ns = i128::from(self.sec) * i128::from(NS_PER_SEC) + i128::from(self.nsec);
-        i64::try_from(ns)
+        i64::try_from(i128::from(self.sec) * NS_PER_SEC + nsec)
             .ok()
             .filter(|ns| *ns != i64::MAX && *ns != i64::MIN)
     }
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_rounded_so_that_the_bound_is_true() {
+    fn rounding_of_the_middle_keeps_the_bound_true() {
         let sample = |before, device, after| Sample::new(before, device, after).unwrap();
         let short = sample(10, 4, 13);
         assert_eq!((short.offset_ns, short.max_error_ns), (7, 2));
@@ -98,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn times_that_do_not_fit_are_none() {
+    fn times_beyond_64_bits_are_none() {
         let ns = |sec, nsec| RawTime::new(sec, nsec).epoch_ns();
         assert_eq!(ns(1, 5), Some(1_000_000_005));
         assert_eq!(ns(-1, 500_000_000), Some(-500_000_000));
         assert_eq!(ns(9_223_372_036, 854_775_806), Some(i64::MAX - 1));
-        // Where the kernel's own nanoseconds stop.
+        // The kernel clamps its nanoseconds here.
         assert_eq!(ns(9_223_372_036, 854_775_807), None);
         assert_eq!(ns(9_223_372_036, 854_775_808), None);
         assert_eq!(ns(i64::MAX, 0), None);
@@ -113,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_difference_at_any_instant_within_the_bracket_is_within_the_bound(
+        fn the_bound_holds_at_every_instant_within_the_bracket(
             before in any::<i64>(),
             width in prop_oneof![0..8_u64, any::<u64>()],
             device in any::<i64>(),
@@ -132,12 +133,12 @@ mod tests {
                 let off = system - i128::from(device) - i128::from(sample.offset_ns);
                 prop_assert!(off.abs() <= bound);
             }
-            // And no wider than half the bracket needs.
+            // The bound is no wider than half the bracket.
             prop_assert!(2 * bound - i128::from(width) <= 1);
         }
 
         #[test]
-        fn every_time_that_fits_is_exact(ns in i64::MIN + 1..i64::MAX) {
+        fn every_time_within_64_bits_is_exact(ns in i64::MIN + 1..i64::MAX) {
             let time = RawTime::new(ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000) as u32);
             prop_assert_eq!(time.epoch_ns(), Some(ns));
         }
