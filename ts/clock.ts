@@ -481,7 +481,6 @@ export class VmClock {
     // Nothing is remembered while it is being written over: the call may be ended in between.
     this.#token = NO_TOKEN
     const slots = this.#slots
-    slots[SLOT.ARGUMENT_STATE] = -1n
     slots[SLOT.ARGUMENT_DISRUPTION_MARKER] = disruptionMarker
     slots[SLOT.ARGUMENT_VM_GENERATION] = vmGeneration ?? 0n
     slots[SLOT.ARGUMENT_HAS_VM_GENERATION] = vmGeneration === undefined ? 0n : 1n

@@ -12,7 +12,7 @@ import { type Failure, VmClockError } from './errors'
 
 /**
  * Where each figure stands in {@link HotCalls.slots}. The first twelve are those of `readInto`.
- * The others are arguments, and what is known of them.
+ * The others are arguments.
  */
 export const SLOT = {
   EPOCH_NS: 0,
@@ -33,8 +33,6 @@ export const SLOT = {
   ARGUMENT_VM_GENERATION: 14,
   /** 1 where the token has a generation. */
   ARGUMENT_HAS_VM_GENERATION: 15,
-  /** Of which state of the page the native part knows that the token is; -1n of none. */
-  ARGUMENT_STATE: 16,
 } as const
 
 /** Bits of `SLOT.KNOWN`: a figure whose bit is clear is -1n in its slot and means nothing. */
@@ -71,7 +69,6 @@ export interface HotCalls {
   continuityToken(): Failure | undefined
   /**
    * Takes the token's three arguments; `undefined` means that it is continuous, `false` that it is not.
-   * Writes `ARGUMENT_STATE` and takes it.
    */
   isContinuous(): Failure | false | undefined
 }

@@ -122,14 +122,14 @@ pub mod time;
 pub mod watch;
 pub mod writer;
 
-pub use clock::{Options, VmClock};
+pub use clock::{Options, SystemOffset, VmClock};
 pub use error::{Error, NoTime};
 pub use ptp::PtpClock;
 pub use publish::{Generation, PublishOptions, Publisher, Shape};
 pub use snapshot::Maintenance;
 pub use time::conversion::Converter;
 pub use time::leap::Timescale;
-pub use time::reading::{Continuity, Reading, SlowPath, SystemOffset, TimePoint};
+pub use time::reading::{Continuity, Reading};
 pub use watch::{WatchOptions, Watcher};
 pub use writer::{PageHeader, PageLayout, PageWriter};
 

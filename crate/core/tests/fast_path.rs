@@ -8,10 +8,14 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use proptest::prelude::*;
+use vmclock::clock::fast::{FastClock, SlowPath, TimePoint};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::snapshot::RawFields;
-use vmclock::{Error, Options, SlowPath, Timescale};
+use vmclock::{Error, Options, Reading, Timescale, VmClock};
 use vmclock_testkit::virtual_page::{Bench, VirtualClock, token};
 
 const NS_PER_SEC: i128 = 1_000_000_000;
@@ -117,22 +121,26 @@ fn assert_same(
     if let Ok(short) = living.fast_now_ns() {
         prop_assert_eq!(Ok(short), ns);
     }
-    match living.short_read() {
-        Ok(short) => prop_assert_eq!(Ok(short), read),
-        Err(untold) => {
-            if let Some(point) = living.slow_time_point(untold) {
-                let read = read.unwrap();
-                prop_assert_eq!(point.counter, read.counter);
-                prop_assert_eq!(point.epoch_ns, read.epoch_ns);
-                prop_assert_eq!(point.max_error_ns, read.max_error_ns);
-                prop_assert_eq!(point.est_error_ns, read.est_error_ns);
-            }
-        }
+    let point = match living.fast_time_point() {
+        Ok(point) => Some(point),
+        Err(slow_path) => living.slow_time_point(slow_path),
+    };
+    if let Some(point) = point {
+        prop_assert_eq!(Ok(point), read.map(time_point));
     }
     let many = fresh.converter(&token(page));
     let many = outcome(many.and_then(|converter| converter.epoch_ns(counter)));
     prop_assert_eq!(many, long.map(|reading| reading.epoch_ns));
     Ok(())
+}
+
+fn time_point(reading: Reading) -> TimePoint {
+    TimePoint {
+        counter: reading.counter,
+        epoch_ns: reading.epoch_ns,
+        max_error_ns: reading.max_error_ns,
+        est_error_ns: reading.est_error_ns,
+    }
 }
 
 /// Whether no other double is nearer to `ns` nanoseconds. Two are as near only before 1970-01-02.
@@ -335,14 +343,14 @@ fn an_ordinary_stamp_takes_the_short_way() {
             bench.counter.set(ticks);
             taken[0] += usize::from(living.fast_now_ns().is_ok());
             taken[1] += usize::from(living.fast_now_ms().is_ok());
-            taken[2] += usize::from(living.short_read().is_ok());
+            taken[2] += usize::from(living.fast_time_point().is_ok());
         }
         let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
         // Near a middle of two doubles, which are 244 ns apart, one in 244 may not.
         assert!(taken[0] > all - all / 1_000, "{taken:?} of {all}");
         assert!(taken[1] > all - all / 200, "{taken:?} of {all}");
         assert!(taken[2] > all - all / 1_000, "{taken:?} of {all}");
-        assert!(living.short_is_continuous(&token));
+        assert!(living.fast_is_continuous(&token));
     }
 }
 
@@ -378,21 +386,57 @@ fn a_stamp_next_to_a_border_asks_no_more_of_the_page() {
         for ticks in (1..1_000_000_u64).step_by(997) {
             let counter = page.counter_value + ticks;
             bench.counter.set(counter);
-            let untold = living.fast_now_ns().unwrap_err();
+            let slow_path = living.fast_now_ns().unwrap_err();
             let exact = living.convert(counter, &token).unwrap();
             // Whoever read it again would give this one's time.
             bench.counter.set(counter + 1_000_000_000);
-            assert_eq!(living.slow_now_ns(untold).unwrap(), exact.epoch_ns);
+            assert_eq!(living.slow_now_ns(slow_path).unwrap(), exact.epoch_ns);
             assert!(is_nearest(
-                living.slow_now_ms(untold).unwrap(),
+                living.slow_now_ms(slow_path).unwrap(),
                 exact.epoch_ns
             ));
-            let point = living.slow_time_point(untold).unwrap();
-            assert_eq!(point.epoch_ns, exact.epoch_ns);
-            assert_eq!(point.max_error_ns, exact.max_error_ns);
-            assert_eq!(living.long_read(untold).unwrap(), exact);
+            let point = living.slow_time_point(slow_path).unwrap();
+            assert_eq!(point, time_point(exact));
         }
     }
+}
+
+/// A counter that advances by one tick at each read.
+#[derive(Clone, Debug, Default)]
+struct CountedReads(Arc<AtomicU64>);
+
+impl Counter for CountedReads {
+    fn id(&self) -> u8 {
+        CpuCounter.id()
+    }
+
+    fn read(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The slow path continues from the counter that the fast path read.
+#[test]
+fn a_call_next_to_a_rounding_border_reads_the_counter_once() {
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        time_sec: 1_800_000_000,
+        clock_status: 2,
+        ..RawFields::default()
+    };
+    let bench = Bench::with(&whole_ns_page(page, 1, 0));
+    let counter = CountedReads::default();
+    let options = Options::default();
+    let mut clock = VmClock::new(bench.page, SIZE_BYTES, counter.clone(), options);
+    clock.read().unwrap();
+    assert!(clock.fast_now_ns().is_err() && clock.fast_time_point().is_err());
+    let before = counter.read();
+    for _ in 0..100 {
+        clock.now_ns().unwrap();
+        clock.read().unwrap();
+    }
+    assert_eq!(counter.read() - before, 201);
 }
 
 /// The short ways look at the sequence number like the long ones.
@@ -411,18 +455,18 @@ fn no_short_way_outlives_the_page_that_it_was_made_for() {
     bench.counter.set(1 << 20);
     let mut living = clock(&bench, Timescale::Utc);
     let token = living.continuity_token().unwrap();
-    assert!(living.fast_now_ns().is_ok() && living.short_is_continuous(&token));
+    assert!(living.fast_now_ns().is_ok() && living.fast_is_continuous(&token));
     bench.publish(&page);
-    assert_eq!(living.fast_now_ns(), Err(SlowPath::Page));
-    assert_eq!(living.fast_now_ms(), Err(SlowPath::Page));
-    assert_eq!(living.short_read(), Err(SlowPath::Page));
-    assert!(!living.short_is_continuous(&token));
+    assert_eq!(living.fast_now_ns(), Err(SlowPath::FromPage));
+    assert_eq!(living.fast_now_ms(), Err(SlowPath::FromPage));
+    assert_eq!(living.fast_time_point(), Err(SlowPath::FromPage));
+    assert!(!living.fast_is_continuous(&token));
     assert!(living.is_continuous(&token).unwrap());
     assert!(living.fast_now_ns().is_ok());
     // A page that cannot be read is no state that something could be known of.
     let last_state = living.states_seen();
     bench.publish(&RawFields { version: 2, ..page });
-    assert!(!living.short_stands());
+    assert!(!living.fast_is_continuous(&token));
     let refused = living.is_continuous(&token).unwrap_err();
     assert_eq!(refused.code(), "ERR_VMCLOCK_BAD_VERSION");
     assert_ne!(living.states_seen(), last_state);

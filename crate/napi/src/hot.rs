@@ -26,7 +26,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{JsValue, Object, Result, ToNapiValue};
 use napi::{Env, JsError, Status, sys};
-use vmclock::{Continuity, Reading, SlowPath, TimePoint, VmClock};
+use vmclock::clock::fast::{FastClock, SlowPath, TimePoint};
+use vmclock::{Continuity, Reading, VmClock};
 
 use crate::failure::Failure;
 
@@ -52,14 +53,9 @@ enum Slot {
     ArgumentDisruptionMarker,
     ArgumentVmGeneration,
     ArgumentHasVmGeneration,
-    ArgumentState,
 }
 
-const SLOTS: usize = Slot::ArgumentState as usize + 1;
-
-/// In [`Slot::ArgumentState`], which JavaScript sets to it before it changes the token: the token was not
-/// yet found continuous. Else it is the last state of the page in which it was.
-const NO_STATE: i64 = -1;
+const SLOTS: usize = Slot::ArgumentHasVmGeneration as usize + 1;
 
 /// Bits of [`Slot::Known`]: `KNOWN` in `ts/native.ts`.
 mod known {
@@ -229,7 +225,7 @@ trait HotCall {
     /// The call where nothing stands in its way; an error says only that `long` has to be asked.
     #[inline(always)]
     fn short(_clock: &mut VmClock, _hot: &Hot) -> Short {
-        Err(SlowPath::Page)
+        Err(SlowPath::FromPage)
     }
 
     /// False only where what was asked is not so.
@@ -283,7 +279,7 @@ impl HotCall for Read {
     #[inline(always)]
     fn short(clock: &mut VmClock, hot: &Hot) -> Short {
         if hot.rest_of.get() != clock.states_seen() {
-            return Err(SlowPath::Page);
+            return Err(SlowPath::FromPage);
         }
         hot.figures.set_moment(&clock.fast_time_point()?);
         Ok(())
@@ -354,21 +350,15 @@ impl HotCall for IsContinuous {
 
     #[inline(always)]
     fn short(clock: &mut VmClock, hot: &Hot) -> Short {
-        let state = hot.figures.argument(Slot::ArgumentState).cast_unsigned();
-        if state == clock.states_seen() && clock.short_stands() {
+        if clock.fast_is_continuous(&hot.figures.argument_token()) {
             Ok(())
         } else {
-            Err(SlowPath::Page)
+            Err(SlowPath::FromPage)
         }
     }
 
     fn long(clock: &mut VmClock, hot: &Hot, _untold: SlowPath) -> Answer {
-        let is_continuous = clock.is_continuous(&hot.figures.argument_token())?;
-        if is_continuous {
-            hot.figures
-                .set_unsigned(Slot::ArgumentState, clock.states_seen());
-        }
-        Ok(is_continuous)
+        clock.is_continuous(&hot.figures.argument_token())
     }
 }
 
@@ -436,15 +426,15 @@ fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
     let told = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
             Some(clock) => T::short(clock, hot),
-            None => Err(SlowPath::Page),
+            None => Err(SlowPath::FromPage),
         },
-        Err(_) => Err(SlowPath::Page),
+        Err(_) => Err(SlowPath::FromPage),
     };
     // The clock is let go by now.
     match told {
         Ok(()) => ptr::null_mut(),
-        Err(SlowPath::Page) => call_the_long_way::<T>(env, hot),
-        Err(SlowPath::At(counter)) => call_at::<T>(env, hot, counter),
+        Err(SlowPath::FromPage) => call_the_long_way::<T>(env, hot),
+        Err(SlowPath::FromCounter(counter)) => call_at::<T>(env, hot, counter),
     }
 }
 
@@ -452,13 +442,13 @@ fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
 // put together what it tells them.
 #[inline(never)]
 fn call_at<T: HotCall>(env: sys::napi_env, hot: &Hot, counter: u64) -> sys::napi_value {
-    finish::<T>(env, hot, SlowPath::At(counter))
+    finish::<T>(env, hot, SlowPath::FromCounter(counter))
 }
 
 #[cold]
 #[inline(never)]
 fn call_the_long_way<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
-    finish::<T>(env, hot, SlowPath::Page)
+    finish::<T>(env, hot, SlowPath::FromPage)
 }
 
 #[inline(never)]
@@ -535,7 +525,6 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
         buffer: reference,
         place: take_place(hot.as_ptr().cast_mut()),
     });
-    hot.figures.set(Slot::ArgumentState, NO_STATE);
 
     let mut slots: sys::napi_value = ptr::null_mut();
     // SAFETY: `SLOTS` 64-bit elements from the buffer's start lie within it.

@@ -48,17 +48,6 @@ pub struct TimePoint {
     pub est_error_ns: Option<u64>,
 }
 
-/// What a call that took the short way leaves to the one that follows it: of the same clock, and with no
-/// other call in between, which might look at the page anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum SlowPath {
-    /// All of it.
-    Page,
-    /// The time at this counter, which was read while the page stood as the clock had seen it.
-    At(u64),
-}
-
 /// What a page says about which machine this is. Good for one page and one boot; clones of one
 /// snapshot hold equal ones, so it detects change and is no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,14 +56,4 @@ pub struct Continuity {
     pub disruption_marker: u64,
     /// The page's `vm_generation_counter`, where it has one.
     pub vm_generation: Option<u64>,
-}
-
-/// The system clock held against the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SystemOffset {
-    /// CLOCK_REALTIME - page, in nanoseconds: positive where the system clock is ahead.
-    pub offset_ns: i64,
-    /// How far that may be off: the page's bound and half the bracket around the system clock's
-    /// reading. `None`: the page states no bound.
-    pub max_error_ns: Option<u64>,
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::abi::VMCLOCK_VERSION;
-use crate::clock::{UPDATE_TIMEOUT, VmClock};
+use crate::clock::{RetryDeadline, UPDATE_TIMEOUT, VmClock};
 use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::page::Page;
@@ -44,9 +44,6 @@ pub const INTERVALS: RangeInclusive<Duration> =
 /// How soon to look again at a page that is being updated, which takes less than a microsecond unless
 /// its writer lost its CPU.
 const BUSY_INTERVAL: Duration = Duration::from_millis(1);
-
-/// How often in a row to look at a page that is being updated before waiting.
-const SPINS: u32 = 200;
 
 /// How to watch.
 #[derive(Clone, Copy, Debug)]
@@ -127,16 +124,9 @@ impl Watcher {
             ));
         }
         let closer = Closer::new()?;
-        let begun = Instant::now();
-        let last = loop {
-            match snapshot(&page, options.abi) {
-                Ok(seen) => break seen,
-                Err(Stuck { .. }) if begun.elapsed() < UPDATE_TIMEOUT => {
-                    std::thread::sleep(BUSY_INTERVAL);
-                }
-                Err(Stuck { seq }) => return Err(Error::Timeout { seq }),
-            }
-        };
+        let mut deadline = RetryDeadline::default();
+        let last = snapshot(&page, options.abi, |_| deadline.allows_retry())
+            .map_err(|Stuck { seq }| Error::Timeout { seq })?;
         require_version(&last)?;
         let device = Device {
             file: page.open_device(),
@@ -193,7 +183,8 @@ impl Watcher {
             self.in_trouble = false;
             return None;
         }
-        let now = match snapshot(&self.page, self.abi) {
+        let mut deadline = RetryDeadline::default();
+        let now = match snapshot(&self.page, self.abi, |_| deadline.allows_spin()) {
             Ok(now) => now,
             Err(Stuck { seq }) => {
                 let since = *self.busy_since.get_or_insert_with(Instant::now);
@@ -229,13 +220,12 @@ impl Iterator for Watcher {
     }
 }
 
-fn snapshot(page: &Page, abi: Abi) -> Result<Snapshot, Stuck> {
-    let mut looks = 0;
-    let seen = seqlock::read(page, &CpuCounter, |_| {
-        looks += 1;
-        std::hint::spin_loop();
-        looks < SPINS
-    })?;
+fn snapshot(
+    page: &Page,
+    abi: Abi,
+    allows_retry: impl FnMut(u32) -> bool,
+) -> Result<Snapshot, Stuck> {
+    let seen = seqlock::read(page, &CpuCounter, allows_retry)?;
     Ok(Snapshot::new(&seen, page.size_bytes(), abi))
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use vmclock::clock::fast::{FastClock, TimePoint};
 use vmclock::snapshot::RawFields;
-use vmclock::{Continuity, Error, Reading, TimePoint, VmClock};
+use vmclock::{Continuity, Error, Reading, VmClock};
 
 use super::machine::{MachineCounter, Memory};
 use super::state::{self, Right, State, VERSION_CHANGED};
@@ -43,7 +44,7 @@ pub(super) enum Call {
     TimePoint,
     HeldRead,
     HeldNowNs,
-    HeldMoment,
+    HeldTimePoint,
     HeldNowMs,
 }
 
@@ -78,7 +79,7 @@ impl Call {
         Self::TimePoint,
         Self::HeldRead,
         Self::HeldNowNs,
-        Self::HeldMoment,
+        Self::HeldTimePoint,
         Self::HeldNowMs,
     ];
 
@@ -107,10 +108,10 @@ impl Call {
             Self::Converter => plain.converter(token).map(|converter| {
                 Said::Each(two(*captured).map(|counter| converter.epoch_ns(counter).ok()))
             }),
-            Self::TimePoint => by_moment(plain, rest).map(Said::Reading),
+            Self::TimePoint => by_time_point(plain, rest).map(Said::Reading),
             Self::HeldRead => held.read().map(Said::Reading),
             Self::HeldNowNs => held.now_ns().map(Said::Ns),
-            Self::HeldMoment => by_moment(held, held_rest).map(Said::Reading),
+            Self::HeldTimePoint => by_time_point(held, held_rest).map(Said::Reading),
             Self::HeldNowMs => held.now_ms().map(Said::Ms),
         }
     }
@@ -160,7 +161,7 @@ impl Call {
                         .map(|counter| captured(counter).ok().map(|reading| reading.epoch_ns)),
                 )
             }
-            Self::HeldRead | Self::HeldMoment => Said::Reading(held()?),
+            Self::HeldRead | Self::HeldTimePoint => Said::Reading(held()?),
             Self::HeldNowNs => Said::Ns(held()?.epoch_ns),
             Self::HeldNowMs => Said::Ms(state::ms(held()?.epoch_ns)),
         })
@@ -175,7 +176,7 @@ impl Clocks {
     /// What `held` may not go back behind from now on, after it was asked in this state.
     pub(super) fn remember(&mut self, call: Call, state: &State, view: &View) {
         let is_asked = match call {
-            Call::HeldRead | Call::HeldNowNs | Call::HeldMoment => true,
+            Call::HeldRead | Call::HeldNowNs | Call::HeldTimePoint => true,
             Call::HeldNowMs => view.timescale.is_utc(),
             _ => false,
         };
@@ -189,10 +190,10 @@ impl Clocks {
 
 /// A reading as the glue makes one: of what changes with the counter, where the rest of an earlier one is
 /// still right.
-fn by_moment(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
+fn by_time_point(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
     if let Some((state, rest)) = rest
         && *state == clock.states_seen()
-        && let Some(point) = moment_of(clock)
+        && let Some(point) = time_point_of(clock)
     {
         let side_ns = point.max_error_ns.map(u64::cast_signed);
         return Ok(Reading {
@@ -210,10 +211,10 @@ fn by_moment(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
     Ok(reading)
 }
 
-fn moment_of(clock: &mut Clock) -> Option<TimePoint> {
+fn time_point_of(clock: &mut Clock) -> Option<TimePoint> {
     match clock.fast_time_point() {
         Ok(point) => Some(point),
-        Err(untold) => clock.slow_time_point(untold),
+        Err(slow_path) => clock.slow_time_point(slow_path),
     }
 }
 
