@@ -112,6 +112,7 @@ pub mod clock;
 pub mod counter;
 mod error;
 pub mod machine;
+pub mod no_bound;
 pub mod page;
 pub mod ptp;
 pub mod publish;

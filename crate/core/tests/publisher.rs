@@ -16,7 +16,9 @@ use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::snapshot::{ClockStatus, RawFields};
-use vmclock::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm, SystemClock};
+use vmclock::source::kernel::clock::{KernelClock, SystemClock};
+use vmclock::source::kernel::leap_seconds::LeapSeconds;
+use vmclock::source::kernel::step_alarm::StepAlarm;
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 use vmclock::{Error, Maintenance, Options, VmClock};
 

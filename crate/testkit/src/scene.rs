@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vmclock::publish::{Cause, Publication, PublishOptions};
 use vmclock::snapshot::RawFields;
+use vmclock::source::kernel::discipline::Discipline;
 use vmclock::{Error, Options, Reading, Timescale, VmClock, seqlock};
 
 use crate::virtual_machine::{Machine, Memory};
@@ -12,6 +13,10 @@ pub const NS_PER_SEC: i128 = 1_000_000_000;
 pub const INTERVAL_NS: i128 = 250_000_000;
 /// Monday, 23 November 2026.
 pub const START_SEC: i128 = 1_795_392_000;
+
+/// Updates without a bound after an unexplained change, and after a disruption.
+pub const AFTER_CHANGE: u8 = 64;
+pub const AFTER_DISRUPTION: u8 = 8;
 
 /// A machine, its publication, and a reader of the page.
 pub struct Scene<'machine> {
@@ -61,6 +66,49 @@ impl<'machine> Scene<'machine> {
         for _ in 0..seconds * NS_PER_SEC / INTERVAL_NS {
             self.machine.advance(INTERVAL_NS);
             self.step(Cause::Interval);
+        }
+    }
+
+    /// The daemon reports an error, whatever the truth is, and changes what else it wants to.
+    /// Returns the bound that the page then states.
+    pub fn report_with(
+        &mut self,
+        maxerror_us: u64,
+        change: impl FnOnce(&mut Discipline),
+    ) -> Option<u64> {
+        self.run(1);
+        {
+            let mut state = self.machine.state.borrow_mut();
+            let discipline = &mut state.discipline;
+            discipline.unsynchronized = false;
+            discipline.maxerror_us = maxerror_us;
+            // No two reports in a row are the same.
+            discipline.esterror_us = 50 + discipline.esterror_us % 2;
+            discipline.esterror_us ^= 1;
+            change(discipline);
+        }
+        self.step(Cause::Interval);
+        self.check("after a report")
+    }
+
+    /// The daemon reports an error, whatever the truth is. Returns the bound that the page then
+    /// states.
+    pub fn report(&mut self, maxerror_us: u64) -> Option<u64> {
+        self.report_with(maxerror_us, |_| ())
+    }
+
+    /// Asserts that the page states a bound again after so many reports, and none before.
+    pub fn assert_bound_after(&mut self, updates: u8, maxerror_us: u64, context: &str) {
+        self.assert_no_bound_for(updates - 1, maxerror_us, context);
+        let bound_ns = self.report(maxerror_us);
+        assert!(bound_ns.is_some(), "{context}: after {updates} updates");
+    }
+
+    /// Asserts that the page states no bound during so many reports.
+    pub fn assert_no_bound_for(&mut self, updates: u8, maxerror_us: u64, context: &str) {
+        for update in 1..=updates {
+            let bound_ns = self.report(maxerror_us);
+            assert_eq!(bound_ns, None, "{context}: update {update}");
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use vmclock::Error;
 use vmclock::counter::Counter;
 use vmclock::seqlock::{SharedWords, SharedWordsMut, WORDS};
-use vmclock::source::kernel::clock::{Bracket, Discipline, LeapState, SystemClock};
+use vmclock::source::kernel::clock::{Bracket, SystemClock};
+use vmclock::source::kernel::discipline::{Discipline, LeapState};
 
 /// Fractions of a nanosecond and of a tick are kept in 32 bits.
 pub const ONE: i128 = 1 << 32;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::sample::Sample;
 use crate::publish::period::{self, Period};
-use crate::source::kernel::clock::Discipline;
+use crate::source::kernel::discipline::Discipline;
 use crate::time::NS_PER_SEC;
 use crate::time::fixed;
 
@@ -84,7 +84,7 @@ impl PeriodEstimator {
         self.anchors.clear();
         self.period = self.period.map(|period| {
             // Its error is what the kernel slewed while it was measured, and the new rate's.
-            let ceiling_ppb = period::ceiling_ppb(new, period.running_slew_ns);
+            let ceiling_ppb = new.ceiling_ppb(period.running_slew_ns);
             Period {
                 ceiling_ppb: self.at_most(ceiling_ppb, period.noise_ppb),
                 ..period.at_rate(old, new)

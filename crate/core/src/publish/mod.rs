@@ -69,15 +69,12 @@
 
 mod baseline;
 mod existing;
-mod habits;
 mod lock;
-mod meddling;
 pub(crate) mod period;
 mod publication;
 mod publisher;
 mod sample;
 mod takeover;
-mod witness;
 mod worker;
 
 use std::time::Duration;

@@ -3,22 +3,23 @@
 use std::time::Duration;
 
 use super::baseline::{PeriodEstimator, RateError};
-use super::habits::Habits;
-use super::meddling::Meddling;
 use super::sample::Sample;
 use super::takeover::{is_consistent_with, page_utc_sec, states_bound};
-use super::witness::Witness;
 use super::{Cause, Generation, PublishOptions, Shape};
 use crate::abi;
 use crate::counter::{self, Counter};
 use crate::error::Error;
+use crate::no_bound::{Distrust, NoBound};
 use crate::publish::period::{self, Period};
 use crate::snapshot::{Maintenance, RawFields};
-use crate::source::kernel::clock::{
-    Discipline, LeapSeconds, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
+use crate::source::kernel::clock::SystemClock;
+use crate::source::kernel::discipline::{
+    Discipline, MAXERROR_CEILING_US, MAXERROR_GROWTH_US_PER_SEC,
 };
 use crate::source::kernel::leap::{LeapTracker, Seen};
+use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::kernel::slew::{HiddenSlew, SlewTracker};
+use crate::source::kernel::trust::{self, TrustTracker};
 use crate::time::NS_PER_SEC;
 use crate::time::fixed;
 use crate::writer::blank;
@@ -40,7 +41,7 @@ enum Event {
     /// CLOCK_REALTIME was set; the counter goes on.
     Step,
     /// The counter, or what is known of it, does not go on.
-    Disruption,
+    Disruption(Distrust),
 }
 
 /// A page from a clock and a counter: no thread, no file.
@@ -65,17 +66,9 @@ pub struct Publication<S: SystemClock, C: Counter> {
     slews: SlewTracker,
     stretch: PeriodEstimator,
     last: Option<Sample>,
-    /// `maxerror` was seen reset to 0: its figures are worth nothing.
-    zeroed: bool,
-    /// The machine was suspended or its counter jumped, and `maxerror` was not seen set since.
-    stale: bool,
-    habits: Habits,
-    /// What the page said before the clock was moved, until the daemon is seen to know.
-    witness: Option<Witness>,
-    /// What the page said when it last stated a bound, if the clock has been synchronized since.
-    vouched: Option<Witness>,
-    /// What others moved the clock by, until the daemon must know.
-    meddling: Meddling,
+    trust: TrustTracker,
+    /// Why the page states no bound; `None` if it states one, or has no time yet.
+    no_bound: Option<NoBound>,
     fields: RawFields,
 }
 
@@ -123,11 +116,15 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
                     | abi::VMCLOCK_FLAG_NOTIFICATION_PRESENT;
             }
         }
-        // The kernel keeps `maxerror` through a suspend, after which it set its clock from another one
-        // that is good to a second. When that was, it does not tell. Nor does it know of a migration,
-        // but a publisher that did took its bound back.
-        let had_no_bound = |old: &RawFields| old.time_sec != 0 && !states_bound(old);
-        let stale = clock.suspended_ns() > SUSPENDED_NOISE_NS || old.is_some_and(had_no_bound);
+        // The kernel keeps `maxerror` through a suspend, after which it set its clock from another
+        // one that is good to a second. It does not say when that was. Nor does it know of a
+        // migration; but a publisher that knew of one took its bound back.
+        let mut trust = TrustTracker::default();
+        if old.is_some_and(|old| old.time_sec != 0 && !states_bound(old)) {
+            trust.disrupt(Distrust::TakeOver);
+        } else if clock.suspended_ns() > SUSPENDED_NOISE_NS {
+            trust.disrupt(Distrust::Suspend);
+        }
         let leap = old.map_or_else(LeapTracker::default, |old| {
             LeapTracker::resume(old.leap_indicator, page_utc_sec(old))
         });
@@ -143,12 +140,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             leap,
             slews: SlewTracker::default(),
             last: None,
-            zeroed: false,
-            stale,
-            habits: Habits::default(),
-            witness: None,
-            vouched: None,
-            meddling: Meddling::default(),
+            trust,
+            no_bound: None,
             fields,
         })
     }
@@ -157,6 +150,12 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
     #[must_use]
     pub fn fields(&self) -> &RawFields {
         &self.fields
+    }
+
+    /// Why the page states no bound; `None` if it states one, or has no time yet.
+    #[must_use]
+    pub fn no_bound(&self) -> Option<NoBound> {
+        self.no_bound
     }
 
     /// How soon the next step should follow the last: the interval, or less while there is no
@@ -207,8 +206,9 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             Cause::Disrupt => {
                 self.change_marker();
                 self.stretch.forget();
+                self.trust.disrupt(Distrust::Disruption);
             }
-            Cause::Migrated => self.disrupt(),
+            Cause::Migrated => self.disrupt(Distrust::Disruption),
             Cause::Interval | Cause::ClockStep => {}
         }
         if self.options.shape == Shape::Time {
@@ -247,16 +247,14 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         self.fields.disruption_marker = self.fields.disruption_marker.wrapping_add(1);
     }
 
-    /// The counter does not go on: nothing that was measured holds.
-    fn disrupt(&mut self) {
+    /// Forgets all that was measured: the counter does not go on.
+    fn disrupt(&mut self, cause: Distrust) {
         self.change_marker();
         self.stretch.reset();
-        self.witness = None;
-        self.vouched = None;
         self.last = None;
         // The kernel's clock may run on that counter, or was set from another one when the machine
         // woke up, and `maxerror` does not know.
-        self.stale = true;
+        self.trust.disrupt(cause);
     }
 
     fn watch_suspend(&mut self) {
@@ -287,22 +285,20 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         if let Some(seconds) = &mut self.stated_tai_sec {
             *seconds += seen.tai_change_sec;
         }
-        for page in [&mut self.witness, &mut self.vouched].into_iter().flatten() {
-            page.note_leap(seen.tai_change_sec);
-        }
         let event = self.event(&now, cause);
         match event {
             Event::Nothing => {}
             Event::Step => self.stretch.step(),
-            Event::Disruption => self.disrupt(),
+            Event::Disruption(cause) => self.disrupt(cause),
         }
         if let Some(last) = self.last {
-            let by_another_ns = self.habits.moved_by_another_ns(&last, &now);
-            if event == Event::Step || by_another_ns.is_some() || period::is_turned(&now.discipline)
-            {
-                self.call_witness();
-            }
-            self.note_moves(&last, &now, &seen, event, by_another_ns.unwrap_or_default());
+            self.trust.observe(&trust::Change {
+                last: &last.discipline,
+                now: &now.discipline,
+                last_ns: last.monotonic_ns,
+                now_ns: now.monotonic_ns,
+                is_step: self.is_step(&last, &now, &seen, cause),
+            });
         }
         if let Some(last) = &self.last
             && last.discipline.has_other_rate(&now.discipline)
@@ -313,19 +309,13 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             // The kernel may have slewed since the last sample more than any sample tells.
             self.stretch.forget();
         }
-        self.judge(&mut now);
+        self.assess_bound(&mut now);
         let error = self.stretch.measure(&now);
         self.last = Some(now);
         match (self.stretch.period(), error) {
             (Some(period), Some(error)) => {
                 self.compare_with_taken_over(&now, &period);
-                self.show(&now, &seen, &period, &error)?;
-                if now.claim_ns.is_some() {
-                    self.vouched = Witness::new(&self.fields);
-                } else if !period::is_synchronized(&now.discipline) {
-                    self.vouched = None;
-                }
-                Ok(())
+                self.show(&now, &seen, &period, &error)
             }
             _ => {
                 self.show_initializing();
@@ -334,31 +324,16 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
     }
 
-    /// What may have moved the clock between two samples without its daemon's knowing.
-    fn note_moves(
-        &mut self,
-        last: &Sample,
-        now: &Sample,
-        seen: &Seen,
-        event: Event,
-        by_another_ns: u128,
-    ) {
-        // Of a clock that nobody kept, nothing was measured before.
-        if self.witness.is_none() && !period::is_synchronized(&last.discipline) {
-            return;
-        }
-        let has_forgotten = period::has_forgotten(&last.discipline, &now.discipline);
-        self.meddling.note(0, by_another_ns);
-        // A step that is too small to be seen still has the kernel forget what it was told.
-        if (event == Event::Step || has_forgotten)
-            && let Some((by_ns, blur_ns)) = now.set_since(last, self.stretch.period())
-        {
-            let leap_ns = i128::from(seen.tai_change_sec) * NS_PER_SEC;
-            // It also forgets what was to be slewed, but for a leap second.
-            let is_leap = seen.tai_change_sec != 0 && !has_forgotten;
-            let unslewed_ns = if is_leap { 0 } else { last.unslewed_ns() };
-            self.meddling.note(by_ns + leap_ns, blur_ns + unslewed_ns);
-        }
+    /// Whether somebody set the clock between two samples. The kernel's own leap second does not
+    /// count, nor does an alarm for it or for another TAI offset.
+    fn is_step(&self, last: &Sample, now: &Sample, seen: &Seen, cause: Cause) -> bool {
+        let leap_ns = i128::from(seen.tai_change_sec) * NS_PER_SEC;
+        let is_seen = now
+            .set_since(last, self.stretch.period())
+            .is_some_and(|(by_ns, blur_ns)| (by_ns + leap_ns).unsigned_abs() > blur_ns);
+        // The kernel forgets the error of a clock that somebody sets, by however little.
+        let has_forgotten = now.discipline.maxerror_us >= MAXERROR_CEILING_US;
+        is_seen || cause == Cause::ClockStep && has_forgotten
     }
 
     /// Clock, counter and the kernel's figures, all of one point.
@@ -416,8 +391,11 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         };
         let ticks = fixed::distance_ticks(now.counter, last.counter);
         let suspended_ns = now.suspended_ns - last.suspended_ns;
-        if ticks < 0 || suspended_ns > SUSPENDED_NOISE_NS {
-            return Event::Disruption;
+        if suspended_ns > SUSPENDED_NOISE_NS {
+            return Event::Disruption(Distrust::Suspend);
+        }
+        if ticks < 0 {
+            return Event::Disruption(Distrust::Disruption);
         }
         if let Some(period) = &self.stretch.period() {
             let elapsed_ns = period.elapsed_ns(ticks);
@@ -432,7 +410,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
             let off = |clock_ns: i128| (clock_ns - elapsed_ns).unsigned_abs() > explained_ns;
             // CLOCK_MONOTONIC is never set: if it disagrees, the counter jumped.
             if off(now.monotonic_ns - last.monotonic_ns) {
-                return Event::Disruption;
+                return Event::Disruption(Distrust::Disruption);
             }
             if off(now.realtime_ns - last.realtime_ns) {
                 return Event::Step;
@@ -448,54 +426,50 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         }
     }
 
-    /// The clock was moved, perhaps not by its daemon: what the page said until now is kept. What is kept
-    /// already says no less, as the page has gone by it ever since.
-    fn call_witness(&mut self) {
-        match &mut self.witness {
-            Some(witness) => witness.doubt(),
-            None => self.witness = self.vouched,
-        }
-    }
-
-    /// Decides what the kernel's figures are worth.
-    fn judge(&mut self, now: &mut Sample) {
-        let discipline = now.discipline;
-        let maxerror_us = discipline.maxerror_us;
-        self.zeroed |= maxerror_us == 0;
-        let last = self.last.as_ref();
-        let has_measured = last.is_some_and(|last| maxerror_us < last.discipline.maxerror_us);
-        if has_measured {
-            self.stale = false;
-            self.meddling.hear();
-        }
+    /// Decides how far off the sample's time may be, or why that is unknown.
+    fn assess_bound(&mut self, now: &mut Sample) {
         if let Some(stated) = self.options.max_error_ns {
             now.claim_ns = Some(u128::from(stated));
             return;
         }
-        let counted_up_from_0 = maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
-        if !period::is_synchronized(&discipline) || self.zeroed || self.stale || counted_up_from_0 {
+        let discipline = &now.discipline;
+        self.no_bound = self.no_bound_of(discipline);
+        if self.no_bound.is_some() {
             return;
         }
         let to_slew_ns = now.unslewed_ns();
         let ns = |us: u64| u128::from(us) * 1000;
-        // The kernel adds for a second's drift when that second is over.
-        let claimed_us = maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
-        let said_ns = ns(claimed_us) + 1000 + to_slew_ns;
-        let is_turned = period::is_turned(&discipline);
-        let of_witness_ns = self.witness.as_ref().map(|witness| witness.claim_ns(now));
-        now.claim_ns = match of_witness_ns {
-            None if is_turned => return,
-            None => Some(said_ns + self.meddling.missed_ns()),
-            Some(ns) if is_turned => Some(ns),
-            Some(ns) => Some(ns.max(said_ns)),
-        };
+        // The kernel adds for a second's drift when that second is over. Daemons cut their figures
+        // to whole microseconds.
+        let claimed_us = discipline.maxerror_us + MAXERROR_GROWTH_US_PER_SEC;
+        now.claim_ns = Some(ns(claimed_us) + 1000 + to_slew_ns);
         now.estimate_ns = Some(ns(discipline.esterror_us) + 1000 + to_slew_ns);
-        if let Some(witness) = &mut self.witness
-            && witness.hear(now, said_ns, has_measured && !is_turned)
-        {
-            self.meddling.see_through(witness.masked_ns());
-            self.witness = None;
+    }
+
+    /// Why the kernel's figures give no bound; `None` if they do.
+    fn no_bound_of(&self, discipline: &Discipline) -> Option<NoBound> {
+        let is_counted_from_0 = discipline
+            .maxerror_us
+            .is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
+        if !discipline.is_synchronized() {
+            Some(NoBound::Unsynchronized)
+        } else if let Some(no_bound) = self.trust.no_bound() {
+            Some(no_bound)
+        } else if discipline.is_off_nominal() {
+            Some(NoBound::OffNominal)
+        } else {
+            is_counted_from_0.then_some(NoBound::NeverUpdated)
         }
+    }
+
+    /// Whether the page calls the clock synchronized: the kernel does, and no known event speaks
+    /// against it. A daemon that reports an error of 0 synchronizes the clock all the same.
+    fn is_synchronized(&self, discipline: &Discipline) -> bool {
+        let is_doubted = match self.no_bound {
+            Some(NoBound::Distrusted { cause, .. }) => cause != Distrust::ZeroError,
+            _ => false,
+        };
+        self.options.max_error_ns.is_some() || discipline.is_synchronized() && !is_doubted
     }
 
     /// Changes the marker if the page that was taken over is not the present's past.
@@ -532,6 +506,8 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         let half_width_ns = half_width_ns + period::share(half_width_ns, error.max_ppb);
         let at_reference = |ns: u128| fixed::saturate(ns + half_width_ns);
 
+        let is_synchronized = self.is_synchronized(&now.discipline);
+
         let fields = &mut self.fields;
         fields.time_sec = u64::try_from(reference_sec).map_err(|_| Error::OutOfRange)?;
         // Rounded up, so that the reader's rounding down gives the nanosecond back.
@@ -555,9 +531,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         // The released text's sign: UTC - TAI.
         fields.tai_offset_sec = tai_sec.map_or(0, |seconds| -seconds);
         fields.leap_indicator = seen.indicator;
-        let synchronized = self.options.max_error_ns.is_some()
-            || (period::is_synchronized(&now.discipline) && !self.stale);
-        fields.clock_status = if synchronized {
+        fields.clock_status = if is_synchronized {
             abi::VMCLOCK_STATUS_SYNCHRONIZED
         } else {
             abi::VMCLOCK_STATUS_FREERUNNING

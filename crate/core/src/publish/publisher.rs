@@ -20,7 +20,9 @@ use crate::counter::clocksource::kernel_lists_tsc;
 use crate::error::Error;
 use crate::page::PUBLISHED_PATH;
 use crate::snapshot::Maintenance;
-use crate::source::kernel::clock::{KernelClock, LeapSeconds, StepAlarm};
+use crate::source::kernel::clock::KernelClock;
+use crate::source::kernel::leap_seconds::LeapSeconds;
+use crate::source::kernel::step_alarm::StepAlarm;
 use crate::writer::{PageHeader, PageLayout, PageWriter, failed, folder_of};
 
 /// How long a counter may take to show its rate, which takes one of 10 ms if it has any.

@@ -1,7 +1,8 @@
 //! Clock and counter at one instant.
 
-use crate::publish::period::{self, Period};
-use crate::source::kernel::clock::{Bracket, Discipline};
+use crate::publish::period::Period;
+use crate::source::kernel::clock::Bracket;
+use crate::source::kernel::discipline::Discipline;
 use crate::source::kernel::slew::HiddenSlew;
 use crate::time::fixed;
 
@@ -49,7 +50,7 @@ impl Sample {
             suspended_ns,
             discipline,
             hidden_slew,
-            ceiling_ppb: period::ceiling_ppb(&discipline, hidden_slew.running_ns),
+            ceiling_ppb: discipline.ceiling_ppb(hidden_slew.running_ns),
             claim_ns: None,
             estimate_ns: None,
         }

@@ -34,6 +34,8 @@ pub(crate) struct Daemon {
     /// True TAI at which it acts next.
     next_ns: i128,
     poll_exponent: i64,
+    /// The time constant that it gives the kernel's loop: the page goes by the present one after a gap.
+    loop_shift: u32,
     /// The operator has just told the kernel what to slew.
     silent_until_ns: i128,
     /// It corrects by `tick` until its next turn.
@@ -68,7 +70,8 @@ impl Daemon {
         Self {
             kind,
             next_ns: now_ns + i128::from(random.range(0, 4 * NS_PER_SEC)),
-            poll_exponent: random.range(2, 7),
+            poll_exponent: random.range(1, 2),
+            loop_shift: u32::try_from(random.range(2, 8)).unwrap(),
             silent_until_ns: 0,
             by_tick: false,
             unaware_turns: 0,
@@ -96,20 +99,25 @@ impl Daemon {
         options.max_error_ns = (self.kind == Kind::Stated).then_some(self.stated_ns.unsigned_abs());
     }
 
-    /// Another sets the clock of one that has been telling its error: for so many turns it takes what it sees
-    /// for noise, as chrony does, and goes on from where it takes the clock to be.
+    /// Keeps it from noticing, for so many turns, what moves its clock from now on: it takes what it
+    /// sees for noise, as chrony does, and goes on from where it takes the clock to be.
     pub(crate) fn be_unaware(&mut self, turns: u32) {
         self.unaware_turns = turns;
     }
 
-    /// Another sets the clock.
-    pub(crate) fn set(&mut self, state: &mut State, by_ns: i64) {
+    /// Moves its clock, as another program or a disruption does.
+    pub(crate) fn disturb(&mut self, state: &mut State, disturb: impl FnOnce(&mut State)) {
         let expected_ns =
             state.settled_error_ns() + state.discipline.offset_ns + state.discipline.single_shot_ns;
-        state.step(by_ns);
+        disturb(state);
         if self.unaware_turns > 0 {
             self.missed_ns += state.error_ns() - expected_ns;
         }
+    }
+
+    /// Puts its next turn off until then, at least.
+    pub(crate) fn wait_until(&mut self, ns: i128) {
+        self.next_ns = self.next_ns.max(ns);
     }
 
     /// It takes back at once what it told of a clock that another set.
@@ -201,7 +209,7 @@ impl Daemon {
         let mut uncounted_us = 0;
         match state.random.range(0, 4) {
             0 | 1 => {
-                state.discipline.loop_shift = u32::try_from(state.random.range(2, 8)).unwrap_or(2);
+                state.discipline.loop_shift = self.loop_shift;
                 state.discipline.offset_ns = correction_ns;
                 state.discipline.has_loop = true;
             }

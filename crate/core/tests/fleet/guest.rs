@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use vmclock::counter::Counter;
-use vmclock::source::kernel::clock::{
-    Bracket, Discipline, MAXERROR_GROWTH_US_PER_SEC, SystemClock,
-};
+use vmclock::source::kernel::clock::{Bracket, SystemClock};
+use vmclock::source::kernel::discipline::{Discipline, MAXERROR_GROWTH_US_PER_SEC};
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use vmclock_testkit::virtual_machine::{Machine, Memory};

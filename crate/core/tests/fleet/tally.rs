@@ -41,13 +41,14 @@ impl Tally {
 }
 
 /// What no fleet may lack: it would prove nothing about it.
-const OCCURS: [&str; 31] = [
+const OCCURS: [&str; 32] = [
     "a second clone",
     "bound below 1 ms",
     "capture converted",
     "capture refused after a disruption",
     "clock set by hand",
     "clock set by its daemon",
+    "daemon unaware of a disruption",
     "daemon unaware that the clock was set",
     "disruption declared",
     "from edge to edge",

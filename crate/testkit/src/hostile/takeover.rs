@@ -182,7 +182,8 @@ fn encoded(fields: &RawFields) -> Bytes {
 struct Model {
     old: RawFields,
     is_torn: bool,
-    /// It has time and no bound for it, so that the next page has none before the clock is measured.
+    /// It has time and no bound for it, or was left in the middle of an update, so that the next page
+    /// has no bound before the daemon has updated often enough.
     is_boundless: bool,
     /// A leap second that it announced.
     announced: Option<Leap>,
@@ -203,7 +204,7 @@ impl Model {
         let (announced, happened) = leaps(&old);
         Self {
             is_torn: seq & 1 == 1,
-            is_boundless: old.time_sec != 0 && !states_bound(&old),
+            is_boundless: seq & 1 == 1 || old.time_sec != 0 && !states_bound(&old),
             announced,
             happened,
             old,

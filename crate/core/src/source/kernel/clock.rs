@@ -15,31 +15,15 @@
 )]
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
-use rustix::io::Errno;
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-};
+use rustix::time::{ClockId, clock_gettime};
 
+use super::discipline::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, LeapState};
 use crate::counter::Counter;
 use crate::error::Error;
 use crate::time::NS_PER_SEC;
 
 const NS_PER_US: i64 = 1_000;
-
-/// Where the kernel counts `maxerror` and stops: NTP_PHASE_LIMIT, 16 s.
-pub const MAXERROR_CEILING_US: u64 = 16_000_000;
-/// What the kernel adds to `maxerror` each second: MAXFREQ, 500 ppm.
-pub const MAXERROR_GROWTH_US_PER_SEC: u64 = 500;
-/// The nominal `tick`: microseconds in 1/USER_HZ s, which is 1/100 s on both architectures.
-pub const NOMINAL_TICK_US: i64 = 10_000;
-
-/// The phase-locked loop takes no more than 2^-this off its offset in a second: SHIFT_PLL.
-pub const LOOP_SHIFT_MIN: u32 = 2;
-/// And no less than 2^-this: SHIFT_PLL + MAXTC.
-pub const LOOP_SHIFT_MAX: u32 = 12;
 
 /// The system's clocks between counter reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,63 +39,6 @@ pub struct Bracket {
     pub monotonic_ns: i128,
     /// Ticks from `counter` to the counter just after CLOCK_MONOTONIC was read.
     pub span_ticks: u64,
-}
-
-/// Whether a leap second is announced, happening, or just over: what `adjtimex` returns, and with
-/// it STA_INS and STA_DEL, which say which kind it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LeapState {
-    /// TIME_OK: none.
-    #[default]
-    None,
-    /// TIME_INS: one will be inserted at the end of this UTC day.
-    Insert,
-    /// TIME_DEL: the last second of this UTC day will be left out.
-    Delete,
-    /// TIME_OOP: the inserted second.
-    Inserting,
-    /// TIME_WAIT after an insertion (STA_INS still set), until the daemon takes the flag back.
-    Inserted,
-    /// TIME_WAIT after a deletion (STA_DEL still set).
-    Deleted,
-    /// TIME_WAIT with neither flag set: over, of either kind.
-    Over,
-}
-
-/// How the kernel's clock is disciplined: `adjtimex` with nothing to change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Discipline {
-    /// STA_UNSYNC, or TIME_ERROR returned: nothing corrects the clock.
-    pub unsynchronized: bool,
-    /// `maxerror`, in microseconds, at most [`MAXERROR_CEILING_US`].
-    pub maxerror_us: u64,
-    /// `esterror`, in microseconds.
-    pub esterror_us: u64,
-    /// What the kernel's phase-locked loop still has to slew, in nanoseconds: `offset`. What it slews
-    /// in the present second is no longer part of it.
-    pub offset_ns: i64,
-    /// In a second the loop takes 2^-this off its offset: SHIFT_PLL + `constant`.
-    pub loop_shift: u32,
-    /// STA_PLL: a daemon uses that loop.
-    pub has_loop: bool,
-    /// What an `adjtime` still has to slew, in nanoseconds, without the present second's part.
-    pub single_shot_ns: i64,
-    /// `freq`: the frequency correction in 2^-16 ppm.
-    pub frequency_scaled_ppm: i64,
-    /// `tick`: microseconds that the clock advances in 1/100 s; [`NOMINAL_TICK_US`] unless changed.
-    pub tick_us: i64,
-    /// `tai`: TAI - CLOCK_REALTIME in seconds; 0 where nobody told the kernel.
-    pub tai_minus_utc_sec: i32,
-    /// The leap second's state.
-    pub leap: LeapState,
-}
-
-impl Discipline {
-    /// Whether the clock's rate was changed between the two: its frequency or its tick.
-    #[must_use]
-    pub fn has_other_rate(&self, other: &Self) -> bool {
-        self.frequency_scaled_ppm != other.frequency_scaled_ppm || self.tick_us != other.tick_us
-    }
 }
 
 /// The system's clocks, as the publisher sees them.
@@ -270,123 +197,6 @@ fn decode(state: libc::c_int, timex: &libc::timex, single_shot_us: i64) -> Disci
         tick_us: timex.tick,
         tai_minus_utc_sec: timex.tai,
         leap,
-    }
-}
-
-/// Tells at once when CLOCK_REALTIME is set (`settimeofday`, ADJ_SETOFFSET, a leap second, a
-/// resume): a timer that never runs out, but is cancelled by that (TFD_TIMER_CANCEL_ON_SET,
-/// `timerfd_create(2)`). Slewing does not trigger it.
-#[derive(Debug)]
-pub struct StepAlarm {
-    timer: OwnedFd,
-}
-
-impl StepAlarm {
-    /// Arms the alarm.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::System`].
-    pub fn new() -> Result<Self, Error> {
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = rustix::time::timerfd_create(TimerfdClockId::Realtime, flags)
-            .map_err(|errno| Error::system("timerfd_create", None, errno))?;
-        let never = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: Timespec {
-                tv_sec: i64::MAX,
-                tv_nsec: 0,
-            },
-        };
-        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        match rustix::time::timerfd_settime(&timer, flags, &never) {
-            // Cancelled: the clock was set while this armed the timer, which it did all the same.
-            Ok(_) | Err(Errno::CANCELED) => Ok(Self { timer }),
-            Err(errno) => Err(Error::system("timerfd_settime", None, errno)),
-        }
-    }
-
-    /// Whether the clock was set since the last call. Does not wait, and leaves the alarm armed:
-    /// a cancelled timer that was read is cancelled again by the next step.
-    #[must_use]
-    pub fn went_off(&self) -> bool {
-        let mut expirations = [0_u8; 8];
-        matches!(
-            rustix::io::read(&self.timer, &mut expirations),
-            Err(Errno::CANCELED)
-        )
-    }
-}
-
-impl AsFd for StepAlarm {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.timer.as_fd()
-    }
-}
-
-/// The history of TAI - UTC, from tzdata's `leap-seconds.list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeapSeconds {
-    /// (first second of UTC since 1970, TAI - UTC from then on), in order of time.
-    entries: Vec<(i64, i16)>,
-    /// Seconds of UTC since 1970 from which on the list is not to be relied on.
-    expires_sec: i64,
-}
-
-impl LeapSeconds {
-    /// Where Debian, Fedora, Alpine and others put it.
-    pub const PATH: &str = "/usr/share/zoneinfo/leap-seconds.list";
-
-    /// Reads the system's list; `None` where there is none that can be read whole.
-    #[must_use]
-    pub fn load() -> Option<Self> {
-        Self::load_from(Path::new(Self::PATH))
-    }
-
-    /// Reads the list at `path`.
-    #[must_use]
-    pub fn load_from(path: &Path) -> Option<Self> {
-        Self::parse(&std::fs::read_to_string(path).ok()?)
-    }
-
-    /// Reads a list: lines of NTP seconds (since 1900) and TAI - UTC, and the day of its expiry
-    /// behind `#@`. A list without that is refused, as is one with a line that is neither.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        const NTP_EPOCH_SEC: i64 = 2_208_988_800;
-        let mut list = Self::default();
-        let mut expires_sec = None;
-        for line in text.lines() {
-            if let Some(expiry) = line.strip_prefix("#@") {
-                expires_sec = Some(expiry.trim().parse::<i64>().ok()? - NTP_EPOCH_SEC);
-                continue;
-            }
-            let content = line.split('#').next().unwrap_or_default();
-            let mut words = content.split_ascii_whitespace();
-            let Some(since) = words.next() else { continue };
-            let since_sec = since.parse::<i64>().ok()? - NTP_EPOCH_SEC;
-            list.entries.push((since_sec, words.next()?.parse().ok()?));
-        }
-        list.expires_sec = expires_sec?;
-        list.entries.sort_unstable();
-        (!list.entries.is_empty()).then_some(list)
-    }
-
-    /// TAI - UTC at a second of UTC since 1970, in seconds; `None` before the first entry and once
-    /// the list has expired.
-    #[must_use]
-    pub fn tai_minus_utc_sec(&self, utc_sec: i64) -> Option<i16> {
-        if utc_sec >= self.expires_sec {
-            return None;
-        }
-        self.entries
-            .iter()
-            .rev()
-            .find(|(since_sec, _)| *since_sec <= utc_sec)
-            .map(|(_, offset_sec)| *offset_sec)
     }
 }
 

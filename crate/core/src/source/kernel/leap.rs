@@ -1,7 +1,7 @@
 //! Leap seconds as the kernel carries them out, put into the page's terms.
 
 use crate::abi;
-use crate::source::kernel::clock::LeapState;
+use crate::source::kernel::discipline::LeapState;
 use crate::time::NS_PER_SEC;
 use crate::time::leap::utc_month;
 

@@ -2,10 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::publish::period::{self};
-use crate::source::kernel::clock::{
-    Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, MAXERROR_GROWTH_US_PER_SEC,
-};
+use super::discipline::{Discipline, MAXERROR_GROWTH_US_PER_SEC};
 use crate::time::NS_PER_SEC;
 
 /// Between samples closer than this a daemon speaks once at most (ntpd's bursts are 2 s apart), and
@@ -17,9 +14,6 @@ const SINGLE_SHOT_NS: u64 = 500_000;
 
 /// The kernel may show the loop's offset in whole microseconds.
 const CUT_NS: u64 = 1000;
-
-/// What was slewed while nobody looked for longer is not reckoned with.
-const MOST_SECONDS: u64 = 2;
 
 /// What was to be slewed at the samples of the last second.
 #[derive(Debug, Default)]
@@ -55,11 +49,11 @@ impl SlewTracker {
         while self.recent.get(1).is_some_and(|(at, _)| *at <= since_ns) {
             self.recent.pop_front();
         }
-        let mut share_ns = period::running_slew_ns(discipline);
+        let mut share_ns = discipline.running_slew_ns();
         if is_unseen {
             // Nobody can say any more what ran when the daemon last spoke, or what runs now if it
             // spoke in the present second.
-            share_ns = share_ns.max(period::largest_slew_ns(discipline));
+            share_ns = share_ns.max(discipline.largest_slew_ns());
             // It may as well not have spoken meanwhile, and an earlier one had another loop.
             self.overlooked_ns = self.overlooked_ns.max(share_ns);
         } else if last_ns.is_some_and(|at| spoke(&self.last, discipline, monotonic_ns - at)) {
@@ -109,35 +103,12 @@ impl Set {
             let least = most.saturating_sub(share_ns.saturating_mul(seconds(elapsed_ns)));
             (now == 0 || now.signum() == last.signum()) && (least..=most).contains(&left)
         };
-        let loop_share_ns = last.offset_ns.unsigned_abs() >> loop_shift(last);
+        let loop_share_ns = last.offset_ns.unsigned_abs() >> last.clamped_loop_shift();
         Self {
             offset: !by_itself(last.offset_ns, now.offset_ns, loop_share_ns + CUT_NS),
             single_shot: !by_itself(last.single_shot_ns, now.single_shot_ns, SINGLE_SHOT_NS),
         }
     }
-
-    /// How far that moves the clock from where it would have gone, at most.
-    pub(crate) fn moves_ns(self, last: &Discipline, now: &Discipline, elapsed_ns: i128) -> u128 {
-        // Of each second that began meanwhile, the kernel took its share off what it shows.
-        let seconds = seconds(elapsed_ns).min(MOST_SECONDS);
-        let mut moves_ns = 0;
-        if self.single_shot {
-            let shown_ns = u128::from(now.single_shot_ns.abs_diff(last.single_shot_ns));
-            moves_ns += shown_ns + u128::from(SINGLE_SHOT_NS) * u128::from(seconds);
-        }
-        if self.offset {
-            let mut whole_ns = u128::from(now.offset_ns.unsigned_abs() + CUT_NS);
-            for _ in 0..seconds {
-                whole_ns += whole_ns.div_ceil((1 << loop_shift(now)) - 1) + 1;
-            }
-            moves_ns += whole_ns + u128::from(last.offset_ns.unsigned_abs());
-        }
-        moves_ns
-    }
-}
-
-fn loop_shift(discipline: &Discipline) -> u32 {
-    discipline.loop_shift.clamp(LOOP_SHIFT_MIN, LOOP_SHIFT_MAX)
 }
 
 /// How many seconds of the kernel's may have begun in `elapsed_ns`.
@@ -148,7 +119,7 @@ fn seconds(elapsed_ns: i128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{NS_PER_SEC, Set};
-    use crate::source::kernel::clock::Discipline;
+    use crate::source::kernel::discipline::Discipline;
 
     #[test]
     fn what_the_loop_slews_by_itself_is_set_by_nobody_however_it_is_shown() {

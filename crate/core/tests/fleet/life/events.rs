@@ -16,7 +16,7 @@ impl Life {
         if self.publication.is_none() && self.random.chance(25) {
             return self.restart();
         }
-        match self.random.range(0, 1_800) {
+        match self.random.range(0, 8_000) {
             0..=4 => self.migrate()?,
             5..=8 => self.save()?,
             9..=13 => self.restore()?,
@@ -32,7 +32,7 @@ impl Life {
             19..=21 => self.tear()?,
             22..=27 => self.pause()?,
             28..=31 => self.suspend()?,
-            32..=34 => self.set_clock(),
+            32..=34 => self.set_clock()?,
             35..=38 => self.change_daemon(),
             39..=40 => self.skip_to_moment()?,
             41 => {
@@ -134,9 +134,9 @@ impl Life {
     }
 
     /// Somebody sets the clock, to a right time or a wrong one.
-    pub(super) fn set_clock(&mut self) {
+    pub(super) fn set_clock(&mut self) -> Outcome {
         if self.is_stated || self.is_near_leap(10 * NS_PER_SEC) {
-            return;
+            return Ok(());
         }
         let by_ns = match self.random.range(0, 3) {
             0 => self.random.range(-900_000, 900_000),
@@ -146,24 +146,45 @@ impl Life {
         // Not over the leap second: a kernel that was set back over it would not repeat it.
         let is_over_leap = self.is_near_leap(i128::from(by_ns.abs()) * 2);
         if is_over_leap || by_ns > 50_000_000 && self.is_before_leap() {
-            return;
+            return Ok(());
         }
-        // A page that stated a bound holds the daemon to it, while there is a publisher to do that.
-        let states_bound = self.publication.as_ref().is_some_and(|publication| {
+        // A publisher that trusts its daemon waits for 64 updates.
+        let is_trusted = self.publication.as_ref().is_some_and(|publication| {
             publication.fields().flags & VMCLOCK_FLAG_TIME_MAXERROR_VALID != 0
         });
-        if states_bound && self.random.chance(2) {
-            // What is small it may take for noise, until it has forgotten all that it measured before.
-            let most = if by_ns.abs() <= 50_000_000 { 60 } else { 4 };
+        let is_unaware = is_trusted && self.random.chance(2);
+        if is_unaware {
+            // It may take a small step for noise, until it has forgotten all that it measured before.
+            let most = if by_ns.abs() <= 50_000_000 { 63 } else { 4 };
             let turns = self.random.range(1, most);
             self.daemon.be_unaware(u32::try_from(turns).unwrap());
             self.note("daemon unaware that the clock was set");
         }
         let mut state = self.machine.state.borrow_mut();
-        self.daemon.set(&mut state, by_ns);
+        self.daemon.disturb(&mut state, |state| state.step(by_ns));
         drop(state);
         self.alarm = true;
         self.note("clock set by hand");
+        if is_unaware {
+            self.examine()?;
+        }
+        Ok(())
+    }
+
+    /// The alarm wakes the publisher, which sees no report of the daemon's in the intervals around the
+    /// step. A report there would be taken for the daemon's own account of it.
+    fn examine(&mut self) -> Outcome {
+        const INTERVALS: i128 = 3;
+        let interval_ns = self.options.interval.as_nanos().cast_signed();
+        self.daemon
+            .wait_until(self.truth_ns() + (INTERVALS + 1) * interval_ns);
+        self.update()?;
+        for _ in 0..INTERVALS {
+            self.pass(interval_ns);
+            self.look()?;
+            self.update()?;
+        }
+        Ok(())
     }
 
     /// The publisher dies in the middle of an update.

@@ -1,5 +1,6 @@
 //! What a guest does with time, held against the truth.
 
+use vmclock::publish::Publication;
 use vmclock::time::fixed;
 use vmclock::{Reading, Timescale};
 
@@ -155,6 +156,12 @@ impl Life {
         }
         let Some((mut earliest, mut latest)) = reading.earliest_ns.zip(reading.latest_ns) else {
             self.tally.unknown += 1;
+            let reason = self.publication.as_ref().map(Publication::no_bound);
+            self.tally.note(match reason {
+                Some(Some(no_bound)) => no_bound.name(),
+                Some(None) => "no bound of another page",
+                None => "no bound, and no publisher",
+            });
             return Ok(());
         };
         self.tally.bounded += 1;

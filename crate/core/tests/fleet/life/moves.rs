@@ -32,8 +32,8 @@ impl Life {
         self.make_aware();
     }
 
-    /// What a page said before its counter was disrupted, or by another publisher, is not held against a
-    /// daemon that has not understood yet; so here it understands at once.
+    /// Another publisher, or another machine's, waits for 8 updates at most, where the one before waited
+    /// for 64: so the daemon understands at once.
     pub(super) fn make_aware(&mut self) {
         self.daemon.be_aware(&mut self.machine.state.borrow_mut());
     }
@@ -93,15 +93,27 @@ impl Life {
             }
         };
         let wander = self.new_wander();
+        self.make_aware();
+        self.be_unaware_of_disruption();
         let mut state = self.machine.state.borrow_mut();
-        state.carry_on(paused_ns, ticks);
+        self.daemon
+            .disturb(&mut state, |state| state.carry_on(paused_ns, ticks));
         state.wander = Some(wander);
         state.oscillator_ppb = wander.low_ppb;
         // The daemon keeps what the clock drifts within what the kernel allows for.
         state.set_frequency_ppb(-wander.low_ppb);
         drop(state);
         self.daemon.carry_on(paused_ns);
-        self.disrupted();
+        self.era.set(self.era.get() + 1);
+    }
+
+    /// A daemon may not notice for some measurements that the machine was disrupted.
+    fn be_unaware_of_disruption(&mut self) {
+        if !self.is_stated && self.publication.is_some() && self.random.chance(2) {
+            let turns = self.random.range(1, 7);
+            self.daemon.be_unaware(u32::try_from(turns).unwrap());
+            self.note("daemon unaware of a disruption");
+        }
     }
 
     pub(super) fn suspend(&mut self) -> Outcome {
@@ -113,6 +125,8 @@ impl Life {
         if !keeps_counting && self.publication.is_none() {
             return Ok(());
         }
+        self.make_aware();
+        self.be_unaware_of_disruption();
         {
             let mut state = self.machine.state.borrow_mut();
             let error_ns = if self.is_stated {
@@ -120,7 +134,8 @@ impl Life {
             } else {
                 state.random.range(-500_000_000, 500_000_000).into()
             };
-            state.suspend(ns, error_ns);
+            self.daemon
+                .disturb(&mut state, |state| state.suspend(ns, error_ns));
             if keeps_counting {
                 let ppb = i128::from(state.oscillator_ppb);
                 let ticks = ns * NOMINAL_HZ / NS_PER_SEC;
@@ -128,11 +143,10 @@ impl Life {
             }
         }
         self.daemon.carry_on(ns);
-        self.make_aware();
         if keeps_counting {
             self.note("suspend, counter goes on");
         } else {
-            self.disrupted();
+            self.era.set(self.era.get() + 1);
             self.note("suspend");
         }
         self.alarm = true;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vmclock::publish::{Cause, Generation, Publication, PublishOptions};
 use vmclock::seqlock::{self, SharedWords};
 use vmclock::snapshot::RawFields;
-use vmclock::source::kernel::clock::LeapSeconds;
+use vmclock::source::kernel::leap_seconds::LeapSeconds;
 
 use super::{EDGES_SEC, Flaw, Life, NS_PER_SEC, OffsetSource, Outcome, Provider};
 use crate::guest::{self, Host, Intrusion, Seat};

@@ -1,0 +1,66 @@
+//! The history of TAI - UTC as tzdata has it.
+
+use std::path::Path;
+
+/// The history of TAI - UTC, from tzdata's `leap-seconds.list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeapSeconds {
+    /// (first second of UTC since 1970, TAI - UTC from then on), in order of time.
+    entries: Vec<(i64, i16)>,
+    /// Seconds of UTC since 1970 from which on the list is not to be relied on.
+    expires_sec: i64,
+}
+
+impl LeapSeconds {
+    /// Where Debian, Fedora, Alpine and others put it.
+    pub const PATH: &str = "/usr/share/zoneinfo/leap-seconds.list";
+
+    /// Reads the system's list; `None` where there is none that can be read whole.
+    #[must_use]
+    pub fn load() -> Option<Self> {
+        Self::load_from(Path::new(Self::PATH))
+    }
+
+    /// Reads the list at `path`.
+    #[must_use]
+    pub fn load_from(path: &Path) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(path).ok()?)
+    }
+
+    /// Reads a list: lines of NTP seconds (since 1900) and TAI - UTC, and the day of its expiry
+    /// behind `#@`. A list without that is refused, as is one with a line that is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        const NTP_EPOCH_SEC: i64 = 2_208_988_800;
+        let mut list = Self::default();
+        let mut expires_sec = None;
+        for line in text.lines() {
+            if let Some(expiry) = line.strip_prefix("#@") {
+                expires_sec = Some(expiry.trim().parse::<i64>().ok()? - NTP_EPOCH_SEC);
+                continue;
+            }
+            let content = line.split('#').next().unwrap_or_default();
+            let mut words = content.split_ascii_whitespace();
+            let Some(since) = words.next() else { continue };
+            let since_sec = since.parse::<i64>().ok()? - NTP_EPOCH_SEC;
+            list.entries.push((since_sec, words.next()?.parse().ok()?));
+        }
+        list.expires_sec = expires_sec?;
+        list.entries.sort_unstable();
+        (!list.entries.is_empty()).then_some(list)
+    }
+
+    /// TAI - UTC at a second of UTC since 1970, in seconds; `None` before the first entry and once
+    /// the list has expired.
+    #[must_use]
+    pub fn tai_minus_utc_sec(&self, utc_sec: i64) -> Option<i16> {
+        if utc_sec >= self.expires_sec {
+            return None;
+        }
+        self.entries
+            .iter()
+            .rev()
+            .find(|(since_sec, _)| *since_sec <= utc_sec)
+            .map(|(_, offset_sec)| *offset_sec)
+    }
+}
