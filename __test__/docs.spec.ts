@@ -166,7 +166,7 @@ for (const { place, text } of inLanguage('json')) {
 /** The page that a publisher keeps if it is told nothing. */
 async function defaultPage(): Promise<string> {
   const { stdout } = await run([commandLine, 'publish', '--help'])
-  return /if left out, (\/\S+)/.exec(stdout)?.[1] ?? ''
+  return /\(default: (\/[^)\s]+)\)/.exec(stdout)?.[1] ?? ''
 }
 
 /** A `-v` of a container engine or a volume of compose: from where, to where, how. */

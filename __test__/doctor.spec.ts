@@ -1,5 +1,5 @@
-// The doctor names what is wrong first, says what to do about it, and gives the whole as data; it
-// neither throws nor waits for what it finds, and nothing that it reads reaches a terminal as it is.
+// The doctor names the problem to fix first, with a remedy, and returns all findings as data. It neither
+// throws nor blocks because of what it finds, and it escapes everything that it reads.
 
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -41,7 +41,7 @@ const NAMES: readonly CheckName[] = [
   'system-clock',
 ]
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the test looks for control characters
 const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
 
 function check(diagnosis: Diagnosis, name: CheckName): Check {
@@ -54,7 +54,7 @@ function states(diagnosis: Diagnosis): Record<string, string> {
   return Object.fromEntries(diagnosis.checks.map(({ name, state }) => [name, state]))
 }
 
-test('a machine that has everything lacks nothing', (t) => {
+test('a complete machine has no problem', (t) => {
   const diagnosis = diagnoseStaged(t)
   t.deepEqual(states(diagnosis), Object.fromEntries(NAMES.map((name) => [name, 'ok'])))
   t.is(diagnosis.verdict, 'ok')
@@ -65,7 +65,7 @@ test('a machine that has everything lacks nothing', (t) => {
   )
 })
 
-// Each broken set-up: what differs from a healthy machine, and what is to be named.
+// Each broken machine: its differences from a healthy one, and the problem to be named first.
 
 interface Broken extends Changes {
   readonly first: CheckName
@@ -121,10 +121,10 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     page: null,
     first: 'machine',
     finding: /not a virtual machine/,
-    remedy: /`vmclock publish` makes one/,
+    remedy: /run `vmclock publish`, which makes a page/,
     states: { device: 'skipped', access: 'skipped', counter: 'ok', 'system-clock': 'ok' },
   },
-  'a bare machine of EC2': {
+  'a bare-metal machine of EC2': {
     files: {
       ...NO_DEVICE,
       '/sys/class/dmi/id/sys_vendor': 'Amazon EC2\n',
@@ -149,20 +149,20 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     files: { ...NO_DEVICE, '/sys/bus/platform/drivers/vmclock/bind': '' },
     page: null,
     first: 'device',
-    finding: /the driver is loaded and finds none to drive/,
+    finding: /the driver is loaded, but has no device/,
     remedy: /-device vmclock/,
   },
-  'a device that the firmware says is off': {
+  'a device that the firmware marks as absent': {
     files: {
       ...NO_DRIVER,
       '/sys/bus/platform/devices/AMZNC10C:00/modalias': undefined,
     },
     page: null,
     first: 'device',
-    finding: /AMZNC10C:00\) and says that it is not there/,
-    remedy: /switch the device on/,
+    finding: /AMZNC10C:00\), but marks it as absent/,
+    remedy: /enable the device/,
   },
-  'a device that is on, and of which the kernel made none': {
+  'a device that is present, but has no platform device': {
     files: {
       ...NO_DRIVER,
       '/sys/bus/platform/devices/AMZNC10C:00/modalias': undefined,
@@ -170,7 +170,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     },
     page: null,
     first: 'device',
-    finding: /AMZNC10C:00\), and the kernel made no platform device of it/,
+    finding: /AMZNC10C:00\), but the kernel made no platform device for it/,
     remedy: /kernel log/,
   },
   'a kernel that was built without the driver': {
@@ -181,7 +181,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     remedy: /Linux 6\.13 or later.*vmclock publish/,
     states: { 'driver-loaded': 'skipped', 'driver-bound': 'skipped', access: 'skipped' },
   },
-  'a driver that is not installed': {
+  'a driver whose module is not installed': {
     files: {
       ...NO_DRIVER,
       [`/boot/config-${RELEASE}`]: `${AS_MODULE}\n`,
@@ -192,7 +192,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /the module is not installed/,
     remedy: /linux-modules-extra-7\.1\.0-test/,
   },
-  'a device without its driver': {
+  'a driver that is not loaded': {
     files: {
       ...NO_DRIVER,
       [`${modules}/modules.dep`]:
@@ -204,7 +204,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     remedy: /modprobe ptp_vmclock/,
     states: { 'driver-built': 'ok', 'driver-bound': 'skipped', 'device-file': 'skipped' },
   },
-  'a device without a driver, on a kernel that tells nothing': {
+  'a driver that is not loaded, on a kernel of unknown configuration': {
     files: NO_DRIVER,
     page: null,
     first: 'driver-loaded',
@@ -222,14 +222,14 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     page: null,
     first: 'driver-loaded',
     finding: /\/etc\/modprobe\.d\/no\.conf: blacklist ptp-vmclock; kernel command line: modprobe/,
-    remedy: /take that away/,
+    remedy: /remove that setting/,
   },
   'a driver on a blacklist, in a container': {
     files: { ...NO_DRIVER, ...marks, '/etc/modprobe.d/no.conf': 'blacklist ptp_vmclock\n' },
     page: null,
     first: 'driver-loaded',
-    finding: /is kept from it/,
-    remedy: /^on the container's host: take that away/,
+    finding: /because it is disabled/,
+    remedy: /^on the container's host: remove that setting/,
   },
   'a kernel that loads no modules': {
     files: {
@@ -242,9 +242,9 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     first: 'driver-loaded',
     finding:
       /: \/usr\/local\/lib\/modprobe\.d\/no\.conf: install ptp_vmclock \/bin\/false; kernel command line: nomodule; .*modules_disabled: 1, until the next boot$/,
-    remedy: /take that away/,
+    remedy: /remove that setting/,
   },
-  'a driver of which it cannot be seen whether it is installed': {
+  'a driver that is not loaded, on a kernel without a module list': {
     files: {
       ...NO_DRIVER,
       [`/boot/config-${RELEASE}`]: `${AS_MODULE}\n`,
@@ -256,14 +256,14 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     remedy: /modprobe ptp_vmclock/,
     states: { 'driver-built': 'ok' },
   },
-  'a driver that is built in and did not start': {
+  'a built-in driver that did not start': {
     files: { ...NO_DRIVER, '/proc/config.gz': config('CONFIG_PTP_1588_CLOCK_VMCLOCK=y') },
     page: null,
     first: 'driver-loaded',
-    finding: /built in, and did not start/,
+    finding: /built in, but did not start/,
     remedy: /initcall_blacklist/,
   },
-  'a device that the driver does not have': {
+  'a device that is not bound to the driver': {
     files: {
       '/sys/bus/platform/devices/AMZNC10C:00/driver': undefined,
       '/sys/class/misc/vmclock0/dev': undefined,
@@ -271,62 +271,62 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     },
     page: null,
     first: 'driver-bound',
-    finding: /the driver does not have AMZNC10C:00/,
+    finding: /the driver is not bound to AMZNC10C:00/,
     remedy: /echo AMZNC10C:00 > \/sys\/bus\/platform\/drivers\/vmclock\/bind/,
     states: { 'driver-loaded': 'ok', 'device-file': 'skipped' },
   },
-  'a second device that the driver does not have': {
+  'a second device that is not bound to the driver': {
     files: second,
     facts: { pagePath: () => '/dev/vmclock1', ...notThere },
     first: 'driver-bound',
-    finding: /the driver does not have AMZNC10C:01/,
+    finding: /the driver is not bound to AMZNC10C:01/,
     remedy: /echo AMZNC10C:01 > .*\/bind/,
     states: { 'device-file': 'skipped' },
   },
-  'a device that another driver has': {
+  'a device that is bound to another driver': {
     files: { '/sys/bus/platform/devices/AMZNC10C:00/driver': { link: '../../drivers/other' } },
     page: null,
     first: 'driver-bound',
-    finding: /the driver other has AMZNC10C:00/,
+    finding: /the driver other is bound to AMZNC10C:00/,
     remedy: /bind/,
   },
-  'a device of which no file was made': {
+  'a device without a registered device file': {
     files: { '/sys/class/misc/vmclock0/dev': undefined },
     page: null,
     first: 'device-file',
-    finding: /made no file of it/,
-    remedy: /pages of 4 KiB/,
+    finding: /registered no device file/,
+    remedy: /4 KiB pages/,
   },
-  'no file of the device': {
+  'a missing device file': {
     page: null,
     first: 'device-file',
-    finding: /made \/dev\/vmclock0 \(device 10:260\), and there is no such file/,
+    finding: /registered \/dev\/vmclock0 \(device 10:260\), but the file does not exist/,
     remedy: /mknod \/dev\/vmclock0 c 10 260/,
   },
   'a container without the device': {
     files: { '/.dockerenv': '' },
     page: null,
     first: 'device-file',
-    finding: /there is no such file here/,
+    finding: /the file does not exist here/,
     remedy:
       /docker run --device \/dev\/vmclock0:\/dev\/vmclock0:r .*Kubernetes.*mode .* udev rule on the host/,
     states: { container: 'ok' },
   },
-  'no permission': {
+  'a device that may not be opened': {
     facts: refused,
     first: 'access',
     finding: /permission denied$/,
     remedy: /udev rule/,
     states: { 'device-file': 'ok', page: 'skipped', time: 'skipped', phc: 'ok' },
   },
-  'no permission for a container': {
+  'a device that may not be opened in a container': {
     files: { '/.dockerenv': '' },
     facts: refused,
     first: 'access',
     finding: /permission denied$/,
     remedy: /docker run --device \/dev\/vmclock0:\/dev\/vmclock0:r .* udev rule on the host/,
   },
-  'a container that is shown nothing of the machine': {
+  'a container that sees no devices of the machine': {
     files: {
       ...NO_DEVICE,
       '/sys/bus/platform/devices/serial8250/modalias': undefined,
@@ -338,26 +338,26 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     remedy: /docker run --device/,
     states: { device: 'unknown', 'driver-loaded': 'skipped' },
   },
-  'a file that is no page': {
+  'a file that is not a page': {
     page: { magic: 1 },
     first: 'page',
     finding: /not a vmclock page/,
     remedy: /check the path/,
     states: { access: 'ok', time: 'skipped' },
   },
-  'a page that is stuck in an update': {
+  'a page stuck in an update': {
     page: { seqCount: 7 },
     first: 'page',
     finding: /being updated for 100 ms without end/,
     remedy: /restart what publishes the page/,
     states: { access: 'ok', time: 'skipped' },
   },
-  'a page with the marker only': {
+  'a page with only the disruption marker': {
     page: { counterId: 255, flags: 0n, clockStatus: 0 },
     first: 'time',
     verdict: 'warning',
-    finding: /only the disruption marker: continuity and events work on it, and time does not/,
-    remedy: /`vmclock publish` .*VMCLOCK_PATH=/,
+    finding: /only the disruption marker: continuity and events work, time does not/,
+    remedy: /`vmclock publish`.*VMCLOCK_PATH=/,
     states: { page: 'ok', counter: 'ok', 'phc-timescale': 'skipped' },
   },
   'a page whose clock is unreliable': {
@@ -366,7 +366,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /clock is unreliable/,
     remedy: /wait until its provider/,
   },
-  'a page whose clock nothing corrects': {
+  'a page whose clock is free-running': {
     page: { clockStatus: 3 },
     first: 'time',
     verdict: 'warning',
@@ -377,7 +377,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     page: { flags: FLAG.TAI_OFFSET_VALID },
     first: 'time',
     verdict: 'warning',
-    finding: /does not bound its error/,
+    finding: /without a bound: it does not state the maximum error/,
     remedy: /assumedDriftPpm/,
   },
   'a page for another counter': {
@@ -390,7 +390,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     remedy: /open this machine's own page/,
     states: { time: 'skipped', phc: 'skipped' },
   },
-  'a counter that does not belong to the page': {
+  'a counter that does not match the page': {
     page: { counterValue: 2n ** 63n, counterPeriodFracSec: 2n ** 63n },
     files: { '/sys/class/ptp/ptp0/clock_name': undefined },
     first: 'counter',
@@ -406,7 +406,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     remedy: /tsc=unstable/,
     states: { time: 'ok' },
   },
-  'a counter that nobody vouches for': {
+  'a counter that is not invariant, and not on a hypervisor’s page': {
     page: { counterId: 255, flags: 0n, clockStatus: 3 },
     published: {},
     facts: { counterFacts: () => ({ counterId: 1, invariant: false }) },
@@ -415,30 +415,30 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /does not promise/,
     remedy: /\+invtsc.*--allow-untrusted-counter/,
   },
-  'a system clock on another counter': {
+  'a system clock on another clock source': {
     files: { [`${CLOCKSOURCE}/current_clocksource`]: 'acpi_pm\n' },
     first: 'counter',
     verdict: 'warning',
     finding: /runs on acpi_pm, not on tsc/,
     remedy: /^as root: echo tsc > .*current_clocksource/,
   },
-  'a system clock on another counter, seen from a container': {
+  'a system clock on another clock source, in a container': {
     files: { ...marks, [`${CLOCKSOURCE}/current_clocksource`]: 'acpi_pm\n' },
     first: 'counter',
     verdict: 'warning',
     finding: /runs on acpi_pm, not on tsc/,
     remedy: /^on the container's host: as root: echo tsc/,
   },
-  'a counter that is trapped': {
+  'a trapped counter': {
     facts: {
       counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped: true, trappedAboveNs: 300 }),
     },
     first: 'cost',
     verdict: 'warning',
-    finding: /a read of the counter costs 2100 ns here, and a stamp .*trapped/,
+    finding: /a read of the counter takes 2100 ns, and a timestamp .*trapped/,
     remedy: /RDTSC exiting/,
   },
-  'a counter that is trapped on Arm': {
+  'a trapped counter on Arm': {
     files: {
       [`${CLOCKSOURCE}/available_clocksource`]: 'arch_sys_counter\n',
       [`${CLOCKSOURCE}/current_clocksource`]: 'arch_sys_counter\n',
@@ -452,16 +452,16 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /trapped/,
     remedy: /^have the hypervisor let the guest read its counter \(CNTVCT_EL0/,
   },
-  'no PTP clock': {
+  'a missing PTP clock': {
     files: { '/sys/class/ptp/ptp0/clock_name': 'KVM virtual PTP\n' },
     first: 'phc',
     verdict: 'warning',
-    finding: /has made no PTP clock of it/,
+    finding: /made no PTP clock for it/,
     remedy:
-      /^stop what has \/dev\/vmclock0 open .*: echo AMZNC10C:00 > .*unbind; echo AMZNC10C:00 > .*bind/,
+      /^stop all programs that have \/dev\/vmclock0 open.*: echo AMZNC10C:00 > .*unbind; echo AMZNC10C:00 > .*bind/,
     states: { 'phc-timescale': 'skipped' },
   },
-  'no PTP clock of one of two devices': {
+  'a missing PTP clock of one of two devices': {
     files: {
       ...second,
       [`${SECOND}/driver`]: { link: '../../../bus/platform/drivers/vmclock' },
@@ -469,16 +469,16 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     },
     first: 'phc',
     verdict: 'warning',
-    finding: /has made no PTP clock of it/,
-    // Which of them is vmclock0 nothing tells: the other is not to be taken from who uses it.
+    finding: /made no PTP clock for it/,
+    // Nothing says which of them is vmclock0, and the other may be in use.
     remedy:
-      /^stop what has \/dev\/vmclock0 open (?!.*echo).*unbind and bind the device of \/dev\/vmclock0/,
+      /^stop all programs that have \/dev\/vmclock0 open(?!.*echo).*unbind and bind the device of \/dev\/vmclock0/,
   },
-  'a PTP clock of neither timescale': {
+  'a PTP clock of undecided timescale': {
     facts: { phcTimescale: () => undefined },
     first: 'phc-timescale',
     verdict: 'warning',
-    finding: /\/dev\/ptp0 tells TAI or UTC is not decided/,
+    finding: /does not decide if \/dev\/ptp0 is in TAI or in UTC/,
     remedy: /steer no clock by it/,
   },
   'a PTP clock that may not be opened': {
@@ -494,7 +494,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /permission denied/,
     remedy: /udev rule/,
   },
-  'a PTP clock that a container was not given': {
+  'a PTP clock that was not passed to a container': {
     files: marks,
     facts: {
       phcTimescale: () => {
@@ -508,42 +508,42 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     finding: /no such device/,
     remedy: /--device \/dev\/ptp0:\/dev\/ptp0:r/,
   },
-  'a system clock whose error nobody bounds': {
+  'a system clock whose daemon gives no bound': {
     files: { '/proc/42/comm': 'systemd-timesyn\n' },
     first: 'system-clock',
     verdict: 'warning',
-    // The kernel's 1234 us are no bound.
+    // The kernel's 1234 us are not a bound.
     finding:
-      /^the system's clock is synchronized, by systemd-timesyncd, and its error has no bound$/,
-    remedy: /a bound needs chrony/,
+      /^the system clock is synchronized by systemd-timesyncd, which gives no bound of its error$/,
+    remedy: /to get a bound, use chrony/,
   },
-  'a system clock beside daemons that leave it alone': {
+  'a system clock that the running daemons do not discipline': {
     files: { '/proc/42/comm': 'clockbound\n', '/proc/43/comm': 'ptp4l\n' },
     facts: unsynchronized,
     first: 'system-clock',
     verdict: 'warning',
-    finding: /nothing here would do it/,
+    finding: /no daemon runs that would do it/,
     remedy: /start chrony/,
   },
-  'a system clock that nobody synchronizes': {
+  'a system clock without a daemon': {
     files: { '/proc/42/comm': 'bash\n' },
     facts: unsynchronized,
     first: 'system-clock',
     verdict: 'warning',
-    finding: /not synchronized, and nothing here would do it/,
+    finding: /not synchronized, and no daemon runs that would do it/,
     remedy: /start chrony.*refclock PHC \/dev\/ptp0 tai/,
   },
   'a daemon that has no time yet': {
     facts: unsynchronized,
     first: 'system-clock',
     verdict: 'warning',
-    finding: /not synchronized, though chrony runs/,
+    finding: /not synchronized, although chrony runs/,
     remedy: /chronyc sources.*rtcsync/,
   },
 }
 
 for (const [name, broken] of Object.entries(BROKEN)) {
-  test(`named first: ${name}`, (t) => {
+  test(`the problem named first: ${name}`, (t) => {
     const { first, verdict = 'wrong', finding, remedy, states: expected = {}, ...changes } = broken
     const diagnosis = diagnoseStaged(t, changes)
     const { firstProblem } = diagnosis
@@ -557,7 +557,7 @@ for (const [name, broken] of Object.entries(BROKEN)) {
       diagnosis.checks.map((one) => one.name),
       NAMES,
     )
-    // What is not as it should be has a remedy, and nothing else has one.
+    // Warnings and wrong checks have a remedy, others have none.
     for (const { name: one, state, remedy: given } of diagnosis.checks) {
       t.is(given !== undefined, state === 'warning' || state === 'wrong', one)
     }
@@ -566,14 +566,14 @@ for (const [name, broken] of Object.entries(BROKEN)) {
 
 for (const name of [
   'a kernel that was built without the driver',
-  'a driver that is not installed',
-  'a device without its driver',
-  'a device that the driver does not have',
-  'a device of which no file was made',
+  'a driver whose module is not installed',
+  'a driver that is not loaded',
+  'a device that is not bound to the driver',
+  'a device without a registered device file',
   'a counter that the kernel does not trust',
-  'no PTP clock',
+  'a missing PTP clock',
 ]) {
-  test(`in a container, the remedy is one for its host: ${name}`, (t) => {
+  test(`in a container, the remedy applies to its host: ${name}`, (t) => {
     const { first, ...changes } = BROKEN[name] as Broken
     const { remedy = '' } = diagnoseStaged(t, changes).firstProblem ?? {}
     const inside = diagnoseStaged(t, { ...changes, files: { ...changes.files, ...marks } })
@@ -582,7 +582,7 @@ for (const name of [
   })
 }
 
-test('a page with the marker only works on a kernel that does not trust the counter', (t) => {
+test('a page without time works on a kernel that does not trust the counter', (t) => {
   const page = { counterId: 255, flags: 0n, clockStatus: 0 }
   const files = { [`${CLOCKSOURCE}/available_clocksource`]: 'hpet\n' }
   const diagnosis = diagnoseStaged(t, { page, files })
@@ -592,13 +592,13 @@ test('a page with the marker only works on a kernel that does not trust the coun
 })
 
 for (const [name, changes] of Object.entries<Changes>({
-  'whose timescale is not decided': { facts: { phcTimescale: () => undefined } },
-  'that is refused': BROKEN['a PTP clock that may not be opened'] ?? {},
-  'whose page is refused': { facts: refused },
+  'of undecided timescale': { facts: { phcTimescale: () => undefined } },
+  'that may not be opened': BROKEN['a PTP clock that may not be opened'] ?? {},
+  'whose page may not be opened': { facts: refused },
   'whose page is unreliable': { page: { clockStatus: 4 } },
-  'whose page has the marker only now': { page: { counterId: 255, flags: 0n, clockStatus: 0 } },
+  'whose page has no time now': { page: { counterId: 255, flags: 0n, clockStatus: 0 } },
 })) {
-  test(`nobody is told to steer by a PTP clock ${name}`, (t) => {
+  test(`no remedy recommends a PTP clock ${name}`, (t) => {
     const diagnosis = diagnoseStaged(t, {
       ...changes,
       files: { '/proc/42/comm': 'bash\n' },
@@ -611,9 +611,9 @@ for (const [name, changes] of Object.entries<Changes>({
   })
 }
 
-// Where the page is one that somebody publishes
+// Published pages
 
-test('a published page serves where there is no hypervisor', (t) => {
+test('a published page works without a hypervisor', (t) => {
   const diagnosis = diagnoseStaged(t, {
     files: { ...NO_DEVICE, ...noDmi },
     facts: noHypervisor,
@@ -625,7 +625,7 @@ test('a published page serves where there is no hypervisor', (t) => {
   t.like(states(diagnosis), { device: 'skipped', time: 'ok', phc: 'skipped' })
 })
 
-test('what keeps the hypervisor’s page away is no matter where a published one is used', (t) => {
+test('problems of the device do not matter if a published page is used', (t) => {
   const files = { ...NO_DRIVER, '/proc/config.gz': config(NOT_SET) }
   for (const without of [files, NO_DEVICE]) {
     const healthy = diagnoseStaged(t, { files: without, page: null, published: {} })
@@ -633,19 +633,19 @@ test('what keeps the hypervisor’s page away is no matter where a published one
   }
   const built = check(diagnoseStaged(t, { files, page: null, published: {} }), 'driver-built')
   t.is(built.state, 'skipped')
-  t.regex(built.finding, /is not set\); a published page does without$/)
+  t.regex(built.finding, /is not set\); a published page does not need it$/)
   const broken = diagnoseStaged(t, { files, page: null, published: { clockStatus: 3 } })
   t.is(broken.firstProblem?.name, 'time')
 })
 
-test('of a page that cannot be read it is not said that it has no time', (t) => {
+test('a page that cannot be read is not reported as one without time', (t) => {
   const files = { '/sys/class/ptp/ptp0/clock_name': undefined }
   const { state, finding } = check(diagnoseStaged(t, { page: { seqCount: 7 }, files }), 'phc')
   t.is(state, 'skipped')
   t.regex(finding, /cannot be read/)
 })
 
-test('stamps are not repeated at length where each is trapped', (t) => {
+test('fewer timestamps are measured if each is trapped', (t) => {
   const stamps = (trapped: boolean): number => {
     let count = 0
     const scene = stage(t, {})
@@ -661,21 +661,21 @@ test('stamps are not repeated at length where each is trapped', (t) => {
         return clock
       },
     }
-    t.regex(check(diagnoseStaged(t, { facts }), 'cost').finding, /and a stamp/)
+    t.regex(check(diagnoseStaged(t, { facts }), 'cost').finding, /and a timestamp/)
     return count
   }
   t.true(stamps(true) * 5 < stamps(false))
 })
 
-// What a path leads to
+// Paths that lead to a device
 
-test('a device is one by whatever path it is asked for', (t) => {
+test('a device is recognized by any path that leads to it', (t) => {
   const toDevice = { '/run/vmclock/link': { link: '../../dev/vmclock0' } }
   for (const path of ['/run/vmclock/link', '//dev/vmclock0', '/dev/../dev/vmclock0']) {
     const diagnosis = diagnoseStaged(t, { files: toDevice, facts: { pagePath: () => path } })
     t.like(states(diagnosis), { 'device-file': 'ok', phc: 'ok', 'phc-timescale': 'ok' }, path)
   }
-  // /dev/null stands in for a device whose node somebody made elsewhere: it is known by its number.
+  // /dev/null takes the place of a device node with another name, which is recognized by its number.
   const node = {
     '/vmclock; reboot': { link: '/dev/null' },
     '/sys/dev/char/1:3': { link: '../../devices/virtual/misc/vmclock0' },
@@ -685,12 +685,12 @@ test('a device is one by whatever path it is asked for', (t) => {
   t.like(states(elsewhere), { 'device-file': 'ok', access: 'wrong', phc: 'ok' })
   t.regex(elsewhere.firstProblem?.remedy ?? '', /--device \/dev\/vmclock0:\/dev\/vmclock0:r/)
   for (const { remedy = '' } of elsewhere.checks) t.notRegex(remedy, /reboot/)
-  // Any other device is none of the hypervisor's.
+  // Any other device is not a vmclock device.
   const other = { ...node, '/sys/dev/char/1:3': { link: '../../devices/virtual/mem/null' } }
   t.is(check(diagnoseStaged(t, { files: other, facts }), 'phc').state, 'skipped')
 })
 
-test('a device that opens is there, though its container hides where it comes from', (t) => {
+test('a device that opens is accepted, although its container hides the firmware', (t) => {
   const diagnosis = diagnoseStaged(t, {
     files: {
       ...NO_DEVICE,
@@ -704,7 +704,7 @@ test('a device that opens is there, though its container hides where it comes fr
   t.like(states(diagnosis), { machine: 'ok', device: 'unknown', access: 'ok', time: 'ok' })
 })
 
-// Who the hypervisor is
+// Hypervisors and containers
 
 for (const [name, files, signature] of [
   ['KVM', {}, 'KVMKVMKVM'],
@@ -722,7 +722,7 @@ for (const [name, files, signature] of [
     undefined,
   ],
 ] as const) {
-  test(`the hypervisor is ${name}: ${signature ?? Object.keys(files).at(-1)}`, (t) => {
+  test(`the hypervisor ${name} is detected by ${signature ?? Object.keys(files).at(-1)}`, (t) => {
     const facts = { hypervisorSignature: () => signature }
     t.is(check(diagnoseStaged(t, { files, facts }), 'machine').details['hypervisor'], name)
   })
@@ -740,14 +740,14 @@ for (const [kind, files] of [
   ['podman', { ...marks, '/proc/self/ns/pid': { link: 'pid:[4026531836]' } }],
   ['podman', { ...marks, '/proc/self/ns/cgroup': { link: 'cgroup:[4026531835]' } }],
 ] as const) {
-  test(`the container is ${kind ?? 'none'}: ${Object.keys(files).join(', ')}`, (t) => {
+  test(`a container of kind ${kind ?? 'none'} is detected by ${Object.keys(files).join(', ')}`, (t) => {
     const { state, details } = check(diagnoseStaged(t, { files }), 'container')
     t.is(state, 'ok')
     t.is(details['container'], kind)
   })
 }
 
-test('a machine whose root was made of a container’s image is no container', (t) => {
+test('a machine whose root was made from a container image is not a container', (t) => {
   const files = {
     ...marks,
     '/proc/self/ns/pid': { link: 'pid:[4026531836]' },
@@ -758,7 +758,7 @@ test('a machine whose root was made of a container’s image is no container', (
   t.is(remedy, 'a udev rule')
 })
 
-test('what keeps the driver away is told once, though its folder has two names', (t) => {
+test('a setting that disables the driver is reported once if it has two paths', (t) => {
   const files = {
     ...NO_DRIVER,
     '/usr/lib/modprobe.d/no.conf': 'blacklist ptp_vmclock\n',
@@ -768,7 +768,7 @@ test('what keeps the driver away is told once, though its folder has two names',
   t.deepEqual(details['hindrances'], ['/usr/lib/modprobe.d/no.conf: blacklist ptp_vmclock'])
 })
 
-test('a device of the device tree is one', (t) => {
+test('a device of the device tree is found', (t) => {
   const device = '/sys/bus/platform/devices/60000000.ptp'
   const files = {
     ...NO_DEVICE,
@@ -782,7 +782,7 @@ test('a device of the device tree is one', (t) => {
   t.deepEqual(details['firmwarePaths'], ['/ptp@60000000'])
 })
 
-test('only the driver’s own names are devices', (t) => {
+test('only names that the driver matches are devices', (t) => {
   for (const modalias of [
     'acpi:AMZNC10D:',
     'acpi:XVMCLOCK:',
@@ -794,34 +794,37 @@ test('only the driver’s own names are devices', (t) => {
   }
 })
 
-// Who synchronizes the clock
+// The system clock
 
 for (const [who, comm] of [
   ['chrony', 'chronyd'],
   ['ntpd', 'ntpd'],
   ['ntpd-rs', 'ntp-daemon'],
 ] as const) {
-  test(`the clock is synchronized by ${who}`, (t) => {
+  test(`the clock is reported as synchronized by ${who}`, (t) => {
     const files = { '/proc/42/comm': `${comm}\n` }
     const { finding, details } = check(diagnoseStaged(t, { files }), 'system-clock')
-    t.is(finding, `the system's clock is synchronized within 1234 us, by ${who}`)
+    t.is(finding, `the system clock is synchronized by ${who}, within 1234 us`)
     t.deepEqual(details['daemons'], [who])
   })
 }
 
-test('the clock has a bound where one of its daemons gives one, and none where none does', (t) => {
+test('the clock has a bound if and only if one of its daemons gives one', (t) => {
   const finding = (...comms: string[]): string => {
     const running = comms.map((comm, index) => [`/proc/${42 + index}/comm`, `${comm}\n`])
     return check(diagnoseStaged(t, { files: Object.fromEntries(running) }), 'system-clock').finding
   }
   t.regex(
     finding('chronyd', 'phc2sys', 'ptp4l', 'clockbound'),
-    /within 1234 us, by chrony, phc2sys$/,
+    /synchronized by chrony, phc2sys, within 1234 us$/,
   )
-  t.regex(finding('ptp4l', 'phc2sys'), /synchronized, by phc2sys, and its error has no bound$/)
+  t.regex(
+    finding('ptp4l', 'phc2sys'),
+    /synchronized by phc2sys, which gives no bound of its error$/,
+  )
 })
 
-test('ClockBound’s memory is noticed once it was written', (t) => {
+test('the segment of ClockBound counts once it was written', (t) => {
   const segment = Buffer.alloc(80)
   segment.writeUInt32LE(0x414d5a4e, 0)
   segment.writeUInt32LE(0x43420200, 4)
@@ -833,15 +836,15 @@ test('ClockBound’s memory is noticed once it was written', (t) => {
   t.is(seen(), '/run/clockbound/shm0')
 })
 
-test('a clock that the system does not tell of is unknown', (t) => {
+test('a clock whose state the system does not give is unknown', (t) => {
   const diagnosis = diagnoseStaged(t, { facts: { discipline: () => undefined } })
   t.is(check(diagnosis, 'system-clock').state, 'unknown')
   t.is(diagnosis.verdict, 'ok')
 })
 
-// What it reads is not to be trusted
+// Untrusted input
 
-test('what cannot be read, never ends or is no file is as if it were not there', (t) => {
+test('unreadable files, endless files and FIFOs count as missing', (t) => {
   const files = {
     '/sys/class/dmi/id/sys_vendor': 'fifo',
     '/proc/config.gz': 'no gzip at all',
@@ -857,13 +860,13 @@ test('what cannot be read, never ends or is no file is as if it were not there',
   t.is(diagnosis.verdict, 'ok')
 })
 
-test('a compressed file that would fill the memory is not unpacked', (t) => {
+test('a gzip bomb is not unpacked', (t) => {
   const bomb = gzipSync(`${NOT_SET}\nCONFIG_64BIT=y\n${'\n'.repeat(64 * 1024 * 1024)}`)
   const files = { ...NO_DRIVER, '/proc/config.gz': bomb }
   t.is(check(diagnoseStaged(t, { files, page: null }), 'driver-built').state, 'unknown')
 })
 
-test('files and folders are read as far as a limit', (t) => {
+test('files and directories are read up to a limit', (t) => {
   const root = folder(t)
   const line = `${'x'.repeat(1023)}\n`
   writeFileSync(join(root, 'large'), line.repeat(5 * 1024))
@@ -873,7 +876,7 @@ test('files and folders are read as far as a limit', (t) => {
   t.is(new Files(root).names('/many').length, 16_384)
 })
 
-test('nothing that it reads is told or printed as it is', (t) => {
+test('unsafe characters of all input are escaped in findings and output', (t) => {
   const evil = '\u001b]0;owned\u0007\u001b[31m\u009b1m\u202e\r\u0000end'
   const bytes = Buffer.from(`${evil}\n`)
   const machine = (): Diagnosis =>
@@ -912,12 +915,13 @@ test('nothing that it reads is told or printed as it is', (t) => {
   t.regex(diagnosisText(diagnosis), /\\u\{1b\}/)
 })
 
-// The whole as data
+// The diagnosis as data
 
-test('a system that is not supported is a finding, not an error', (t) => {
+test('an unsupported system is a finding, not an error', (t) => {
   const scene = {
     ...stage(t, {}),
     unsupported: {
+      code: 'ERR_VMCLOCK_UNSUPPORTED',
       message: 'vmclock works on Linux, and this is darwin-arm64',
       remedy: 'use another clock here',
     },
@@ -938,7 +942,7 @@ test('a system that is not supported is a finding, not an error', (t) => {
   )
 })
 
-test('JSON holds all of it, 64-bit figures as decimal strings', (t) => {
+test('JSON keeps the whole diagnosis, with 64-bit numbers as decimal strings', (t) => {
   const diagnosis = diagnoseStaged(t, {
     page: { disruptionMarker: 2n ** 64n - 1n, vmGenerationCounter: 2n ** 63n },
     facts: {
@@ -955,7 +959,7 @@ test('JSON holds all of it, 64-bit figures as decimal strings', (t) => {
   t.deepEqual(states(parsed), states(diagnosis))
 })
 
-test('this machine is diagnosed, whatever it is', (t) => {
+test('this machine is diagnosed', (t) => {
   const diagnosis = diagnose()
   t.deepEqual(
     diagnosis.checks.map(({ name }) => name),
@@ -967,7 +971,7 @@ test('this machine is diagnosed, whatever it is', (t) => {
   t.true(Number(counterReadNs) >= Number(leastCounterReadNs))
 })
 
-test('a page that gives no UTC carries time in its own timescale, which is to be asked for', (t) => {
+test('a page without UTC is reported with its own timescale to open it with', (t) => {
   for (const [timeType, timescale] of [
     [1, 'tai'],
     [2, 'monotonic'],
@@ -980,7 +984,7 @@ test('a page that gives no UTC carries time in its own timescale, which is to be
   }
 })
 
-test('a page of one’s own is diagnosed by its path', (t) => {
+test('a page is diagnosed by its path', (t) => {
   const path = `${folder(t)}/\u001b[31m\u202e`
   VmClockPage.create(path, { ...liveFields(t), clockStatus: 4 }).close()
   const diagnosis = diagnose({ path })
@@ -989,14 +993,14 @@ test('a page of one’s own is diagnosed by its path', (t) => {
   for (const { finding } of diagnosis.checks) t.notRegex(finding, UNSAFE)
 })
 
-test('a page that is not there is what is wrong, where it was asked for by its path', (t) => {
+test('a missing page is the problem if it was given by its path', (t) => {
   const path = `${folder(t)}/page`
   const { firstProblem } = diagnose({ path })
   t.is(firstProblem?.name, 'access')
   t.is(firstProblem?.details['code'], 'ERR_VMCLOCK_NOT_FOUND')
 })
 
-test('what a path says is nobody’s remedy', (t) => {
+test('text from a path never becomes a part of a remedy', (t) => {
   const name = 'a; rm -rf x'
   const absent = join(folder(t), name)
   const empty = join(folder(t), name)
@@ -1009,11 +1013,11 @@ test('what a path says is nobody’s remedy', (t) => {
     t.truthy(firstProblem?.remedy)
     t.notRegex(firstProblem?.remedy ?? '', /rm -rf/)
   }
-  // Where there are the system's own words only, the remedy does not repeat them.
-  t.regex(diagnose({ path: loop }).firstProblem?.remedy ?? '', /^see what stands there/)
+  // An error of the system has no remedy of its own.
+  t.regex(diagnose({ path: loop }).firstProblem?.remedy ?? '', /^look at the file/)
 })
 
-test('a published page that may not be read is to be opened to its readers, not to udev', async (t) => {
+test('a published page that may not be read is not fixed by udev, but by its mode', async (t) => {
   const { path } = page(t, liveFields(t))
   chmodSync(path, 0)
   chmodSync(dirname(path), 0o755)
@@ -1027,7 +1031,7 @@ test('a published page that may not be read is to be opened to its readers, not 
   t.notRegex(remedy ?? '', /udev/)
 })
 
-test('what is no path is refused', (t) => {
+test('invalid options are refused', (t) => {
   for (const options of [{ path: 1 }, { path: '' }, { file: 'x' }, null, 'x'] as unknown[]) {
     t.throws(() => diagnose(options as { path: string }), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
   }
@@ -1035,11 +1039,11 @@ test('what is no path is refused', (t) => {
 
 // The command
 
-test('doctor: ends with 1 where something is wrong and with 0 where nothing is', async (t) => {
+test('doctor: ends with 1 if something is wrong, else with 0', async (t) => {
   const right = page(t, liveFields(t)).path
   const wrong = page(t, { ...liveFields(t), clockStatus: 4 }).path
   for (const [path, exitCode] of [
-    // Nothing is wrong with the page; a machine that is emulated has counters of two kinds.
+    // The page has no problem, but an emulated machine mixes the counters of two architectures.
     [right, diagnose({ path: right }).verdict === 'wrong' ? 1 : 0],
     [wrong, 1],
   ] as const) {
@@ -1054,13 +1058,13 @@ test('doctor: ends with 1 where something is wrong and with 0 where nothing is',
   }
 })
 
-test('doctor: in words, what is wrong first and its remedy stand at the end', async (t) => {
+test('doctor: the text output ends with the first problem and its remedy', async (t) => {
   const { path } = page(t, { ...liveFields(t), clockStatus: 4 })
   const { stdout } = await run([commandLine, 'doctor', path])
   t.regex(stdout, /\n\nfirst wrong {2}time\nremedy {7}wait until its provider has.*\n$/)
 })
 
-test('doctor: nothing from a path reaches a terminal as it is', async (t) => {
+test('doctor: unsafe characters of a path never reach the terminal', async (t) => {
   const path = `${folder(t)}/\u001b]0;x\u0007\u009b31m\u202e`
   for (const words of [[], ['--json']]) {
     const { stdout, exitCode } = await run([commandLine, 'doctor', path, ...words])
@@ -1069,7 +1073,7 @@ test('doctor: nothing from a path reaches a terminal as it is', async (t) => {
   }
 })
 
-test('doctor: prints the udev rules, and no more', async (t) => {
+test('doctor: --udev-rule prints only the udev rules', async (t) => {
   const { stdout, exitCode } = await run([commandLine, 'doctor', '--udev-rule'])
   t.is(exitCode, 0)
   t.deepEqual(

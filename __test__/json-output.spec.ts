@@ -1,5 +1,5 @@
-// What every command prints with --json is what docs/json.schema.json says, no more and no less, and
-// the examples of docs/json.md as well. `vmclock ptp` has its answers in the guests (rig/tests/ptp.mjs).
+// The JSON output of every command matches docs/json.schema.json, and the schema allows nothing else.
+// The examples of docs/json.md match it too. `vmclock ptp` is tested in the guests (rig/tests/ptp.mjs).
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -27,10 +27,10 @@ const schema = JSON.parse(
 const ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: true })
 ajv.addSchema(schema, 'schema')
 
-// What some output had, as `definition.property…`.
+// The properties of all output so far, as `definition.property…`.
 const seen = new Set<string>()
 
-/** Asserts that a value is as the definition says. */
+/** Asserts that a value matches the definition. */
 function fits(t: ExecutionContext, name: string, value: unknown): void {
   const validate = ajv.getSchema(`schema#/$defs/${name}`)
   if (validate === undefined) throw new Error(`no definition of ${name}`)
@@ -48,7 +48,7 @@ function note(place: string, value: unknown): void {
   }
 }
 
-/** All that a definition allows, as `definition.property…`. */
+/** Returns all properties that a definition allows, as `definition.property…`. */
 function allowed(place: string, { $ref, properties, items, oneOf, anyOf }: Schema): string[] {
   const named = $ref === undefined ? undefined : schema.$defs[$ref.replace('#/$defs/', '')]
   return [
@@ -81,7 +81,7 @@ function startCommand(t: ExecutionContext, ...words: string[]): Running {
   return running
 }
 
-/** Every figure that a page can state. */
+/** The fields of a page that states everything. */
 function fullFields(t: ExecutionContext): PageFields {
   const fields = liveFields(t)
   return {
@@ -98,7 +98,7 @@ function fullFields(t: ExecutionContext): PageFields {
   }
 }
 
-test.serial('now', async (t) => {
+test.serial('now matches the schema', async (t) => {
   for (const fields of [fullFields(t), { ...liveFields(t), flags: 0n }]) {
     const { path } = page(t, fields)
     for (const timescale of ['utc', 'tai']) {
@@ -110,7 +110,7 @@ test.serial('now', async (t) => {
 })
 
 test.serial(
-  'status, of pages with everything, with a marker only, and of values to come',
+  'status matches the schema, also for short pages and unrecognized values',
   async (t) => {
     for (const fields of [
       fullFields(t),
@@ -128,7 +128,7 @@ test.serial(
   },
 )
 
-test.serial('watch, every event', async (t) => {
+test.serial('every event of watch matches the schema', async (t) => {
   const made = page(t, fullFields(t))
   const watching = startCommand(t, 'watch', made.path, '--interval', '1ms')
   const until = async (fitting: (text: string) => boolean): Promise<void> => {
@@ -166,7 +166,7 @@ test.serial('watch, every event', async (t) => {
   t.is((await watching.outcome).exitCode, 0)
 })
 
-test.serial('publish, every answer', async (t) => {
+test.serial('every answer of publish matches the schema', async (t) => {
   const path = newPath(t)
   const publishing = startCommand(
     t,
@@ -189,23 +189,20 @@ test.serial('publish, every answer', async (t) => {
   t.is((await publishing.outcome).exitCode, 0)
 })
 
-test.serial('demo', async (t) => {
+test.serial('demo matches the schema', async (t) => {
   const { exitCode, stdout, stderr } = await vmclock('demo', '--seconds', '1')
   t.is(exitCode, 0, stderr)
   for (const value of values(stdout)) fits(t, 'demo', value)
 })
 
-test.serial(
-  'doctor, of this machine and of one that lacks everything, and its udev rule',
-  async (t) => {
-    fits(t, 'doctor', JSON.parse((await vmclock('doctor', page(t, fullFields(t)).path)).stdout))
-    const staged = diagnoseStaged(t, { files: NO_DEVICE, page: null })
-    fits(t, 'doctor', JSON.parse(JSON.stringify(staged)))
-    fits(t, 'udevRule', JSON.parse((await vmclock('doctor', '--udev-rule')).stdout))
-  },
-)
+test.serial('doctor and its udev rules match the schema', async (t) => {
+  fits(t, 'doctor', JSON.parse((await vmclock('doctor', page(t, fullFields(t)).path)).stdout))
+  const staged = diagnoseStaged(t, { files: NO_DEVICE, page: null })
+  fits(t, 'doctor', JSON.parse(JSON.stringify(staged)))
+  fits(t, 'udevRule', JSON.parse((await vmclock('doctor', '--udev-rule')).stdout))
+})
 
-test.serial('errors, of every kind', async (t) => {
+test.serial('errors of every kind match the schema', async (t) => {
   const path = newPath(t)
   writeFileSync(path, '')
   for (const [exitCode, ...words] of [
@@ -213,7 +210,7 @@ test.serial('errors, of every kind', async (t) => {
     [1, 'now', path],
     [1, 'now', page(t, { disruptionMarker: 1n }).path],
     [1, 'publish', join(path, 'below')],
-    // The system's own refusal: a name of more than 255 bytes.
+    // An error of the system: a name of more than 255 bytes.
     [1, 'now', join(folder(t), 'n'.repeat(300))],
     [1, 'ptp', '/dev/null'],
     [1, 'ptp', 'no such clock'],
@@ -224,18 +221,18 @@ test.serial('errors, of every kind', async (t) => {
     t.is(outcome.exitCode, exitCode, words.join(' '))
     fits(t, 'error', JSON.parse(outcome.stderr))
   }
-  // The native part that is not there has a cause.
+  // The error of a missing native part has a cause.
   const { stderr } = await run([commandLine, 'now', '--json'], { env: { VMCLOCK_ADDON: path } })
   fits(t, 'error', JSON.parse(stderr))
 })
 
-// The others have run: they are serial, and stand before this.
-test.serial('nothing is in the schema that no command prints', (t) => {
+// The tests before this one are serial, so they have run.
+test.serial('the schema has no property that no command prints', (t) => {
   const commands = ['now', 'status', 'watch', 'publish', 'demo', 'doctor', 'udevRule', 'error']
   const never = commands
     .flatMap((name) => allowed(name, schema.$defs[name] as Schema))
     .filter((name) => !seen.has(name))
-  // A machine whose clock is synchronized gives one, others the other.
+  // They depend on whether this machine's clock is synchronized.
   const either = ['demo.boundUnknown', 'demo.reading', 'demo.systemOffsetMaxErrorNs']
   t.deepEqual(
     never.filter((name) => !either.some((start) => name.startsWith(start))),
@@ -243,7 +240,7 @@ test.serial('nothing is in the schema that no command prints', (t) => {
   )
 })
 
-test('what a command does not print is refused', (t) => {
+test('the schema refuses output that no command prints', (t) => {
   const { path } = page(t, fullFields(t))
   const clock = VmClock.open(path)
   const now: Record<string, unknown> = { path, ...clock.read().toJSON() }
@@ -262,7 +259,7 @@ test('what a command does not print is refused', (t) => {
   }
 })
 
-test('every object of the schema is closed but the details of a check', (t) => {
+test('every object of the schema is closed, except the details of a check', (t) => {
   const open: string[] = []
   const look = (place: string, value: unknown): void => {
     if (typeof value !== 'object' || value === null) return
@@ -274,12 +271,12 @@ test('every object of the schema is closed but the details of a check', (t) => {
   t.deepEqual(open, ['/$defs/check/properties/details'])
 })
 
-test('every example of docs/json.md is what the schema says', (t) => {
+test('every example of docs/json.md matches the schema', (t) => {
   const text = readFileSync(join(rootFolder, 'docs/json.md'), 'utf8')
   const named: string[] = []
   for (const { index, 1: block = '' } of text.matchAll(/^```json\n(.*?)^```$/gms)) {
-    // Of the definition that was named last.
-    const name = [...text.slice(0, index).matchAll(/definition\s`(\w+)`/g)].at(-1)?.[1] ?? ''
+    // The definition that was named last before the example.
+    const name = [...text.slice(0, index).matchAll(/definition\s`(\w+)`/gi)].at(-1)?.[1] ?? ''
     named.push(name)
     const validate = ajv.getSchema(`schema#/$defs/${name}`)
     const shown =

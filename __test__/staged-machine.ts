@@ -1,4 +1,4 @@
-/** Machines for the doctor: file trees and facts as a healthy guest has them, and what a test changes. */
+/** Stages machines for the doctor: the files and facts of a healthy guest, with the changes of a test. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -12,16 +12,16 @@ import { Files } from '../ts/doctor/files'
 import type { Scene } from '../ts/doctor/scene'
 import { FLAG, folder, liveFields } from './pages'
 
-/** What stands at a path: a file's text or bytes, a link, a FIFO, or nothing. */
+/** The file at a path: its text or bytes, a link, a FIFO, or undefined for none. */
 export type Staged = string | Buffer | { readonly link: string } | 'fifo' | undefined
 
-/** What is other than on a healthy machine. */
+/** The differences from a healthy machine. */
 export interface Changes {
   readonly files?: Readonly<Record<string, Staged>>
   readonly facts?: Partial<Scene>
-  /** Fields of `/dev/vmclock0`; null where there is none. */
+  /** Fields of `/dev/vmclock0`; null if it does not exist. */
   readonly page?: PageFields | null
-  /** Fields of a page at `/run/vmclock/page`, which is asked about then. */
+  /** Fields of a page at `/run/vmclock/page`; if given, that page is diagnosed. */
   readonly published?: PageFields
 }
 
@@ -29,7 +29,7 @@ export const RELEASE = '7.1.0-test'
 export const CLOCKSOURCE = '/sys/devices/system/clocksource/clocksource0'
 const DEVICE = '/sys/bus/platform/devices/AMZNC10C:00'
 
-/** The files of a guest in which all is well. */
+/** The files of a guest without problems. */
 export const HEALTHY: Readonly<Record<string, Staged>> = {
   '/proc/cmdline': 'root=/dev/vda1 quiet\n',
   '/proc/1/comm': 'systemd\n',
@@ -49,7 +49,7 @@ export const HEALTHY: Readonly<Record<string, Staged>> = {
   [`${CLOCKSOURCE}/current_clocksource`]: 'tsc\n',
 }
 
-/** The files of the driver and what it makes, gone. */
+/** Removes the files that the driver makes. */
 export const NO_DRIVER: Readonly<Record<string, Staged>> = {
   [`${DEVICE}/driver`]: undefined,
   '/sys/bus/platform/drivers/vmclock/bind': undefined,
@@ -58,7 +58,7 @@ export const NO_DRIVER: Readonly<Record<string, Staged>> = {
   '/sys/class/ptp/ptp0/clock_name': undefined,
 }
 
-/** All that a hypervisor gives, gone. */
+/** Removes the device and the driver. */
 export const NO_DEVICE: Readonly<Record<string, Staged>> = {
   ...NO_DRIVER,
   [`${DEVICE}/modalias`]: undefined,
@@ -66,12 +66,12 @@ export const NO_DEVICE: Readonly<Record<string, Staged>> = {
   '/sys/bus/acpi/devices/AMZNC10C:00/path': undefined,
 }
 
-/** Diagnoses a machine that is healthy but for the changes. */
+/** Diagnoses a healthy machine with the changes. */
 export function diagnoseStaged(t: ExecutionContext, changes: Changes = {}): Diagnosis {
   return diagnoseIn(stage(t, changes))
 }
 
-/** A machine that is healthy but for the changes. */
+/** Stages a healthy machine with the changes. */
 export function stage(t: ExecutionContext, { files, facts, page, published }: Changes): Scene {
   const root = folder(t)
   for (const [path, staged] of Object.entries({ ...HEALTHY, ...files })) {
@@ -86,7 +86,7 @@ export function stage(t: ExecutionContext, { files, facts, page, published }: Ch
   const path = published === undefined ? '/dev/vmclock0' : '/run/vmclock/page'
   return {
     unsupported: undefined,
-    // The tree's; the page's counter is this machine's.
+    // The architecture of the staged files. The page's counter is this machine's.
     architecture: 'x64',
     kernelRelease: RELEASE,
     files: new Files(root),
@@ -96,7 +96,7 @@ export function stage(t: ExecutionContext, { files, facts, page, published }: Ch
         return VmClock.open(join(root, path), { timescale })
       } catch (error) {
         if (!(error instanceof VmClockError)) throw error
-        // As if the tree were the machine's.
+        // The message names the path below the root of the staged files.
         const { code, message, remedy } = error
         throw new VmClockError(code, message.replaceAll(root, ''), { remedy, path })
       }

@@ -1,4 +1,4 @@
-// What the doctor says, as one line of JSON: `diagnose()` as root, or as the user whose number is given.
+// Prints `diagnose()` as one line of JSON: as root, or as the user whose number is given.
 
 import { diagnose } from 'vmclock/doctor'
 

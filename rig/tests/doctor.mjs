@@ -1,4 +1,4 @@
-// The doctor in guests that really are so: what it names first is what was broken.
+// Runs the doctor in guests with real problems: it names the problem that the test made.
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
@@ -15,13 +15,13 @@ const DRIVER = '/sys/bus/platform/drivers/vmclock'
 const GUEST_USER = '1000'
 
 export const inGuest = {
-  async 'doctor: a guest that has everything lacks nothing but a synchronized system clock'(guest) {
+  async 'doctor: a complete guest has no problem except an unsynchronized system clock'(guest) {
     const { verdict, firstProblem, states, checks } = await diagnosis(guest)
     const expected = Object.fromEntries(Object.keys(states).map((name) => [name, 'ok']))
     assert.deepEqual(states, { ...expected, 'system-clock': 'warning' })
     assert.equal(Object.keys(states).length, 16)
     assert.equal(verdict, 'warning')
-    assert.match(firstProblem.finding, /not synchronized, and nothing here would do it/)
+    assert.match(firstProblem.finding, /not synchronized, and no daemon runs that would do it/)
     assert.match(firstProblem.remedy, /refclock PHC \/dev\/ptp0 tai/)
     assert.match(
       checks.get('machine').finding,
@@ -31,9 +31,9 @@ export const inGuest = {
     console.log(`    ${checks.get('cost').finding}`)
   },
 
-  async 'doctor: the command says the same, and ends with 0 or 1'(guest) {
-    const inWords = await inShell(guest, COMMAND)
-    assert.match(inWords.at(-2), /^first warning +system-clock$/)
+  async 'doctor: the command prints the same diagnosis, and ends with 0 or 1'(guest) {
+    const text = await inShell(guest, COMMAND)
+    assert.match(text.at(-2), /^first warning +system-clock$/)
     await brokenBy(
       'chmod 0600 /dev/vmclock0 && mv /dev/vmclock0 /dev/away',
       'mv /dev/away /dev/vmclock0',
@@ -46,7 +46,7 @@ export const inGuest = {
     )
   },
 
-  async 'doctor: a device without its driver'(guest) {
+  async 'doctor: a driver that is not loaded, or not bound to the device'(guest) {
     const { details } = (await diagnosis(guest)).checks.get('driver-bound')
     const [device] = details.devices
     const isModule = (await inShell(guest, 'ls -d /driver.ko.xz 2>/dev/null; true')).length > 0
@@ -57,7 +57,7 @@ export const inGuest = {
         assert.equal(verdict, 'wrong')
         assert.equal(firstProblem.name, 'driver-loaded')
         assert.match(firstProblem.remedy, /modprobe ptp_vmclock/)
-        // There is neither a configuration nor a list of modules in this guest.
+        // This guest has neither a kernel configuration nor a list of modules.
         assert.equal(states['driver-built'], 'unknown')
         assert.equal(states.page, 'skipped')
       })
@@ -77,8 +77,8 @@ export const inGuest = {
     assert.equal((await diagnosis(guest)).firstProblem.name, 'system-clock')
   },
 
-  async 'doctor: a page with the marker only'(guest) {
-    const told = guest.timeFields
+  async 'doctor: a page with only the disruption marker'(guest) {
+    const fields = guest.timeFields
     guest.tellNoTime()
     try {
       const { verdict, firstProblem, states } = await diagnosis(guest)
@@ -88,24 +88,24 @@ export const inGuest = {
       assert.equal(verdict, 'warning')
       assert.equal(states['phc-timescale'], 'skipped')
     } finally {
-      guest.page.write(told)
+      guest.page.write(fields)
     }
   },
 
   async 'doctor: a page for the counter of another architecture'(guest) {
-    const told = guest.timeFields
-    guest.page.write({ counterId: 1 - told.counterId })
+    const fields = guest.timeFields
+    guest.page.write({ counterId: 1 - fields.counterId })
     try {
       const { verdict, firstProblem } = await diagnosis(guest)
       assert.equal(verdict, 'wrong')
       assert.equal(firstProblem.name, 'counter')
       assert.equal(firstProblem.details.code, 'ERR_VMCLOCK_WRONG_COUNTER')
     } finally {
-      guest.page.write(told)
+      guest.page.write(fields)
     }
   },
 
-  async 'doctor: a system clock on another counter'(guest) {
+  async 'doctor: a system clock on another clock source'(guest) {
     const [available] = await inShell(guest, `cat ${CLOCKSOURCES}/available_clocksource`)
     const [current] = await inShell(guest, `cat ${CLOCKSOURCES}/current_clocksource`)
     const other = available.split(/\s+/).find((name) => name !== '' && name !== current)
@@ -119,14 +119,14 @@ export const inGuest = {
     })
   },
 
-  async 'doctor: a user who may not read the device, and then may by the udev rules'(guest) {
+  async 'doctor: a user who may not read the device until the udev rules apply'(guest) {
     const { verdict, firstProblem, states } = await diagnosis(guest, GUEST_USER)
     assert.equal(verdict, 'wrong')
     assert.equal(firstProblem.name, 'access')
     const [, pageRule, ptpRule] = await inShell(guest, `${COMMAND} --udev-rule`)
     assert.ok(firstProblem.remedy.includes(pageRule))
     assert.equal(states['device-file'], 'ok')
-    // What the rules say, for want of a udev.
+    // The guest has no udev, so the test applies the rules.
     assert.equal(pageRule, 'KERNEL=="vmclock*", MODE="0444"')
     await brokenBy('chmod 0444 /dev/vmclock0', 'chmod 0600 /dev/vmclock0', guest, async () => {
       const { verdict, firstProblem } = await diagnosis(guest, GUEST_USER)
@@ -141,10 +141,8 @@ export const inGuest = {
     })
   },
 
-  async 'doctor: a page that had no time when the driver looked has no PTP clock, until it looks again'(
-    guest,
-  ) {
-    const told = guest.timeFields
+  async 'doctor: a page whose time came after the driver started has no PTP clock'(guest) {
+    const fields = guest.timeFields
     const [device] = (await diagnosis(guest)).checks.get('driver-bound').details.devices
     const again = `echo ${device} > ${DRIVER}/unbind; echo ${device} > ${DRIVER}/bind`
     guest.tellNoTime()
@@ -152,7 +150,7 @@ export const inGuest = {
       await inShell(guest, again)
       assert.equal((await diagnosis(guest)).states.phc, 'skipped')
     } finally {
-      guest.page.write(told)
+      guest.page.write(fields)
     }
     const { firstProblem } = await diagnosis(guest)
     assert.equal(firstProblem.name, 'phc')
@@ -168,13 +166,13 @@ export const ownGuests = {
       const { verdict, firstProblem, states } = await diagnosis(guest)
       assert.equal(verdict, 'wrong')
       assert.equal(firstProblem.name, 'device')
-      assert.match(firstProblem.finding, /the driver is loaded and finds none to drive/)
+      assert.match(firstProblem.finding, /the driver is loaded, but has no device/)
       assert.match(firstProblem.remedy, /vmclock publish/)
       assert.equal(states.machine, 'ok')
     })
   },
 
-  async 'doctor: udevadm has nothing to say against the udev rules'() {
+  async 'doctor: udevadm accepts the udev rules'() {
     const { program: tool } = await hostTools('udev', ['udev'])
     const scratch = scratchFolder()
     try {
@@ -191,17 +189,17 @@ export const ownGuests = {
   },
 }
 
-// Breaks something with a command, looks, and mends it with another, however that went.
-async function brokenBy(breaking, mending, guest, look) {
+// Breaks something with one command, calls `look`, and always fixes it with the other command.
+async function brokenBy(breaking, fixing, guest, look) {
   await inShell(guest, breaking)
   try {
     await look()
   } finally {
-    await inShell(guest, mending)
+    await inShell(guest, fixing)
   }
 }
 
-// What the doctor says: every check's state by its name as well, and the checks by theirs.
+// Returns the diagnosis, with `checks` as a map by name, and `states` as an object by name.
 async function diagnosis(guest, ...args) {
   const [line] = await program(guest, 'doctor.mjs', args)
   const { checks, ...rest } = JSON.parse(line)

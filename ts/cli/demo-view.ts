@@ -7,7 +7,7 @@ import { distance, timestamp } from './figures'
 import { LiveView, offsetText } from './live-view'
 import { line } from './output'
 
-/** What the demo measures at one look at the clock. */
+/** The measurements of one look at the clock. */
 export interface Stamp {
   readonly reading: Reading
   readonly offset: SystemOffset

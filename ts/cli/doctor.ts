@@ -21,7 +21,7 @@ States of a check:
   unknown  this machine does not say
   skipped  meaningless because of the state of another check
 
-The exit code is 1 if a check is wrong, else 0. --json prints what diagnose() of the package returns.
+The exit code is 1 if a check is wrong, else 0. --json prints the result of diagnose() of vmclock/doctor.
 
 To install the udev rules, as root:
   vmclock doctor --udev-rule > /etc/udev/rules.d/60-vmclock.rules

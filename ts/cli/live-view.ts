@@ -12,7 +12,7 @@ export type Figure = readonly [label: string, value: string]
 
 /** Shows labelled values, and lines for events between them. */
 export class LiveView {
-  /** Whether the values are updated in place. */
+  /** True if the values are updated in place. */
   readonly isLive: boolean
   /** The colours of standard output. */
   readonly colours: ReturnType<typeof coloursFor> = coloursFor(process.stdout)
@@ -23,7 +23,7 @@ export class LiveView {
     this.isLive = !asJson && process.stdout.isTTY === true
   }
 
-  /** Whether to show values now: always on a terminal, once per second elsewhere. */
+  /** Returns true if it is time to show values: always on a terminal, once per second elsewhere. */
   isDue(): boolean {
     if (this.isLive) return true
     const nowNs = process.hrtime.bigint()

@@ -1,142 +1,93 @@
-/** The CPU's counter: is it the page's, can it be trusted, what does it cost. */
+/** Examines the CPU's counter: is it the page's, and can it be trusted. */
 
-import { mendedOnHost } from './container'
-import type { Finding } from './diagnosis'
-import { failure, type Looked } from './page'
-import type { DiagnosedClock, Scene } from './scene'
+import type { VmClockError } from '../errors'
+import type { CounterFacts } from '../native'
+import { fixedOnHost } from './container'
+import { type CheckDetails, type Finding, failed, ok, unknown, warning } from './diagnosis'
+import type { ExaminedPage } from './page'
+import type { Scene } from './scene'
 
 const CLOCKSOURCE = '/sys/devices/system/clocksource/clocksource0'
 
-// What the kernel calls each architecture's counter among its clock sources, and what it may count by
-// without this being another counter: kvm-clock is the TSC under the hypervisor's own scale, and
-// `ptp_vmclock.c` knows it.
+// The kernel's name of each architecture's counter, and the clock sources that count by it: kvm-clock
+// is the TSC with the hypervisor's own scale, which `ptp_vmclock.c` supports.
 const COUNTERS: Readonly<Record<string, { clocksource: string; same: readonly string[] }>> = {
   x64: { clocksource: 'tsc', same: ['tsc', 'tsc-early', 'kvm-clock'] },
   arm64: { clocksource: 'arch_sys_counter', same: ['arch_sys_counter'] },
 }
 
-// Who keeps a program from reading the counter: on Arm the kernel does, too, where the CPU has a fault.
-const LETS_READ: Readonly<Record<string, string>> = {
-  x64: 'the hypervisor let the guest read its counter (RDTSC exiting off, TSC scaling on)',
-  arm64:
-    'the hypervisor let the guest read its counter (CNTVCT_EL0 not trapped), or see in the kernel log (`dmesg | grep -i arch_timer`) whether the kernel works around a fault of this CPU',
+/** Tells if a page's time is refused because it belongs to another counter. */
+export function isOfOtherCounter(refusal: VmClockError | undefined): refusal is VmClockError {
+  return (
+    refusal?.code === 'ERR_VMCLOCK_WRONG_COUNTER' ||
+    refusal?.code === 'ERR_VMCLOCK_COUNTER_MISMATCH'
+  )
 }
 
 /**
- * Whether the counter can be trusted, and is the one that the page's time goes by. `vouched` is whether
- * the hypervisor has it on its page: it answers for it, then, whatever it lets the CPU promise.
+ * Makes the finding. `isVouchedFor` says that the hypervisor's page names the counter: then the
+ * hypervisor guarantees its rate, even if the CPU does not promise it.
  */
 export function checkCounter(
   scene: Scene,
-  looked: Looked | undefined,
-  vouched: boolean,
+  page: ExaminedPage,
+  isVouchedFor: boolean,
   inContainer: boolean,
 ): Finding {
-  const { snapshot, refusal } = looked ?? {}
   const facts = scene.counterFacts()
   const { clocksource, same } = COUNTERS[scene.architecture] ?? { clocksource: '', same: [] }
   const available = scene.files.line(`${CLOCKSOURCE}/available_clocksource`)?.split(/\s+/)
   const current = scene.files.line(`${CLOCKSOURCE}/current_clocksource`)
   const details = {
     counterId: facts.counterId,
-    pageCounterId: snapshot?.raw.counterId,
+    pageCounterId: page.snapshot?.raw.counterId,
     frequencyHz: facts.frequencyHz === undefined ? undefined : String(facts.frequencyHz),
     invariant: facts.invariant,
     clocksource: current,
     clocksources: available,
   }
-  const { code } = refusal ?? {}
-  if (
-    refusal !== undefined &&
-    (code === 'ERR_VMCLOCK_WRONG_COUNTER' || code === 'ERR_VMCLOCK_COUNTER_MISMATCH')
-  ) {
-    return failure(refusal, details)
-  }
+  if (isOfOtherCounter(page.refusal)) return failed(page.refusal, details)
   if (available !== undefined && !available.includes(clocksource)) {
-    // Continuity needs no trust in it, and a page's own time does not either; the rest does.
-    const finding: Finding = {
-      state: 'warning',
-      finding: `the kernel does not list ${clocksource} among its clock sources: it found this machine's counter untrustworthy, or was told not to use it, and then has no PTP clock of it`,
-      remedy:
-        'look in the kernel log for why (`dmesg | grep -i -e tsc -e clocksource`) and take notsc, tsc=unstable or the like off the kernel command line; a counter that really is unstable is for the hypervisor to mend',
-      details,
-    }
-    return mendedOnHost(finding, inContainer)
+    return fixedOnHost(untrusted(clocksource, details), inContainer)
   }
-  if (!facts.invariant && !vouched) {
-    return {
-      state: 'warning',
-      finding:
-        'the CPU does not promise that its counter runs at one rate and never stops, and no hypervisor vouches for it',
-      remedy:
-        'have the hypervisor offer an invariant TSC (QEMU: -cpu …,+invtsc); `vmclock publish` refuses such a counter without --allow-untrusted-counter',
-      details,
-    }
-  }
+  if (!facts.invariant && !isVouchedFor) return notInvariant(details)
   if (current !== undefined && !same.includes(current)) {
-    const finding: Finding = {
-      state: 'warning',
-      finding: `the system's clock runs on ${current}, not on ${clocksource}: both can be compared less finely, and precise PTP cross timestamps fail`,
-      remedy: `as root: echo ${clocksource} > ${CLOCKSOURCE}/current_clocksource`,
-      details,
-    }
-    return mendedOnHost(finding, inContainer)
+    return fixedOnHost(otherClockSource(current, clocksource, details), inContainer)
   }
   if (available === undefined) {
-    return {
-      state: 'unknown',
-      finding:
-        'whether the kernel trusts the counter cannot be seen: its clock sources cannot be read',
+    return unknown(
+      "the kernel's clock sources cannot be read, so it is unknown if it trusts the counter",
       details,
-    }
+    )
   }
-  const promise = facts.invariant
-    ? 'the CPU calls it invariant'
-    : "the hypervisor's page vouches for it"
-  return { state: 'ok', finding: `the kernel trusts ${clocksource}, and ${promise}`, details }
+  return ok(`the kernel trusts ${clocksource}, and ${guarantee(facts)}`, details)
 }
 
-/** What a read of the counter and a stamp cost, and whether the hypervisor intercepts the read. */
-export function checkCost(scene: Scene, clock: DiagnosedClock | undefined): Finding {
-  const cost = scene.counterCost()
-  const stampNs = clock === undefined ? undefined : stampCostNs(clock, cost.trapped)
-  const details = {
-    counterReadNs: rounded(cost.medianNs),
-    leastCounterReadNs: rounded(cost.leastNs),
-    trappedAboveNs: cost.trappedAboveNs,
-    stampNs: stampNs === undefined ? undefined : rounded(stampNs),
-  }
-  const stamp = stampNs === undefined ? '' : `, and a stamp ${rounded(stampNs)} ns`
-  const read = `a read of the counter costs ${rounded(cost.medianNs)} ns here${stamp}`
-  if (cost.trapped) {
-    return {
-      state: 'warning',
-      finding: `${read}: each read is trapped and answered in software`,
-      remedy: `have ${LETS_READ[scene.architecture] ?? 'the hypervisor let the guest read its counter'}; until then times are right and dear`,
-      details,
-    }
-  }
-  return { state: 'ok', finding: read, details }
+// A warning only: continuity and the time of a hypervisor's page do not depend on the kernel's trust.
+function untrusted(clocksource: string, details: CheckDetails): Finding {
+  return warning(
+    `the kernel does not list ${clocksource} as a clock source: it found the counter unstable, or was configured not to use it. It then has no PTP clock for a page either`,
+    'read the reason in the kernel log (`dmesg | grep -i -e tsc -e clocksource`), and remove notsc, tsc=unstable or the like from the kernel command line; if the counter really is unstable, only the hypervisor can fix it',
+    details,
+  )
 }
 
-// The median of some batches, after the calls were compiled: beside traps that makes no difference, and
-// they would make it long.
-function stampCostNs(clock: DiagnosedClock, isTrapped: boolean): number | undefined {
-  const [BATCHES, STAMPS, WARM_UP] = [15, 64, 100]
-  const batches: number[] = []
-  try {
-    for (let batch = isTrapped ? 0 : -WARM_UP; batch < BATCHES; batch++) {
-      const start = process.hrtime.bigint()
-      for (let stamp = 0; stamp < STAMPS; stamp++) clock.nowNs()
-      if (batch >= 0) batches.push(Number(process.hrtime.bigint() - start) / STAMPS)
-    }
-  } catch {
-    // The page gives no time in UTC now; why, the check of the time says.
-    return undefined
-  }
-  return batches.sort((one, other) => one - other)[BATCHES >> 1]
+function notInvariant(details: CheckDetails): Finding {
+  return warning(
+    'the CPU does not promise a counter of constant rate that never stops, and no hypervisor vouches for it',
+    'have the hypervisor offer an invariant TSC (QEMU: -cpu …,+invtsc); `vmclock publish` refuses such a counter without --allow-untrusted-counter',
+    details,
+  )
 }
 
-function rounded(ns: number): number {
-  return Math.round(ns * 10) / 10
+function otherClockSource(current: string, clocksource: string, details: CheckDetails): Finding {
+  return warning(
+    `the system clock runs on ${current}, not on ${clocksource}: it is compared with the page less precisely, and precise PTP cross timestamps fail`,
+    `as root: echo ${clocksource} > ${CLOCKSOURCE}/current_clocksource`,
+    details,
+  )
+}
+
+function guarantee({ invariant }: CounterFacts): string {
+  return invariant ? 'the CPU calls it invariant' : "the hypervisor's page vouches for it"
 }

@@ -1,27 +1,29 @@
-/** Walks through what a vmclock needs, and names the first thing that is wrong. */
+/** Makes all checks and names the problem to fix first. */
 
 import * as argument from '../arguments'
 import { checkContainer, container } from './container'
-import { checkCost, checkCounter } from './counter'
-import { checkDevice, type DeviceFindings, deviceFileAt, noDevice, vmclockDevices } from './device'
+import { checkCost } from './cost'
+import { checkCounter } from './counter'
+import { type Device, type DeviceFile, deviceFileAt, vmclockDevices } from './device'
+import { checkDevice, type DeviceFindings, sameForAll } from './device-checks'
 import {
   type Check,
   type CheckName,
   type Diagnosis,
   type Finding,
-  type Refusal,
+  failed,
+  ok,
   skipped,
-  wrong,
 } from './diagnosis'
 import { checkMachine, hypervisor } from './machine'
-import { checkPage, lookAt, openPage } from './page'
+import { checkPage, type ExaminedPage, examinePage } from './page'
 import { checkPhc, checkPhcTimescale, phcOf, phcTimescale } from './phc'
 import { type Scene, thisMachine } from './scene'
 import { checkSystemClock } from './system-clock'
 
-/** What to diagnose. */
+/** Options of {@link diagnose}. */
 export interface DiagnoseOptions {
-  /** The page; if left out, the one that `VmClock.open()` would open. */
+  /** The page; by default, the one that `VmClock.open()` opens. */
   readonly path?: string | undefined
 }
 
@@ -47,16 +49,17 @@ const ORDER = [
 type Findings = Readonly<Record<CheckName, Finding>>
 
 /**
- * Looks at everything that a vmclock needs on this machine, from the hypervisor to the system's clock,
- * and says what to mend first. It changes nothing, needs no privilege (what it may not see is
- * `unknown`), and takes some tens of milliseconds, in which it does not give way; up to some hundred
- * more where the page is stuck in an update or reads of the counter are trapped, and more on machines
- * with thousands of processes.
+ * Checks everything that vmclock needs on this machine, from the hypervisor to the system clock, and
+ * names the problem to fix first.
  *
- * What it finds it does not throw: on a system that vmclock does not support, `platform` is `wrong`
- * and the other checks are `skipped`.
+ * It changes nothing and needs no privileges: a check of something that this process may not see is
+ * `unknown`. It blocks for some tens of milliseconds. A page stuck in an update and a trapped counter
+ * add some hundred milliseconds, and thousands of processes add more.
  *
- * @param options - what to diagnose
+ * It does not throw for what it finds. On a system that vmclock does not support, `platform` is
+ * `wrong` and all other checks are `skipped`.
+ *
+ * @param options - the page to diagnose
  * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`
  *
  * @example
@@ -72,11 +75,11 @@ export function diagnose(options?: DiagnoseOptions): Diagnosis {
   return diagnoseIn(thisMachine(path === undefined ? undefined : argument.path(path)))
 }
 
-/** Diagnoses a machine that may be staged. */
+/** Diagnoses a machine, which may be staged. */
 export function diagnoseIn(scene: Scene): Diagnosis {
-  const findings = scene.unsupported === undefined ? walk(scene) : unsupported(scene.unsupported)
+  const findings = findingsOf(scene)
   const checks = ORDER.map((name): Check => {
-    const { state, finding, remedy, details = {} } = findings[name]
+    const { state, finding, remedy, details } = findings[name]
     return { name, state, finding, ...(remedy !== undefined && { remedy }), details }
   })
   const firstProblem =
@@ -88,77 +91,100 @@ export function diagnoseIn(scene: Scene): Diagnosis {
   }
 }
 
-function unsupported(reason: Refusal): Findings {
-  const others = ORDER.map((name) => [name, skipped('the package does not work here')] as const)
-  return { ...(Object.fromEntries(others) as Findings), platform: wrong(reason) }
-}
-
-function walk(scene: Scene): Findings {
-  const path = scene.pagePath()
-  // Any other page is a file that somebody publishes, and serves without a hypervisor's.
-  const asked = deviceFileAt(scene, path)
-  const isDeviceFile = asked !== undefined
-  const file = asked ?? { path: '/dev/vmclock0', name: 'vmclock0' }
-  const opened = openPage(scene, 'utc')
-  const clock = 'clock' in opened ? opened.clock : undefined
+function findingsOf(scene: Scene): Findings {
+  if (scene.unsupported !== undefined) {
+    const others = ORDER.map((name) => [name, skipped('vmclock does not work here')] as const)
+    return { ...(Object.fromEntries(others) as Findings), platform: failed(scene.unsupported) }
+  }
+  const page = examinePage(scene)
   try {
-    const looked = clock === undefined ? undefined : lookAt(scene, clock)
-    const hasTime = looked?.hasTime
-    const kind = container(scene)
-    const inContainer = kind !== undefined
-    const found = hypervisor(scene)
-    const devices = vmclockDevices(scene)
-    const isVirtual =
-      found !== undefined || devices.length > 0 || (isDeviceFile && clock !== undefined)
-    const towardsPage = {
-      machine: checkMachine(scene, found, isVirtual, !isDeviceFile),
-      ...(isVirtual
-        ? judged(
-            checkDevice(scene, devices, file, inContainer),
-            isDeviceFile ? (clock === undefined ? 'wrong' : 'unknown') : 'skipped',
-          )
-        : noDevice(skipped('there is no hypervisor to give this machine a device'))),
-    }
-    const obstacle = ORDER.find((name) => towardsPage[name as 'device']?.state === 'wrong')
-    const missing =
-      obstacle !== undefined && 'refusal' in opened
-        ? `there is no page to open: see ${obstacle}`
-        : undefined
-    const phc = isDeviceFile ? phcOf(scene, file.name) : undefined
-    const told =
-      phc === undefined || clock === undefined || looked?.reading === undefined
-        ? undefined
-        : phcTimescale(scene, phc, clock)
-    // Steered by a clock of which that is not known, the system's could end 37 s beside the time.
-    const isUsable = told === 'tai' || told === 'utc'
-    const toBeHanded = isDeviceFile && inContainer ? `/dev/${file.name}` : undefined
-    return {
-      platform: { state: 'ok', finding: `Linux on ${scene.architecture} is supported` },
-      container: checkContainer(kind),
-      ...towardsPage,
-      ...checkPage(path, opened, looked, missing, toBeHanded),
-      counter: checkCounter(scene, looked, isDeviceFile && hasTime === true, inContainer),
-      cost: checkCost(scene, hasTime === true ? clock : undefined),
-      phc: isDeviceFile
-        ? checkPhc(scene, file.name, phc, devices, looked, inContainer)
-        : skipped("only a hypervisor's page has a PTP clock"),
-      'phc-timescale': checkPhcTimescale(phc, told, inContainer),
-      'system-clock': checkSystemClock(scene, isUsable ? phc : undefined, told === 'tai'),
-    }
+    return checkAll(scene, page)
   } finally {
-    clock?.close()
+    page.clock?.close()
   }
 }
 
-// What keeps the hypervisor's page away is no matter where a published page is asked about; and where
-// the device's own file opens, what seems to be in its way only cannot be seen from here.
-function judged(findings: DeviceFindings, as: 'wrong' | 'skipped' | 'unknown'): DeviceFindings {
-  if (as === 'wrong') return findings
-  const why = as === 'skipped' ? '; a published page does without' : ''
-  const all = Object.entries(findings).map(([name, finding]) => {
-    if (finding.state !== 'wrong') return [name, finding]
-    const { details } = finding
-    return [name, { state: as, finding: `${finding.finding}${why}`, details }]
-  })
+function checkAll(scene: Scene, page: ExaminedPage): Findings {
+  const kind = container(scene)
+  const inContainer = kind !== undefined
+  const devices = vmclockDevices(scene)
+  // Any other file is a published page, which needs no hypervisor.
+  const deviceFile = deviceFileAt(scene, page.path)
+  const before = checkBeforePage(scene, page, devices, deviceFile, inContainer)
+  const isOfDevice = deviceFile !== undefined
+  const obstacle = ORDER.find((name) => before[name as 'device']?.state === 'wrong')
+  const toPass = isOfDevice && inContainer ? `/dev/${deviceFile.name}` : undefined
+  return {
+    platform: ok(`Linux on ${scene.architecture} is supported`),
+    container: checkContainer(kind),
+    ...before,
+    ...checkPage(page, obstacle, toPass),
+    counter: checkCounter(scene, page, isOfDevice && page.hasTime === true, inContainer),
+    cost: checkCost(scene, page.hasTime === true ? page.clock : undefined),
+    ...checkOtherClocks(scene, page, devices, deviceFile, inContainer),
+  }
+}
+
+// The checks of the way to the page: hypervisor, device and driver.
+function checkBeforePage(
+  scene: Scene,
+  { clock }: ExaminedPage,
+  devices: readonly Device[],
+  deviceFile: DeviceFile | undefined,
+  inContainer: boolean,
+): DeviceFindings & { readonly machine: Finding } {
+  const found = hypervisor(scene)
+  const isOpenDevice = deviceFile !== undefined && clock !== undefined
+  const isVirtual = found !== undefined || devices.length > 0 || isOpenDevice
+  const machine = checkMachine(scene, found, isVirtual, deviceFile === undefined)
+  if (!isVirtual) {
+    return { machine, ...sameForAll(skipped('no hypervisor could give this machine a device')) }
+  }
+  const file = deviceFile ?? { path: '/dev/vmclock0', name: 'vmclock0' }
+  const findings = checkDevice(scene, devices, file, inContainer)
+  if (deviceFile === undefined) {
+    return { machine, ...excused(findings, 'skipped', '; a published page does not need it') }
+  }
+  return { machine, ...(isOpenDevice ? excused(findings, 'unknown', '') : findings) }
+}
+
+// Problems of the device are none for a published page. If the device itself is open, they only seem to
+// exist, because this process does not see everything.
+function excused(
+  findings: DeviceFindings,
+  state: 'skipped' | 'unknown',
+  because: string,
+): DeviceFindings {
+  const all = Object.entries(findings).map(([name, { finding, details, ...rest }]) => [
+    name,
+    rest.state === 'wrong'
+      ? { state, finding: `${finding}${because}`, details }
+      : { ...rest, finding, details },
+  ])
   return Object.fromEntries(all) as DeviceFindings
+}
+
+function checkOtherClocks(
+  scene: Scene,
+  page: ExaminedPage,
+  devices: readonly Device[],
+  deviceFile: DeviceFile | undefined,
+  inContainer: boolean,
+): Pick<Findings, 'phc' | 'phc-timescale' | 'system-clock'> {
+  const phc = deviceFile === undefined ? undefined : phcOf(scene, deviceFile.name)
+  const { clock, reading } = page
+  const timescale =
+    phc === undefined || clock === undefined || reading === undefined
+      ? undefined
+      : phcTimescale(scene, phc, clock)
+  // Steered by a clock of unknown timescale, the system clock could be 37 s off.
+  const isUsable = timescale === 'tai' || timescale === 'utc'
+  return {
+    phc:
+      deviceFile === undefined
+        ? skipped('a published page has no PTP clock')
+        : checkPhc(scene, deviceFile.name, phc, devices, page, inContainer),
+    'phc-timescale': checkPhcTimescale(phc, timescale, inContainer),
+    'system-clock': checkSystemClock(scene, isUsable ? phc : undefined, timescale === 'tai'),
+  }
 }

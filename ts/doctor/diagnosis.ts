@@ -1,39 +1,39 @@
-/** What a diagnosis says. */
+/** The types of a diagnosis, and the functions that make the findings of checks. */
 
 /**
- * How a check came out.
+ * The state of a check.
  *
  * | state | meaning |
  * |---|---|
  * | `ok` | as it should be |
- * | `warning` | what there is works, with less than it could have |
- * | `wrong` | it keeps the page, or its time, from being used |
- * | `unknown` | this machine does not tell |
- * | `skipped` | it means nothing while an earlier check is as it is; the finding says which |
+ * | `warning` | it works, but could be better |
+ * | `wrong` | it prevents the use of the page or of its time |
+ * | `unknown` | this machine does not say |
+ * | `skipped` | meaningless because of the state of another check; the finding says which |
  */
 export type CheckState = 'ok' | 'warning' | 'wrong' | 'unknown' | 'skipped'
 
 /**
- * What is checked, in this order.
+ * The name of a check. The checks are made in this order.
  *
- * | check | asks |
+ * | check | question |
  * |---|---|
  * | `platform` | does this package work on this system |
- * | `machine` | is this a virtual machine, and which hypervisor runs it |
+ * | `machine` | is this a virtual machine, and under which hypervisor |
  * | `container` | is this process in a container |
  * | `device` | does the firmware (ACPI or device tree) describe a vmclock device |
- * | `driver-built` | has the kernel a driver for it |
- * | `driver-loaded` | is that driver in the running kernel |
- * | `driver-bound` | does it drive the device |
- * | `device-file` | is `/dev/vmclock0` there |
+ * | `driver-built` | does the kernel have the driver |
+ * | `driver-loaded` | is the driver in the running kernel |
+ * | `driver-bound` | is the driver bound to the device |
+ * | `device-file` | does `/dev/vmclock0` exist |
  * | `access` | may this process open the page |
- * | `page` | is it a page, and does it hold still to be read |
- * | `time` | does it carry time, and may that be used now |
- * | `counter` | does the page belong to this CPU's counter, and can that be trusted |
- * | `cost` | what reading the counter and a stamp cost here, and whether the counter is trapped |
- * | `phc` | did the driver make a PTP clock (PHC) of the page |
- * | `phc-timescale` | what timescale does that clock report |
- * | `system-clock` | is the system's clock synchronized, and by whom |
+ * | `page` | is it a valid page, and can it be read |
+ * | `time` | does the page have time, and is that usable now |
+ * | `counter` | is the page's counter this CPU's, and can the counter be trusted |
+ * | `cost` | how long do a counter read and a timestamp take, and is the counter trapped |
+ * | `phc` | did the driver make a PTP clock (PHC) for the page |
+ * | `phc-timescale` | is that clock in TAI or in UTC |
+ * | `system-clock` | is the system clock synchronized, and by which daemon |
  */
 export type CheckName =
   | 'platform'
@@ -53,68 +53,92 @@ export type CheckName =
   | 'phc-timescale'
   | 'system-clock'
 
-/** How one check came out, without its name. */
+/** The result of a check, without its name. */
 export interface Finding {
   readonly state: CheckState
   readonly finding: string
   readonly remedy?: string | undefined
-  readonly details?: CheckDetails
+  readonly details: CheckDetails
 }
 
 /**
- * The figures and names behind a finding: for logs, and for who mends it. Names carry their unit, and
- * more may be added. What is unknown is left out. 64-bit figures are decimal strings.
+ * The values behind a finding, for logs and for the person who fixes the problem. Names carry their
+ * unit. Unknown values are left out, and 64-bit numbers are decimal strings. Later releases may add
+ * values.
  */
 export type CheckDetails = Readonly<
   Record<string, string | number | boolean | readonly string[] | undefined>
 >
 
-/** One check and how it came out. */
+/** A check and its result. */
 export interface Check {
-  /** What was checked; stable. */
+  /** The name of the check; stable. */
   readonly name: CheckName
-  /** How it came out. */
+  /** The state that the check found. */
   readonly state: CheckState
   /**
-   * What was found, in a sentence. What firmware, kernel and processes say stands in it with all but
-   * printable ASCII escaped.
+   * The finding, in one sentence. In text from firmware, kernel and other processes everything except
+   * printable ASCII is escaped.
    */
   readonly finding: string
-  /** What to do about it; there where the state is `warning` or `wrong`. */
+  /** The way to fix it; given if and only if the state is `warning` or `wrong`. */
   readonly remedy?: string | undefined
-  /** The figures and names behind it. */
+  /** The values behind the finding. */
   readonly details: CheckDetails
 }
 
-/** What {@link diagnose} found. `JSON.stringify` takes it as it is. */
+/** The result of {@link diagnose}, which `JSON.stringify` accepts as it is. */
 export interface Diagnosis {
-  /** The worst state among the checks: `wrong`, else `warning`, else `ok`. */
+  /** The worst state of all checks: `wrong`, else `warning`, else `ok`. */
   readonly verdict: 'ok' | 'warning' | 'wrong'
   /**
-   * What to mend first: the first check that is `wrong`; where none is, the first that is a
-   * `warning`; left out where all is well. What comes after it may well go away with it.
+   * The problem to fix first: the first check that is `wrong`, else the first that is a `warning`.
+   * Left out if there is neither. Later problems may be consequences of this one.
    */
   readonly firstProblem?: Check
-  /** Every check, always all of them, in their order. */
+  /** All checks in their order. No check is ever left out. */
   readonly checks: readonly Check[]
 }
 
-/** A check that says nothing because of an earlier one. */
-export function skipped(because: string): Finding {
-  return { state: 'skipped', finding: because }
+/** Makes a finding for something that is as it should be. */
+export function ok(finding: string, details: CheckDetails = {}): Finding {
+  return { state: 'ok', finding, details }
 }
 
-// The remedy for a refusal that has none, such as a failed system call.
-const LOOK =
-  'see what stands there (`ls -lL`), and in the kernel log (`dmesg`) why the system refuses it'
+/** Makes a finding for something that works but could be better. */
+export function warning(finding: string, remedy: string, details: CheckDetails = {}): Finding {
+  return { state: 'warning', finding, remedy, details }
+}
 
-/** What keeps something from working, and what to do about it. */
+/** Makes a finding for something that prevents the use of the page or of its time. */
+export function wrong(finding: string, remedy: string, details: CheckDetails = {}): Finding {
+  return { state: 'wrong', finding, remedy, details }
+}
+
+/** Makes a finding for something that this machine does not say. */
+export function unknown(finding: string, details: CheckDetails = {}): Finding {
+  return { state: 'unknown', finding, details }
+}
+
+/** Makes a finding for a check that is meaningless because of another check. */
+export function skipped(because: string): Finding {
+  return { state: 'skipped', finding: because, details: {} }
+}
+
+// The remedy for an error that has none, such as a failed system call.
+const SYSTEM_REMEDY =
+  'look at the file (`ls -lL`), and in the kernel log (`dmesg`) for the reason of the refusal'
+
+/** The part of an error that a finding is made from. */
 export interface Refusal {
+  readonly code: string
   readonly message: string
   readonly remedy?: string | undefined
+  readonly errno?: number | undefined
 }
 
-/** The finding for a refusal. */
-export function wrong({ message, remedy = LOOK }: Refusal, details: CheckDetails = {}): Finding {
-  return { state: 'wrong', finding: message, remedy, details }
+/** Makes a finding from an error. */
+export function failed(error: Refusal, details: CheckDetails = {}): Finding {
+  const { code, message, remedy = SYSTEM_REMEDY, errno } = error
+  return wrong(message, remedy, { ...details, code, errno })
 }

@@ -1,6 +1,6 @@
 /**
- * Reading what the kernel and the system say in files: with limits, without waiting, and without an
- * error for what is not there or may not be read.
+ * Reads files of the kernel and the system: limited in size, without blocking, and without errors. A
+ * file that does not exist and a file that may not be read look the same.
  */
 
 import {
@@ -17,15 +17,15 @@ import {
 } from 'node:fs'
 import { basename, isAbsolute, relative, resolve } from 'node:path'
 
-// A line of sysfs has at most a page; a kernel's configuration or list of modules some 300 KiB.
+// A line of sysfs has at most a memory page. A kernel's configuration or module list has some 300 KiB.
 const LINE_CHARACTERS = 200
 const FILE_BYTES = 4 * 1024 * 1024
-const FOLDER_ENTRIES = 16_384
+const DIRECTORY_ENTRIES = 16_384
 
-// What is read stands here until it is copied: nothing comes in between.
-const PART = Buffer.alloc(65_536)
+// Shared by all reads: each one copies its data before the next begins.
+const BUFFER = Buffer.alloc(65_536)
 
-/** The machine's files under a root, which is not `/` where a machine is staged. */
+/** The files below a root directory. The root is `/`, or the directory of a staged machine. */
 export class Files {
   readonly #root: string
 
@@ -33,7 +33,7 @@ export class Files {
     this.#root = root
   }
 
-  /** Whether something is at a path. */
+  /** Tells if a path exists, even as a dangling link. */
   has(path: string): boolean {
     try {
       return lstatSync(this.#at(path), { throwIfNoEntry: false }) !== undefined
@@ -42,18 +42,18 @@ export class Files {
     }
   }
 
-  /** A file's first line, fit to be shown; undefined where it has none. */
+  /** Returns a file's first line as text that is safe to show, or undefined if it is empty. */
   line(path: string): string | undefined {
     const [first = ''] = this.lines(path)
     return shown(first) || undefined
   }
 
-  /** A file's lines, as they stand there. */
+  /** Returns a file's lines unchanged. */
   lines(path: string): string[] {
     return this.#read(path)?.toString('latin1').split('\n') ?? []
   }
 
-  /** The strings of a device tree's property, each ended by a NUL. */
+  /** Returns the NUL-terminated strings of a device tree property, safe to show. */
   strings(path: string): string[] {
     const text = this.#read(path)?.toString('latin1') ?? ''
     return text
@@ -62,12 +62,12 @@ export class Files {
       .map(shown)
   }
 
-  /** The lines of a file that is compressed with gzip. */
+  /** Returns the lines of a file that is compressed with gzip. */
   unzippedLines(path: string): string[] {
     const packed = this.#read(path)
     if (packed === undefined) return []
     try {
-      // Not imported: that would take a fifth of the time that the whole package takes to import.
+      // An import would take a fifth of the time that importing the whole package takes.
       const { gunzipSync } = process.getBuiltinModule('node:zlib')
       return gunzipSync(packed, { maxOutputLength: FILE_BYTES }).toString('latin1').split('\n')
     } catch {
@@ -75,23 +75,22 @@ export class Files {
     }
   }
 
-  /** A file's first bytes. */
+  /** Returns a file's first bytes, `most` of them at most. */
   bytes(path: string, most: number): Buffer | undefined {
     return this.#read(path, most)
   }
 
-  /** What a folder holds, sorted; nothing where there is none. */
+  /** Returns the names in a directory, sorted; none if there is no such directory. */
   names(path: string): string[] {
     try {
-      // Not by `opendirSync`: with a `signal` on Object.prototype that loses the folder it has opened.
-      return readdirSync(this.#at(path)).slice(0, FOLDER_ENTRIES).sort()
+      // `opendirSync` leaks the directory it opened if Object.prototype has a `signal`.
+      return readdirSync(this.#at(path)).slice(0, DIRECTORY_ENTRIES).sort()
     } catch {
-      // It is not there, or it is no folder.
       return []
     }
   }
 
-  /** The last part of what a symbolic link leads to. */
+  /** Returns the last part of a symbolic link's target, safe to show. */
   linkName(path: string): string | undefined {
     try {
       return shown(basename(readlinkSync(this.#at(path))))
@@ -100,7 +99,7 @@ export class Files {
     }
   }
 
-  /** Where a path leads to in the end; where nothing is there, the path without its detours. */
+  /** Returns a path with all links resolved; if it does not exist, only normalized. */
   real(path: string): string {
     try {
       return `/${relative(realpathSync(this.#root), realpathSync(this.#at(path)))}`
@@ -109,7 +108,7 @@ export class Files {
     }
   }
 
-  /** The number (`major:minor`) of the character device that a path leads to, if it does to one. */
+  /** Returns `major:minor` of the character device that a path leads to, if it leads to one. */
   characterDevice(path: string): string | undefined {
     try {
       const stat = statSync(this.#at(path), { bigint: true })
@@ -123,14 +122,14 @@ export class Files {
   }
 
   #at(path: string): string {
-    // Not join: it would take `..` after a link for the link's own folder.
+    // `join` would resolve `..` without following the link before it.
     return `${this.#root}/${isAbsolute(path) ? path : `${process.cwd()}/${path}`}`
   }
 
   #read(path: string, most = FILE_BYTES): Buffer | undefined {
     let file: number | undefined
     try {
-      // O_NONBLOCK: a FIFO in the place of a file must not make this wait.
+      // O_NONBLOCK: to open a FIFO must not block.
       file = openSync(
         this.#at(path),
         constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY,
@@ -138,10 +137,10 @@ export class Files {
       if (!fstatSync(file).isFile()) return undefined
       const parts: Buffer[] = []
       for (let length = 0; length < most; ) {
-        // sysfs and procfs give sizes that mean nothing, and at most a page at a time.
-        const read = readSync(file, PART, 0, Math.min(PART.length, most - length), null)
+        // The sizes of files in sysfs and procfs mean nothing, and a read gives at most a memory page.
+        const read = readSync(file, BUFFER, 0, Math.min(BUFFER.length, most - length), null)
         if (read === 0) break
-        parts.push(Buffer.from(PART.subarray(0, read)))
+        parts.push(Buffer.from(BUFFER.subarray(0, read)))
         length += read
       }
       return Buffer.concat(parts)
@@ -153,10 +152,7 @@ export class Files {
   }
 }
 
-/**
- * Text of the firmware's, the kernel's or a process's, fit to be shown: a line of printable ASCII,
- * which is all that they have to say. Anything else is escaped.
- */
+/** Makes text of firmware, kernel or a process safe to show: one short line of printable ASCII. */
 export function shown(text: string): string {
   return text
     .slice(0, LINE_CHARACTERS)

@@ -1,18 +1,16 @@
-/**
- * Is this a virtual machine, and which hypervisor runs it? In the main what systemd-detect-virt goes by.
- */
+/** Detects the hypervisor, mostly by the same evidence as systemd-detect-virt. */
 
-import type { Finding } from './diagnosis'
+import { type Finding, ok, wrong } from './diagnosis'
 import { shown } from './files'
 import type { Scene } from './scene'
 
-/** How a hypervisor was recognized, and what it says of itself. */
+/** A hypervisor, and what identified it. */
 export interface Hypervisor {
   readonly name: string
   readonly evidence: string
 }
 
-// CPUID leaf 0x4000_0000.
+// The signatures in CPUID leaf 0x4000_0000.
 const SIGNATURES: ReadonlyMap<string, string> = new Map([
   ['KVMKVMKVM', 'KVM'],
   ['Linux KVM Hv', 'KVM'],
@@ -26,8 +24,8 @@ const SIGNATURES: ReadonlyMap<string, string> = new Map([
   ['Microsoft Hv', 'Hyper-V'],
 ])
 
-// How the strings of the firmware's tables begin, in the files that are looked into.
-const DMI_FOLDER = '/sys/class/dmi/id'
+// The firmware's DMI strings: the files to read, and how the strings of each vendor begin.
+const DMI_DIRECTORY = '/sys/class/dmi/id'
 const DMI_FIELDS = ['product_name', 'sys_vendor', 'board_vendor', 'bios_vendor', 'product_version']
 const DMI_BEGINNINGS: ReadonlyArray<readonly [string, string]> = [
   ['KVM', 'KVM'],
@@ -50,7 +48,7 @@ const DMI_BEGINNINGS: ReadonlyArray<readonly [string, string]> = [
 
 const DEVICE_TREE = '/proc/device-tree'
 
-// Who says more by them than by the CPU's signature, which is KVM's or another's.
+// Vendors whose DMI strings are more specific than their CPU signature, such as KVM's.
 const DMI_FIRST: ReadonlySet<string> = new Set([
   'Amazon EC2',
   'Google Compute Engine',
@@ -59,7 +57,7 @@ const DMI_FIRST: ReadonlySet<string> = new Set([
   'Parallels',
 ])
 
-/** The hypervisor under this machine; undefined where none shows itself. */
+/** Returns the hypervisor of this machine, or undefined if none can be detected. */
 export function hypervisor(scene: Scene): Hypervisor | undefined {
   const vendor = fromDmi(scene)
   const signature = scene.hypervisorSignature()
@@ -70,54 +68,50 @@ export function hypervisor(scene: Scene): Hypervisor | undefined {
     evidence: `CPUID says ${shown(signature)}`,
   }
   if (vendor !== undefined && DMI_FIRST.has(vendor.name)) return vendor
-  // Others imitate Hyper-V's signature, so that Windows takes them for it.
+  // Other hypervisors imitate Hyper-V's signature for Windows guests.
   return name === undefined || name === 'Hyper-V' ? (vendor ?? byCpu) : byCpu
 }
 
 /**
- * The finding. A machine is virtual, too, where no hypervisor is `found` and it has a vmclock device;
- * `published` is whether a published page stands in for the hypervisor's.
+ * Makes the finding. A machine with a vmclock device `isVirtual` even if no hypervisor is `found`.
+ * `isPublished` says that the page is a published one, which needs no hypervisor.
  */
 export function checkMachine(
   scene: Scene,
   found: Hypervisor | undefined,
   isVirtual: boolean,
-  published: boolean,
+  isPublished: boolean,
 ): Finding {
   const { files } = scene
   const details = {
     hypervisor: found?.name,
     evidence: found?.evidence,
-    vendor: files.line(`${DMI_FOLDER}/sys_vendor`),
-    product: files.line(`${DMI_FOLDER}/product_name`),
+    vendor: files.line(`${DMI_DIRECTORY}/sys_vendor`),
+    product: files.line(`${DMI_DIRECTORY}/product_name`),
     kernelRelease: shown(scene.kernelRelease),
   }
   if (found !== undefined) {
-    const finding = `a virtual machine under ${found.name} (${found.evidence})`
-    return { state: 'ok', finding, details }
+    return ok(`a virtual machine under ${found.name} (${found.evidence})`, details)
   }
   if (isVirtual) {
-    const finding = 'a virtual machine: it has a vmclock device, and its hypervisor tells no name'
-    return { state: 'ok', finding, details }
+    return ok('a virtual machine with a vmclock device, under an unnamed hypervisor', details)
   }
-  const finding = 'not a virtual machine, or one whose hypervisor hides: nothing here names any'
-  if (published) return { state: 'ok', finding: `${finding}; a published page is used`, details }
-  return {
-    state: 'wrong',
+  const finding = 'not a virtual machine, or the hypervisor cannot be detected'
+  if (isPublished) return ok(`${finding}; a published page is used`, details)
+  return wrong(
     finding,
-    remedy:
-      "there is no hypervisor to give this machine a page: `vmclock publish` makes one from the machine's own clock",
+    "run `vmclock publish`, which makes a page from this machine's clock: without a hypervisor there is no other page",
     details,
-  }
+  )
 }
 
 function fromDmi({ files }: Scene): Hypervisor | undefined {
   for (const field of DMI_FIELDS) {
-    const text = files.line(`${DMI_FOLDER}/${field}`) ?? ''
+    const text = files.line(`${DMI_DIRECTORY}/${field}`) ?? ''
     const [, name] = DMI_BEGINNINGS.find(([beginning]) => text.startsWith(beginning)) ?? []
     if (name === undefined) continue
-    // EC2's bare machines carry the same vendor.
-    const product = files.line(`${DMI_FOLDER}/product_name`) ?? ''
+    // The bare-metal machines of EC2 have the same vendor.
+    const product = files.line(`${DMI_DIRECTORY}/product_name`) ?? ''
     if (name === 'Amazon EC2' && /\.metal($|-)/.test(product)) return undefined
     return { name, evidence: `DMI ${field} is ${text}` }
   }
@@ -139,7 +133,7 @@ function fromDeviceTree({ files }: Scene): Hypervisor | undefined {
   if (files.names(DEVICE_TREE).some((name) => name.startsWith('fw-cfg'))) {
     return { name: 'QEMU', evidence: 'the device tree has fw-cfg' }
   }
-  // The board that Linux's own virtual machines have: QEMU's, kvmtool's, Firecracker's, crosvm's.
+  // The board of Linux virtual machines under QEMU, kvmtool, Firecracker and crosvm.
   if (files.strings(`${DEVICE_TREE}/compatible`).includes('linux,dummy-virt')) {
     return { name: 'an unnamed hypervisor', evidence: 'the device tree is for linux,dummy-virt' }
   }

@@ -1,37 +1,58 @@
-/** The page: may it be opened, is it one, does it carry time that may be used now. */
+/** Examines the page: access, validity, and time that is usable now. */
 
 import { VmClockError } from '../errors'
 import type { Reading, Timescale } from '../reading'
 import type { Snapshot } from '../snapshot'
 import { containerRemedy } from './container'
-import { type CheckName, type Finding, skipped, wrong } from './diagnosis'
+import { type CheckName, type Finding, failed, ok, skipped, warning } from './diagnosis'
 import { shown } from './files'
 import type { DiagnosedClock, Scene } from './scene'
 
-/** The page, open, or what kept it from being opened. */
-export type Opened = { readonly clock: DiagnosedClock } | { readonly refusal: VmClockError }
-
-/** A page that was looked at, and what it gave. */
-export interface Looked {
-  readonly snapshot: Snapshot | undefined
-  /** Whether it carries time at all; undefined where it cannot be read. */
-  readonly hasTime: boolean | undefined
-  readonly reading: Reading | undefined
-  /** Why there is no reading. */
-  readonly refusal: VmClockError | undefined
+/** A page and the results of reading it. */
+export interface ExaminedPage {
+  readonly path: string
+  /** The open page; undefined if it cannot be opened. */
+  readonly clock?: DiagnosedClock
+  /** The fields of the page; undefined if it cannot be read. */
+  readonly snapshot?: Snapshot
+  /** True if the page has time; undefined if it cannot be read. */
+  readonly hasTime?: boolean
+  /** A timestamp; undefined if the page gives none. */
+  readonly reading?: Reading
+  /** The error that explains the first property that is undefined. */
+  readonly refusal?: VmClockError
 }
 
-/** The checks of this file, by name. */
+/** The findings of the checks in this file. */
 export type PageFindings = Readonly<Record<Extract<CheckName, 'access' | 'page' | 'time'>, Finding>>
 
-/** What failed, where it is an error of this package; anything else is a mistake, and thrown. */
+/** Returns the error if it is one of this package, and throws any other. */
 export function refusalOf(error: unknown): VmClockError {
   if (VmClockError.isVmClockError(error)) return error
   throw error
 }
 
-/** Opens the page. */
-export function openPage(scene: Scene, timescale: Timescale): Opened {
+/** Opens and reads the page. The caller closes the clock. */
+export function examinePage(scene: Scene): ExaminedPage {
+  const path = scene.pagePath()
+  const opened = open(scene, 'utc')
+  if ('refusal' in opened) return { path, ...opened }
+  const { clock } = opened
+  try {
+    const snapshot = clock.snapshot()
+    const { hasTime } = clock
+    return { path, clock, snapshot, hasTime, ...stamp(scene, clock, snapshot) }
+  } catch (error) {
+    return { path, clock, refusal: refusalOf(error) }
+  }
+}
+
+type Attempt = { readonly reading: Reading } | { readonly refusal: VmClockError }
+
+function open(
+  scene: Scene,
+  timescale: Timescale,
+): { readonly clock: DiagnosedClock } | { readonly refusal: VmClockError } {
   try {
     return { clock: scene.open(timescale) }
   } catch (error) {
@@ -39,31 +60,15 @@ export function openPage(scene: Scene, timescale: Timescale): Opened {
   }
 }
 
-/** Looks at the page: everything that it says, and one stamp. */
-export function lookAt(scene: Scene, clock: DiagnosedClock): Looked {
-  try {
-    const snapshot = clock.snapshot()
-    const { hasTime } = clock
-    return { snapshot, hasTime, ...stamp(scene, clock, snapshot) }
-  } catch (error) {
-    const refusal = refusalOf(error)
-    return { snapshot: undefined, hasTime: undefined, reading: undefined, refusal }
-  }
-}
-
-// In UTC, and where the page cannot give that, in what it is kept in.
-function stamp(
-  scene: Scene,
-  clock: DiagnosedClock,
-  { timeType }: Snapshot,
-): Pick<Looked, 'reading' | 'refusal'> {
+// Reads in UTC if the page gives it, else in the page's own timescale.
+function stamp(scene: Scene, clock: DiagnosedClock, { timeType }: Snapshot): Attempt {
   const inUtc = tryRead(clock)
-  const { code } = inUtc.refusal ?? {}
   const own = timeType === 'tai' || timeType === 'monotonic' ? timeType : undefined
-  if (own === undefined) return inUtc
+  if ('reading' in inUtc || own === undefined) return inUtc
+  const { code } = inUtc.refusal
   if (code !== 'ERR_VMCLOCK_TIMESCALE' && code !== 'ERR_VMCLOCK_NO_TAI_OFFSET') return inUtc
-  const again = openPage(scene, own)
-  if ('refusal' in again) return { reading: undefined, refusal: again.refusal }
+  const again = open(scene, own)
+  if ('refusal' in again) return again
   try {
     return tryRead(again.clock)
   } finally {
@@ -71,145 +76,144 @@ function stamp(
   }
 }
 
-function tryRead(clock: DiagnosedClock): Pick<Looked, 'reading' | 'refusal'> {
+function tryRead(clock: DiagnosedClock): Attempt {
   try {
-    return { reading: clock.read(), refusal: undefined }
+    return { reading: clock.read() }
   } catch (error) {
-    return { reading: undefined, refusal: refusalOf(error) }
+    return { refusal: refusalOf(error) }
   }
 }
 
 /**
- * The findings. `missing` says why the page need not be looked for: an earlier check has found what
- * keeps it away. `toBeHanded` is the device that the page is of, where this process is in a container.
+ * Makes the findings. `obstacle` says which earlier check explains that there is no page. `toPass` is
+ * the device to pass to the container that this process is in.
  */
 export function checkPage(
-  path: string,
-  opened: Opened,
-  looked: Looked | undefined,
-  missing: string | undefined,
-  toBeHanded: string | undefined,
+  page: ExaminedPage,
+  obstacle: string | undefined,
+  toPass: string | undefined,
 ): PageFindings {
-  const access: Finding = {
-    state: 'ok',
-    finding: `${shown(path)} may be read`,
-    details: { path },
+  const { path, clock, snapshot, refusal } = page
+  if (clock === undefined && refusal !== undefined) {
+    return unopened(path, refusal, obstacle, toPass)
   }
-  if ('refusal' in opened) {
-    const { refusal } = opened
-    if (missing !== undefined) {
-      return { access: skipped(missing), page: skipped(missing), time: skipped(missing) }
-    }
-    const failed = failure(refusal, { path })
-    const closed = skipped('the page cannot be opened')
-    switch (refusal.code) {
-      case 'ERR_VMCLOCK_ACCESS':
-      case 'ERR_VMCLOCK_NOT_FOUND': {
-        // A device that its container was not given is not there, or is refused whatever its mode.
-        const remedy = toBeHanded === undefined ? failed.remedy : containerRemedy(toBeHanded)
-        return { access: { ...failed, remedy }, page: closed, time: closed }
-      }
-      case 'ERR_VMCLOCK_SYSTEM':
-        return { access: failed, page: closed, time: closed }
-      default:
-        return { access, page: failed, time: skipped('there is no page that could carry time') }
-    }
-  }
-  if (looked?.snapshot === undefined) {
+  const access = ok(`${shown(path)} may be read`, { path })
+  if (snapshot === undefined) {
     const unread = skipped('the page cannot be read')
-    const page = looked?.refusal === undefined ? unread : failure(looked.refusal, { path })
-    return { access, page, time: unread }
+    return {
+      access,
+      page: refusal === undefined ? unread : failed(refusal, { path }),
+      time: unread,
+    }
   }
-  return { access, page: pageFinding(path, looked.snapshot), time: timeFinding(looked) }
+  return { access, page: checkFields(path, snapshot), time: checkTime(page) }
 }
 
-/** What a refusal says. */
-export function failure(refusal: VmClockError, details: Finding['details'] = {}): Finding {
-  const { code, errno } = refusal
-  return wrong(refusal, { ...details, code, errno })
+function unopened(
+  path: string,
+  refusal: VmClockError,
+  obstacle: string | undefined,
+  toPass: string | undefined,
+): PageFindings {
+  if (obstacle !== undefined) {
+    const missing = skipped(`there is no page to open: see ${obstacle}`)
+    return { access: missing, page: missing, time: missing }
+  }
+  const failure = failed(refusal, { path })
+  const closed = skipped('the page cannot be opened')
+  switch (refusal.code) {
+    case 'ERR_VMCLOCK_ACCESS':
+    case 'ERR_VMCLOCK_NOT_FOUND': {
+      // Without the device in the container, its mode on the host does not help.
+      const remedy = toPass === undefined ? failure.remedy : containerRemedy(toPass)
+      return { access: { ...failure, remedy }, page: closed, time: closed }
+    }
+    case 'ERR_VMCLOCK_SYSTEM':
+      return { access: failure, page: closed, time: closed }
+    default:
+      return {
+        access: ok(`${shown(path)} may be read`, { path }),
+        page: failure,
+        time: skipped('there is no valid page that could have time'),
+      }
+  }
 }
 
-function pageFinding(path: string, snapshot: Snapshot): Finding {
+function checkFields(path: string, snapshot: Snapshot): Finding {
   const { raw, disruptionMarker, vmGeneration } = snapshot
   const generation =
     vmGeneration === undefined
-      ? 'a disruption marker, and no generation: clones go unnoticed'
+      ? 'a disruption marker, but no generation: clones cannot be detected'
       : 'a disruption marker and a generation'
-  return {
-    state: 'ok',
-    finding: `a page of ${raw.size} bytes with ${generation}`,
-    details: {
-      path,
-      sizeBytes: raw.size,
-      seqCount: raw.seqCount,
-      disruptionMarker: String(disruptionMarker),
-      vmGeneration: vmGeneration === undefined ? undefined : String(vmGeneration),
-      notificationPresent: snapshot.notificationPresent,
-    },
-  }
+  return ok(`a page of ${raw.size} bytes with ${generation}`, {
+    path,
+    sizeBytes: raw.size,
+    seqCount: raw.seqCount,
+    disruptionMarker: String(disruptionMarker),
+    vmGeneration: vmGeneration === undefined ? undefined : String(vmGeneration),
+    notificationPresent: snapshot.notificationPresent,
+  })
 }
 
-function timeFinding({ snapshot, hasTime, reading, refusal }: Looked): Finding {
+function checkTime({ snapshot, hasTime, reading, refusal }: ExaminedPage): Finding {
   const details = {
     counterKind: snapshot?.counterKind,
     timeType: snapshot?.timeType,
     clockStatus: snapshot?.clockStatus,
   }
   if (!hasTime) {
-    return {
-      state: 'warning',
-      finding:
-        'the page carries no time, only the disruption marker: continuity and events work on it, and time does not',
-      remedy:
-        "most hypervisors give no more; `vmclock publish` makes a page with time from this machine's own clock, and VMCLOCK_PATH=/run/vmclock/page has it opened in this one's place",
+    return warning(
+      'the page has only the disruption marker: continuity and events work, time does not',
+      "run `vmclock publish`, which makes a page with time from this machine's clock, and set VMCLOCK_PATH=/run/vmclock/page to open that page; most hypervisors provide no time",
       details,
-    }
+    )
   }
-  if (reading === undefined) {
-    const code = refusal?.code
-    if (refusal === undefined || code === 'ERR_VMCLOCK_WRONG_COUNTER') {
-      return skipped("the page carries time, by a counter that is not this machine's")
-    }
-    if (code === 'ERR_VMCLOCK_COUNTER_MISMATCH') {
-      return skipped("the page carries time, and this machine's counter does not belong to it")
-    }
-    return failure(refusal, details)
+  if (reading !== undefined) return checkReading(reading, snapshot, details)
+  switch (refusal?.code) {
+    case undefined:
+    case 'ERR_VMCLOCK_WRONG_COUNTER':
+      return skipped('the page has time, but for another kind of counter: see counter')
+    case 'ERR_VMCLOCK_COUNTER_MISMATCH':
+      return skipped("the page has time, but this machine's counter does not match it: see counter")
+    default:
+      return failed(refusal as VmClockError, details)
   }
-  const told = {
-    ...details,
-    timescale: reading.timescale,
-    maxErrorNs: reading.maxErrorNs === undefined ? undefined : String(reading.maxErrorNs),
-    taiMinusUtcSec: reading.taiMinusUtcSec,
+}
+
+function checkReading(
+  reading: Reading,
+  snapshot: Snapshot | undefined,
+  pageDetails: Finding['details'],
+): Finding {
+  const { timescale, maxErrorNs, taiMinusUtcSec } = reading
+  const details = {
+    ...pageDetails,
+    timescale,
+    maxErrorNs: maxErrorNs === undefined ? undefined : String(maxErrorNs),
+    taiMinusUtcSec,
   }
-  if (reading.timescale !== 'utc') {
-    return {
-      state: 'warning',
-      finding: `the page carries time in ${reading.timescale}, from which UTC cannot be computed: opened without a timescale it gives none`,
-      remedy: `open it with timescale: '${reading.timescale}'${reading.timescale === 'tai' ? ', or have its provider state the offset between TAI and UTC' : ''}`,
-      details: told,
-    }
+  if (timescale !== 'utc') {
+    const orOffset =
+      timescale === 'tai' ? ', or have its provider state the offset between TAI and UTC' : ''
+    return warning(
+      `the page has time in ${timescale}, from which UTC cannot be computed: VmClock.open() without a timescale gives no time`,
+      `open it with timescale: '${timescale}'${orOffset}`,
+      details,
+    )
   }
   if (reading.status === 'free-running') {
-    return {
-      state: 'warning',
-      finding: 'the page carries time that nothing corrects at present: its clock is free-running',
-      remedy:
-        'have its provider synchronize it; for a page of `vmclock publish`, synchronize this machine (see system-clock), or state its error with --max-error',
-      details: told,
-    }
+    return warning(
+      'the page has time, but nothing corrects its clock at present (free-running)',
+      'have its provider synchronize the clock; for a page of `vmclock publish`, synchronize this machine (see system-clock), or state its error with --max-error',
+      details,
+    )
   }
-  if (reading.maxErrorNs === undefined) {
-    return {
-      state: 'warning',
-      finding: 'the page carries time and does not bound its error',
-      remedy:
-        'have its provider state the error of time and period; where only that of the period is missing, assumedDriftPpm supplies it',
-      details: told,
-    }
+  if (maxErrorNs === undefined) {
+    return warning(
+      'the page has time without a bound: it does not state the maximum error',
+      'have its provider state the maximum error of time and rate; if only that of the rate is missing, assumedDriftPpm supplies it',
+      details,
+    )
   }
-  return {
-    state: 'ok',
-    finding: `the page carries time (kept in ${snapshot?.timeType}), right to ${reading.maxErrorNs} ns now`,
-    details: told,
-  }
+  return ok(`the page has time (${snapshot?.timeType}), at most ${maxErrorNs} ns off now`, details)
 }

@@ -1,10 +1,11 @@
-/** The PTP clock (PHC) that the driver makes of a page with time. */
+/** Examines the PTP clock (PHC) that the driver makes for a page with time. */
 
 import type { VmClockError } from '../errors'
-import { containerRemedy, mendedOnHost } from './container'
+import { containerRemedy, fixedOnHost } from './container'
+import { isOfOtherCounter } from './counter'
 import { type Device, DRIVER } from './device'
-import { type Finding, skipped } from './diagnosis'
-import { failure, type Looked, refusalOf } from './page'
+import { type Finding, failed, ok, skipped, warning } from './diagnosis'
+import { type ExaminedPage, refusalOf } from './page'
 import type { DiagnosedClock, Scene } from './scene'
 
 const CLASS = '/sys/class/ptp'
@@ -13,66 +14,58 @@ const CLASS = '/sys/class/ptp'
 export interface Phc {
   /** `/dev/ptpN`. */
   readonly path: string
-  /** Its `clock_name`, which is that of the device. */
+  /** Its `clock_name`, which is the name of the device. */
   readonly name: string
 }
 
-/** The PTP clock of the device of a name, if it has one. */
+/** Returns the PTP clock of the device with this name, if it has one. */
 export function phcOf({ files }: Scene, name: string): Phc | undefined {
   const found = files.names(CLASS).find((ptp) => files.line(`${CLASS}/${ptp}/clock_name`) === name)
   return found === undefined ? undefined : { path: `/dev/${found}`, name }
 }
 
-/** The finding for the device of a name, of whose page `looked` tells. */
+/** Makes the finding for the device with this name and its page. */
 export function checkPhc(
   scene: Scene,
   name: string,
   phc: Phc | undefined,
   devices: readonly Device[],
-  looked: Looked | undefined,
+  { hasTime, refusal }: ExaminedPage,
   inContainer: boolean,
 ): Finding {
-  const { hasTime, refusal } = looked ?? {}
+  if (phc !== undefined) return ok(`${phc.path} is the PTP clock of ${phc.name}`, { ...phc })
+  if (hasTime === undefined) return skipped('the page cannot be read')
+  if (!hasTime) return skipped('the driver makes a PTP clock only for a page with time')
+  if (isOfOtherCounter(refusal)) {
+    return skipped("the driver makes a PTP clock only for a page of this machine's counter")
+  }
   const { files } = scene
-  if (phc !== undefined) {
-    return {
-      state: 'ok',
-      finding: `${phc.path} is the PTP clock of ${phc.name}`,
-      details: { ...phc },
-    }
-  }
-  if (hasTime === undefined) return skipped('the page that it would be made of cannot be read')
-  if (!hasTime) return skipped('the driver makes a PTP clock of pages with time only')
-  if (
-    refusal?.code === 'ERR_VMCLOCK_WRONG_COUNTER' ||
-    refusal?.code === 'ERR_VMCLOCK_COUNTER_MISMATCH'
-  ) {
-    return skipped("the driver makes a PTP clock of pages of this machine's counter only")
-  }
-  const others = files.names(CLASS).flatMap((ptp) => files.line(`${CLASS}/${ptp}/clock_name`) ?? [])
-  const [device, ...more] = devices.filter(({ driver }) => driver === 'vmclock')
-  // Which of several is whose, sysfs does not say.
-  const command =
-    device === undefined || more.length > 0
-      ? undefined
-      : ['unbind', 'bind'].map((file) => `echo ${device.name} > ${DRIVER}/${file}`).join('; ')
-  const again = command ?? `unbind and bind the device of /dev/${name} in ${DRIVER}`
-  const finding: Finding = {
-    state: 'warning',
-    finding:
-      'the page carries time, and the driver has made no PTP clock of it: that is done when the driver starts, of pages that have time then',
-    // Linux does not bear to lose the device while somebody polls it (`crate/core/src/watch/wait.rs`).
-    remedy: `stop what has /dev/${name} open first, lest the kernel come to harm, and have the driver look at it again, as root: ${again} (chrony, phc2sys and \`vmclock ptp\` need this clock, the rest of vmclock does not)`,
-    details: { otherClocks: others, command },
-  }
-  return mendedOnHost(finding, inContainer)
+  const otherClocks = files
+    .names(CLASS)
+    .flatMap((ptp) => files.line(`${CLASS}/${ptp}/clock_name`) ?? [])
+  const command = rebindCommand(devices)
+  const rebind = command ?? `unbind and bind the device of /dev/${name} in ${DRIVER}`
+  // Linux crashes if the device goes away while a process polls it (`crate/core/src/watch/wait.rs`).
+  const finding = warning(
+    'the page has time, but the driver made no PTP clock for it: it does so only when it starts, for a page that has time by then',
+    `stop all programs that have /dev/${name} open, because unbinding under them can crash the kernel. Then have the driver examine the page again, as root: ${rebind}. Only chrony, phc2sys and \`vmclock ptp\` need this clock`,
+    { otherClocks, command },
+  )
+  return fixedOnHost(finding, inContainer)
 }
 
-/** What the PTP clock was found to tell, held against its page, or why that failed. */
-export type Told = 'tai' | 'utc' | 'undecided' | VmClockError
+// Undefined for several devices: sysfs does not say which of them has which file.
+function rebindCommand(devices: readonly Device[]): string | undefined {
+  const [device, ...more] = devices.filter(({ driver }) => driver === 'vmclock')
+  if (device === undefined || more.length > 0) return undefined
+  return ['unbind', 'bind'].map((file) => `echo ${device.name} > ${DRIVER}/${file}`).join('; ')
+}
 
-/** Asks the PTP clock for its timescale. */
-export function phcTimescale(scene: Scene, phc: Phc, clock: DiagnosedClock): Told {
+/** The timescale of a PTP clock, found by comparison with its page, or the error of the comparison. */
+export type PhcTimescale = 'tai' | 'utc' | 'undecided' | VmClockError
+
+/** Finds the timescale of a PTP clock. */
+export function phcTimescale(scene: Scene, phc: Phc, clock: DiagnosedClock): PhcTimescale {
   try {
     return scene.phcTimescale(phc.path, clock) ?? 'undecided'
   } catch (error) {
@@ -80,36 +73,33 @@ export function phcTimescale(scene: Scene, phc: Phc, clock: DiagnosedClock): Tol
   }
 }
 
-/** The finding; undefined is a clock that is not there or could not be asked. */
+/** Makes the finding; `timescale` is undefined if there is no clock, or no time to compare it with. */
 export function checkPhcTimescale(
   phc: Phc | undefined,
-  told: Told | undefined,
+  timescale: PhcTimescale | undefined,
   inContainer: boolean,
 ): Finding {
   if (phc === undefined) return skipped('there is no PTP clock')
   const details = { ...phc }
-  switch (told) {
+  switch (timescale) {
     case undefined:
-      return skipped('the page gives no time to hold the PTP clock against')
+      return skipped('the page gives no time to compare the PTP clock with')
     case 'undecided':
-      return {
-        state: 'warning',
-        finding: `whether ${phc.path} tells TAI or UTC is not decided by the page`,
-        remedy:
-          'steer no clock by it before the page bounds its error; `vmclock ptp` shows the two beside each other',
+      return warning(
+        `a comparison with the page does not decide if ${phc.path} is in TAI or in UTC`,
+        'steer no clock by it until the page has a bound; `vmclock ptp` shows both times',
         details,
-      }
+      )
     case 'tai':
     case 'utc':
-      return {
-        state: 'ok',
-        finding: `${phc.path} tells ${told.toUpperCase()}`,
-        details: { ...details, timescale: told },
-      }
-    default: {
-      const failed: Finding = { ...failure(told, details), state: 'warning' }
-      const isWithheld = told.code === 'ERR_VMCLOCK_ACCESS' || told.code === 'ERR_VMCLOCK_NOT_FOUND'
-      return inContainer && isWithheld ? { ...failed, remedy: containerRemedy(phc.path) } : failed
-    }
+      return ok(`${phc.path} is in ${timescale.toUpperCase()}`, { ...details, timescale })
+    default:
+      return timescaleFailure(phc, timescale, inContainer)
   }
+}
+
+function timescaleFailure(phc: Phc, error: VmClockError, inContainer: boolean): Finding {
+  const failure: Finding = { ...failed(error, { ...phc }), state: 'warning' }
+  const isHidden = error.code === 'ERR_VMCLOCK_ACCESS' || error.code === 'ERR_VMCLOCK_NOT_FOUND'
+  return inContainer && isHidden ? { ...failure, remedy: containerRemedy(phc.path) } : failure
 }

@@ -1,4 +1,4 @@
-/** What the checks look at: this machine, or one that a test stages. */
+/** The machine that the checks examine: this one, or one that a test stages. */
 
 import { arch, release } from 'node:os'
 import { VmClock } from '../clock'
@@ -21,30 +21,30 @@ export type DiagnosedClock = Pick<
   'path' | 'hasTime' | 'snapshot' | 'read' | 'nowNs' | 'close'
 >
 
-/** A machine to be diagnosed. Where it is not supported nothing else of it is asked. */
+/** A machine to diagnose. If `unsupported` is defined, nothing else is used. */
 export interface Scene {
-  /** Why this package does not work on this system, if it does not. */
+  /** Why this package does not work on this system; undefined if it works. */
   readonly unsupported: Refusal | undefined
-  /** As `process.arch`: `x64` or `arm64`. */
+  /** The architecture as in `process.arch`: `x64` or `arm64`. */
   readonly architecture: string
   /** The running kernel's release. */
   readonly kernelRelease: string
   readonly files: Files
-  /** The page that is asked about. */
+  /** Returns the path of the page to diagnose. */
   pagePath(): string
-  /** Opens the page as `VmClock.open` does. */
+  /** Opens that page as `VmClock.open` does. */
   open(timescale: Timescale): DiagnosedClock
-  /** The hypervisor's signature that the CPU gives, where it does. */
+  /** Returns the hypervisor's signature from CPUID, if there is one. */
   hypervisorSignature(): string | undefined
   counterFacts(): CounterFacts
   counterCost(): CounterCost
-  /** What a PTP clock tells, as `PtpClock.timescale`; `clock` is what `open` gave. */
+  /** Returns `PtpClock.timescale` of the PTP clock at a path; `clock` comes from `open`. */
   phcTimescale(path: string, clock: DiagnosedClock): 'tai' | 'utc' | undefined
-  /** How the kernel's clock is disciplined; undefined where the system refuses to tell. */
+  /** Returns how the kernel's clock is disciplined; undefined if the system refuses to say. */
   discipline(): NativeDiscipline | undefined
 }
 
-/** This machine, and the page at a path; its own page where there is none. */
+/** Returns this machine, with the page at a path; by default, this machine's own page. */
 export function thisMachine(path: string | undefined): Scene {
   return {
     unsupported: obstacle(),
@@ -59,7 +59,7 @@ export function thisMachine(path: string | undefined): Scene {
     phcTimescale(ptpPath, clock) {
       const ptp = PtpClock.open(ptpPath)
       try {
-        // It is one: `open` above made it.
+        // `open` above made it.
         return ptp.timescale(clock as VmClock)
       } finally {
         ptp.close()

@@ -1,22 +1,23 @@
-/** The system's own clock: is it synchronized, and who sees to that? */
+/** Examines the system clock: is it synchronized, and by which daemon. */
 
-import type { Finding } from './diagnosis'
+import { type CheckDetails, type Finding, ok, unknown, warning } from './diagnosis'
+import type { Files } from './files'
 import type { Phc } from './phc'
 import type { Scene } from './scene'
 
 interface Daemon {
   readonly name: string
-  /** Whether it disciplines the system's clock by itself. */
+  /** True if the daemon itself disciplines the system clock. */
   readonly disciplines: boolean
-  /** Whether the kernel's figure of the error is a bound then; others set it to 0 time and again. */
+  /** True if the kernel's maximum error is a bound then. Other daemons reset it to 0 repeatedly. */
   readonly bounds: boolean
 }
 
-// What the kernel shows of a process's name ends after 15 characters (`/proc/PID/comm`).
+// `/proc/PID/comm` has the first 15 characters of a process's name.
 const DAEMONS: ReadonlyMap<string, Daemon> = new Map([
   ['chronyd', { name: 'chrony', disciplines: true, bounds: true }],
   ['systemd-timesyn', { name: 'systemd-timesyncd', disciplines: true, bounds: false }],
-  // OpenNTPD's process has this name, too.
+  // OpenNTPD's process has the same name.
   ['ntpd', { name: 'ntpd', disciplines: true, bounds: true }],
   ['ntp-daemon', { name: 'ntpd-rs', disciplines: true, bounds: true }],
   ['phc2sys', { name: 'phc2sys', disciplines: true, bounds: false }],
@@ -24,29 +25,23 @@ const DAEMONS: ReadonlyMap<string, Daemon> = new Map([
   ['clockbound', { name: 'ClockBound', disciplines: false, bounds: false }],
 ])
 
-// Its daemon writes one of these, according to its version; a client of ours never opens them.
+// ClockBound's daemon writes one of these files, depending on its version.
 const CLOCKBOUND_SEGMENTS = ['shm1', 'shm0', 'shm'].map((name) => `/run/clockbound/${name}`)
-// The first eight bytes of a segment, and where its generation stands: 0 is never written.
+// A segment begins with this magic number. Its generation is 0 until it is written.
 const CLOCKBOUND_MAGIC = Buffer.from('4e5a4d4100024243', 'hex')
 const CLOCKBOUND_GENERATION = 14
 const CLOCKBOUND_HEADER_BYTES = 16
 
 const TIMESYNCD_MARK = '/run/systemd/timesync/synchronized'
 
-/** The finding; the system's clock could be steered by `phc`, whose timescale is known then. */
-export function checkSystemClock(scene: Scene, phc: Phc | undefined, inTai: boolean): Finding {
+const ELSEWHERE = "here or on the container's host"
+
+/** Makes the finding. `phc` is a clock of known timescale that could steer the system clock. */
+export function checkSystemClock(scene: Scene, phc: Phc | undefined, isTai: boolean): Finding {
   const { files } = scene
-  const all = daemons(scene)
+  const all = runningDaemons(files)
   const disciplining = all.filter(({ disciplines }) => disciplines)
-  const found = disciplining.map(({ name }) => name)
-  const clockBound = CLOCKBOUND_SEGMENTS.find((path) => {
-    const header = files.bytes(path, CLOCKBOUND_HEADER_BYTES)
-    return (
-      header?.length === CLOCKBOUND_HEADER_BYTES &&
-      header.subarray(0, CLOCKBOUND_MAGIC.length).equals(CLOCKBOUND_MAGIC) &&
-      header.readUInt16LE(CLOCKBOUND_GENERATION) !== 0
-    )
-  })
+  const clockBound = clockBoundSegment(files)
   const discipline = scene.discipline()
   const details = {
     synchronized: discipline === undefined ? undefined : !discipline.unsynchronized,
@@ -57,67 +52,86 @@ export function checkSystemClock(scene: Scene, phc: Phc | undefined, inTai: bool
     timesyncdSynchronized: files.has(TIMESYNCD_MARK),
     clockBoundSegment: clockBound,
   }
-  const who = found.join(', ')
   if (discipline === undefined) {
-    return {
-      state: 'unknown',
-      finding: 'the system does not tell how its clock is disciplined (adjtimex is refused)',
-      details,
-    }
+    return unknown('the system does not say how its clock is disciplined (adjtimex fails)', details)
   }
-  if (
-    !discipline.unsynchronized &&
-    found.length > 0 &&
-    !disciplining.some(({ bounds }) => bounds)
-  ) {
-    return {
-      state: 'warning',
-      finding: `the system's clock is synchronized, by ${who}, and its error has no bound`,
-      remedy: "a bound needs chrony in its place, here or on the container's host",
+  return discipline.unsynchronized
+    ? unsynchronized(disciplining, phc, isTai, details)
+    : synchronized(disciplining, discipline.maxErrorUs, clockBound !== undefined, details)
+}
+
+function synchronized(
+  daemons: readonly Daemon[],
+  maxErrorUs: number,
+  hasClockBound: boolean,
+  details: CheckDetails,
+): Finding {
+  const who = names(daemons)
+  if (daemons.length > 0 && !daemons.some(({ bounds }) => bounds)) {
+    return warning(
+      `the system clock is synchronized by ${who}, which gives no bound of its error`,
+      `to get a bound, use chrony instead, ${ELSEWHERE}`,
       details,
-    }
+    )
   }
-  if (!discipline.unsynchronized) {
-    const by = found.length === 0 ? ', by nobody who shows here' : `, by ${who}`
-    const bound = discipline.maxErrorUs === 0 ? '' : ` within ${discipline.maxErrorUs} us`
-    const shared = clockBound === undefined ? '' : '; ClockBound shares its bound'
-    return {
-      state: 'ok',
-      finding: `the system's clock is synchronized${bound}${by}${shared}`,
+  const by = daemons.length === 0 ? 'by a daemon that cannot be seen here' : `by ${who}`
+  const bound = maxErrorUs === 0 ? '' : `, within ${maxErrorUs} us`
+  const shared = hasClockBound ? '; ClockBound shares its bound' : ''
+  return ok(`the system clock is synchronized ${by}${bound}${shared}`, details)
+}
+
+function unsynchronized(
+  daemons: readonly Daemon[],
+  phc: Phc | undefined,
+  isTai: boolean,
+  details: CheckDetails,
+): Finding {
+  if (daemons.length > 0) {
+    return warning(
+      `the system clock is not synchronized, although ${names(daemons)} runs`,
+      `find out why it has no time yet: ${inquiry(daemons)}`,
       details,
-    }
+    )
   }
-  if (found.length > 0) {
-    return {
-      state: 'warning',
-      finding: `the system's clock is not synchronized, though ${who} runs`,
-      remedy: `see why it has no time yet: ${ask(found)}`,
-      details,
-    }
-  }
-  const byPage =
+  const byPhc =
     phc === undefined
       ? ''
-      : `; it can go by this machine's PTP clock (chrony.conf: refclock PHC ${phc.path}${inTai ? ' tai, with leapsectz' : ''})`
-  return {
-    state: 'warning',
-    finding: "the system's clock is not synchronized, and nothing here would do it",
-    remedy: `start chrony, systemd-timesyncd or another NTP client, here or on the container's host; chrony is the better where bounds count${byPage}`,
+      : `; it can use this machine's PTP clock (chrony.conf: refclock PHC ${phc.path}${isTai ? ' tai, with leapsectz' : ''})`
+  return warning(
+    'the system clock is not synchronized, and no daemon runs that would do it',
+    `start chrony, systemd-timesyncd or another NTP client, ${ELSEWHERE}; chrony gives a bound, systemd-timesyncd does not${byPhc}`,
     details,
+  )
+}
+
+function names(daemons: readonly Daemon[]): string {
+  return daemons.map(({ name }) => name).join(', ')
+}
+
+function inquiry(daemons: readonly Daemon[]): string {
+  const isRunning = (name: string): boolean => daemons.some((daemon) => daemon.name === name)
+  if (isRunning('chrony')) {
+    // Without rtcsync chrony steers the clock but never marks it as synchronized in the kernel.
+    return 'run `chronyc tracking` and `chronyc sources`; if it has time, chrony.conf lacks `rtcsync`'
   }
+  if (isRunning('systemd-timesyncd')) return 'run `timedatectl timesync-status`'
+  if (isRunning('ntpd')) return 'run `ntpq -p`'
+  return 'read its log'
 }
 
-function ask(found: readonly string[]): string {
-  // Without that directive chrony steers the clock and leaves the kernel's word that nothing does.
-  if (found.includes('chrony'))
-    return '`chronyc tracking` and `chronyc sources`; if it has, chrony.conf lacks `rtcsync`'
-  if (found.includes('systemd-timesyncd')) return '`timedatectl timesync-status`'
-  if (found.includes('ntpd')) return '`ntpq -p`'
-  return 'its log'
+function clockBoundSegment(files: Files): string | undefined {
+  return CLOCKBOUND_SEGMENTS.find((path) => {
+    const header = files.bytes(path, CLOCKBOUND_HEADER_BYTES)
+    return (
+      header?.length === CLOCKBOUND_HEADER_BYTES &&
+      header.subarray(0, CLOCKBOUND_MAGIC.length).equals(CLOCKBOUND_MAGIC) &&
+      header.readUInt16LE(CLOCKBOUND_GENERATION) !== 0
+    )
+  })
 }
 
-// By the processes, not by what they leave in files: those outlive them.
-function daemons({ files }: Scene): Daemon[] {
+// Processes are the evidence: files of a daemon outlive it.
+function runningDaemons(files: Files): Daemon[] {
   const found = files
     .names('/proc')
     .filter((name) => /^\d+$/.test(name))
