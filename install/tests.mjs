@@ -1,10 +1,10 @@
-// What is promised of the packages as their users get them: the tarballs that a release publishes, in a
-// registry on loopback, installed into empty folders.
+// Tests the packages as users get them: it publishes the tarballs of a release to a registry on loopback
+// and installs them into empty directories.
 //
 //   node install/tests.mjs [--long] [FILE…]
 //
-// runs the short form, or the long form, or only those files of `install/tests/`. What runs is
-// Node's own test runner.
+// runs the short form, or the long form, or only those files of `install/tests/`. It uses Node's own test
+// runner.
 
 import { readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -16,22 +16,22 @@ import { startRegistry } from '../tools/registry.mjs'
 
 const isShort = !process.argv.includes('--long')
 const wanted = process.argv.slice(2).filter((word) => word !== '--long')
-const folder = join(import.meta.dirname, 'tests')
-const names = readdirSync(folder).map((file) => basename(file, '.mjs'))
+const directory = join(import.meta.dirname, 'tests')
+const names = readdirSync(directory).map((file) => basename(file, '.mjs'))
 const unknown = wanted.filter((name) => !names.includes(name))
 if (unknown.length > 0) throw new Error(`no ${unknown.join(', ')}; there are: ${names.join(' ')}`)
 
-// What every change waits for is this machine's build of the addon: the four of a release take minutes.
+// The short form uses the addon that is built for this machine. The four of a release take minutes.
 const packages = await pack({ isOwn: isShort })
 const registry = await startRegistry()
 after(() => registry.close())
-await publish([join(packages[0].folder, '..'), ...registry.publishOptions])
+await publish([join(packages[0].directory, '..'), ...registry.publishOptions])
 
 /**
- * Declares a test; one that this machine cannot run is skipped, unless all are required. The short form
- * names those that only the long one runs.
+ * Defines a test. The short form skips a test that only the long form runs, and says so. A test that this
+ * machine cannot run is skipped, unless VMCLOCK_REQUIRE_ALL is 1.
  */
-function promise(name, run, { isInShortForm = true } = {}) {
+function defineTest(name, run, { isInShortForm = true } = {}) {
   if (isShort && !isInShortForm) {
     test(name, { skip: 'only in the long form: node tools/test.mjs packages --long' })
     return
@@ -47,6 +47,6 @@ function promise(name, run, { isInShortForm = true } = {}) {
 }
 
 for (const name of wanted.length > 0 ? wanted : names) {
-  const { promises } = await import(join(folder, `${name}.mjs`))
-  promises(promise, { packages, registry })
+  const { defineTests } = await import(join(directory, `${name}.mjs`))
+  defineTests(defineTest, { packages, registry })
 }

@@ -1,10 +1,9 @@
-// `npm run pack` makes the five packages that are published, as tarballs in target/packages/, and
-// checks them: what is in them, how large they are, what the addons need of a machine, and that they
-// tell nothing of this one.
+// `npm run pack` makes the five packages of a release, as tarballs in target/packages/. It checks their
+// files, their sizes, the libraries that the addons need, and that they name no path of this machine.
 //
-// What is published are not the repository's own manifests: those are private, so that `npm publish` by
-// itself refuses, and the root's lacks the packages of the addons, which npm could not install before
-// they are published. Versions, licence and the like stand in the root manifest alone.
+// The published manifests differ from the repository's. The repository's are private, so that `npm publish`
+// refuses them. Its root manifest does not name the addons' packages, as npm could not install them before
+// they are published. Only the root manifest states the version, the licence and the like.
 
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir, hostname } from 'node:os'
@@ -19,36 +18,36 @@ import { packageVersion } from './version.mjs'
 const addonLimitBytes = 600_000
 const rootLimitBytes = 150_000
 
-// glibc's loader and the parts that it was cut into before 2.34; musl is one library.
+// glibc's loader and the libraries that glibc was split into before 2.34; musl is one library.
 const librariesOf = {
   gnu: /^(libc\.so\.6|libpthread\.so\.0|libdl\.so\.2|libm\.so\.6|librt\.so\.1|ld-linux-.*\.so\.\d)$/,
   musl: /^libc\.so$/,
 }
 
-// Of the root manifest: what all five have, and what only the repository needs.
+// Fields of the root manifest: those that all five packages get, and those that none gets.
 const shared = ['version', 'license', 'repository', 'engines']
-const repositorysOwn = ['private', 'scripts', 'devDependencies', 'overrides', 'napi']
+const repositoryOnly = ['private', 'scripts', 'devDependencies', 'overrides', 'napi']
 
-// A package that a maintainer's machine made would have no provenance: only the release's workflow can.
+// Only the release's workflow can prove provenance, so npm refuses to publish from a maintainer's machine.
 const publishConfig = { access: 'public', provenance: true }
 
 /**
- * Makes the packages, the root package last, and gives of each its name, version, folder and tarball.
- * If `isOwn`, two: the addon is that of this machine's build, which nobody could publish, and goes
- * unchecked.
+ * Makes the packages and returns the name, version, directory and tarball of each, the root package last.
+ * With `isOwn` it makes two, the root and one with the addon that is built for this machine. That addon
+ * needs this machine's libraries, so nobody could publish it, and its checks are left out.
  */
 export async function pack({ isOwn = false } = {}) {
   packageVersion()
   await setUp()
   const addons = isOwn ? [ownAddon()] : await buildAddons()
-  const folder = join(rootFolder, isOwn ? 'target/own-packages' : 'target/packages')
-  rmSync(folder, { recursive: true, force: true })
+  const directory = join(rootFolder, isOwn ? 'target/own-packages' : 'target/packages')
+  rmSync(directory, { recursive: true, force: true })
   const root = readJson('package.json')
-  const staged = addons.map(({ kind, file }) => stageAddon(folder, root, kind, file))
-  staged.push(stageRoot(folder, root, staged))
+  const staged = addons.map(({ kind, file }) => stageAddon(directory, root, kind, file))
+  staged.push(stageRoot(directory, root, staged))
   const packages = await timed('tarballs', async () => {
     const made = []
-    for (const name of staged) made.push(await tarball(folder, name))
+    for (const name of staged) made.push(await tarball(directory, name))
     return made
   })
   const complaints = check(packages, isOwn)
@@ -63,9 +62,9 @@ export async function pack({ isOwn = false } = {}) {
   return packages
 }
 
-function stageAddon(folder, root, { name }, addon) {
+function stageAddon(directory, root, { name }, addon) {
   const { private: _, ...own } = readJson(`npm/${name}/package.json`)
-  const staged = join(folder, own.name)
+  const staged = join(directory, own.name)
   cpSync(join(rootFolder, 'npm', name), staged, { recursive: true })
   copyFileSync(addon, join(staged, own.main))
   copyFileSync(join(rootFolder, 'LICENSE'), join(staged, 'LICENSE'))
@@ -74,30 +73,30 @@ function stageAddon(folder, root, { name }, addon) {
   return own.name
 }
 
-function stageRoot(folder, root, addonPackages) {
-  const staged = join(folder, root.name)
+function stageRoot(directory, root, addonPackages) {
+  const staged = join(directory, root.name)
   for (const file of ['dist', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
     cpSync(join(rootFolder, file), join(staged, file), { recursive: true })
   }
   const manifest = Object.fromEntries(
-    Object.entries(root).filter(([field]) => !repositorysOwn.includes(field)),
+    Object.entries(root).filter(([field]) => !repositoryOnly.includes(field)),
   )
-  // Exactly this version: the two halves of a release know nothing of other releases.
+  // Exactly this version: the root and the addon of two releases do not work together.
   const optionalDependencies = Object.fromEntries(addonPackages.map((name) => [name, root.version]))
   writeJson(join(staged, 'package.json'), { ...manifest, optionalDependencies, publishConfig })
   return root.name
 }
 
-async function tarball(folder, name) {
-  const printed = await capture('npm', ['pack', '--json', '--pack-destination', folder], {
-    cwd: join(folder, name),
+async function tarball(directory, name) {
+  const printed = await capture('npm', ['pack', '--json', '--pack-destination', directory], {
+    cwd: join(directory, name),
   })
   const [{ filename, version, size, files }] = JSON.parse(printed)
   return {
     name,
     version,
-    folder: join(folder, name),
-    file: join(folder, filename),
+    directory: join(directory, name),
+    file: join(directory, filename),
     sizeBytes: size,
     paths: files.map(({ path }) => path).sort(),
   }
@@ -105,14 +104,14 @@ async function tarball(folder, name) {
 
 function check(packages, isOwn) {
   const complaints = [...checkContents(packages)]
-  for (const { name, folder, file, sizeBytes, paths } of packages) {
+  for (const { name, directory, file, sizeBytes, paths } of packages) {
     console.log(`  ${file.slice(rootFolder.length + 1)}  ${kilobytes(sizeBytes)}`)
     if (name === 'vmclock' && sizeBytes > rootLimitBytes) {
       complaints.push(`${file} has ${sizeBytes} bytes, more than ${rootLimitBytes}`)
     }
     for (const path of paths.filter((each) => !(isOwn && each.endsWith('.node')))) {
-      const bytes = readFileSync(join(folder, path))
-      for (const place of namedPlaces(bytes)) complaints.push(`${name}/${path} holds ${place}`)
+      const bytes = readFileSync(join(directory, path))
+      for (const place of placesIn(bytes)) complaints.push(`${name}/${path} holds ${place}`)
       if (path.endsWith('.node')) complaints.push(...checkAddon(name, bytes))
     }
   }
@@ -128,7 +127,7 @@ function checkContents(packages) {
     ...wanted
       .filter((path) => names.includes(path.split('/')[0]) && !packed.includes(path))
       .map((path) => `${path} is missing`),
-  ].map((words) => `${words}: npm/contents.txt`)
+  ].map((complaint) => `${complaint}: npm/contents.txt`)
 }
 
 function checkAddon(name, bytes) {
@@ -152,13 +151,13 @@ function checkAddon(name, bytes) {
     newest !== undefined && byNumbers(newest, glibcFloor) > 0 && `needs glibc ${newest}`,
   ]
     .filter(Boolean)
-    .map((words) => `the addon of ${name} ${words}`)
+    .map((complaint) => `the addon of ${name} ${complaint}`)
 }
 
-// What only this machine has, as it would stand in a file.
-function namedPlaces(bytes) {
+// The paths and the name of this machine that a file holds.
+function placesIn(bytes) {
   const places = [rootFolder, `${homedir()}/`, cacheFolder(), hostname(), 'registry/src']
-  // A machine may be called by a word that any file may hold.
+  // A short host name can be a word that any file may hold.
   return places.filter((place) => place.length > 4 && bytes.includes(place))
 }
 

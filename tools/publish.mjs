@@ -1,9 +1,9 @@
-// `node tools/publish.mjs FOLDER [OPTION…]` publishes the five tarballs in a folder, with npm's options
-// for it (`--dry-run` shows what would be published; it runs no code of the packages, which have none).
+// `node tools/publish.mjs DIRECTORY [OPTION…]` publishes the five tarballs in a directory. The options go
+// to npm: `--dry-run` shows what would be published.
 //
-// The root package goes last, and only when the registry serves all that it depends on: nobody can
-// install a release without its addons. What is published already is left alone, so that a release that
-// was interrupted is finished by running it again.
+// It publishes the root package last, once the registry serves all addons, so that nobody can install a
+// release without its addons. It skips packages that are already published, so running it again completes
+// an interrupted release.
 
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -11,16 +11,16 @@ import { join, resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { asProgram, capture, run } from './command.mjs'
 
-const patience = { attempts: 30, pauseMs: 2000 }
+const defaultRetries = { attempts: 30, pauseMs: 2000 }
 
-/** Publishes them; `options` go to npm. */
-export async function publish([folder, ...options], { attempts, pauseMs } = patience) {
-  if (folder === undefined) throw new Error('which folder holds the tarballs?')
-  const packages = await readPackages(resolve(folder))
+/** Publishes the tarballs in a directory. `options` go to npm. */
+export async function publish([directory, ...options], { attempts, pauseMs } = defaultRetries) {
+  if (directory === undefined) throw new Error('give the directory that holds the tarballs')
+  const packages = await readPackages(resolve(directory))
   const root = packages.find(({ manifest }) => manifest.optionalDependencies !== undefined)
-  if (root === undefined) throw new Error(`no root package in ${folder}`)
+  if (root === undefined) throw new Error(`no root package in ${directory}`)
   const addons = packages.filter((each) => each !== root)
-  requireWhole(root, addons)
+  requireAllOf(root, addons)
   const isDryRun = options.includes('--dry-run')
   const registry = await registryOf(options)
   for (const addon of addons) await publishOne(addon, options, registry)
@@ -33,11 +33,11 @@ export async function publish([folder, ...options], { attempts, pauseMs } = pati
   await publishOne(root, options, registry)
 }
 
-function readPackages(folder) {
-  const files = readdirSync(folder).filter((file) => file.endsWith('.tgz'))
+function readPackages(directory) {
+  const files = readdirSync(directory).filter((file) => file.endsWith('.tgz'))
   return Promise.all(
     files.map(async (entry) => {
-      const file = join(folder, entry)
+      const file = join(directory, entry)
       const manifest = JSON.parse(await capture('tar', ['-xzOf', file, 'package/package.json']))
       const digest = createHash('sha512').update(readFileSync(file)).digest('base64')
       const { name, version } = manifest
@@ -47,7 +47,7 @@ function readPackages(folder) {
   )
 }
 
-function requireWhole(root, addons) {
+function requireAllOf(root, addons) {
   const wanted = Object.entries(root.manifest.optionalDependencies).map((pair) => pair.join('@'))
   const present = addons.map(({ specifier }) => specifier)
   const wrong = [
@@ -60,12 +60,12 @@ function requireWhole(root, addons) {
 async function publishOne(each, options, registry) {
   const { file, specifier, integrity } = each
   const there = await served(each, registry)
-  if (there === integrity) return console.log(`${specifier} is published already`)
-  if (there !== undefined) throw new Error(`another ${specifier} is published already`)
+  if (there === integrity) return console.log(`${specifier} is already published`)
+  if (there !== undefined) throw new Error(`another ${specifier} is already published`)
   await run('npm', ['publish', file, ...options])
 }
 
-// The integrity of what the registry serves; nothing where it has no such version.
+// Returns the integrity of the version that the registry serves; undefined if it serves none.
 async function served({ name, version }, registry) {
   const response = await fetch(new URL(name, registry), { cache: 'no-store' })
   if (response.status === 404) return undefined

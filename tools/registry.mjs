@@ -1,12 +1,12 @@
-// A registry of npm packages on this machine's loopback, in memory: what is published to it can be
-// installed from it, and it asks no other registry for what it lacks. What a registry does besides
-// (users, tags, search) is not here.
+// Serves a registry of npm packages on this machine's loopback, from memory. npm can publish to it and
+// install from it. It asks no other registry for packages that it lacks, and has no users and no search.
 
 import { createServer } from 'node:http'
 
 /**
- * Starts one on a free port. `refuse` is asked for each package that is published: the status to
- * refuse it with, or nothing. What `hide` is true of is taken, and not served.
+ * Starts a registry on a free port. `refuse` gets the name of each package that npm publishes, and returns
+ * the status to refuse it with, or undefined. The registry accepts a package for which `hide` is true, but
+ * does not serve it.
  */
 export async function startRegistry({ refuse = () => undefined, hide = () => false } = {}) {
   const packages = new Map()
@@ -58,15 +58,15 @@ export async function startRegistry({ refuse = () => undefined, hide = () => fal
   const address = `//127.0.0.1:${server.address().port}/`
   return {
     url: `http:${address}`,
-    /** What npm is told to publish here: any token will do, and there is nobody to prove a source to. */
+    /** npm's options to publish here. The registry accepts any token, and cannot check provenance. */
     publishOptions: [
       `--registry=http:${address}`,
       `--${address}:_authToken=any`,
       '--no-provenance',
     ],
-    /** What was asked of it. */
+    /** The requests that it got: method and path, in their order. */
     requests,
-    /** What was published, in its order. */
+    /** The packages that were published, as `name@version`, in their order. */
     published,
     close() {
       server.closeAllConnections()

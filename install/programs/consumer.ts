@@ -1,4 +1,4 @@
-// A program of a user's, which is checked and not run.
+// A user's program. The tests type-check it and do not run it.
 
 import {
   type ContinuityToken,
@@ -8,6 +8,9 @@ import {
   VmClockPublisher,
   type VmClockWatcher,
 } from 'vmclock'
+import { type Diagnosis, diagnose } from 'vmclock/doctor'
+import { PtpClock, type PtpSample } from 'vmclock/ptp'
+import { type PageFields, VmClockPage } from 'vmclock/testing'
 
 const clock: VmClock = VmClock.open({ timescale: 'tai' })
 export const nowNs: bigint = clock.nowNs()
@@ -21,6 +24,16 @@ watcher.on('disruption', ({ type, previous, current }) => console.log(type, curr
 watcher.close()
 
 VmClockPublisher.create('/run/vmclock/page', { shape: 'marker' }).close()
+
+// The clock's type is the same in every entry point.
+const ptp = PtpClock.find('vmclock0')
+export const timescale: 'tai' | 'utc' | undefined = ptp.timescale(clock)
+export const sample: PtpSample | undefined = ptp.samples(1)[0]
+
+export const diagnosis: Diagnosis = diagnose({ path: '/run/vmclock/page' })
+
+const fields: PageFields = { disruptionMarker: 1n }
+VmClockPage.create('/tmp/page', fields).close()
 
 // @ts-expect-error there is no such timescale
 VmClock.open({ timescale: 'ut1' })

@@ -1,11 +1,11 @@
-// Says, as JSON, what a user is told where the native part cannot be used.
+// Prints as JSON how the package answers where its native part may be unusable.
 
 const { VmClock } = require('vmclock')
 
-const told = { isSupported: VmClock.isSupported() }
+const result = { isSupported: VmClock.isSupported() }
 try {
   VmClock.open('/nonexistent')
 } catch ({ code, message, remedy, cause }) {
-  Object.assign(told, { code, message, remedy, cause: cause?.code })
+  Object.assign(result, { code, message, remedy, cause: cause?.code })
 }
-console.log(JSON.stringify(told))
+console.log(JSON.stringify(result))

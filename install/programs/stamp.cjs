@@ -1,4 +1,19 @@
-const required = require('vmclock')
 const stampWith = require('./stamp-with.cjs')
 
-import('vmclock').then((imported) => stampWith(required, imported))
+const required = {
+  vmclock: require('vmclock'),
+  ptp: require('vmclock/ptp'),
+  doctor: require('vmclock/doctor'),
+  testing: require('vmclock/testing'),
+}
+
+async function importAll() {
+  return {
+    vmclock: await import('vmclock'),
+    ptp: await import('vmclock/ptp'),
+    doctor: await import('vmclock/doctor'),
+    testing: await import('vmclock/testing'),
+  }
+}
+
+importAll().then((imported) => stampWith(required, imported))

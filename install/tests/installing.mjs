@@ -1,4 +1,4 @@
-// Installed from a registry, with no compiler in reach, the package stamps at once.
+// The package installs from a registry without a compiler, and stamps at once.
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
@@ -6,13 +6,13 @@ import { join } from 'node:path'
 import { barePath, inProject, newProject, npmInstall, stampPrograms, stamps } from '../project.mjs'
 import { bun, deno, gnuX64, others, pnpmProgram } from '../runtimes.mjs'
 
-// For what needs the other machines' addons, or is long to fetch.
+// For tests that need the other machines' addons or a large download.
 const longOnly = { isInShortForm: false }
 
-export function promises(promise, { registry }) {
+export function defineTests(defineTest, { registry }) {
   for (const { name, kind, words, isInShortForm } of gnuX64) {
-    promise(
-      `npm in ${name} installs what stamps, as one class for both loaders`,
+    defineTest(
+      `npm in ${name} installs a package that stamps, as one class for both loaders`,
       async (t) => {
         const [node] = await words()
         const project = newProject(t, registry, stampPrograms)
@@ -25,8 +25,8 @@ export function promises(promise, { registry }) {
   }
 
   for (const { name, kind, words } of others) {
-    promise(
-      `${name}: what npm installs for it stamps, as one class for both loaders`,
+    defineTest(
+      `${name} stamps with the package that npm installs for it`,
       async (t) => {
         const runtime = await words()
         const project = newProject(t, registry, stampPrograms)
@@ -40,28 +40,28 @@ export function promises(promise, { registry }) {
     )
   }
 
-  promise('the command that is installed runs', async (t) => {
+  defineTest('the installed command runs', async (t) => {
     const project = newProject(t, registry)
     await npmInstall(project)
     const PATH = await barePath(project)
-    const said = await inProject(project, ['node_modules/.bin/vmclock', '--version'], { PATH })
-    assert.match(said, /^\d+\.\d+\.\d+\n$/)
+    const output = await inProject(project, ['node_modules/.bin/vmclock', '--version'], { PATH })
+    assert.match(output, /^\d+\.\d+\.\d+\n$/)
   })
 
-  promise(
-    'under the permission model musl is told from glibc',
+  defineTest(
+    'the package recognizes musl under the permission model',
     async (t) => {
       const { words } = others.find(({ kind }) => kind === 'linux-x64-musl')
       const project = newProject(t, registry, ['open.cjs'])
       await npmInstall(project, { flags: ['--libc=musl'] })
       const flags = ['--permission', '--allow-addons', `--allow-fs-read=${project}`]
-      const told = JSON.parse(await inProject(project, [...(await words()), ...flags, 'open.cjs']))
-      assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
+      const output = await inProject(project, [...(await words()), ...flags, 'open.cjs'])
+      assert.equal(JSON.parse(output).code, 'ERR_VMCLOCK_NOT_FOUND')
     },
     longOnly,
   )
 
-  promise('pnpm installs what stamps', async (t) => {
+  defineTest('pnpm installs a package that stamps', async (t) => {
     const pnpm = await pnpmProgram()
     const project = newProject(t, registry, stampPrograms)
     const PATH = await barePath(project)
@@ -70,8 +70,8 @@ export function promises(promise, { registry }) {
     await stamps(project, [process.execPath])
   })
 
-  promise(
-    'Bun installs what stamps',
+  defineTest(
+    'Bun installs a package that stamps',
     async (t) => {
       const words = await bun.words()
       const project = newProject(t, registry, stampPrograms)
@@ -82,8 +82,8 @@ export function promises(promise, { registry }) {
     longOnly,
   )
 
-  promise(
-    'Deno stamps with what npm installs',
+  defineTest(
+    'Deno stamps with the package that npm installs',
     async (t) => {
       const words = await deno.words()
       const project = newProject(t, registry, stampPrograms)

@@ -1,4 +1,4 @@
-// A release is published in an order that leaves nobody with half of it.
+// Nobody can install half a release, in whatever state its publication ends.
 
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
@@ -9,8 +9,8 @@ import { publish } from '../../tools/publish.mjs'
 import { startRegistry } from '../../tools/registry.mjs'
 import { newProject } from '../project.mjs'
 
-export function promises(promise, { packages, registry }) {
-  const folder = join(packages[0].folder, '..')
+export function defineTests(defineTest, { packages, registry }) {
+  const directory = join(packages[0].directory, '..')
   const specifiers = packages.map(({ name, version }) => `${name}@${version}`)
 
   async function otherRegistry(t, options) {
@@ -19,7 +19,7 @@ export function promises(promise, { packages, registry }) {
     return other
   }
 
-  promise('the root package is published last', () => {
+  defineTest('the root package is published last', () => {
     assert.deepEqual([...registry.published].sort(), [...specifiers].sort())
     assert.equal(
       registry.published.at(-1),
@@ -27,30 +27,30 @@ export function promises(promise, { packages, registry }) {
     )
   })
 
-  promise(
-    'where one addon is refused the root is not published; the next run ends it',
+  defineTest(
+    'a refused addon keeps the root unpublished, and the next run completes the release',
     async (t) => {
       let isRefusing = true
       const refuse = (name) => (isRefusing && name === 'vmclock-linux-arm64-musl' ? 403 : undefined)
       const other = await otherRegistry(t, { refuse })
-      await assert.rejects(publish([folder, ...other.publishOptions]), CommandFailed)
+      await assert.rejects(publish([directory, ...other.publishOptions]), CommandFailed)
       assert.ok(!other.published.some((each) => each.startsWith('vmclock@')))
       isRefusing = false
-      await publish([folder, ...other.publishOptions])
+      await publish([directory, ...other.publishOptions])
       assert.deepEqual([...other.published].sort(), [...specifiers].sort())
       assert.ok(other.published.at(-1).startsWith('vmclock@'))
     },
     { isInShortForm: false },
   )
 
-  promise('where an addon is published but not served the root is not published', async (t) => {
+  defineTest('an addon that the registry does not serve keeps the root unpublished', async (t) => {
     const other = await otherRegistry(t, { hide: (name) => name === packages[0].name })
-    const patience = { attempts: 2, pauseMs: 0 }
-    await assert.rejects(publish([folder, ...other.publishOptions], patience), /does not serve/)
+    const retries = { attempts: 2, pauseMs: 0 }
+    await assert.rejects(publish([directory, ...other.publishOptions], retries), /does not serve/)
     assert.ok(!other.published.some((each) => each.startsWith('vmclock@')))
   })
 
-  promise('a release that lacks an addon is not published at all', async (t) => {
+  defineTest('a release that lacks an addon is not published', async (t) => {
     const other = await otherRegistry(t)
     const part = join(newProject(t, other), 'part')
     mkdirSync(part)
@@ -59,9 +59,9 @@ export function promises(promise, { packages, registry }) {
     assert.deepEqual(other.published, [])
   })
 
-  promise('a dry run of all packages only prints', async (t) => {
+  defineTest('a dry run publishes nothing', async (t) => {
     const other = await otherRegistry(t)
-    await publish([folder, ...other.publishOptions, '--dry-run'])
+    await publish([directory, ...other.publishOptions, '--dry-run'])
     assert.deepEqual(other.published, [])
     assert.deepEqual(
       other.requests.filter((request) => !request.startsWith('GET')),
@@ -69,16 +69,19 @@ export function promises(promise, { packages, registry }) {
     )
   })
 
-  promise('no package runs anything when it is packed, published or installed', () => {
-    for (const { folder: staged } of packages) {
-      const manifest = JSON.parse(readFileSync(join(staged, 'package.json'), 'utf8'))
-      assert.equal(manifest.scripts, undefined)
-      assert.equal(manifest.dependencies, undefined)
-      assert.deepEqual(manifest.publishConfig, { access: 'public', provenance: true })
-    }
-  })
+  defineTest(
+    'packages have no scripts and no required dependencies, and prove their origin',
+    () => {
+      for (const { directory: staged } of packages) {
+        const manifest = JSON.parse(readFileSync(join(staged, 'package.json'), 'utf8'))
+        assert.equal(manifest.scripts, undefined)
+        assert.equal(manifest.dependencies, undefined)
+        assert.deepEqual(manifest.publishConfig, { access: 'public', provenance: true })
+      }
+    },
+  )
 
-  promise('npm publish refuses the repository itself, and its folders of addons', async (t) => {
+  defineTest('npm publish refuses the repository and its directories of addons', async (t) => {
     const other = await otherRegistry(t)
     const npmPublish = (what) => capture('npm', ['publish', what, ...other.publishOptions])
     for (const what of ['.', ...kinds.map(({ name }) => `./npm/${name}`)]) {

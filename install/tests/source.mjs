@@ -1,16 +1,16 @@
-// Whoever cannot use what is published builds it, with a Rust toolchain and a linker, and installs the
-// folder.
+// A user whom no published package fits builds the package from a clone, with a Rust toolchain and a
+// linker, and installs the directory.
 
 import assert from 'node:assert/strict'
 import { rootFolder } from '../../tools/command.mjs'
-import { inProject, newProject, npmInstall } from '../project.mjs'
+import { inProject, newProject, npmInstall, stampResult } from '../project.mjs'
 
-export function promises(promise, { registry }) {
-  promise('a clone that is built installs as it is', async (t) => {
+export function defineTests(defineTest, { registry }) {
+  defineTest('a built clone installs without a further build', async (t) => {
     const project = newProject(t, registry, ['stamp.mjs', 'stamp-with.cjs'])
     await npmInstall(project, { what: [rootFolder] })
     assert.ok(!registry.requests.some((request) => request.endsWith('tsup')))
-    const told = JSON.parse(await inProject(project, [process.execPath, 'stamp.mjs']))
-    assert.deepEqual(told, { isOneClass: true, holdsTheTime: true })
+    const output = await inProject(project, [process.execPath, 'stamp.mjs'])
+    assert.deepEqual(JSON.parse(output), stampResult)
   })
 }

@@ -1,5 +1,5 @@
-// Users' projects see the package's types, whichever way they resolve modules, and the types are sound
-// by themselves: nothing is skipped.
+// Users' projects find the package's types with every setting that resolves modules. The compiler checks
+// the declarations themselves too: skipLibCheck is off.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { inProject, newProject, npmInstall } from '../project.mjs'
 
 const tsc = join(rootFolder, 'node_modules/typescript/bin/tsc')
 
-// Module, resolution, and the projects that they are for: the manifest's `type`.
+// The compiler options, and the manifest's `type` of the projects that use them.
 const settings = [
   { module: 'node16', moduleResolution: 'node16', types: ['module', 'commonjs'] },
   {
@@ -20,13 +20,15 @@ const settings = [
   },
   { module: 'esnext', moduleResolution: 'bundler', types: ['module'] },
   { module: 'preserve', moduleResolution: 'bundler', types: ['commonjs'] },
+  // TypeScript 5 still knows the way Node 10 resolved modules. It reads typesVersions, not exports.
+  { module: 'commonjs', moduleResolution: 'node10', types: ['commonjs'] },
 ]
 
-export function promises(promise, { registry, packages }) {
+export function defineTests(defineTest, { registry, packages }) {
   for (const { module, moduleResolution, types, isInShortForm = false } of settings) {
     for (const type of types) {
-      promise(
-        `TypeScript: ${module}, ${moduleResolution}, type ${type}`,
+      defineTest(
+        `TypeScript finds the types with ${module}, ${moduleResolution}, type ${type}`,
         (t) => typeCheck(t, { module, moduleResolution, type }),
         { isInShortForm },
       )
@@ -37,7 +39,7 @@ export function promises(promise, { registry, packages }) {
     const project = newProject(t, registry, ['consumer.ts'])
     await npmInstall(project)
     writeJson(join(project, 'package.json'), { private: true, type })
-    // The one thing that the types lean on, which every such project has.
+    // The declarations need Node's types, and every TypeScript project for Node has them.
     mkdirSync(join(project, 'node_modules/@types'))
     for (const name of ['@types/node', 'undici-types']) {
       symlinkSync(join(rootFolder, 'node_modules', name), join(project, 'node_modules', name))
@@ -52,16 +54,16 @@ export function promises(promise, { registry, packages }) {
     await inProject(project, [process.execPath, tsc, '-p', '.'])
   }
 
-  promise('publint finds nothing in any package', async () => {
-    for (const { name, folder } of packages) {
-      // Nothing is packed anew: what is in the folder is what was packed.
-      const { messages, pkg } = await publint({ pkgDir: folder, pack: false, strict: true })
+  defineTest('publint finds nothing in any package', async () => {
+    for (const { name, directory } of packages) {
+      // The directory holds just the files of the tarball, so publint need not pack it.
+      const { messages, pkg } = await publint({ pkgDir: directory, pack: false, strict: true })
       const found = messages.map((message) => formatMessage(message, pkg))
       assert.deepEqual(found, [], name)
     }
   })
 
-  promise('@arethetypeswrong finds nothing', async () => {
+  defineTest('@arethetypeswrong finds nothing in any entry point', async () => {
     const { file } = packages.find(({ name }) => name === 'vmclock')
     await capture('attw', [file, '--no-emoji', '--no-color'])
   })
