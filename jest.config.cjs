@@ -1,4 +1,4 @@
-// One promise only: that the package loads under Jest. Everything else is tested with ava.
+// Jest tests only that the package loads under Jest. ava runs all other tests.
 module.exports = {
   roots: ['<rootDir>/__test__'],
   testMatch: ['**/*.jest.cjs'],

@@ -1,9 +1,9 @@
-// Whatever a program hands over, the answer is the right one or an error with a documented code: never a
-// crash, never somebody else's exception, never a wrong time. The values are random, and may do something
-// when they are looked at.
+// Every call returns the right answer or throws an error with a documented code, for any arguments. It never
+// crashes, never throws another exception, and never returns a wrong time. The arguments are random, and
+// some run code when the package looks at them.
 //
-// VMCLOCK_BOUNDARY_CASES=N makes so many, VMCLOCK_BOUNDARY_SEED=N those of a seed once more. Of a seed that
-// crashed, VMCLOCK_BOUNDARY_TRACE=1 shows each call before it is made.
+// VMCLOCK_BOUNDARY_CASES=N sets the number of calls, and VMCLOCK_BOUNDARY_SEED=N repeats those of a seed.
+// VMCLOCK_BOUNDARY_TRACE=1 shows each call before it is made, which finds the one that crashes.
 
 import { randomInt } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { isEmulated, rootFolder, start } from './node-command'
 
 const CASES = Number(process.env['VMCLOCK_BOUNDARY_CASES'] ?? (isEmulated ? 100 : 2000))
 const SEED = Number(process.env['VMCLOCK_BOUNDARY_SEED'] ?? randomInt(2 ** 31))
-// Those that publish or look at the whole machine.
+// Calls that publish a page or examine the whole machine take longer, so there are fewer.
 const SLOW_CASES = Math.ceil(CASES / 100)
 
 interface Seen {
@@ -25,7 +25,7 @@ interface Seen {
   readonly left: { readonly threads: number; readonly mappings: number }
 }
 
-test('whatever a call is given, it gives the right answer or a documented error', async (t) => {
+test('every call returns the right answer or a documented error, for any arguments', async (t) => {
   t.timeout(3_600_000)
   t.log(`VMCLOCK_BOUNDARY_SEED=${SEED} npx ava __test__/boundary.spec.ts`)
   const program = `${rootFolder}__test__/boundary/program.cjs`
@@ -33,13 +33,13 @@ test('whatever a call is given, it gives the right answer or a documented error'
   t.teardown(() => running.child.kill('SIGKILL'))
   running.child.stdin.end()
   const { exitCode, signal, stdout, stderr } = await running.outcome
-  // A crash says nothing by itself: the seed above makes it again.
+  // A crash explains nothing by itself, but the seed above repeats it.
   t.deepEqual({ exitCode, signal, stderr }, { exitCode: 0, signal: null, stderr: '' }, stdout)
   const seen = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Seen
   t.log(JSON.stringify(seen))
   t.is(seen.cases, CASES + SLOW_CASES)
   t.deepEqual(seen.left, { threads: 0, mappings: 0 })
-  // As good as nothing would be shown by calls that were all refused, or none.
+  // The test shows something only if many calls succeed and many are refused.
   t.true(seen.right > CASES / 10 && seen.refused > CASES / 10)
   const documented = readFileSync(`${rootFolder}docs/troubleshooting.md`, 'utf8')
   for (const code of Object.keys(seen.codes) as VmClockErrorCode[]) {

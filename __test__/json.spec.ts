@@ -1,9 +1,9 @@
-// Readings and tokens leave the process whole.
+// Readings, tokens and snapshots keep all their values as JSON and as structured clones.
 
 import test from 'ava'
 import { COUNTER_ID, FLAG, liveFields, open, page, timeFields } from './pages'
 
-test('JSON.stringify gives a reading with decimal strings', (t) => {
+test('JSON.stringify writes the bigints of a reading as decimal strings', (t) => {
   const { path } = page(t, {
     ...timeFields(1000n),
     flags:
@@ -36,7 +36,7 @@ test('JSON.stringify gives a reading with decimal strings', (t) => {
   })
 })
 
-test('JSON.stringify leaves out what a reading does not know', (t) => {
+test('JSON.stringify omits the values that a reading does not know', (t) => {
   const { path } = page(t, { ...liveFields(t), flags: 0n })
   const names = Object.keys(JSON.parse(JSON.stringify(open(t, path).read())) as object)
   t.deepEqual(names, [
@@ -49,13 +49,13 @@ test('JSON.stringify leaves out what a reading does not know', (t) => {
   ])
 })
 
-test('a reading can be cloned and spread', (t) => {
+test('a structured clone of a reading has the properties of the reading', (t) => {
   const reading = open(t, page(t, liveFields(t)).path).read()
   t.deepEqual(structuredClone(reading) as unknown, { ...reading })
   t.is(structuredClone(reading).epochNs, reading.epochNs)
 })
 
-test('a token is frozen, and its structured clone is as good', (t) => {
+test('a token is frozen, and its structured clone is a valid token', (t) => {
   const made = page(t, {
     size: 0x1000,
     flags: FLAG.VM_GEN_COUNTER_PRESENT,
@@ -72,14 +72,14 @@ test('a token is frozen, and its structured clone is as good', (t) => {
   t.false(clock.isContinuous(structuredClone(token)))
 })
 
-test('a token of a page without a generation says so and can be cloned', (t) => {
+test('a token of a page without a generation has an undefined generation, as has its clone', (t) => {
   const clock = open(t, page(t, { counterId: 0xff, disruptionMarker: 5n }).path)
   const token = clock.continuityToken()
   t.deepEqual(token, { disruptionMarker: 5n, vmGeneration: undefined })
   t.true(clock.isContinuous(structuredClone(token)))
 })
 
-test('a snapshot has every field, decoded and raw', (t) => {
+test('a snapshot has every field of the page, decoded and raw', (t) => {
   const fields = {
     ...timeFields(123n),
     version: 1,
@@ -116,7 +116,7 @@ test('a snapshot has every field, decoded and raw', (t) => {
   })
 })
 
-test('a snapshot leaves undefined what the size does not cover', (t) => {
+test('fields of a snapshot that the page is too short for are undefined', (t) => {
   const made = page(t, { ...timeFields(5n), size: 0x20, disruptionMarker: 3n })
   const { raw, clockStatus, leapIndicator, smearingHint } = open(t, made.path).snapshot()
   t.is(raw.disruptionMarker, 3n)

@@ -1,4 +1,4 @@
-/** Starts Node processes: scripts, and the command line. */
+/** Starts Node processes: scripts and the command line. */
 
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
 import { createInterface } from 'node:readline'
@@ -11,12 +11,12 @@ export const rootFolder: string = fileURLToPath(new URL('..', import.meta.url))
 /** The command line's file. */
 export const commandLine: string = `${rootFolder}dist/cli.cjs`
 
-// Under an emulator Node cannot be started by its path alone: VMCLOCK_NODE holds the words.
+// Under an emulator several words start Node, and VMCLOCK_NODE holds them.
 const [program, ...firstWords] = JSON.parse(
   process.env['VMCLOCK_NODE'] ?? JSON.stringify([process.execPath]),
 ) as [string, ...string[]]
 
-/** Whether this Node is emulated: its children cannot be traced, and are slow. */
+/** True if this Node is emulated. Its children are slow, and nothing can trace them. */
 export const isEmulated: boolean = firstWords.length > 0
 
 /** The words that start Node with these arguments. */
@@ -24,7 +24,7 @@ export function nodeWords(...words: readonly string[]): [string, ...string[]] {
   return [program, ...firstWords, ...words]
 }
 
-/** How a process ended, and what it said. */
+/** The end and the output of a process. */
 export interface Outcome {
   readonly exitCode: number | null
   readonly signal: NodeJS.Signals | null
@@ -32,23 +32,23 @@ export interface Outcome {
   readonly stderr: string
 }
 
-/** A process that runs. */
+/** A running process. */
 export interface Running {
   readonly child: ChildProcessWithoutNullStreams
-  /** The next line of standard output; fails where it ends before. */
+  /** Returns the next line of standard output; fails if the output ends first. */
   line(): Promise<string>
-  /** Lines until one that fits. */
+  /** Reads lines of standard output until one fits, and returns it. */
   lineThat(fits: (line: string) => boolean): Promise<string>
-  /** The next line of standard error. */
+  /** Returns the next line of standard error; fails if the output ends first. */
   errorLine(): Promise<string>
   readonly outcome: Promise<Outcome>
 }
 
-/** What a process is started with. */
+/** Options to start a process. */
 export interface Start {
   readonly env?: NodeJS.ProcessEnv
   readonly cwd?: string
-  /** A program and its first arguments that are to start Node. */
+  /** A program that starts Node, and its first arguments. */
   readonly by?: readonly string[]
 }
 
@@ -59,17 +59,17 @@ export function start(words: readonly string[], { env, cwd, by = [] }: Start = {
     cwd: cwd ?? rootFolder,
     env: { ...process.env, NO_COLOR: '1', VMCLOCK_PATH: '', ...env },
   })
-  const said = { stdout: '', stderr: '' }
+  const output = { stdout: '', stderr: '' }
   child.stdin.on('error', () => {})
   const nextLine = { stdout: lines(child.stdout), stderr: lines(child.stderr) }
   for (const name of ['stdout', 'stderr'] as const) {
     child[name].setEncoding('utf8').on('data', (text: string) => {
-      said[name] += text
+      output[name] += text
     })
   }
   const outcome = new Promise<Outcome>((resolve, reject) => {
     child.once('error', reject)
-    child.once('close', (exitCode, signal) => resolve({ exitCode, signal, ...said }))
+    child.once('close', (exitCode, signal) => resolve({ exitCode, signal, ...output }))
   })
   outcome.catch(() => {})
   const read = async (name: 'stdout' | 'stderr'): Promise<string> => {
@@ -112,12 +112,15 @@ export async function evaluate<Value>(
   return JSON.parse(stdout) as Value
 }
 
-/** The words that run others after `setUp`, in mounts of their own; none where there are none to be had. */
+/**
+ * Returns words that run a command in its own mount namespace after the shell script `setUp`. They go
+ * before the command's. Returns undefined, and passes the test, if this machine allows no such namespace.
+ */
 export function inOwnMounts(t: ExecutionContext, setUp: string): readonly string[] | undefined {
   const by = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-euc']
   const tried = isEmulated ? undefined : spawnSync(by[0] ?? '', [...by.slice(1), setUp])
   if (tried?.status === 0) return [...by, `${setUp}; exec "$@"`, 'sh']
-  t.log(`not shown: ${isEmulated ? 'emulated' : 'no mounts of its own to be had'}`)
+  t.log(`not shown: ${isEmulated ? 'emulated' : 'no mount namespace of its own'}`)
   t.pass()
   return undefined
 }

@@ -1,8 +1,9 @@
-// Every public call: how it is called with what values were made, which codes it is documented to refuse
-// with, and what has to be true of what it gives. `right` sees the world, the arguments, the result, and
-// the counter just before and just after; it throws where the result is not the right one.
+// Describes every public call: arguments that fit, how to call it, the error codes that it documents, and a
+// check of its result. `right` gets the world, the arguments, the result, and the counter just before and
+// after the call. It throws if the result is wrong.
 
 const assert = require('node:assert/strict')
+const { types } = require('node:util')
 const {
   Reading,
   TIMESCALES,
@@ -25,7 +26,7 @@ const CONVERTING = ['ERR_VMCLOCK_DISRUPTED', 'ERR_VMCLOCK_OUT_OF_RANGE', ARGUMEN
 const MARK = -77n
 const MAX_INT64 = 2n ** 63n - 1n
 
-/** The time of a counter by a page's fields: floor of whole nanoseconds, as abi says. */
+/** Computes a counter's time from a page's fields, rounded down to whole nanoseconds. */
 function epochNs(fields, counter) {
   const distance = BigInt.asIntN(64, counter - fields.counterValue)
   const elapsed = (distance * fields.counterPeriodFracSec) >> BigInt(fields.counterPeriodShift)
@@ -37,7 +38,7 @@ function inRange(ns) {
   return ns >= -MAX_INT64 - 1n && ns <= MAX_INT64
 }
 
-// The page's bound does not grow: what it states, and one for what is cut off.
+// This page's bound does not grow with time. It is the stated one, and 1 ns for the rounding.
 function isReading(world, reading, counter) {
   assert.ok(reading instanceof Reading)
   const expected = epochNs(world.fields, counter)
@@ -71,9 +72,9 @@ function isToken(world, token) {
   assert.deepEqual(token, { disruptionMarker, vmGeneration: vmGenerationCounter })
 }
 
-// A page that was written by hand says what it was told, field by field, and nothing but the sequence
-// number besides. What a getter gave may be another thing each time.
-function says(page, given) {
+// Checks that a page holds the fields that were written. It leaves out the sequence number, and getters,
+// which may return another value each time.
+function checkFields(page, given) {
   const clock = VmClock.open(page.path)
   const { raw } = clock.snapshot()
   clock.close()
@@ -85,23 +86,21 @@ function says(page, given) {
   }
 }
 
-// What cannot be opened any more cannot be looked at either.
-function saysIfItOpens(page, given) {
+// The fields may be such that no clock opens the page.
+function checkFieldsIfItOpens(page, given) {
   try {
-    says(page, given)
+    checkFields(page, given)
   } catch (error) {
     if (!VmClockError.isVmClockError(error)) throw error
   }
 }
 
-const of = (array, kind) => Object.prototype.toString.call(array) === `[object ${kind}]`
-
-/** The arguments, but for the page that all of the cases read: nobody writes that. */
-function elsewhere({ folder }, [path, ...others]) {
-  return [path === `${folder}/live` ? `${folder}/other` : path, ...others]
+/** Replaces the path of the page that all cases read, so that no case writes that page. */
+function elsewhere({ directory }, [path, ...others]) {
+  return [path === `${directory}/live` ? `${directory}/other` : path, ...others]
 }
 
-/** The description of a value that a parameter is for. */
+// Descriptions of values, as values.cjs builds them.
 const live = { kind: 'file', value: 'live' }
 const own = (kind) => ({ kind })
 const options = (...entries) => ({
@@ -139,7 +138,7 @@ const calls = {
       } else if (asked === undefined) {
         assert.equal(clock.timescale, 'utc')
       }
-      if (clock.path === `${world.folder}/live` && clock.timescale === 'utc') {
+      if (clock.path === `${world.directory}/live` && clock.timescale === 'utc') {
         within(world, clock.nowNs(), before, world.counter())
       }
       clock.close()
@@ -148,12 +147,12 @@ const calls = {
   'VmClock.list': {
     codes: [],
     call: (_world, given) => VmClock.list(...given),
-    right: (world, _given, list) => assert.deepEqual(list, [`${world.folder}/live`]),
+    right: (world, _given, list) => assert.deepEqual(list, [`${world.directory}/live`]),
   },
   'VmClock.isSupported': {
     codes: [],
     call: (_world, given) => VmClock.isSupported(...given),
-    right: (_world, _given, told) => assert.equal(told, true),
+    right: (_world, _given, answer) => assert.equal(answer, true),
   },
   'new VmClock': {
     codes: [ARGUMENT],
@@ -237,7 +236,7 @@ const calls = {
     call: ({ clock }, given) => clock.convertInto(...given),
     right(world, [counters, out], nothing) {
       assert.equal(nothing, undefined)
-      assert.ok(of(counters, 'BigUint64Array') || true)
+      assert.ok(types.isBigUint64Array(counters))
       if (counters.buffer === out.buffer) return
       const ticks = Array.from({ length: lengthOf(counters) }, (_none, index) => counters[index])
       for (const [index, counter] of ticks.entries()) {
@@ -260,15 +259,15 @@ const calls = {
     fits: [[own('token'), own('clonedToken'), own('reading')]],
     codes: [ARGUMENT, CLOSED],
     call: ({ clock }, given) => clock.isContinuous(...given),
-    right(world, [token], told) {
-      assert.equal(typeof told, 'boolean')
+    right(world, [token], answer) {
+      assert.equal(typeof answer, 'boolean')
       const figures = ['disruptionMarker', 'vmGeneration'].map(
         (key) => Object.getOwnPropertyDescriptor(token, key) ?? { value: undefined },
       )
       if (figures.some(({ get }) => get !== undefined)) return
       const [marker, generation] = figures.map((figure) => figure.value)
       const { disruptionMarker, vmGenerationCounter } = world.fields
-      assert.equal(told, marker === disruptionMarker && generation === vmGenerationCounter)
+      assert.equal(answer, marker === disruptionMarker && generation === vmGenerationCounter)
     },
   },
   snapshot: {
@@ -290,7 +289,7 @@ const calls = {
     right(world, _given, { offsetNs, maxErrorNs, ...rest }) {
       assert.deepEqual(rest, {})
       assert.ok(maxErrorNs > world.fields.timeMaxerrorNanosec)
-      // The system's clock now, to within whatever happened since the call.
+      // The offset now differs from the result by the time since the call, and by any step of the clock.
       const there = BigInt(Date.now()) * 1_000_000n - epochNs(world.fields, world.counter())
       assert.ok(offsetNs - there < 60_000_000_000n && there - offsetNs < 60_000_000_000n)
     },
@@ -308,7 +307,7 @@ const calls = {
     call: ({ clock }, given) => clock.watch(...given),
     right(world, _given, watcher) {
       assert.ok(watcher instanceof VmClockWatcher)
-      assert.equal(watcher.path, `${world.folder}/live`)
+      assert.equal(watcher.path, `${world.directory}/live`)
       const iteration = watcher[Symbol.asyncIterator]()
       world.awaited.push(iteration.next())
       watcher.close()
@@ -323,7 +322,8 @@ const calls = {
   'the clock’s properties': {
     codes: [CLOSED],
     call: ({ clock }) => [clock.path, clock.timescale, clock.hasTime],
-    right: ({ folder }, _given, told) => assert.deepEqual(told, [`${folder}/live`, 'utc', true]),
+    right: ({ directory }, _given, answer) =>
+      assert.deepEqual(answer, [`${directory}/live`, 'utc', true]),
   },
   'VmClockPage.create': {
     fits: [
@@ -337,7 +337,7 @@ const calls = {
     codes: [...OPENING, ARGUMENT],
     call: (world, given) => VmClockPage.create(...elsewhere(world, given)),
     right(_world, [, fields, layout], page) {
-      if (layout === undefined) saysIfItOpens(page, fields ?? {})
+      if (layout === undefined) checkFieldsIfItOpens(page, fields ?? {})
       page.close()
     },
   },
@@ -356,14 +356,14 @@ const calls = {
     fits: [[options(['timeSec', value(7n)], ['flags', value(1n)], ['taiOffsetSec', value(-37)])]],
     codes: [ARGUMENT, CLOSED],
     call: ({ scratch }, given) => scratch.write(...given),
-    right: ({ scratch }, [fields]) => saysIfItOpens(scratch, fields ?? {}),
+    right: ({ scratch }, [fields]) => checkFieldsIfItOpens(scratch, fields ?? {}),
   },
   writeUnguarded: {
     fits: [[options(['seqCount', value(4)], ['timeFracSec', value(2n ** 64n - 1n)])]],
     codes: [ARGUMENT, CLOSED],
     call: ({ scratch }, given) => scratch.writeUnguarded(...given),
     right({ scratch }, [fields]) {
-      if (scratch.seqCount % 2 === 0) saysIfItOpens(scratch, fields ?? {})
+      if (scratch.seqCount % 2 === 0) checkFieldsIfItOpens(scratch, fields ?? {})
     },
   },
   'begin and end': {
@@ -407,7 +407,7 @@ const calls = {
       ],
     ],
     codes: [...OPENING, ARGUMENT, 'ERR_VMCLOCK_BUSY', 'ERR_VMCLOCK_UNTRUSTED_COUNTER'],
-    // Without a path it would be the machine's own page.
+    // A publisher without a path would publish the machine's own page.
     call(world, given) {
       const [first, second] = elsewhere(world, given)
       return VmClockPublisher.create(typeof first === 'string' ? first : Symbol('no path'), second)
@@ -418,7 +418,7 @@ const calls = {
     fits: [[live]],
     codes: [...OPENING, ARGUMENT, 'ERR_VMCLOCK_NOT_PTP', 'ERR_VMCLOCK_VANISHED'],
     call: (_world, given) => PtpClock.open(...given),
-    right: () => assert.fail('there is none'),
+    right: () => assert.fail('no PTP clock is at these paths'),
   },
   'PtpClock.find': {
     fits: [[value('no such clock')]],
@@ -439,7 +439,7 @@ const calls = {
   'new VmClockError': {
     fits: [[value('ERR_VMCLOCK_BUSY')], [value('why')], [options(['errno', value(5)])]],
     codes: [],
-    // What it cannot take is its caller's mistake, and JavaScript's own TypeError.
+    // The constructor checks nothing, so JavaScript itself refuses wrong arguments.
     theirs: TypeError,
     call: (_world, given) => new VmClockError(...given),
     right: (_world, [code], error) => assert.equal(error.code, code),
@@ -447,7 +447,7 @@ const calls = {
   isVmClockError: {
     codes: [],
     call: (_world, [given]) => [VmClockError.isVmClockError(given), given instanceof VmClockError],
-    right: (_world, _given, told) => assert.deepEqual(told, [false, false]),
+    right: (_world, _given, answer) => assert.deepEqual(answer, [false, false]),
   },
   'new Reading': {
     fits: [[own('slots')], [value('utc')], [value(0), value(4)]],
@@ -461,14 +461,14 @@ const calls = {
   toJSON: {
     codes: [],
     call: ({ reading }, given) => reading.toJSON(...given),
-    right({ reading }, _given, told) {
-      assert.equal(told.epochNs, String(reading.epochNs))
-      assert.equal(Object.hasOwn(told, 'taiMinusUtcSec'), false)
+    right({ reading }, _given, answer) {
+      assert.equal(answer.epochNs, String(reading.epochNs))
+      assert.equal(Object.hasOwn(answer, 'taiMinusUtcSec'), false)
     },
   },
 }
 
-// A method on something that is not of its class is JavaScript's own TypeError, and a getter as well.
+// A method or getter throws JavaScript's own TypeError for a receiver of another class.
 for (const type of [VmClock, VmClockPage, VmClockPublisher, PtpClock, VmClockWatcher]) {
   calls[`${type.name} methods on another receiver`] = {
     codes: [],
@@ -482,11 +482,11 @@ for (const type of [VmClock, VmClockPage, VmClockPublisher, PtpClock, VmClockWat
           ;(get ?? method).call(receiver, ...given)
         } catch (error) {
           if (error instanceof TypeError || error?.thrownByTheValue) continue
-          // Its arguments may be looked at first.
+          // A method may check its arguments first.
           if (error instanceof VmClockError && error.code === ARGUMENT) continue
           throw error
         }
-        assert.fail(`${type.name}.${key} did something on another receiver`)
+        assert.fail(`${type.name}.${key} accepted another receiver`)
       }
     },
     right() {},

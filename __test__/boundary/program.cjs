@@ -1,10 +1,11 @@
-// Throws values at every public call, and looks at every answer: it is the right one, or an error of this
-// package's by a code that the call is documented to have, or what the value itself threw. Started by
-// boundary.spec.ts with --expose-gc and
+// Passes random values to every public call and checks every answer. An answer is the right result, an error
+// of the package with a code that the call documents, or the exception that the value itself threw.
+// boundary.spec.ts starts it with --expose-gc and
 //
 //   SEED CASES SLOW_CASES [PATH]
 //
-// PATH is where fast-check found a failure: it runs that one only. The last line is what was seen.
+// With PATH, which fast-check prints for a failure, it runs only that case. The last line that it prints is
+// JSON: the counts of what happened.
 
 const { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } = require('node:fs')
 const { spawnSync } = require('node:child_process')
@@ -19,24 +20,24 @@ const { acting, anything, build, MINE, pollution, polluted } = require('./values
 const [seed, cases, slowCases] = process.argv.slice(2, 5).map(Number)
 const path = process.argv[5]
 
-// All of it is collected so often, besides when a value does.
-const CASES_A_COLLECTION = 64
+// A full garbage collection runs after so many cases, besides those that a value runs.
+const CASES_PER_COLLECTION = 64
 
-const folder = mkdtempSync(join(tmpdir(), 'vmclock-boundary-'))
-// Whatever string is taken for a path.
-process.chdir(folder)
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
-mkdirSync(join(folder, 'folder'))
-spawnSync('mkfifo', [join(folder, 'fifo')])
-process.env['VMCLOCK_PATH'] = join(folder, 'live')
+const directory = mkdtempSync(join(tmpdir(), 'vmclock-boundary-'))
+// Any string can be taken for a path, so relative ones must lead into the test's own directory.
+process.chdir(directory)
+process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
+mkdirSync(join(directory, 'directory'))
+spawnSync('mkfifo', [join(directory, 'fifo')])
+process.env['VMCLOCK_PATH'] = join(directory, 'live')
 
-const marker = VmClockPage.create(join(folder, 'live'), {})
-const probe = VmClock.open(join(folder, 'live'))
+const marker = VmClockPage.create(join(directory, 'live'), {})
+const probe = VmClock.open(join(directory, 'live'))
 const fields = {
   counterId: process.arch === 'arm64' ? 0 : 1,
   timeType: 0,
   clockStatus: 2,
-  // With a bound of both kinds and a generation.
+  // Both parts of the bound are valid, and there is a generation counter.
   flags: 0x150n,
   disruptionMarker: 3n,
   vmGenerationCounter: 2n ** 64n - 1n,
@@ -50,24 +51,24 @@ const fields = {
 }
 marker.write(fields)
 marker.close()
-VmClockPage.create(join(folder, 'scratch'), {}).close()
-const publisher = VmClockPublisher.create(join(folder, 'lasting'), {
+VmClockPage.create(join(directory, 'scratch'), {}).close()
+const publisher = VmClockPublisher.create(join(directory, 'lasting'), {
   shape: 'marker-and-generation',
   allowUntrustedCounter: true,
 })
 
-/** What a case has: a clock that it may close, arrays that it may take away. */
+/** Makes the objects of one case: a clock that it may close, arrays whose memory it may take away. */
 function newWorld() {
-  const clock = VmClock.open(join(folder, 'live'))
-  const closedClock = VmClock.open(join(folder, 'live'))
+  const clock = VmClock.open(join(directory, 'live'))
+  const closedClock = VmClock.open(join(directory, 'live'))
   closedClock.close()
   const world = {
-    folder,
+    directory,
     fields,
     publisher,
     clock,
     closedClock,
-    scratch: VmClockPage.open(join(folder, 'scratch')),
+    scratch: VmClockPage.open(join(directory, 'scratch')),
     token: clock.continuityToken(),
     reading: clock.read(),
     slots: new BigInt64Array(16).fill(MARK),
@@ -78,7 +79,7 @@ function newWorld() {
     awaited: [],
     hasThrown: false,
     counter: () => probe.counter(),
-    // What a value does that calls while it is looked at.
+    // Calls the package again while the package looks at a value.
     again() {
       const other = { disruptionMarker: 99n, vmGeneration: 1n }
       const inner = [
@@ -101,14 +102,14 @@ function newWorld() {
   return world
 }
 
-const seen = { cases: 0, right: 0, refused: 0, theirs: 0, codes: {}, calls: {} }
+const counts = { cases: 0, right: 0, refused: 0, theirs: 0, codes: {}, calls: {} }
 
 function isOurs(error) {
   return error instanceof VmClockError
 }
 
-/** One call, and all that has to be true of it. */
-function look({ call: name, given, pollutions }) {
+/** Makes one call and checks its answer. */
+function check({ call: name, given, pollutions }) {
   const { call, right, codes, theirs } = calls[name]
   const world = newWorld()
   try {
@@ -123,22 +124,22 @@ function look({ call: name, given, pollutions }) {
       }
     })
     const after = world.counter()
-    seen.calls[name] = (seen.calls[name] ?? 0) + 1
+    counts.calls[name] = (counts.calls[name] ?? 0) + 1
     if ('result' in outcome) {
       right(world, values, outcome.result, before, after)
-      seen.right += 1
+      counts.right += 1
       return
     }
     const { error } = outcome
     if (error === MINE && world.hasThrown) {
-      seen.theirs += 1
+      counts.theirs += 1
     } else if (theirs !== undefined && error instanceof theirs) {
-      seen.refused += 1
+      counts.refused += 1
     } else if (isOurs(error) && codes.includes(error.code)) {
-      whole(error)
-      untouched(world)
-      seen.refused += 1
-      seen.codes[error.code] = (seen.codes[error.code] ?? 0) + 1
+      checkError(error)
+      checkUntouched(world)
+      counts.refused += 1
+      counts.codes[error.code] = (counts.codes[error.code] ?? 0) + 1
     } else {
       throw new Error(`${name} threw ${error?.stack ?? String(error)}`, { cause: error })
     }
@@ -149,23 +150,25 @@ function look({ call: name, given, pollutions }) {
   }
 }
 
-/** An error's own properties are what it knows; its message is short and says something. */
-function whole(error) {
-  const { message, path: told, errno, syscall } = error
+/** Checks that an error has a message of sensible length and properties of the right types. */
+function checkError(error) {
+  const { message, remedy, path: erroneous, errno, syscall } = error
   const isWhole =
     typeof message === 'string' &&
     message.length > 10 &&
     message.length < 1500 &&
-    (told === undefined || typeof told === 'string') &&
+    (remedy === undefined || (typeof remedy === 'string' && remedy.length > 5)) &&
+    (erroneous === undefined || typeof erroneous === 'string') &&
     (errno === undefined || (Number.isInteger(errno) && errno > 0)) &&
     (syscall === undefined || typeof syscall === 'string')
-  if (!isWhole) throw new Error(`an error that is not whole: ${JSON.stringify(error)} ${message}`)
+  if (!isWhole)
+    throw new Error(`an error with wrong properties: ${JSON.stringify(error)} ${message}`)
 }
 
-/** Where a call refuses, nothing was written. */
-function untouched({ slots, out }) {
+/** Checks that a refused call has written nothing. */
+function checkUntouched({ slots, out }) {
   for (const array of [slots, out]) {
-    // One that a value took the memory of has no length.
+    // An array whose memory a value took away has length 0.
     for (let index = 0; index < array.length; index++) {
       if (array[index] !== MARK) throw new Error('a refused call has written')
     }
@@ -186,7 +189,7 @@ function property(names) {
     )
     const arbitrary = fc.record({
       call: fc.constant(name),
-      // Now and then fewer than there are parameters, or more.
+      // Some calls get fewer arguments than there are parameters, some more.
       given: fc
         .tuple(fc.integer({ min: 0, max: 6 }), ...parameters)
         .map(([count, ...made]) =>
@@ -197,16 +200,16 @@ function property(names) {
         { weight: 1, arbitrary: fc.array(pollution, { minLength: 1, maxLength: 6 }) },
       ),
     })
-    // Most where values are looked at.
+    // Calls that take arguments are tested more often.
     return { weight: fits.length === 0 ? 1 : 4, arbitrary }
   })
   return fc.asyncProperty(fc.oneof(...each), async (one) => {
     if (process.env['VMCLOCK_BOUNDARY_TRACE'] === '1') console.error(fc.stringify(one))
-    look(one)
-    seen.cases += 1
-    if (seen.cases % CASES_A_COLLECTION === 0) {
+    check(one)
+    counts.cases += 1
+    if (counts.cases % CASES_PER_COLLECTION === 0) {
       globalThis.gc()
-      // What was closed in native threads comes to its end.
+      // Lets the native threads of closed watchers end.
       await new Promise((resolve) => setImmediate(resolve))
     }
   })
@@ -231,7 +234,8 @@ async function main() {
     }
   }
   for (const name of Object.keys(calls)) {
-    if (cases > 2000 && seen.calls[name] === undefined) throw new Error(`${name} was never called`)
+    if (cases > 2000 && counts.calls[name] === undefined)
+      throw new Error(`${name} was never called`)
   }
   publisher.close()
   probe.close()
@@ -242,9 +246,9 @@ async function main() {
   )
   const mapped = readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
-    .filter((line) => line.includes(folder))
+    .filter((line) => line.includes(directory))
   console.log(
-    JSON.stringify({ ...seen, left: { threads: threads.length, mappings: mapped.length } }),
+    JSON.stringify({ ...counts, left: { threads: threads.length, mappings: mapped.length } }),
   )
 }
 

@@ -1,13 +1,13 @@
-// What a caller may hand over: descriptions that fast-check makes and shrinks, and the values that are
-// built of them when a call is about to be made. A value may do something when it is looked at: close what
-// is being called, take an array's memory away, call again, throw.
+// Makes arguments. fast-check generates and shrinks descriptions, and `build` makes the values of them just
+// before a call. A value may do something when the package looks at it: close the object that is called,
+// take an array's memory away, call again, or throw.
 
 const fc = require('fast-check')
 
-/** What values throw; whoever calls gets it back, and nothing else of a value's own. */
+/** The exception that values throw. The package must pass it on to its caller. */
 const MINE = { thrownByTheValue: true }
 
-/** What values do when their getters, traps or conversions run. */
+/** The effects that a value's getters, traps and conversions can have. */
 const EFFECTS = ['none', 'throw', 'close', 'detach', 'shrink', 'reenter', 'gc']
 
 const TYPES = [
@@ -24,7 +24,7 @@ const STORAGES = ['plain', 'detached', 'resizable', 'tracking', 'shrunk', 'share
 
 const MOST_ELEMENTS = 64
 
-/** Names of options and fields, and those by which results and failures travel. */
+/** Names of options and fields, and names that the package uses for results and failures. */
 const NAMES = [
   ...['timescale', 'abi', 'assumedDriftPpm', 'requireSynchronized', 'nonDecreasing', 'trustedUids'],
   ...['shape', 'intervalMs', 'maxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'allowUntrustedCounter'],
@@ -80,9 +80,9 @@ const word = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 12 }),
 )
 
-// Paths stay within the folder: a name that could be one is a file there.
+// Paths of files in the test's directory.
 const file = fc.oneof(
-  fc.constantFrom('live', 'scratch', 'other', 'fifo', 'folder', 'none', 'x'.repeat(300)),
+  fc.constantFrom('live', 'scratch', 'other', 'fifo', 'directory', 'none', 'x'.repeat(300)),
   fc.string({ unit: 'binary', maxLength: 12 }),
 )
 
@@ -144,7 +144,7 @@ const { value: anything } = fc.letrec((tie) => ({
   ),
 }))
 
-/** A value that is what the call wants, but for what happens when it is looked at. */
+/** A value that fits the parameter, and has an effect when the package looks at it. */
 function acting(fits) {
   return fc.record({
     kind: fc.constant('acting'),
@@ -154,7 +154,7 @@ function acting(fits) {
   })
 }
 
-/** What somebody put on a prototype. */
+/** A property that another program could have put on a prototype. */
 const pollution = fc.record({
   on: fc.constantFrom(
     'Object',
@@ -183,17 +183,17 @@ const PROTOTYPES = {
   Error: Error.prototype,
 }
 
-/** Puts data properties there for as long as `work` takes; those that stand there stay as they are. */
+/** Runs `work` while the properties are on the prototypes. Properties that exist stay as they are. */
 function polluted(world, pollutions, work) {
   const put = []
   for (const { on, name: key, value } of pollutions) {
     const target = PROTOTYPES[on]
     const property = typeof key === 'string' ? key : Symbol[key.symbol]
     if (property === undefined || Object.hasOwn(target, property)) continue
-    // All of a value's making happens before, or it would see what is put here.
+    // Build all values first: building one must not see the properties of another.
     put.push([target, property, build(world, value)])
   }
-  // Without a prototype, as `get` or `set` may stand on Object's by then.
+  // The descriptor has no prototype, as Object.prototype may have a `get` or `set` by now.
   for (const [target, property, value] of put) {
     Object.defineProperty(target, property, {
       __proto__: null,
@@ -213,7 +213,7 @@ function polluted(world, pollutions, work) {
   }
 }
 
-/** The value of a description. */
+/** Builds the value of a description. */
 function build(world, description) {
   const { kind } = description
   switch (kind) {
@@ -224,13 +224,13 @@ function build(world, description) {
     case 'string':
       return description.value
     case 'file':
-      return `${world.folder}/${description.value}`
+      return `${world.directory}/${description.value}`
     case 'huge':
       return description.isNegative ? -world.huge : world.huge
     case 'symbol':
       return Symbol('a symbol')
     case 'function':
-      return () => acts(world, 'throw')
+      return () => act(world, 'throw')
     case 'class':
       return class {}
     case 'date':
@@ -267,7 +267,7 @@ function build(world, description) {
     case 'acting':
       return actingValue(world, description)
     default:
-      // What the world has by that name.
+      // An object of the world, by its name.
       return world[kind]
   }
 }
@@ -292,11 +292,11 @@ function typed(world, { type, storage, length, at, own, effect: what }) {
   if (property !== undefined) {
     Object.defineProperty(array, property, {
       __proto__: null,
-      get: () => acts(world, what) ?? 1000,
+      get: () => act(world, what) ?? 1000,
       configurable: true,
     })
   }
-  if (own === 'constructor') array.constructor = { [Symbol.species]: () => acts(world, what) }
+  if (own === 'constructor') array.constructor = { [Symbol.species]: () => act(world, what) }
   return array
 }
 
@@ -304,7 +304,7 @@ function object(world, { prototype, entries, getters, hasSymbol }) {
   const made = { plain: {}, null: Object.create(null), inherits: Object.create({ abi: 'uapi' }) }[
     prototype
   ]
-  // A getter makes its value when it is looked at, whatever is on Object.prototype by then.
+  // The descriptor has no prototype: a getter can build its value while Object.prototype is polluted.
   const define = (key, property) => {
     const common = { enumerable: true, configurable: true }
     return Object.defineProperty(made, key, { __proto__: null, ...property, ...common })
@@ -313,7 +313,7 @@ function object(world, { prototype, entries, getters, hasSymbol }) {
   for (const [key, what, value] of getters) {
     define(key, {
       get() {
-        acts(world, what)
+        act(world, what)
         return build(world, value)
       },
     })
@@ -333,15 +333,15 @@ function proxied(world, { target, state, effect: what }) {
   return proxy
 }
 
-// Each does something and then what the target would: an answer that breaks an invariant of proxies would
-// be a mistake of the value's own.
+// Each trap has its effect and then answers as the target does. Another answer could break an invariant of
+// proxies, and JavaScript would throw.
 function traps(world, what) {
   const names = ['get', 'has', 'ownKeys', 'getPrototypeOf', 'getOwnPropertyDescriptor', 'set']
   return Object.fromEntries(
     names.map((trap) => [
       trap,
       (...given) => {
-        acts(world, what)
+        act(world, what)
         return Reflect[trap](...given)
       },
     ]),
@@ -357,7 +357,7 @@ function actingValue(world, { inner, how, effect: what }) {
     Object.defineProperty(made, key, {
       __proto__: null,
       get() {
-        acts(world, what)
+        act(world, what)
         return own
       },
       enumerable: true,
@@ -368,7 +368,7 @@ function actingValue(world, { inner, how, effect: what }) {
 
 function coercible(world, { gives, effect: what }) {
   const convert = () => {
-    acts(world, what)
+    act(world, what)
     const given = build(world, gives)
     return typeof given === 'object' ? '0' : given
   }
@@ -378,16 +378,16 @@ function coercible(world, { gives, effect: what }) {
 function signalLike(world, { aborted, effect: what, lacksRemove }) {
   return {
     get aborted() {
-      const told = build(world, aborted)
-      return typeof told === 'boolean' ? told : false
+      const answer = build(world, aborted)
+      return typeof answer === 'boolean' ? answer : false
     },
-    addEventListener: () => acts(world, what),
+    addEventListener: () => act(world, what),
     ...(!lacksRemove && { removeEventListener() {} }),
   }
 }
 
-/** Does what a value does when it is looked at. */
-function acts(world, what) {
+/** Has the effect that a description names. */
+function act(world, what) {
   switch (what) {
     case 'throw':
       world.hasThrown = true
