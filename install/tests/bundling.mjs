@@ -1,10 +1,10 @@
-// What esbuild makes of a program runs in a folder that holds the bundle and the addon, and no more.
+// A bundle that esbuild makes runs in a directory that holds only the bundle and the addon.
 
 import assert from 'node:assert/strict'
 import { copyFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
-import { inProject, newProject, npmInstall } from '../project.mjs'
+import { inProject, newProject, npmInstall, stampResult } from '../project.mjs'
 import { gnuX64 } from '../runtimes.mjs'
 
 const here = 'linux-x64-gnu'
@@ -12,14 +12,14 @@ const here = 'linux-x64-gnu'
 const modules = {
   entryPoints: ['open.cjs'],
   format: 'esm',
-  // What esbuild wants for any CommonJS inside of ES modules.
+  // An ES module has no `require`, and esbuild defines none for the CommonJS code in it.
   banner: {
     js: `import { createRequire as r } from 'node:module'; const require = r(import.meta.url)`,
   },
   external: ['vmclock-linux-*'],
 }
 
-export function promises(promise, { registry }) {
+export function defineTests(defineTest, { registry }) {
   async function bundled(t, { format = 'cjs', ...options }) {
     const project = newProject(t, registry, ['stamp.cjs', 'stamp-with.cjs', 'open.cjs'])
     await npmInstall(project)
@@ -40,20 +40,20 @@ export function promises(promise, { registry }) {
     return { project, alone }
   }
 
-  promise('a bundle with --loader:.node=copy runs by itself', async (t) => {
+  defineTest('a bundle with --loader:.node=copy runs by itself', async (t) => {
     const { alone } = await bundled(t, { entryPoints: ['stamp.cjs'], loader: { '.node': 'copy' } })
     assert.ok(readdirSync(alone).some((file) => file.endsWith('.node')))
-    const told = JSON.parse(await inProject(alone, [process.execPath, 'stamp.js']))
-    assert.deepEqual(told, { isOneClass: true, holdsTheTime: true })
+    const output = await inProject(alone, [process.execPath, 'stamp.js'])
+    assert.deepEqual(JSON.parse(output), stampResult)
   })
 
-  promise('a bundle of ES modules runs with the addon that VMCLOCK_ADDON names', async (t) => {
+  defineTest('a bundle of ES modules runs with the addon that VMCLOCK_ADDON names', async (t) => {
     const { project, alone } = await bundled(t, modules)
-    const told = await look(alone, { VMCLOCK_ADDON: addonFrom(project, alone) })
-    assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
+    const { code } = await runOpen(alone, { VMCLOCK_ADDON: addonFrom(project, alone) })
+    assert.equal(code, 'ERR_VMCLOCK_NOT_FOUND')
   })
 
-  promise(
+  defineTest(
     'a single executable runs with the addon that VMCLOCK_ADDON names',
     async (t) => {
       const [node] = await gnuX64.at(-1).words()
@@ -62,16 +62,16 @@ export function promises(promise, { registry }) {
       writeFileSync(join(alone, 'sea.json'), JSON.stringify(settings))
       await inProject(alone, [node, '--build-sea', 'sea.json'])
       const addon = addonFrom(project, alone)
-      const said = await inProject(alone, ['./open'], { VMCLOCK_ADDON: addon })
-      assert.equal(JSON.parse(said).code, 'ERR_VMCLOCK_NOT_FOUND')
+      const output = await inProject(alone, ['./open'], { VMCLOCK_ADDON: addon })
+      assert.equal(JSON.parse(output).code, 'ERR_VMCLOCK_NOT_FOUND')
     },
     { isInShortForm: false },
   )
 
-  promise('a bundle without its addon loads, and open says what is missing', async (t) => {
+  defineTest('a bundle without its addon loads, and open says what is missing', async (t) => {
     for (const options of [modules, { ...modules, format: 'cjs', banner: {} }]) {
       const { alone } = await bundled(t, options)
-      const told = await look(alone)
+      const told = await runOpen(alone)
       assert.equal(told.code, 'ERR_VMCLOCK_NATIVE')
       assert.match(told.message, /where this bundle looks$/)
       assert.match(told.remedy, /keep vmclock out.*VMCLOCK_ADDON/)
@@ -79,13 +79,14 @@ export function promises(promise, { registry }) {
   })
 }
 
-function addonFrom(project, folder) {
+// Copies the addon that npm installed into a directory, and returns its name there.
+function addonFrom(project, directory) {
   const addon = `vmclock.${here}.node`
-  copyFileSync(join(project, `node_modules/vmclock-${here}`, addon), join(folder, addon))
+  copyFileSync(join(project, `node_modules/vmclock-${here}`, addon), join(directory, addon))
   return addon
 }
 
-async function look(folder, env) {
-  const [file] = readdirSync(folder).filter((name) => name.startsWith('open.'))
-  return JSON.parse(await inProject(folder, [process.execPath, file], env))
+async function runOpen(directory, env) {
+  const [file] = readdirSync(directory).filter((name) => name.startsWith('open.'))
+  return JSON.parse(await inProject(directory, [process.execPath, file], env))
 }

@@ -1,5 +1,5 @@
-// Where the native part cannot be used, the package is imported all the same, and `open` says which
-// package was expected, what there is, and what to do.
+// The package loads even if its native part is unusable. Then `open` says which package it expected, what it
+// found, and what to do.
 
 import assert from 'node:assert/strict'
 import { copyFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { others } from '../runtimes.mjs'
 const here = 'linux-x64-gnu'
 const musl = 'linux-x64-musl'
 
-export function promises(promise, { registry, packages }) {
+export function defineTests(defineTest, { registry, packages }) {
   const addonOf = (project, kind) =>
     join(project, `node_modules/vmclock-${kind}/vmclock.${kind}.node`)
 
@@ -56,7 +56,7 @@ export function promises(promise, { registry, packages }) {
       isInShortForm: false,
       spoil: (project) => {
         const arm64 = packages.find(({ name }) => name === 'vmclock-linux-arm64-gnu')
-        copyFileSync(join(arm64.folder, 'vmclock.linux-arm64-gnu.node'), addonOf(project, here))
+        copyFileSync(join(arm64.directory, 'vmclock.linux-arm64-gnu.node'), addonOf(project, here))
       },
       says: [/is installed, but it does not load \(.+\): it is damaged, or was made for another/],
       cause: 'ERR_DLOPEN_FAILED',
@@ -66,7 +66,7 @@ export function promises(promise, { registry, packages }) {
       says: [/vmclock-linux-x64-gnu [\d.]+ is installed, but it does not load/],
       cause: 'MODULE_NOT_FOUND',
     },
-    'Node may load no addons': {
+    'Node may not load addons': {
       words: ['--no-addons'],
       says: [/may not be loaded.*\nstart Node without --no-addons/],
       cause: 'ERR_DLOPEN_DISABLED',
@@ -79,26 +79,26 @@ export function promises(promise, { registry, packages }) {
   }
   for (const [name, { isInShortForm, ...of }] of Object.entries(cases)) {
     const { flags, spoil, words = [], env, says, cause } = of
-    promise(
-      `where ${name}, open says so`,
+    defineTest(
+      `open says that ${name}`,
       async (t) => {
         const project = newProject(t, registry, ['open.cjs'])
         await npmInstall(project, { flags })
         spoil?.(project)
-        tells(await look(project, [process.execPath, ...words], env), says, cause)
+        assertRefusal(await runOpen(project, [process.execPath, ...words], env), says, cause)
       },
       { isInShortForm },
     )
   }
 
-  promise(
-    'on musl with the package for glibc, open says so',
+  defineTest(
+    'open says that on musl only the package for glibc is installed',
     async (t) => {
       const runtime = await others.find(({ kind }) => kind === musl).words()
       const project = newProject(t, registry, ['open.cjs'])
       await npmInstall(project)
-      tells(
-        await look(project, runtime),
+      assertRefusal(
+        await runOpen(project, runtime),
         [/vmclock-linux-x64-musl [\d.]+, is not installed, but vmclock-linux-x64-gnu is:/],
         'MODULE_NOT_FOUND',
       )
@@ -106,22 +106,22 @@ export function promises(promise, { registry, packages }) {
     { isInShortForm: false },
   )
 
-  promise('an addon by its path in VMCLOCK_ADDON is used', async (t) => {
+  defineTest('the package uses the addon whose path is in VMCLOCK_ADDON', async (t) => {
     const project = newProject(t, registry, ['open.cjs'])
     await npmInstall(project)
     renameSync(addonOf(project, here), join(project, 'elsewhere.node'))
     const env = { VMCLOCK_ADDON: 'elsewhere.node' }
-    const told = await look(project, [process.execPath], env)
+    const told = await runOpen(project, [process.execPath], env)
     assert.equal(told.isSupported, true)
     assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
   })
 }
 
-async function look(project, words, env) {
+async function runOpen(project, words, env) {
   return JSON.parse(await inProject(project, [...words, 'open.cjs'], env))
 }
 
-function tells(told, says, cause) {
+function assertRefusal(told, says, cause) {
   assert.equal(told.code, 'ERR_VMCLOCK_NATIVE')
   assert.equal(told.isSupported, false)
   for (const words of says) assert.match(`${told.message}\n${told.remedy}`, words)
