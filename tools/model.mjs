@@ -16,6 +16,8 @@ import { fileURLToPath } from 'node:url'
 const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)))
 const TARGET = join(PROJECT, 'target', 'model')
 const COPIES = join(TARGET, 'copies')
+/** The core, and the crate that its tests depend on. */
+const CRATES = [join('crate', 'core'), join('crate', 'testkit')]
 const SEQLOCK = join('crate', 'core', 'src', 'seqlock.rs')
 
 /** What the model's assertions say. A failure without it is a defect of the model. */
@@ -173,6 +175,20 @@ function files(folder) {
     .map((entry) => relative(PROJECT, join(entry.parentPath ?? entry.path, entry.name)))
 }
 
+/** Copies a crate into a folder, with `seqlock` in place of the core's own. */
+function copyCrate(crate, folder, seqlock) {
+  // All of it, although only the model is built: the manifest names the other tests.
+  const wanted = files(join(PROJECT, crate))
+  for (const path of wanted) {
+    put(join(folder, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
+  }
+  // A module that has left the project must not stay in the copy.
+  for (const path of readdirSync(join(folder, crate), { recursive: true, withFileTypes: true })) {
+    const here = join(path.parentPath ?? path.path, path.name)
+    if (path.isFile() && !wanted.includes(relative(folder, here))) rmSync(here)
+  }
+}
+
 /** A workspace of the core crate alone, with `seqlock` in place of its own. */
 function copy(slug, seqlock) {
   const folder = join(COPIES, slug)
@@ -185,17 +201,7 @@ function copy(slug, seqlock) {
     throw new Error('Cargo.toml: no line of members or no version to replace')
   }
   put(join(folder, 'Cargo.toml'), manifest)
-  const core = join('crate', 'core')
-  // All of it, although only the model is built: the manifest names the other tests.
-  const wanted = files(join(PROJECT, core))
-  for (const path of wanted) {
-    put(join(folder, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
-  }
-  // A module that has left the project must not stay in the copy.
-  for (const path of readdirSync(join(folder, core), { recursive: true, withFileTypes: true })) {
-    const here = join(path.parentPath ?? path.path, path.name)
-    if (path.isFile() && !wanted.includes(relative(folder, here))) rmSync(here)
-  }
+  for (const crate of CRATES) copyCrate(crate, folder, seqlock)
   // Cargo drops from the copy what only the other crates need.
   cpSync(join(PROJECT, 'Cargo.lock'), join(folder, 'Cargo.lock'))
   return folder
