@@ -1,13 +1,17 @@
-// Brings the tree to where the package runs from it: npm packages, the addon for this machine, and
-// dist/. Each step is skipped while its inputs are what they were when it last succeeded.
+// Builds what the package needs to run from the tree: the npm packages, the addon for this machine in
+// native/, and dist/. It skips each step whose inputs have not changed since the last build.
+//
+//   node tools/setup.mjs            the addon in the release profile, as the suites use it
+//   node tools/setup.mjs --debug    the addon in the dev profile: quick to build, with overflow checks
 
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { asProgram, rootFolder, run, timed } from './command.mjs'
 import { distFiles, writeEsmWrapper } from './esm-wrapper.mjs'
 import { digest, exists, isStamped, stamp } from './stamp.mjs'
 
-/** Installs what package-lock.json names. */
+/** Installs the packages of package-lock.json. */
 export async function setUpPackages() {
   const inputs = digest(['package-lock.json', '.npmrc'], thisMachine)
   if (isStamped('node_modules', inputs, ['node_modules/.bin/napi'])) return
@@ -15,19 +19,21 @@ export async function setUpPackages() {
   stamp('node_modules', inputs)
 }
 
-/** Builds the addon for this machine into native/. */
-export async function setUpAddon() {
+/** Builds the addon for this machine into native/, in one of the two profiles. */
+export async function setUpAddon({ isDebug = false } = {}) {
   await setUpPackages()
-  const inputs = digest(addonInputs, [...thisMachine, ...addonBuild])
+  const build = [...addonBuild, ...(isDebug ? [] : ['--release'])]
+  // The stamp covers the command, so native/ never keeps an addon of the other profile.
+  const inputs = digest(addonInputs, [...thisMachine, ...build])
   if (isStamped('native', inputs, []) && hasAddon()) return
   mkdirSync(join(rootFolder, 'native'), { recursive: true })
-  await timed('addon (release)', () => run('napi', addonBuild))
+  await timed(`addon (${isDebug ? 'debug' : 'release'})`, () => run('napi', build))
   stamp('native', inputs)
 }
 
-/** Builds dist/ from ts/: CommonJS, its declarations, and the ES modules that re-export it. */
-export async function setUp() {
-  await setUpAddon()
+/** Builds the addon, and dist/: CommonJS, its declarations, and the ES modules that re-export it. */
+export async function setUp(profile) {
+  await setUpAddon(profile)
   const inputs = digest(distInputs, thisMachine)
   if (isStamped('dist', inputs, distOutputs)) return
   await timed('dist', async () => {
@@ -42,7 +48,7 @@ const addonInputs = [
   ...['Cargo.toml', 'Cargo.lock', 'crate/core', 'crate/napi', 'rust-toolchain.toml', '.cargo'],
 ]
 
-// A tree can be carried from one machine to another with its node_modules/ and native/.
+// Part of each stamp, because a tree can move to another machine with its node_modules/ and native/.
 const thisMachine = [
   process.platform,
   process.arch,
@@ -50,7 +56,7 @@ const thisMachine = [
 ]
 
 const addonBuild = [
-  ...['build', '--manifest-path', 'crate/napi/Cargo.toml', '--platform', '--release'],
+  ...['build', '--manifest-path', 'crate/napi/Cargo.toml', '--platform'],
   ...['--output-dir', 'native', '--no-js'],
 ]
 
@@ -70,4 +76,7 @@ function hasAddon() {
   )
 }
 
-await asProgram(import.meta.url, setUp)
+await asProgram(import.meta.url, (args) => {
+  const { values } = parseArgs({ args, options: { debug: { type: 'boolean', default: false } } })
+  return setUp({ isDebug: values.debug })
+})
