@@ -105,6 +105,7 @@ for (const words of [
     const inJson = await vmclock(...words, '--json')
     t.is(inJson.exitCode, 2)
     t.is(errorOf(inJson)['code'], 'ERR_VMCLOCK_USAGE')
+    t.regex(String(errorOf(inJson)['remedy']), /vmclock --help/)
     t.notRegex(inJson.stderr, UNSAFE)
   })
 }

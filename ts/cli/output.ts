@@ -46,59 +46,71 @@ export function table(rows: ReadonlyArray<readonly [label: string, value: string
     .join('\n')
 }
 
-/** An error's code, message and remedy, as the JSON output has them. */
-export function reason({ code, message, remedy }: VmClockError): Readonly<Record<string, unknown>> {
+/** Returns an error's code, message and remedy for the JSON output. */
+export function errorJson({
+  code,
+  message,
+  remedy,
+}: VmClockError): Readonly<Record<string, unknown>> {
   return { code, message, remedy }
 }
 
-/** An error's message and remedy in one line. */
-export function inOneLine({ message, remedy }: VmClockError): string {
+/** Returns an error's message and remedy as one line. */
+export function errorText({ message, remedy }: VmClockError): string {
   return remedy === undefined ? message : `${message}; ${remedy}`
 }
 
 /** Prints an error with its remedy, code and cause, never with a stack, and returns the exit code. */
 export function reportError(error: unknown, asJson: boolean): number {
-  const known = VmClockError.isVmClockError(error) ? error : undefined
+  const known = VmClockError.isVmClockError(error)
+  const { code, remedy, path, errno, syscall }: ErrorFields = known ? error : INTERNAL
   const message = error instanceof Error ? error.message : String(error)
   const cause = causeOf(error)
   if (asJson) {
-    const { code = 'ERR_VMCLOCK_INTERNAL', remedy, path, errno, syscall } = known ?? {}
-    process.stderr.write(
-      `${json({ error: { code, message, remedy, path, errno, syscall, cause } })}\n`,
-    )
+    printErrorJson({ code, message, remedy, path, errno, syscall, cause })
   } else {
-    const colours = coloursFor(process.stderr)
-    const remedy = known?.remedy
-    const code = known?.code ?? 'internal error of vmclock; please report it'
-    process.stderr.write(
-      [
-        `${colours.red('error:')}  ${printable(message)}`,
-        ...(remedy === undefined ? [] : [`${colours.dim('remedy:')} ${printable(remedy)}`]),
-        `${colours.dim('code:')}   ${code}`,
-        ...(cause === undefined ? [] : [`${colours.dim('cause:')}  ${printable(cause)}`]),
-        '',
-      ].join('\n'),
-    )
+    printErrorText({ error: message, remedy, code, cause })
   }
-  return known === undefined ? EXIT.INTERNAL : EXIT.FAILED
+  return known ? EXIT.FAILED : EXIT.INTERNAL
+}
+
+/** Prints that the command line is invalid, and returns the exit code. */
+export function reportUsage(message: string, asJson: boolean): number {
+  const remedy = 'run `vmclock --help`, or `--help` of the command'
+  if (asJson) printErrorJson({ code: 'ERR_VMCLOCK_USAGE', message, remedy })
+  else printErrorText({ error: message, remedy })
+  return EXIT.USAGE
+}
+
+interface ErrorFields {
+  readonly code: string
+  readonly remedy?: string
+  readonly path?: string
+  readonly errno?: number
+  readonly syscall?: string
+}
+
+const INTERNAL: ErrorFields = {
+  code: 'ERR_VMCLOCK_INTERNAL',
+  remedy: 'report this error of vmclock',
+}
+
+function printErrorJson(error: Readonly<Record<string, unknown>>): void {
+  process.stderr.write(`${json({ error })}\n`)
+}
+
+function printErrorText(fields: Readonly<Record<string, string | undefined>>): void {
+  const { red, dim } = coloursFor(process.stderr)
+  const lines = Object.entries(fields).map(([label, value]) => {
+    const paint = label === 'error' ? red : dim
+    return value === undefined ? '' : `${paint(`${label}:`.padEnd(8))}${printable(value)}\n`
+  })
+  process.stderr.write(lines.join(''))
 }
 
 function causeOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.cause === undefined) return undefined
   return error.cause instanceof Error ? error.cause.message : String(error.cause)
-}
-
-/** Prints that the command line is invalid, and returns the exit code. */
-export function reportUsage(message: string, asJson: boolean): number {
-  if (asJson) {
-    process.stderr.write(`${json({ error: { code: 'ERR_VMCLOCK_USAGE', message } })}\n`)
-  } else {
-    const colours = coloursFor(process.stderr)
-    process.stderr.write(
-      `${colours.red('error:')} ${printable(message)}\n${colours.dim('help:')}  vmclock --help\n`,
-    )
-  }
-  return EXIT.USAGE
 }
 
 /** Calls `atEnd` when the reader of standard output is gone. Other errors are thrown. */

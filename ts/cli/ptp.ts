@@ -12,7 +12,7 @@ import {
 } from '../ptp'
 import { json } from './escape'
 import { distance, timestamp } from './figures'
-import { inOneLine, line, reason, table } from './output'
+import { errorJson, errorText, line, table } from './output'
 
 /** Options of `vmclock ptp`. */
 export interface PtpOptions {
@@ -49,15 +49,15 @@ export function ptp(nameOrPath: string | undefined, options: PtpOptions): void {
           nowNs,
           ...('result' in comparison
             ? comparison.result
-            : { noTimescale: reason(comparison.refusal) }),
+            : { noTimescale: errorJson(comparison.refusal) }),
           capabilities,
           ...('result' in cross
             ? { crossTimestamp: cross.result }
-            : { noCrossTimestamp: reason(cross.refusal) }),
+            : { noCrossTimestamp: errorJson(cross.refusal) }),
           sampledClock: options.clock,
           ...('result' in samples
             ? { samples: samples.result }
-            : { noSamples: reason(samples.refusal) }),
+            : { noSamples: errorJson(samples.refusal) }),
         }),
       )
       return
@@ -105,7 +105,7 @@ function answer<Result>(call: () => Result): Answer<Result> {
 }
 
 function refused(error: VmClockError): string {
-  return `none: ${inOneLine(error)} (${error.code})`
+  return `none: ${errorText(error)} (${error.code})`
 }
 
 function time(nowNs: bigint, comparison: Answer<Comparison>): string {
@@ -116,7 +116,7 @@ function time(nowNs: bigint, comparison: Answer<Comparison>): string {
 function timescale(comparison: Answer<Comparison>): string {
   if ('refusal' in comparison) {
     const { refusal } = comparison
-    return `unknown without a page that has time: ${inOneLine(refusal)} (${refusal.code})`
+    return `unknown without a page that has time: ${errorText(refusal)} (${refusal.code})`
   }
   const { timescale: scale, page } = comparison.result
   return scale === undefined

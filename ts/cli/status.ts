@@ -7,7 +7,7 @@ import type { Snapshot } from '../snapshot'
 import { boundText } from './bound'
 import { json } from './escape'
 import { distance, frequency, timestamp } from './figures'
-import { inOneLine, line, reason, table } from './output'
+import { errorJson, line, table } from './output'
 
 /** Options of `vmclock status`. */
 export interface StatusOptions {
@@ -38,7 +38,7 @@ export function status(path: string | undefined, options: StatusOptions): void {
           hasTime: clock.hasTime,
           ...('reading' in attempt
             ? { reading: attempt.reading.toJSON() }
-            : { noTime: reason(attempt.refusal) }),
+            : { noTime: errorJson(attempt.refusal) }),
           page: snapshot,
         }),
       )
@@ -105,7 +105,8 @@ function rows(path: string, snapshot: Snapshot, attempt: Attempt): Row[] {
 function refusalRows(snapshot: Snapshot, refusal: VmClockError): Row[] {
   const { clockStatus, counterKind } = snapshot
   return [
-    ['time', `none on this machine now: ${inOneLine(refusal)}`],
+    ['time', `none on this machine now: ${refusal.message}`],
+    ...(refusal.remedy === undefined ? [] : [['remedy', refusal.remedy] satisfies Row]),
     ['code', refusal.code],
     ['counter', counter(snapshot)],
     ...(clockStatus === undefined || counterKind === 'none'

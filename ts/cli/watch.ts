@@ -8,9 +8,9 @@ import type { VmClockEvent } from '../watcher'
 import { boundText } from './bound'
 import { json, printable } from './escape'
 import { timestamp } from './figures'
-import { LiveView, offsetText } from './live-view'
+import { type Figure, LiveView, offsetText } from './live-view'
 import { openClock, type ReadingOptions } from './now'
-import { EXIT, endQuietlyOnBrokenPipe, inOneLine, line, reason } from './output'
+import { EXIT, endQuietlyOnBrokenPipe, errorJson, errorText, line } from './output'
 
 /** Options of `vmclock watch`. */
 export interface WatchOptions extends ReadingOptions {
@@ -51,8 +51,8 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
       watcher.on(name as 'replaced', (event: VmClockEvent) => report(view, asJson, event))
     }
     watcher.on('error', (error) => {
-      if (asJson) line(json({ event: 'error', ...reason(error) }))
-      else view.event('error', inOneLine(error))
+      if (asJson) line(json({ event: 'error', ...errorJson(error) }))
+      else view.event('error', errorText(error))
     })
     if (asJson) line(json({ event: 'begin', path: clock.path }))
     else line(printable(`Watching ${clock.path}.`))
@@ -85,8 +85,8 @@ function look(clock: VmClock): Look {
 
 function show(view: LiveView, asJson: boolean, seen: Look): void {
   if (seen instanceof VmClockError) {
-    if (asJson) line(json({ event: 'stamp', noTime: reason(seen) }))
-    else view.show([['time', `none: ${inOneLine(seen)}`]])
+    if (asJson) line(json({ event: 'stamp', noTime: errorJson(seen) }))
+    else view.show(refusalFigures(seen))
     return
   }
   const { reading, bound, offset } = seen
@@ -106,6 +106,11 @@ function show(view: LiveView, asJson: boolean, seen: Look): void {
     ['bound', bound],
     ['system clock', offsetText(offset)],
   ])
+}
+
+function refusalFigures({ message, remedy }: VmClockError): Figure[] {
+  const time: Figure = ['time', `none: ${message}`]
+  return remedy === undefined ? [time] : [time, ['remedy', remedy]]
 }
 
 function report(view: LiveView, asJson: boolean, event: VmClockEvent): void {
