@@ -1,6 +1,6 @@
 /**
- * Checks of what callers pass. Types hold nobody back at run time, so everything that reaches the
- * native part went through here. Messages say what would have been right.
+ * Checks callers' arguments. Types do not exist at run time, so every argument passes these checks before it
+ * reaches the native part. The messages say which values are allowed.
  */
 
 import { types } from 'node:util'
@@ -8,16 +8,16 @@ import { invalidArgument } from './errors'
 
 const UINT64_MAX = 2n ** 64n - 1n
 
-// The real kind of a typed array, whatever an own property says or does.
+// Returns the type's name of a typed array. An own property cannot replace it.
 const kindGetter = Object.getOwnPropertyDescriptor(
   Object.getPrototypeOf(Uint8Array.prototype) as object,
   Symbol.toStringTag,
 )?.get
 
-/** What a value is, in a few words that are safe to show. */
+/** Describes a value in a few words, without running code of the value's. */
 function describe(value: unknown): string {
   if (value === null) return 'null'
-  // First, as a proxy runs its maker's code whatever it is asked, and throws once it is revoked.
+  // This comes first: any other question runs the proxy's code, and throws if the proxy is revoked.
   if (types.isProxy(value)) return 'a proxy'
   if (Array.isArray(value)) return 'an array'
   switch (typeof value) {
@@ -26,7 +26,7 @@ function describe(value: unknown): string {
       return JSON.stringify(shown)
     }
     case 'bigint':
-      // A large one takes seconds to become decimal.
+      // A very large bigint takes seconds to become decimal.
       return value === BigInt.asIntN(128, value) ? `${value}n` : 'a bigint of more than 128 bits'
     case 'object':
     case 'function':
@@ -36,7 +36,7 @@ function describe(value: unknown): string {
   }
 }
 
-/** Whether `question` holds; it does not of what throws at being asked, as a revoked proxy does. */
+/** Returns the answer to `question`; false if it throws, as it does for a revoked proxy. */
 export function holds(question: () => boolean): boolean {
   try {
     return question()
@@ -45,7 +45,7 @@ export function holds(question: () => boolean): boolean {
   }
 }
 
-/** A path: a string that is not empty and holds no NUL. */
+/** Checks a path: a string that is not empty and holds no NUL. */
 export function path(value: unknown, name = 'path'): string {
   if (typeof value !== 'string') {
     throw invalidArgument(`${name} must be a string, and this is ${describe(value)}`)
@@ -59,7 +59,7 @@ export function path(value: unknown, name = 'path'): string {
   return value
 }
 
-/** What something is called: a string that is not empty. */
+/** Checks a name: a string that is not empty. */
 export function called(value: unknown, name: string): string {
   if (typeof value === 'string' && value !== '') return value
   throw invalidArgument(
@@ -68,8 +68,8 @@ export function called(value: unknown, name: string): string {
 }
 
 /**
- * The own properties of a plain object, each read once. Nothing is taken from a prototype, so that
- * nobody who can write to `Object.prototype` chooses the timescale.
+ * Checks a plain object and returns its own properties, each read once. It takes no property from a
+ * prototype: other code that writes to `Object.prototype` cannot choose the timescale.
  */
 export function record(
   value: unknown,
@@ -95,13 +95,13 @@ export function record(
   return taken
 }
 
-// Of whatever realm: a plain object's prototype is null or has none itself.
+// A plain object's prototype is null or has no prototype itself, in every realm.
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
-/** One of a few words or booleans; undefined stays undefined. */
+/** Checks one of a few words or booleans; undefined stays undefined. */
 export function choice<Word extends string | boolean>(
   value: unknown,
   name: string,
@@ -119,13 +119,13 @@ function quoted(word: string | boolean): string {
   return typeof word === 'string' ? `'${word}'` : String(word)
 }
 
-/** A boolean; undefined stays undefined. */
+/** Checks a boolean; undefined stays undefined. */
 export function flag(value: unknown, name: string): boolean | undefined {
   if (value === undefined || typeof value === 'boolean') return value
   throw invalidArgument(`${name} must be true or false, and this is ${describe(value)}`)
 }
 
-/** A number within a range, both ends included; undefined stays undefined. */
+/** Checks a number within a range, both ends included; undefined stays undefined. */
 export function number(
   value: unknown,
   name: string,
@@ -139,7 +139,7 @@ export function number(
   )
 }
 
-/** A whole number within a range, both ends included; undefined stays undefined. */
+/** Checks a whole number within a range, both ends included; undefined stays undefined. */
 export function integer(
   value: unknown,
   name: string,
@@ -155,7 +155,7 @@ export function integer(
   )
 }
 
-/** An unsigned 64-bit figure as a bigint. */
+/** Checks an unsigned 64-bit value as a bigint. */
 export function uint64(value: unknown, name: string): bigint {
   if (typeof value === 'bigint' && value >= 0n && value <= UINT64_MAX) return value
   throw invalidArgument(
@@ -163,12 +163,12 @@ export function uint64(value: unknown, name: string): bigint {
   )
 }
 
-/** An unsigned 64-bit figure as a bigint; undefined stays undefined. */
+/** Checks an unsigned 64-bit value as a bigint; undefined stays undefined. */
 export function optionalUint64(value: unknown, name: string): bigint | undefined {
   return value === undefined ? undefined : uint64(value, name)
 }
 
-/** A count of nanoseconds that fits into signed 64 bits; undefined stays undefined. */
+/** Checks a count of nanoseconds, from 0 to the largest signed 64-bit value; undefined stays undefined. */
 export function int63(value: unknown, name: string): bigint | undefined {
   if (value === undefined) return undefined
   if (typeof value === 'bigint' && value >= 0n && value < 2n ** 63n) return value
@@ -177,7 +177,7 @@ export function int63(value: unknown, name: string): bigint | undefined {
   )
 }
 
-/** A signal that aborts, of whatever realm; undefined stays undefined. */
+/** Checks an abort signal, of any realm; undefined stays undefined. */
 export function abortSignal(value: unknown, name: string): AbortSignal | undefined {
   if (value === undefined) return undefined
   const signal = value as AbortSignal | null
@@ -198,7 +198,7 @@ export function abortSignal(value: unknown, name: string): AbortSignal | undefin
   )
 }
 
-/** User numbers; undefined is none. */
+/** Checks user numbers; undefined means none. */
 export function uids(value: unknown, name: string): number[] {
   if (value === undefined) return []
   if (!holds(() => Array.isArray(value))) {
@@ -213,7 +213,10 @@ export function uids(value: unknown, name: string): number[] {
   })
 }
 
-/** Room for `count` figures in `slots` from `at` on. Small, so that it becomes part of its callers. */
+/**
+ * Checks that `slots` has room for `count` values from index `at`. It is short, so that V8 inlines it into
+ * its callers.
+ */
 export function room(slots: BigInt64Array, at: number, count: number): void {
   if (
     typeNameOf(slots) !== 'BigInt64Array' ||
@@ -235,7 +238,7 @@ function noRoom(slots: unknown, at: unknown, count: number): Error {
   return tooShort('slots', slots, at + count)
 }
 
-/** A `BigUint64Array` of counters and a `BigInt64Array` that takes as many results. */
+/** Checks a `BigUint64Array` of counters, and a `BigInt64Array` with room for as many results. */
 export function conversion(counters: unknown, out: unknown): void {
   if (!types.isBigUint64Array(counters)) {
     throw invalidArgument(`counters must be a BigUint64Array, and this is ${describe(counters)}`)
@@ -263,11 +266,11 @@ function detached(name: string): Error {
   )
 }
 
-// What a typed array really is, whatever a subclass or its own properties say. Bound to `call` at
-// once, because whoever calls a getter by way of its own `call` cannot be inlined.
+// These getters work on a typed array itself: no subclass and no own property can replace them. They are
+// bound to `call` once, because V8 does not inline a function that calls a getter by the getter's `call`.
 const typedArray = Object.getPrototypeOf(BigInt64Array.prototype) as object
 const lengthOf = getterOf('length') as (array: BigInt64Array | BigUint64Array) => number
-/** The name of the type; undefined where it is no typed array. */
+/** Returns the name of the type; undefined if the value is no typed array. */
 const typeNameOf = getterOf(Symbol.toStringTag) as (value: unknown) => string | undefined
 
 function getterOf(name: string | symbol): unknown {
@@ -275,7 +278,7 @@ function getterOf(name: string | symbol): unknown {
   return Function.prototype.call.bind(getter as () => unknown)
 }
 
-// `ArrayBuffer.prototype.detached` came after Node 20; a view of a detached buffer cannot be made.
+// Node 20 has no `ArrayBuffer.prototype.detached`. Making a view of a detached buffer throws.
 function isDetached(array: BigInt64Array | BigUint64Array): boolean {
   try {
     new Uint8Array(array.buffer)
@@ -285,7 +288,7 @@ function isDetached(array: BigInt64Array | BigUint64Array): boolean {
   }
 }
 
-/** The arguments of calls that take a path, options, or both. */
+/** Sorts the arguments of calls that take a path, options, or both. */
 export function pathAndOptions(first: unknown, second: unknown): [string | undefined, unknown] {
   if (first === undefined) return [undefined, second]
   if (typeof first === 'object' && first !== null) {

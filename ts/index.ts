@@ -1,5 +1,5 @@
 /**
- * Error-bounded time from the hypervisor's vmclock page, and notice of migrations and clones.
+ * Gives error-bounded time from the hypervisor's vmclock page, and notice of migrations and clones.
  *
  * @module vmclock
  */

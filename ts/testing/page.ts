@@ -1,4 +1,4 @@
-/** Writes a page field by field: for tests, and for those who write hypervisors. */
+/** Writes a page field by field, for tests and for authors of hypervisors. */
 
 import * as argument from '../arguments'
 import { makeDisposable } from '../disposable'
@@ -6,8 +6,8 @@ import { checked, closedError, invalidArgument } from '../errors'
 import { type NativePage, type NativePageFields, native } from '../native'
 
 /**
- * Fields of a page, by the names of `vmclock-abi.h` in camel case; any subset. 64-bit ones are
- * unsigned bigints.
+ * Any of a page's fields, by the names of `vmclock-abi.h` in camel case. 64-bit fields are unsigned
+ * bigints.
  */
 export interface PageFields {
   /** Unsigned 32-bit; 0x4b4c4356, `VCLK`. */
@@ -22,7 +22,7 @@ export interface PageFields {
   readonly timeType?: number | undefined
   /** Unsigned 32-bit; only for `create` and `writeUnguarded`. Odd while an update is in progress. */
   readonly seqCount?: number | undefined
-  /** Changes when the counter was disrupted. */
+  /** Changes when something disrupts the counter. */
   readonly disruptionMarker?: bigint | undefined
   /** The bits `VMCLOCK_FLAG_…`. */
   readonly flags?: bigint | undefined
@@ -52,21 +52,21 @@ export interface PageFields {
   readonly timeEsterrorNanosec?: bigint | undefined
   /** Maximum error at the reference time, nanoseconds. */
   readonly timeMaxerrorNanosec?: bigint | undefined
-  /** Changes when the machine was restored from a snapshot or cloned. */
+  /** Changes when the machine is restored from a snapshot or cloned. */
   readonly vmGenerationCounter?: bigint | undefined
 }
 
-/** How the page lies in its file. */
+/** The file's size and mode, and the page's place in it. */
 export interface PageLayout {
-  /** Length of the file; 4096 if left out. */
+  /** Length of the file in bytes; 4096 if left out. */
   readonly fileBytes?: number | undefined
-  /** Where the page begins in the file, a multiple of 8; 0 if left out. */
+  /** Offset of the page in the file in bytes, a multiple of 8; 0 if left out. */
   readonly pageOffset?: number | undefined
   /** The file's mode; 0o644 if left out. */
   readonly mode?: number | undefined
 }
 
-// The least and greatest value of each field that is a number, and the 64-bit fields.
+// The range of each field that is a number.
 const UINT8 = [0, 0xff] as const
 const NUMBER_RANGES = {
   magic: [0, 0xffff_ffff],
@@ -99,13 +99,14 @@ const LAYOUT = ['fileBytes', 'pageOffset', 'mode'] as const satisfies ReadonlyAr
   keyof PageLayout
 >
 
-// Only this module makes pages, whatever a caller does with the class. By way of the static block,
-// because a class that names itself in its own body would lose its name to the bundler.
+// Only this module can make pages: a caller's `new` lacks the key. The static block refers to the class as
+// `this`, because the bundler renames a class that names itself in its own body.
 const KEY: unique symbol = Symbol('VmClockPage.create')
 let make: (page: NativePage) => VmClockPage
 
 /**
- * A page that is written by hand. It knows nothing of clocks: what it is told is what stands there.
+ * Writes a page field by field. It knows nothing of clocks and checks no value's meaning: the page holds
+ * exactly the given fields.
  *
  * After `close` everything throws `ERR_VMCLOCK_CLOSED` but `closed` and `path`.
  */
@@ -133,12 +134,12 @@ export class VmClockPage {
   }
 
   /**
-   * Makes a file that holds a page. It appears under its name whole, and replaces a file that has it.
+   * Makes a file that holds a page. The file appears under its name complete, and replaces an existing one.
    *
    * @param path - the file
-   * @param fields - what the page says; where they are left out, magic, version 1, size 4096 and counterId
-   * 255 (none) are filled in, and 0 for all else
-   * @param layout - how it lies in the file
+   * @param fields - the page's fields. Left-out ones become: the right magic, version 1, size 4096,
+   * counterId 255 (none), and 0 for all others
+   * @param layout - the file's size and mode, and the page's place in it
    * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_SYSTEM`,
    * `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_UNSUPPORTED`, `ERR_VMCLOCK_NATIVE`
    */
@@ -160,7 +161,7 @@ export class VmClockPage {
    * Opens a file that holds a page, for writing.
    *
    * @param path - the file
-   * @param pageOffset - where the page begins in it, a multiple of 8
+   * @param pageOffset - offset of the page in the file in bytes, a multiple of 8
    * @throws VmClockError as {@link VmClockPage.create}
    */
   static open(path: string, pageOffset = 0): VmClockPage {
@@ -173,7 +174,7 @@ export class VmClockPage {
     return this.#path
   }
 
-  /** Whether `close` was called. */
+  /** True after `close`. */
   get closed(): boolean {
     return this.#closed
   }
@@ -198,8 +199,8 @@ export class VmClockPage {
   }
 
   /**
-   * Writes fields just so, for what a sound provider never does. The sequence number stays unless
-   * it is among them, so readers do not notice the rest.
+   * Writes fields without an update around them, for states that a correct provider never produces.
+   * Unless `seqCount` is among the fields, the sequence number stays, so readers do not notice the change.
    *
    * @param fields - any of them
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_INVALID_ARGUMENT`
@@ -209,7 +210,7 @@ export class VmClockPage {
   }
 
   /**
-   * Begins an update: the sequence number becomes odd, and readers wait until `end`, for 100 ms.
+   * Begins an update: the sequence number becomes odd. Readers wait for `end`, at most 100 ms.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
