@@ -1,5 +1,5 @@
-// A worker that may be cloned at any time, as in a microVM that is restored from a snapshot: what must not
-// exist twice is tied to a token, and renewed before it is used again.
+// Gives a worker a new identity after its machine is cloned, as when a microVM is restored from a snapshot.
+// The identity must not exist twice. It is tied to a continuity token, and renewed before its next use.
 
 import { closeSync, openSync, readSync } from 'node:fs'
 import { type ContinuityToken, VmClock } from 'vmclock'
@@ -7,8 +7,9 @@ import { type ContinuityToken, VmClock } from 'vmclock'
 const clock = VmClock.open()
 
 /**
- * From the kernel, which reseeds itself after a clone where the hypervisor provides VMGenID; elsewhere let
- * the service that grants leases give out the number. The process's own generator was cloned with it.
+ * Returns random bytes from the kernel. Random numbers of this process would be the same in every clone.
+ * The kernel reseeds itself after a clone if the hypervisor provides VMGenID. On other machines, let the
+ * service that grants leases assign the worker's id.
  */
 function freshBytes(count: number): Buffer {
   const bytes = Buffer.alloc(count)
@@ -21,13 +22,13 @@ function freshBytes(count: number): Buffer {
   return bytes
 }
 
-/** What this worker is to others, until it is cloned or moved. */
+/** Identifies this worker until its machine is cloned or migrated. */
 class Identity {
   readonly workerId: string = freshBytes(8).toString('hex')
   readonly token: ContinuityToken
   #next = 0
 
-  // The token is from before the identity: a clone in between makes it void, never the other way round.
+  // The token is older than the id. So a clone that happens between the two invalidates the identity.
   constructor(token: ContinuityToken) {
     this.token = token
   }
@@ -41,24 +42,24 @@ class Identity {
 let identity = new Identity(clock.continuityToken())
 
 /**
- * An id of this worker's alone, as far as a check can make it so: a clone that is made between check and
- * use has it too, so whoever receives ids refuses one that it has seen.
+ * Returns an id that no other worker uses. If the machine is cloned between this check and the use of the
+ * id, both clones use it. So the receiver of ids must refuse an id that it has seen before.
  */
 function uniqueId(): string {
   if (!clock.isContinuous(identity.token)) {
     identity = new Identity(clock.continuityToken())
-    // Here a service closes its connections, gives up its leases and asks for new ones.
+    // A service also closes its connections here, gives up its leases and asks for new ones.
   }
   return identity.id()
 }
 
 console.log(uniqueId(), uniqueId())
 
-// Idle workers learn of it too, without a request that asks.
+// The watcher tells idle workers of a clone, which no request makes check their token.
 const watcher = clock.watch()
 watcher.on('generation', () => console.log('cloned: the next id is', uniqueId()))
 watcher.on('error', (error) => console.error(error.message))
 
-// A service would go on; an example ends.
+// A service would keep both open. The example ends here.
 watcher.close()
 clock.close()

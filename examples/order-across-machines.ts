@@ -1,10 +1,10 @@
-// Which of two events on two machines came first? With intervals that hold the truth there are three
-// answers, and the third, "nobody can tell", can be waited out.
+// Finds out which of two events on two machines came first. Each event has an interval that contains its
+// true time. If the intervals overlap the order is unknown, and waiting avoids that.
 
 import { setTimeout as delay } from 'node:timers/promises'
 import { VmClock } from 'vmclock'
 
-/** When something happened, as one machine saw it; sent along with the event, as decimal strings. */
+/** The interval of an event's time. Send it with the event, as decimal strings. */
 interface Stamp {
   readonly earliestNs: bigint
   readonly latestNs: bigint
@@ -15,7 +15,7 @@ const clock = VmClock.open({ requireSynchronized: true })
 function stamp(): Stamp {
   const { earliestNs, latestNs } = clock.read()
   if (earliestNs === undefined || latestNs === undefined) {
-    throw new Error('this machine does not know how wrong its clock is, so it cannot take part')
+    throw new Error('this clock states no error bound, so its events cannot be ordered')
   }
   return { earliestNs, latestNs }
 }
@@ -27,8 +27,8 @@ function order(a: Stamp, b: Stamp): 'before' | 'after' | 'unknown' {
 }
 
 /**
- * Commit wait: when this resolves, `latestNs` has passed. Whatever is stamped from then on, on any machine
- * with a true bound, has a later `latestNs`, so stamps by that follow the order of events.
+ * Waits until `latestNs` is in the past (commit wait). Every later stamp, on any machine with a true bound,
+ * has a later `latestNs`. So sorting stamps by `latestNs` gives the order of events.
  */
 async function isPast(written: Stamp): Promise<void> {
   while (stamp().earliestNs <= written.latestNs) await delay(1)
@@ -38,6 +38,7 @@ const first = stamp()
 console.log(order(first, stamp())) // unknown: their intervals overlap
 await isPast(first)
 const second = stamp()
-console.log(order(first, second)) // before: it is the same machine, whose bound did not widen
-if (second.latestNs <= first.latestNs) throw new Error('the order of stamps is not that of events')
+console.log(order(first, second)) // before: the same clock, and its bound did not grow meanwhile
+if (second.latestNs <= first.latestNs)
+  throw new Error('the stamps are not in the order of the events')
 clock.close()

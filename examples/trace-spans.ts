@@ -1,5 +1,5 @@
-// Spans at a high rate: the counter is captured where it is hot, and converted by the thousand where it is
-// not. A span across a migration is dropped, because its two ends were counted by two machines.
+// Measures spans at a high rate. The measured code only captures the counter, and the conversion to time
+// happens later, in batches. The program drops spans across a migration: two machines counted their ends.
 
 import { VmClock, VmClockError } from 'vmclock'
 
@@ -7,13 +7,13 @@ const SPANS = 1000
 
 const clock = VmClock.open()
 
-// Before the first capture: conversions are refused once it no longer holds.
+// Take the token before the first capture. Conversions fail once the token is no longer valid.
 let token = clock.continuityToken()
 const captured = new BigUint64Array(2 * SPANS)
 
 for (let span = 0; span < SPANS; span += 1) {
   captured[2 * span] = clock.counter()
-  // … the work that is measured …
+  // … the measured work …
   captured[2 * span + 1] = clock.counter()
 }
 
@@ -27,6 +27,6 @@ try {
   console.log(`${SPANS} spans, the longest ${longest} ns`)
 } catch (error) {
   if (!VmClockError.isVmClockError(error) || error.code !== 'ERR_VMCLOCK_DISRUPTED') throw error
-  token = clock.continuityToken() // migrated: the captures are worthless, the next ones are not
+  token = clock.continuityToken() // migrated: drop these captures; later ones are valid again
 }
 clock.close()
