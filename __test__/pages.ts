@@ -1,4 +1,4 @@
-/** Pages for tests: files in folders of their own, and what is known of this machine. */
+/** Makes pages and clocks for tests, and finds facts of this machine. */
 
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import { type PageFields, VmClockPage } from 'vmclock/testing'
 /** The page's name for this machine's counter. */
 export const COUNTER_ID: number = process.arch === 'arm64' ? 0 : 1
 
-/** The other architecture's. */
+/** The page's name for the other architecture's counter. */
 export const OTHER_COUNTER_ID: number = 1 - COUNTER_ID
 
 /** Bits of the page's flags. */
@@ -25,26 +25,26 @@ export const FLAG = {
   VM_GEN_COUNTER_PRESENT: 0x100n,
 } as const
 
-/** A folder that is removed when the test ends. */
+/** Makes a directory that is removed when the test ends. */
 export function folder(t: ExecutionContext<unknown>): string {
   const made = mkdtempSync(join(tmpdir(), 'vmclock-test-'))
   t.teardown(() => rmSync(made, { recursive: true, force: true }))
   return made
 }
 
-/** The path of a page that does not exist yet, in a folder of its own. */
+/** Returns the path of a page that does not exist yet, in a directory of its own. */
 export function newPath(t: ExecutionContext<unknown>): string {
   return join(folder(t), 'page')
 }
 
-/** A page of these fields; closed when the test ends. */
+/** Makes a page with these fields. It is closed when the test ends. */
 export function page(t: ExecutionContext<unknown>, fields: PageFields): VmClockPage {
   const made = VmClockPage.create(newPath(t), fields)
   t.teardown(() => made.close())
   return made
 }
 
-/** A clock; closed when the test ends. */
+/** Opens a clock. It is closed when the test ends. */
 export function open(
   t: ExecutionContext<unknown>,
   ...[path, options]: Parameters<typeof VmClock.open>
@@ -54,7 +54,7 @@ export function open(
   return clock
 }
 
-/** This machine's counter now. */
+/** Reads this machine's counter. */
 export function counterNow(t: ExecutionContext<unknown>): bigint {
   const marker = page(t, {})
   const clock = VmClock.open(marker.path)
@@ -66,15 +66,15 @@ export function counterNow(t: ExecutionContext<unknown>): bigint {
   }
 }
 
-/** Fields of which some are certain to be there. */
+/** Fields of a page with time. */
 export interface LivePageFields extends PageFields {
   readonly flags: bigint
   readonly counterValue: bigint
 }
 
 /**
- * The fields of a page in UTC that begins at a round second, its counter taken to run at 1 GHz, whose
- * reference is `counterValue`, synchronized and with a bound.
+ * Returns the fields of a synchronized page in UTC with a bound. Its counter's frequency is stated as 1 GHz,
+ * and `counterValue` belongs to a whole second.
  */
 export function timeFields(counterValue: bigint): LivePageFields {
   return {
@@ -92,12 +92,15 @@ export function timeFields(counterValue: bigint): LivePageFields {
   }
 }
 
-/** What {@link timeFields} say, for this machine now. */
+/** Returns {@link timeFields} whose reference is this machine's counter now. */
 export function liveFields(t: ExecutionContext<unknown>): LivePageFields {
   return timeFields(counterNow(t))
 }
 
-/** Asserts that a call throws the package's error with this code. `says` matches `message remedy`. */
+/**
+ * Asserts that a call throws the package's error with this code. `says` is matched against the message and
+ * the remedy, with a space between them.
+ */
 export function refuses(
   t: ExecutionContext<unknown>,
   call: () => unknown,
@@ -110,7 +113,7 @@ export function refuses(
   return error
 }
 
-/** Asserts that a call throws the package's error with this code and a remedy that says something. */
+/** Asserts that a call throws the package's error with this code, and that its remedy says how to fix it. */
 export function refusesWithRemedy(
   t: ExecutionContext<unknown>,
   call: () => unknown,
@@ -123,13 +126,13 @@ export function refusesWithRemedy(
   return error
 }
 
-/** Descriptors and mappings of this process that lead to a path. */
+/** Lists this process's descriptors and mappings of files whose paths contain `path`. */
 export function held(path: string): string[] {
   const descriptors = readdirSync('/proc/self/fd').flatMap((number) => {
     try {
       return [readlinkSync(`/proc/self/fd/${number}`)]
     } catch {
-      // It was the descriptor of the listing itself, or another thread closed it meanwhile.
+      // This was the listing's own descriptor, or another thread has closed it.
       return []
     }
   })
@@ -137,7 +140,7 @@ export function held(path: string): string[] {
   return [...descriptors, ...mappings].filter((entry) => entry.includes(path))
 }
 
-/** What is in a folder. */
+/** Lists the names in a directory, sorted. */
 export function contents(path: string): string[] {
   return readdirSync(path).sort()
 }
