@@ -29,7 +29,7 @@ const calls = [
 // All that a page or a call of a clock that is open can reach, but for how a failure is told. A file that is
 // opened goes through the standard library, which has panics of its own.
 const readerCode =
-  /7vmclock(5clock.*7VmClock|4time(10conversion|6linear|4leap|5fixed)|7seqlock)|3hot6finish/
+  /7vmclock(5clock.*7VmClock|4time(10conversion|6linear|4leap|5fixed)|7seqlock)|3hot9callbacks6finish/
 const opening = /7VmClock4open/
 const panic =
   /core(9panicking|6option1\d(unwrap|expect)_failed|6result13unwrap_failed|5slice5index)/
@@ -75,8 +75,8 @@ function checkPanics(functions, architecture, fault) {
 function checkCallbacks({ name, check, atMost }, functions, architecture, fault) {
   const mangled = `${name.length}${name}`
   const own = functions.filter(({ symbol }) => {
-    const at = symbol.indexOf('3hot9invoke_at')
-    return at >= 0 && RegExp(`^NtB[0-9A-Za-z]*_${mangled}K`).test(symbol.slice(at + 14))
+    const [, argument] = symbol.split('3hot9callbacks9invoke_at')
+    return argument !== undefined && RegExp(`^NtNtB[0-9A-Za-z]*_5calls${mangled}K`).test(argument)
   })
   if (own.length !== PLACES) fault(name, `${own.length} callbacks instead of ${PLACES}`)
   const checkAll = (callback) => [...check(callback), ...callback.strays()]

@@ -6,16 +6,14 @@ import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
 import {
-  DOUBLE,
   type HotCalls,
-  KNOWN,
   type NativeClock,
   type NativeClockOptions,
   native,
   obstacle,
-  SLOT,
 } from './native'
 import { READING_SLOT_COUNT, Reading, TIMESCALES, type Timescale } from './reading'
+import { DOUBLE, KNOWN, SLOT } from './slots'
 import { type Snapshot, snapshotFrom } from './snapshot'
 import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
 
@@ -266,7 +264,7 @@ export class VmClock {
     const slots = this.#slots
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return slots[SLOT.EPOCH_NS] as bigint
+    return slots[SLOT.EpochNs] as bigint
   }
 
   /**
@@ -281,7 +279,7 @@ export class VmClock {
     const doubles = this.#doubles
     const failure = call()
     if (failure !== undefined) throw this.#followsUtc ? errorFrom(failure) : this.#notUtc('nowMs')
-    return doubles[DOUBLE.NOW_MS] as number
+    return doubles[DOUBLE.NowMs] as number
   }
 
   /**
@@ -351,7 +349,7 @@ export class VmClock {
     const slots = this.#slots
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return BigInt.asUintN(64, slots[SLOT.COUNTER] as bigint)
+    return BigInt.asUintN(64, slots[SLOT.Counter] as bigint)
   }
 
   /**
@@ -367,7 +365,7 @@ export class VmClock {
   convert(counter: bigint, token: ContinuityToken): Reading {
     const ticks = argument.uint64(counter, 'counter')
     if (token !== this.#token) this.#takeToken(token)
-    this.#slots[SLOT.ARGUMENT_COUNTER] = ticks
+    this.#slots[SLOT.ArgumentCounter] = ticks
     const call = this.#convert
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
@@ -401,10 +399,10 @@ export class VmClock {
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     const slots = this.#slots
-    const hasGeneration = ((slots[SLOT.KNOWN] as bigint) & KNOWN.VM_GENERATION) !== 0n
+    const hasGeneration = ((slots[SLOT.Known] as bigint) & KNOWN.VmGeneration) !== 0n
     return issueToken(
-      BigInt.asUintN(64, slots[SLOT.DISRUPTION_MARKER] as bigint),
-      hasGeneration ? BigInt.asUintN(64, slots[SLOT.VM_GENERATION] as bigint) : undefined,
+      BigInt.asUintN(64, slots[SLOT.DisruptionMarker] as bigint),
+      hasGeneration ? BigInt.asUintN(64, slots[SLOT.VmGeneration] as bigint) : undefined,
     )
   }
 
@@ -481,9 +479,9 @@ export class VmClock {
     // Nothing is remembered while it is being written over: the call may be ended in between.
     this.#token = NO_TOKEN
     const slots = this.#slots
-    slots[SLOT.ARGUMENT_DISRUPTION_MARKER] = disruptionMarker
-    slots[SLOT.ARGUMENT_VM_GENERATION] = vmGeneration ?? 0n
-    slots[SLOT.ARGUMENT_HAS_VM_GENERATION] = vmGeneration === undefined ? 0n : 1n
+    slots[SLOT.ArgumentDisruptionMarker] = disruptionMarker
+    slots[SLOT.ArgumentVmGeneration] = vmGeneration ?? 0n
+    slots[SLOT.ArgumentHasVmGeneration] = vmGeneration === undefined ? 0n : 1n
     this.#token = isIssued(token) ? token : NO_TOKEN
   }
 

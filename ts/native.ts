@@ -10,62 +10,23 @@
 import { AddonError, loadAddon } from './addon'
 import { type Failure, VmClockError } from './errors'
 
-/**
- * Where each figure stands in {@link HotCalls.slots}. The first twelve are those of `readInto`.
- * The others are arguments.
- */
-export const SLOT = {
-  EPOCH_NS: 0,
-  MAX_ERROR_NS: 1,
-  EST_ERROR_NS: 2,
-  EARLIEST_NS: 3,
-  LATEST_NS: 4,
-  COUNTER: 5,
-  DISRUPTION_MARKER: 6,
-  VM_GENERATION: 7,
-  STATUS: 8,
-  LEAP_SECOND: 9,
-  TAI_MINUS_UTC_SEC: 10,
-  /** Which figures are known: the bits of {@link READING_KNOWN}. */
-  KNOWN: 11,
-  ARGUMENT_COUNTER: 12,
-  ARGUMENT_DISRUPTION_MARKER: 13,
-  ARGUMENT_VM_GENERATION: 14,
-  /** 1 where the token has a generation. */
-  ARGUMENT_HAS_VM_GENERATION: 15,
-} as const
-
-/** Bits of `SLOT.KNOWN`: a figure whose bit is clear is -1n in its slot and means nothing. */
-export const KNOWN = {
-  BOUND: 1n,
-  EST_ERROR: 2n,
-  VM_GENERATION: 4n,
-  TAI_MINUS_UTC: 8n,
-} as const
-
-/** Where each figure stands in {@link HotCalls.doubles}. */
-export const DOUBLE = {
-  /** Result of `nowMs`. */
-  NOW_MS: 0,
-} as const
-
 /** The raw callbacks of one clock. Each but `isContinuous` returns `undefined`, or the failure. */
 export interface HotCalls {
-  /** One for each position of {@link SLOT}; unsigned figures as two's complement. */
+  /** One for each position of `SLOT`; unsigned figures as two's complement. */
   readonly slots: BigInt64Array
   /** 1 slot. */
   readonly doubles: Float64Array
-  /** Writes `EPOCH_NS`. */
+  /** Writes `EpochNs`. */
   nowNs(): Failure | undefined
-  /** Writes `doubles[NOW_MS]`. */
+  /** Writes the double `NowMs`. */
   nowMs(): Failure | undefined
-  /** Writes the slots up to and with `KNOWN`. */
+  /** Writes the slots up to and with `Known`. */
   read(): Failure | undefined
-  /** Writes `COUNTER`. */
+  /** Writes `Counter`. */
   counter(): Failure | undefined
   /** Takes the counter and the token's three arguments; writes what `read` writes. */
   convert(): Failure | undefined
-  /** Writes `DISRUPTION_MARKER`, `VM_GENERATION` and `KNOWN`. */
+  /** Writes `DisruptionMarker`, `VmGeneration` and `Known`. */
   continuityToken(): Failure | undefined
   /**
    * Takes the token's three arguments; `undefined` means that it is continuous, `false` that it is not.

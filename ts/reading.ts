@@ -1,7 +1,7 @@
 /** A stamp: the time, how wrong it can be, and what the page said in the same breath. */
 
 import * as argument from './arguments'
-import { KNOWN as NATIVE_KNOWN, SLOT } from './native'
+import { KNOWN, SLOT } from './slots'
 
 /**
  * What a time counts.
@@ -63,18 +63,18 @@ export const READING_SLOTS: {
   /** Which figures are known: the bits of {@link READING_KNOWN}. */
   readonly KNOWN: 11
 } = Object.freeze({
-  EPOCH_NS: SLOT.EPOCH_NS,
-  MAX_ERROR_NS: SLOT.MAX_ERROR_NS,
-  EST_ERROR_NS: SLOT.EST_ERROR_NS,
-  EARLIEST_NS: SLOT.EARLIEST_NS,
-  LATEST_NS: SLOT.LATEST_NS,
-  COUNTER: SLOT.COUNTER,
-  DISRUPTION_MARKER: SLOT.DISRUPTION_MARKER,
-  VM_GENERATION: SLOT.VM_GENERATION,
-  STATUS: SLOT.STATUS,
-  LEAP_SECOND: SLOT.LEAP_SECOND,
-  TAI_MINUS_UTC_SEC: SLOT.TAI_MINUS_UTC_SEC,
-  KNOWN: SLOT.KNOWN,
+  EPOCH_NS: SLOT.EpochNs,
+  MAX_ERROR_NS: SLOT.MaxErrorNs,
+  EST_ERROR_NS: SLOT.EstErrorNs,
+  EARLIEST_NS: SLOT.EarliestNs,
+  LATEST_NS: SLOT.LatestNs,
+  COUNTER: SLOT.Counter,
+  DISRUPTION_MARKER: SLOT.DisruptionMarker,
+  VM_GENERATION: SLOT.VmGeneration,
+  STATUS: SLOT.Status,
+  LEAP_SECOND: SLOT.LeapSecond,
+  TAI_MINUS_UTC_SEC: SLOT.TaiMinusUtcSec,
+  KNOWN: SLOT.Known,
 })
 
 /** How many figures `readInto` writes. */
@@ -90,7 +90,12 @@ export const READING_KNOWN: {
   readonly VM_GENERATION: 4n
   /** `TAI_MINUS_UTC_SEC` is known. */
   readonly TAI_MINUS_UTC: 8n
-} = Object.freeze(NATIVE_KNOWN)
+} = Object.freeze({
+  BOUND: KNOWN.Bound,
+  EST_ERROR: KNOWN.EstError,
+  VM_GENERATION: KNOWN.VmGeneration,
+  TAI_MINUS_UTC: KNOWN.TaiMinusUtc,
+})
 
 /** A {@link Reading} in JSON: 64-bit figures as decimal strings, what is unknown left out. */
 export interface ReadingJson {
@@ -169,30 +174,30 @@ export class Reading {
   constructor(slots: BigInt64Array, timescale: Timescale, at = 0) {
     argument.room(slots, at, READING_SLOT_COUNT)
     // Each slot by itself: a function that looks one up costs more than all of the rest.
-    const known = slots[at + SLOT.KNOWN] as bigint
+    const known = slots[at + SLOT.Known] as bigint
     const bounded = (known & READING_KNOWN.BOUND) !== 0n
-    this.epochNs = slots[at + SLOT.EPOCH_NS] as bigint
+    this.epochNs = slots[at + SLOT.EpochNs] as bigint
     this.maxErrorNs = bounded
-      ? BigInt.asUintN(64, slots[at + SLOT.MAX_ERROR_NS] as bigint)
+      ? BigInt.asUintN(64, slots[at + SLOT.MaxErrorNs] as bigint)
       : undefined
     this.estErrorNs =
       (known & READING_KNOWN.EST_ERROR) !== 0n
-        ? BigInt.asUintN(64, slots[at + SLOT.EST_ERROR_NS] as bigint)
+        ? BigInt.asUintN(64, slots[at + SLOT.EstErrorNs] as bigint)
         : undefined
-    this.earliestNs = bounded ? (slots[at + SLOT.EARLIEST_NS] as bigint) : undefined
-    this.latestNs = bounded ? (slots[at + SLOT.LATEST_NS] as bigint) : undefined
-    this.counter = BigInt.asUintN(64, slots[at + SLOT.COUNTER] as bigint)
-    this.disruptionMarker = BigInt.asUintN(64, slots[at + SLOT.DISRUPTION_MARKER] as bigint)
+    this.earliestNs = bounded ? (slots[at + SLOT.EarliestNs] as bigint) : undefined
+    this.latestNs = bounded ? (slots[at + SLOT.LatestNs] as bigint) : undefined
+    this.counter = BigInt.asUintN(64, slots[at + SLOT.Counter] as bigint)
+    this.disruptionMarker = BigInt.asUintN(64, slots[at + SLOT.DisruptionMarker] as bigint)
     this.vmGeneration =
       (known & READING_KNOWN.VM_GENERATION) !== 0n
-        ? BigInt.asUintN(64, slots[at + SLOT.VM_GENERATION] as bigint)
+        ? BigInt.asUintN(64, slots[at + SLOT.VmGeneration] as bigint)
         : undefined
-    this.status = slots[at + SLOT.STATUS] === 2n ? 'synchronized' : 'free-running'
-    this.leapSecond = slots[at + SLOT.LEAP_SECOND] !== 0n
+    this.status = slots[at + SLOT.Status] === 2n ? 'synchronized' : 'free-running'
+    this.leapSecond = slots[at + SLOT.LeapSecond] !== 0n
     this.timescale = timescale
     this.taiMinusUtcSec =
       (known & READING_KNOWN.TAI_MINUS_UTC) !== 0n
-        ? Number(slots[at + SLOT.TAI_MINUS_UTC_SEC] as bigint)
+        ? Number(slots[at + SLOT.TaiMinusUtcSec] as bigint)
         : undefined
   }
 

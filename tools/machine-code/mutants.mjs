@@ -37,8 +37,8 @@ function* mutantsOf(code) {
     const turned = dialect.equal.test(text) ? dialect.samples.unequal : dialect.samples.equal
     const mutant = code.with(branch, 1, text.replace(/^\S+/, turned))
     yield { name: `${text} turned round`, mutant }
-    for (const at of code.all(/3hot17call_the_long_way/)) {
-      const counted = code.text(at).replace('17call_the_long_way', '7call_at')
+    for (const at of code.all(/9callbacks14slow_from_page/)) {
+      const counted = code.text(at).replace('14slow_from_page', '17slow_from_counter')
       yield { name: `a counter converted by \`${counted}\``, mutant: code.with(at, 1, counted) }
       const direct = `${dialect.samples.unequal} ${counted.split(' ').at(-1)}`
       yield { name: `a counter converted by \`${direct}\``, mutant: code.with(branch, 1, direct) }

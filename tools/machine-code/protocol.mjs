@@ -202,8 +202,8 @@ function keptBefore(code, look, before) {
 // Of a stamp: whoever sees another number never returns by itself, and only who saw the same one has the
 // counter converted elsewhere.
 function refusedIfMoved(code, { branch }) {
-  const makesStamp = (at) => /^ret|3hot7call_at/.test(code.text(at))
-  const convertsCounter = (at) => /3hot7call_at/.test(code.text(at))
+  const makesStamp = (at) => /^ret|9callbacks17slow_from_counter/.test(code.text(at))
+  const convertsCounter = (at) => /9callbacks17slow_from_counter/.test(code.text(at))
   const unlooked = code.reachable(0, (at) => at === branch.at)
   // The branch may leave the function by itself.
   const moved = branch.moved === undefined ? [branch.at] : [...code.reachable(branch.moved)]

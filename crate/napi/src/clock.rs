@@ -15,7 +15,8 @@ use vmclock::snapshot::{Abi, Snapshot};
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use crate::failure::{Failure, Outcome, outcome};
-use crate::hot::{ClockBox, Elements64, hot_calls};
+use crate::hot::{ClockBox, hot_calls};
+use crate::typed_array::Elements64;
 use crate::watcher::NativeWatcher;
 
 #[napi(object)]

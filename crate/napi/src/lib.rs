@@ -28,9 +28,10 @@
 
 pub mod clock;
 pub mod failure;
-mod hot;
+pub mod hot;
 pub mod machine;
 pub mod page;
 pub mod ptp;
 pub mod publisher;
+mod typed_array;
 pub mod watcher;

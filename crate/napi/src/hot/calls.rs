@@ -1,0 +1,160 @@
+//! The seven calls: from a clock to its slots.
+
+use std::ffi::CStr;
+
+use vmclock::VmClock;
+use vmclock::clock::fast::{FastClock, SlowPath};
+
+use super::Hot;
+use super::slots::{Double, Slot};
+
+/// A call of JavaScript's `HotCalls`.
+pub(super) trait HotCall {
+    /// Its name there.
+    const NAME: &'static CStr;
+
+    /// Fast path, without a call to any function. `Err` is not a failure: pass it to `slow`.
+    #[inline(always)]
+    fn fast(_clock: &mut VmClock, _hot: &Hot) -> Result<(), SlowPath> {
+        Err(SlowPath::FromPage)
+    }
+
+    /// Slow path, right after `fast` returned `slow_path`. Returns the answer, which is `false` only
+    /// from [`IsContinuous`].
+    fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error>;
+}
+
+/// Writes `EpochNs`.
+pub(super) struct NowNs;
+
+impl HotCall for NowNs {
+    const NAME: &'static CStr = c"nowNs";
+
+    #[inline(always)]
+    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        hot.slots.set(Slot::EpochNs, clock.fast_now_ns()?);
+        Ok(())
+    }
+
+    fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        let ns = clock.slow_now_ns(slow_path)?;
+        hot.slots.set(Slot::EpochNs, ns);
+        Ok(true)
+    }
+}
+
+/// Writes the double `NowMs`.
+pub(super) struct NowMs;
+
+impl HotCall for NowMs {
+    const NAME: &'static CStr = c"nowMs";
+
+    #[inline(always)]
+    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        hot.slots.set_double(Double::NowMs, clock.fast_now_ms()?);
+        Ok(())
+    }
+
+    fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        let ms = clock.slow_now_ms(slow_path)?;
+        hot.slots.set_double(Double::NowMs, ms);
+        Ok(true)
+    }
+}
+
+/// Writes the slots of a reading.
+pub(super) struct Read;
+
+impl HotCall for Read {
+    const NAME: &'static CStr = c"read";
+
+    #[inline(always)]
+    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        if hot.filled_for_state.get() != clock.states_seen() {
+            return Err(SlowPath::FromPage);
+        }
+        hot.slots.set_time_point(&clock.fast_time_point()?);
+        Ok(())
+    }
+
+    fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        // `fast` returns a counter only where the other slots are filled for this state.
+        if let Some(point) = clock.slow_time_point(slow_path) {
+            hot.slots.set_time_point(&point);
+            return Ok(true);
+        }
+        hot.slots.set_reading(&clock.read()?);
+        hot.filled_for_state.set(clock.states_seen());
+        Ok(true)
+    }
+}
+
+/// Writes `Counter`.
+pub(super) struct ReadCounter;
+
+impl HotCall for ReadCounter {
+    const NAME: &'static CStr = c"counter";
+
+    #[inline(always)]
+    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        hot.slots.set_unsigned(Slot::Counter, clock.counter());
+        Ok(())
+    }
+
+    fn slow(clock: &mut VmClock, hot: &Hot, _slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        hot.slots.set_unsigned(Slot::Counter, clock.counter());
+        Ok(true)
+    }
+}
+
+/// Takes the counter and the token among the arguments, and writes the slots of a reading.
+pub(super) struct Convert;
+
+impl HotCall for Convert {
+    const NAME: &'static CStr = c"convert";
+
+    fn slow(clock: &mut VmClock, hot: &Hot, _slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        let counter = hot.slots.argument(Slot::ArgumentCounter).cast_unsigned();
+        let reading = clock.convert(counter, &hot.slots.argument_token())?;
+        // The next `read` must fill all slots again: figures that are the same in all readings of
+        // the present may be others at an old counter.
+        hot.filled_for_state.set(0);
+        hot.slots.set_reading(&reading);
+        Ok(true)
+    }
+}
+
+/// Writes `DisruptionMarker`, `VmGeneration` and `Known`.
+pub(super) struct TakeContinuity;
+
+impl HotCall for TakeContinuity {
+    const NAME: &'static CStr = c"continuityToken";
+
+    fn slow(clock: &mut VmClock, hot: &Hot, _slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        let token = clock.continuity_token()?;
+        // `Known` no longer belongs to a reading, so the next `read` must fill all slots again.
+        hot.filled_for_state.set(0);
+        hot.slots.set_continuity(&token);
+        Ok(true)
+    }
+}
+
+/// Takes the token among the arguments.
+pub(super) struct IsContinuous;
+
+impl HotCall for IsContinuous {
+    const NAME: &'static CStr = c"isContinuous";
+
+    #[inline(always)]
+    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        if clock.fast_is_continuous(&hot.slots.argument_token()) {
+            Ok(())
+        } else {
+            Err(SlowPath::FromPage)
+        }
+    }
+
+    fn slow(clock: &mut VmClock, hot: &Hot, _slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        clock.is_continuous(&hot.slots.argument_token())
+    }
+}

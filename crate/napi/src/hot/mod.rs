@@ -1,0 +1,127 @@
+//! The calls that take a timestamp, as raw Node-API callbacks.
+//!
+//! - `slots`: the memory through which the calls exchange figures with JavaScript.
+//! - `calls`: what each call does with a clock and its slots.
+//! - `callbacks`: how JavaScript enters a call and gets its answer.
+//!
+//! # The rules of this room
+//!
+//! - A function of JavaScript reaches its clock through a counted pointer to a [`Hot`], one count a
+//!   function. Only the function's finalizer gives the count back. So the clock's box exists as long
+//!   as anybody can call the function. `close` empties the box and frees nothing else.
+//! - Figures pass through one array buffer, the *slots*, which JavaScript reads after the call: a
+//!   callback that returned a BigInt would cost a third more. [`Hot`] holds a strong reference to the
+//!   buffer, and the facade keeps it in private fields. So it is never collected, detached or moved.
+//! - No callback runs JavaScript while it has borrowed the clock, so none is entered twice. An error
+//!   object is made after the borrow has ended.
+//! - Everything here belongs to one environment (a worker has its own), and so to one thread. Threads
+//!   share only `callbacks::PLACES`, and there only the thread that stored an address follows it.
+
+mod callbacks;
+mod calls;
+pub mod slots;
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::ptr;
+use std::rc::{Rc, Weak};
+
+use napi::bindgen_prelude::{JsValue, Object, Result};
+use napi::{Env, sys};
+use vmclock::VmClock;
+
+use callbacks::{Place, add_function, check, define};
+use calls::{Convert, IsContinuous, NowMs, NowNs, Read, ReadCounter, TakeContinuity};
+use slots::{BUFFER_BYTES, DOUBLES, DOUBLES_OFFSET, SLOTS, Slots};
+
+/// The clock of one JavaScript object; empty once it is closed.
+pub(crate) type ClockBox = RefCell<Option<VmClock>>;
+
+/// What the functions of one clock share.
+struct Hot {
+    clock: Rc<ClockBox>,
+    slots: Slots,
+    /// The page state for which the per-state slots are filled; 0 if none.
+    filled_for_state: Cell<u64>,
+    env: sys::napi_env,
+    /// A strong reference to the buffer that `slots` lies in.
+    buffer: sys::napi_ref,
+    /// Given back when this is dropped.
+    place: Place,
+}
+
+impl Drop for Hot {
+    fn drop(&mut self) {
+        // The status is ignored: the call fails only for arguments that are null.
+        // SAFETY: the reference was made in this environment and is deleted once, here, on its
+        // thread: `Hot` is dropped by finalizers of the same environment.
+        unsafe { sys::napi_delete_reference(self.env, self.buffer) };
+    }
+}
+
+/// Makes the calls of `clock` and the arrays that they write to: `HotCalls` in `ts/native.ts`.
+pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Object<'env>> {
+    let raw_env = env.raw();
+    let (start, buffer) = new_buffer(raw_env)?;
+    let mut reference: sys::napi_ref = ptr::null_mut();
+    // SAFETY: `buffer` was just made; a first count of 1 keeps it alive until `Hot` is dropped.
+    check("napi_create_reference", unsafe {
+        sys::napi_create_reference(raw_env, buffer, 1, &mut reference)
+    })?;
+    // SAFETY: V8 aligns array buffers to 8 at least. `Hot` keeps this one and only its own thread
+    // touches it: see the rules above.
+    let slots = unsafe { Slots::new(start) };
+    let hot = Rc::new_cyclic(|hot: &Weak<Hot>| Hot {
+        clock: Rc::clone(clock),
+        slots,
+        filled_for_state: Cell::new(0),
+        env: raw_env,
+        buffer: reference,
+        place: Place::take(hot.as_ptr().cast_mut()),
+    });
+
+    let object = Object::new(env)?;
+    let target = object.raw();
+    let integers = sys::TypedarrayType::bigint64_array;
+    let slots = new_array(raw_env, integers, SLOTS, buffer, 0)?;
+    let floats = sys::TypedarrayType::float64_array;
+    let doubles = new_array(raw_env, floats, DOUBLES, buffer, DOUBLES_OFFSET)?;
+    define(raw_env, target, c"slots", slots)?;
+    define(raw_env, target, c"doubles", doubles)?;
+    add_function::<NowNs>(raw_env, target, &hot)?;
+    add_function::<NowMs>(raw_env, target, &hot)?;
+    add_function::<Read>(raw_env, target, &hot)?;
+    add_function::<ReadCounter>(raw_env, target, &hot)?;
+    add_function::<Convert>(raw_env, target, &hot)?;
+    add_function::<TakeContinuity>(raw_env, target, &hot)?;
+    add_function::<IsContinuous>(raw_env, target, &hot)?;
+    Ok(object)
+}
+
+/// A new array buffer for the slots, and where its memory starts.
+fn new_buffer(env: sys::napi_env) -> Result<(*mut u8, sys::napi_value)> {
+    let mut start: *mut c_void = ptr::null_mut();
+    let mut buffer: sys::napi_value = ptr::null_mut();
+    // SAFETY: `env` is the environment of the call that we are in; both results are written.
+    check("napi_create_arraybuffer", unsafe {
+        sys::napi_create_arraybuffer(env, BUFFER_BYTES, &mut start, &mut buffer)
+    })?;
+    Ok((start.cast(), buffer))
+}
+
+/// An array of `length` elements from `offset` in `buffer`.
+fn new_array(
+    env: sys::napi_env,
+    kind: sys::napi_typedarray_type,
+    length: usize,
+    buffer: sys::napi_value,
+    offset: usize,
+) -> Result<sys::napi_value> {
+    let mut array: sys::napi_value = ptr::null_mut();
+    // SAFETY: `buffer` is an array buffer of this environment; Node-API checks that the elements lie
+    // within it.
+    check("napi_create_typedarray", unsafe {
+        sys::napi_create_typedarray(env, kind, length, buffer, offset, &mut array)
+    })?;
+    Ok(array)
+}

@@ -1,0 +1,52 @@
+/**
+ * Positions and bits in the memory that a clock shares with the native part.
+ *
+ * `crate/napi/src/hot/slots.rs` decides the numbers, and the build writes them to `native/index.d.ts`.
+ * They are repeated here as constants, which V8 reads fastest and which exist without an addon. A
+ * number that is missing, too many or another than the native part's does not compile.
+ */
+
+import type { Double, Known, Slot } from '../native/index'
+
+/** Positions of the 64-bit integers. The first twelve are those of `readInto`. */
+export const SLOT: Numbers<typeof Slot> = {
+  EpochNs: 0,
+  MaxErrorNs: 1,
+  EstErrorNs: 2,
+  EarliestNs: 3,
+  LatestNs: 4,
+  Counter: 5,
+  DisruptionMarker: 6,
+  VmGeneration: 7,
+  Status: 8,
+  LeapSecond: 9,
+  TaiMinusUtcSec: 10,
+  Known: 11,
+  ArgumentCounter: 12,
+  ArgumentDisruptionMarker: 13,
+  ArgumentVmGeneration: 14,
+  ArgumentHasVmGeneration: 15,
+}
+
+/** Bits of `SLOT.Known`. A figure whose bit is clear is -1n in its slot and means nothing. */
+export const KNOWN: Bigints<typeof Known> = {
+  Bound: 1n,
+  EstError: 2n,
+  VmGeneration: 4n,
+  TaiMinusUtc: 8n,
+}
+
+/** Positions of the doubles. */
+export const DOUBLE: Numbers<typeof Double> = {
+  NowMs: 0,
+}
+
+type Numbers<Enum> = { readonly [Name in keyof Enum]: Enum[Name] }
+
+type Bigints<Enum> = {
+  readonly [Name in keyof Enum]: Enum[Name] extends number ? BigintOf<Enum[Name]> : never
+}
+
+type BigintOf<Value extends number> = `${Value}` extends `${infer Same extends bigint}`
+  ? Same
+  : never
