@@ -52,8 +52,8 @@ function sourceOf(path: string): string | undefined {
 
 /** The built file that a module becomes part of. */
 function builtFrom(source: string): string {
-  const folder = dirname(source)
-  if (folder !== '.') return folder.split('/')[0] ?? ''
+  const directory = dirname(source)
+  if (directory !== '.') return directory.split('/')[0] ?? ''
   return Object.keys(built).find((name) => built[name] === source) ?? 'shared'
 }
 

@@ -14,9 +14,9 @@ import { evaluate } from './node-command'
 import {
   contents,
   FLAG,
-  folder,
   held,
   liveFields,
+  newDirectory,
   newPath,
   OTHER_COUNTER_ID,
   open,
@@ -115,7 +115,7 @@ test('a path below a file', (t) => {
 })
 
 test('a directory', (t) => {
-  openRefuses(t, folder(t), 'ERR_VMCLOCK_UNTRUSTED')
+  openRefuses(t, newDirectory(t), 'ERR_VMCLOCK_UNTRUSTED')
 })
 
 test('a device that is no page', (t) => {

@@ -9,7 +9,7 @@ import { randomInt } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import test from 'ava'
 import type { VmClockErrorCode } from 'vmclock'
-import { isEmulated, rootFolder, start } from './node-command'
+import { isEmulated, rootDirectory, start } from './node-command'
 
 const CASES = Number(process.env['VMCLOCK_BOUNDARY_CASES'] ?? (isEmulated ? 100 : 2000))
 const SEED = Number(process.env['VMCLOCK_BOUNDARY_SEED'] ?? randomInt(2 ** 31))
@@ -28,7 +28,7 @@ interface Seen {
 test('every call returns the right answer or a documented error, for any arguments', async (t) => {
   t.timeout(3_600_000)
   t.log(`VMCLOCK_BOUNDARY_SEED=${SEED} npx ava __test__/boundary.spec.ts`)
-  const program = `${rootFolder}__test__/boundary/program.cjs`
+  const program = `${rootDirectory}__test__/boundary/program.cjs`
   const running = start(['--expose-gc', program, `${SEED}`, `${CASES}`, `${SLOW_CASES}`])
   t.teardown(() => running.child.kill('SIGKILL'))
   running.child.stdin.end()
@@ -41,7 +41,7 @@ test('every call returns the right answer or a documented error, for any argumen
   t.deepEqual(seen.left, { threads: 0, mappings: 0 })
   // The test shows something only if many calls succeed and many are refused.
   t.true(seen.right > CASES / 10 && seen.refused > CASES / 10)
-  const documented = readFileSync(`${rootFolder}docs/troubleshooting.md`, 'utf8')
+  const documented = readFileSync(`${rootDirectory}docs/troubleshooting.md`, 'utf8')
   for (const code of Object.keys(seen.codes) as VmClockErrorCode[]) {
     t.true(documented.includes(code), code)
   }

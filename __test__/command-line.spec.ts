@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock } from 'vmclock'
 import { commandLine, type Outcome, type Running, run, start } from './node-command'
-import { contents, FLAG, folder, held, liveFields, newPath, open, page } from './pages'
+import { contents, FLAG, held, liveFields, newDirectory, newPath, open, page } from './pages'
 
 // Characters that must never reach a terminal: C0 except newline, DEL, C1, bidirectional marks.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the test looks for control characters
@@ -144,7 +144,7 @@ test('without a path and a page the error names a remedy', async (t) => {
 })
 
 test('unsafe characters of a path never reach the terminal', async (t) => {
-  const evil = join(folder(t), 'a\u001b[31m\u009b2J\u202e\u2066\u0007\r\nz')
+  const evil = join(newDirectory(t), 'a\u001b[31m\u009b2J\u202e\u2066\u0007\r\nz')
   mkdirSync(evil)
   for (const words of [
     ['now', evil],
@@ -451,7 +451,7 @@ test('colours are printed on terminals only, and not with NO_COLOR', async (t) =
 
 /** Starts the demo with its own temporary directory, which must be empty afterwards. */
 function startDemo(t: ExecutionContext, ...words: string[]): Running & { temporary: string } {
-  const temporary = folder(t)
+  const temporary = newDirectory(t)
   return { ...startCommand(t, ['demo', ...words], { TMPDIR: temporary }), temporary }
 }
 

@@ -9,8 +9,8 @@ import test, { type ExecutionContext } from 'ava'
 import ts from 'typescript'
 import { VmClockPublisher } from 'vmclock'
 import { parseDocument } from 'yaml'
-import { commandLine, nodeWords, type Outcome, rootFolder, run } from './node-command'
-import { folder } from './pages'
+import { commandLine, nodeWords, type Outcome, rootDirectory, run } from './node-command'
+import { newDirectory } from './pages'
 
 interface Block {
   /** Where it stands, as an editor would be told. */
@@ -21,7 +21,7 @@ interface Block {
 
 const documents = [
   'README.md',
-  ...readdirSync(join(rootFolder, 'docs')).map((file) => `docs/${file}`),
+  ...readdirSync(join(rootDirectory, 'docs')).map((file) => `docs/${file}`),
 ]
   .filter((file) => file.endsWith('.md'))
   .sort()
@@ -29,7 +29,7 @@ const documents = [
 const blocks: readonly Block[] = documents.flatMap((file) => blocksOf(file))
 
 function blocksOf(file: string): Block[] {
-  const text = readFileSync(join(rootFolder, file), 'utf8')
+  const text = readFileSync(join(rootDirectory, file), 'utf8')
   return [...text.matchAll(/^```(\S*)\n(.*?)^```$/gms)].map(({ 1: language, 2: body, index }) => ({
     place: `${file}:${text.slice(0, index).split('\n').length}`,
     language: language ?? '',
@@ -43,7 +43,7 @@ function inLanguage(language: string): readonly Block[] {
 
 /** A page with time that others publish, as the documents take for granted. */
 function published(t: ExecutionContext): string {
-  const publisher = VmClockPublisher.create(join(folder(t), 'page'), {
+  const publisher = VmClockPublisher.create(join(newDirectory(t), 'page'), {
     allowUntrustedCounter: true,
     maxErrorNs: 1_000_000n,
     taiMinusUtcSec: 37,
@@ -52,11 +52,11 @@ function published(t: ExecutionContext): string {
   return publisher.path
 }
 
-const examples = readdirSync(join(rootFolder, 'examples'))
+const examples = readdirSync(join(rootDirectory, 'examples'))
   .filter((file) => file.endsWith('.ts'))
   .map((file) => ({
     place: `examples/${file}`,
-    text: readFileSync(join(rootFolder, 'examples', file), 'utf8'),
+    text: readFileSync(join(rootDirectory, 'examples', file), 'utf8'),
   }))
 
 test('every block is in a language that is looked after here', (t) => {
@@ -70,12 +70,12 @@ test('every block is in a language that is looked after here', (t) => {
 test('TypeScript in documents and examples passes the strict compiler', (t) => {
   const sources = new Map(
     [...inLanguage('ts'), ...examples].map(({ place, text }) => [
-      `${rootFolder}${place.replaceAll(/[/:]/g, '-')}.ts`,
+      `${rootDirectory}${place.replaceAll(/[/:]/g, '-')}.ts`,
       text,
     ]),
   )
-  const { config } = ts.readConfigFile(join(rootFolder, 'tsconfig.json'), ts.sys.readFile)
-  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, rootFolder)
+  const { config } = ts.readConfigFile(join(rootDirectory, 'tsconfig.json'), ts.sys.readFile)
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, rootDirectory)
   // What a document declares for its reader need not be used in it, nor annotated for exports.
   const lenient = { noUnusedLocals: false, isolatedDeclarations: false, declaration: false }
   const host = ts.createCompilerHost(options)
@@ -109,7 +109,7 @@ for (const { place, text } of [...inLanguage('ts'), ...examples]) {
 
 for (const { place, text } of inLanguage('sh')) {
   test(`${place}: every command works`, async (t) => {
-    const programs = folder(t)
+    const programs = newDirectory(t)
     const node = nodeWords().map(quoted).join(' ')
     // `npx vmclock` of this tree; of npm only that a script of that name is there.
     program(
@@ -143,7 +143,7 @@ for (const { place, text } of inLanguage('console')) {
     for (const [, volume = ''] of text.matchAll(/ -v (\S+)/g)) {
       t.true(isSharedFolder(volume, page, 'ro'), volume)
     }
-    const { exitCode, stderr } = await shell(t, folder(t), `sh -n <<'EOF'\n${text}EOF\n`)
+    const { exitCode, stderr } = await shell(t, newDirectory(t), `sh -n <<'EOF'\n${text}EOF\n`)
     t.is(exitCode, 0, stderr)
   })
 }
@@ -239,7 +239,7 @@ for (const { place, text } of inLanguage('ini')) {
       t.log('not shown that systemd takes it: there is no systemd-analyze')
       return
     }
-    const units = folder(t)
+    const units = newDirectory(t)
     const unit = join(units, 'vmclock-publish.service')
     // It looks whether the program is there.
     writeFileSync(unit, text.replace(/^ExecStart=\S+/m, 'ExecStart=/bin/true'))
@@ -257,7 +257,7 @@ for (const { place, text } of inLanguage('ini')) {
 
 for (const { place, text } of inLanguage('toml')) {
   test(`${place} is of a Cargo.toml, and names the crate`, (t) => {
-    const project = folder(t)
+    const project = newDirectory(t)
     mkdirSync(join(project, 'src'))
     writeFileSync(join(project, 'src/lib.rs'), '')
     writeFileSync(
@@ -270,7 +270,11 @@ for (const { place, text } of inLanguage('toml')) {
       return
     }
     const [dependency] = told.packages[0]?.dependencies ?? []
-    const manifest = join(rootFolder, (dependency?.path ?? '').replace(project, ''), 'Cargo.toml')
+    const manifest = join(
+      rootDirectory,
+      (dependency?.path ?? '').replace(project, ''),
+      'Cargo.toml',
+    )
     t.is(dependency?.name, 'vmclock')
     t.true(cargoMetadata(manifest)?.packages.some(({ name }) => name === 'vmclock'))
   })
@@ -296,13 +300,13 @@ function cargoMetadata(manifest: string): CargoMetadata | undefined {
 test('no document refers to a file or a heading that is not there', (t) => {
   const missing = documents.flatMap((file) =>
     [
-      ...withoutBlocks(readFileSync(join(rootFolder, file), 'utf8')).matchAll(
+      ...withoutBlocks(readFileSync(join(rootDirectory, file), 'utf8')).matchAll(
         /(?:\]\(|src=")(?!https?:)([^)#"]*)(?:#([^)"]+))?[)"]/g,
       ),
     ]
       .map(([, target = '', heading]) => {
         const path = target === '' ? file : join(dirname(file), target)
-        return { path: resolve(rootFolder, path), heading }
+        return { path: resolve(rootDirectory, path), heading }
       })
       .filter(
         ({ path, heading }) =>
@@ -317,10 +321,10 @@ test('no document refers to a file or a heading that is not there', (t) => {
 test('the guide in the README, the site and the folder are the same pages', (t) => {
   const inFolder = documents.filter((file) => file.startsWith('docs/'))
   const { projectDocuments } = JSON.parse(
-    readFileSync(join(rootFolder, 'typedoc.json'), 'utf8'),
+    readFileSync(join(rootDirectory, 'typedoc.json'), 'utf8'),
   ) as { projectDocuments: string[] }
   t.deepEqual([...projectDocuments].sort(), inFolder)
-  const readme = readFileSync(join(rootFolder, 'README.md'), 'utf8')
+  const readme = readFileSync(join(rootDirectory, 'README.md'), 'utf8')
   const [, guide = ''] = /^## The guide\n(.*?)^## /ms.exec(readme) ?? []
   const linked = [...guide.matchAll(/\[([^\]]+)\]\(([^)]+)\)/g)]
   t.deepEqual(
@@ -328,16 +332,19 @@ test('the guide in the README, the site and the folder are the same pages', (t) 
     projectDocuments,
   )
   for (const [, title, path = ''] of linked) {
-    const [first] = readFileSync(join(rootFolder, path), 'utf8').split('\n')
+    const [first] = readFileSync(join(rootDirectory, path), 'utf8').split('\n')
     t.is(title?.replaceAll(/\s+/g, ' '), first?.replace('# ', ''))
   }
 })
 
 test('CONTRIBUTING names the directories of the tree', (t) => {
-  const contributing = readFileSync(join(rootFolder, 'CONTRIBUTING.md'), 'utf8')
+  const contributing = readFileSync(join(rootDirectory, 'CONTRIBUTING.md'), 'utf8')
   const [, table = ''] = /^## The directories\n(.*?)^## /ms.exec(contributing) ?? []
   const named = [...table.matchAll(/^\| `([^`/]+)\/[^`]*` \|/gm)].map(([, name = '']) => name)
-  const { stdout, status } = spawnSync('git', ['ls-files'], { cwd: rootFolder, encoding: 'utf8' })
+  const { stdout, status } = spawnSync('git', ['ls-files'], {
+    cwd: rootDirectory,
+    encoding: 'utf8',
+  })
   if (status !== 0) {
     t.log('not shown: this is not a clone')
     return
@@ -369,13 +376,15 @@ for (const [what, file] of [
   ['claim', 'SECURITY.md'],
 ] as const) {
   test(`every ${what} that is listed has a test of that title in that file`, (t) => {
-    const rows = readFileSync(join(rootFolder, file), 'utf8')
+    const rows = readFileSync(join(rootDirectory, file), 'utf8')
       .split('\n')
       .filter((line) => line.startsWith('|') && !/^\|(---|\s*(?:fault|claim) )/.test(line))
     t.true(rows.length > 0)
     const unproven = rows.filter((row) => {
       const [, at = '', title = ''] = /\| `([^`]+)`: (.+) \|$/.exec(row) ?? []
-      return !ts.sys.fileExists(join(rootFolder, at)) || !testsOf(at).some((of) => of.test(title))
+      return (
+        !ts.sys.fileExists(join(rootDirectory, at)) || !testsOf(at).some((of) => of.test(title))
+      )
     })
     t.deepEqual(unproven, [])
   })
@@ -383,7 +392,7 @@ for (const [what, file] of [
 
 /** What fits the titles of a file's tests; `${…}` in a title fits anything. */
 function testsOf(file: string): RegExp[] {
-  const text = readFileSync(join(rootFolder, file), 'utf8')
+  const text = readFileSync(join(rootDirectory, file), 'utf8')
   const begun = file.endsWith('.rs')
     ? /#\[test\]\s+(?:#\[.*\]\s+)*fn (\w+)\(/g
     : file.startsWith('rig/')
@@ -400,7 +409,7 @@ function testsOf(file: string): RegExp[] {
 }
 
 function packageJson(): { scripts: Record<string, string> } {
-  return JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
+  return JSON.parse(readFileSync(join(rootDirectory, 'package.json'), 'utf8'))
 }
 
 function quoted(word: string): string {
@@ -416,7 +425,7 @@ function program(programs: string, name: string, line: string): void {
 /** Runs lines of shell in a folder of their own, with a published page; all that it starts ends with it. */
 function shell(t: ExecutionContext, programs: string, text: string): Promise<Outcome> {
   const child = spawn('sh', ['-euc', text], {
-    cwd: folder(t),
+    cwd: newDirectory(t),
     env: {
       ...process.env,
       NO_COLOR: '1',

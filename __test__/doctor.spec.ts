@@ -11,7 +11,7 @@ import { VmClockPage } from 'vmclock/testing'
 import { diagnosisText } from '../ts/cli/doctor'
 import { Files } from '../ts/doctor/files'
 import { commandLine, evaluate, run } from './node-command'
-import { COUNTER_ID, FLAG, folder, liveFields, OTHER_COUNTER_ID, page } from './pages'
+import { COUNTER_ID, FLAG, liveFields, newDirectory, OTHER_COUNTER_ID, page } from './pages'
 import {
   type Changes,
   CLOCKSOURCE,
@@ -867,7 +867,7 @@ test('a gzip bomb is not unpacked', (t) => {
 })
 
 test('files and directories are read up to a limit', (t) => {
-  const root = folder(t)
+  const root = newDirectory(t)
   const line = `${'x'.repeat(1023)}\n`
   writeFileSync(join(root, 'large'), line.repeat(5 * 1024))
   t.is(new Files(root).lines('/large').join('\n').length, 4 * 1024 * 1024)
@@ -985,7 +985,7 @@ test('a page without UTC is reported with its own timescale to open it with', (t
 })
 
 test('a page is diagnosed by its path', (t) => {
-  const path = `${folder(t)}/\u001b[31m\u202e`
+  const path = `${newDirectory(t)}/\u001b[31m\u202e`
   VmClockPage.create(path, { ...liveFields(t), clockStatus: 4 }).close()
   const diagnosis = diagnose({ path })
   t.is(diagnosis.firstProblem?.name, 'time')
@@ -994,7 +994,7 @@ test('a page is diagnosed by its path', (t) => {
 })
 
 test('a missing page is the problem if it was given by its path', (t) => {
-  const path = `${folder(t)}/page`
+  const path = `${newDirectory(t)}/page`
   const { firstProblem } = diagnose({ path })
   t.is(firstProblem?.name, 'access')
   t.is(firstProblem?.details['code'], 'ERR_VMCLOCK_NOT_FOUND')
@@ -1002,10 +1002,10 @@ test('a missing page is the problem if it was given by its path', (t) => {
 
 test('text from a path never becomes a part of a remedy', (t) => {
   const name = 'a; rm -rf x'
-  const absent = join(folder(t), name)
-  const empty = join(folder(t), name)
+  const absent = join(newDirectory(t), name)
+  const empty = join(newDirectory(t), name)
   writeFileSync(empty, '')
-  const loop = join(folder(t), name)
+  const loop = join(newDirectory(t), name)
   symlinkSync(name, loop)
   for (const path of [absent, empty, loop]) {
     const { firstProblem } = diagnose({ path })
@@ -1065,7 +1065,7 @@ test('doctor: the text output ends with the first problem and its remedy', async
 })
 
 test('doctor: unsafe characters of a path never reach the terminal', async (t) => {
-  const path = `${folder(t)}/\u001b]0;x\u0007\u009b31m\u202e`
+  const path = `${newDirectory(t)}/\u001b]0;x\u0007\u009b31m\u202e`
   for (const words of [[], ['--json']]) {
     const { stdout, exitCode } = await run([commandLine, 'doctor', path, ...words])
     t.is(exitCode, 1)

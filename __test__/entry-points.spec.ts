@@ -8,7 +8,7 @@ import * as vmclock from 'vmclock'
 import * as doctor from 'vmclock/doctor'
 import * as ptp from 'vmclock/ptp'
 import * as testing from 'vmclock/testing'
-import { evaluate, rootFolder } from './node-command'
+import { evaluate, rootDirectory } from './node-command'
 import { newPath } from './pages'
 
 const require = createRequire(import.meta.url)
@@ -21,7 +21,7 @@ const entryPoints: Readonly<Record<string, Readonly<Record<string, unknown>>>> =
 }
 
 test('the tests cover every entry point of the package', (t) => {
-  const manifest = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8')) as {
+  const manifest = JSON.parse(readFileSync(join(rootDirectory, 'package.json'), 'utf8')) as {
     readonly exports: object
   }
   const subpaths = Object.keys(manifest.exports).filter((subpath) => subpath !== './package.json')

@@ -7,8 +7,8 @@ import { Ajv2020 } from 'ajv/dist/2020'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock } from 'vmclock'
 import type { PageFields } from 'vmclock/testing'
-import { commandLine, type Outcome, type Running, rootFolder, run, start } from './node-command'
-import { FLAG, folder, liveFields, newPath, page } from './pages'
+import { commandLine, type Outcome, type Running, rootDirectory, run, start } from './node-command'
+import { FLAG, liveFields, newDirectory, newPath, page } from './pages'
 import { diagnoseStaged, NO_DEVICE } from './staged-machine'
 
 interface Schema {
@@ -21,7 +21,7 @@ interface Schema {
 }
 
 const schema = JSON.parse(
-  readFileSync(join(rootFolder, 'docs/json.schema.json'), 'utf8'),
+  readFileSync(join(rootDirectory, 'docs/json.schema.json'), 'utf8'),
 ) as Schema & { $defs: Record<string, Schema> }
 
 const ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: true })
@@ -206,12 +206,12 @@ test.serial('errors of every kind match the schema', async (t) => {
   const path = newPath(t)
   writeFileSync(path, '')
   for (const [exitCode, ...words] of [
-    [1, 'status', join(folder(t), 'none')],
+    [1, 'status', join(newDirectory(t), 'none')],
     [1, 'now', path],
     [1, 'now', page(t, { disruptionMarker: 1n }).path],
     [1, 'publish', join(path, 'below')],
     // An error of the system: a name of more than 255 bytes.
-    [1, 'now', join(folder(t), 'n'.repeat(300))],
+    [1, 'now', join(newDirectory(t), 'n'.repeat(300))],
     [1, 'ptp', '/dev/null'],
     [1, 'ptp', 'no such clock'],
     [2, 'now', '--nonsense'],
@@ -272,7 +272,7 @@ test('every object of the schema is closed, except the details of a check', (t) 
 })
 
 test('every example of docs/json.md matches the schema', (t) => {
-  const text = readFileSync(join(rootFolder, 'docs/json.md'), 'utf8')
+  const text = readFileSync(join(rootDirectory, 'docs/json.md'), 'utf8')
   const named: string[] = []
   for (const { index, 1: block = '' } of text.matchAll(/^```json\n(.*?)^```$/gms)) {
     // The definition that was named last before the example.

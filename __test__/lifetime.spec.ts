@@ -6,8 +6,8 @@ import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { VmClock, VmClockPublisher } from 'vmclock'
 import { VmClockPage } from 'vmclock/testing'
-import { evaluate, isEmulated, rootFolder, run } from './node-command'
-import { folder, held, liveFields, newPath, open, page } from './pages'
+import { evaluate, isEmulated, rootDirectory, run } from './node-command'
+import { held, liveFields, newDirectory, newPath, open, page } from './pages'
 
 test('close unmaps at once, and no descriptor is kept while a clock is open', (t) => {
   const made = page(t, liveFields(t))
@@ -183,10 +183,10 @@ for (const [how, ask] of [
       return
     }
     const made = page(t, liveFields(t))
-    const program = join(folder(t), 'child.cjs')
+    const program = join(newDirectory(t), 'child.cjs')
     writeFileSync(
       program,
-      `const { VmClock } = require(${JSON.stringify(`${rootFolder}dist/index.cjs`)})
+      `const { VmClock } = require(${JSON.stringify(`${rootDirectory}dist/index.cjs`)})
       const { readFileSync } = require('node:fs')
       const inherited = readFileSync('/proc/self/maps', 'utf8').includes(${JSON.stringify(made.path)})
       const clock = VmClock.open(${JSON.stringify(made.path)})

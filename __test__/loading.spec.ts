@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import * as vmclock from 'vmclock'
-import { evaluate, rootFolder } from './node-command'
-import { folder, newPath } from './pages'
+import { evaluate, rootDirectory } from './node-command'
+import { newDirectory, newPath } from './pages'
 
 const require = createRequire(import.meta.url)
 
@@ -71,9 +71,9 @@ function look(file: string, before = '', env: NodeJS.ProcessEnv = {}): Promise<S
 
 /** A copy of what is built, with the native folder that `fill` makes. */
 function copy(t: ExecutionContext, fill: (nativeFolder: string) => void): string {
-  const made = folder(t)
+  const made = newDirectory(t)
   for (const part of ['dist', 'package.json']) {
-    cpSync(join(rootFolder, part), join(made, part), { recursive: true })
+    cpSync(join(rootDirectory, part), join(made, part), { recursive: true })
   }
   mkdirSync(join(made, 'native'))
   fill(join(made, 'native'))
@@ -92,7 +92,7 @@ function refusesToOpen(t: ExecutionContext, seen: Seen, why: RegExp, remedy: Reg
   t.true(seen.hasCause)
 }
 
-const addons = readdirSync(join(rootFolder, 'native')).filter((name) => name.endsWith('.node'))
+const addons = readdirSync(join(rootDirectory, 'native')).filter((name) => name.endsWith('.node'))
 
 test('without a native part it loads, and open says what is missing', async (t) => {
   const seen = await look(copy(t, () => {}))
@@ -120,7 +120,7 @@ test('with a native part that is cut off anywhere it loads, and open says why', 
   for (const part of [0.05, 0.5, 0.99]) {
     const file = copy(t, (native) => {
       for (const addon of addons) {
-        const bytes = readFileSync(join(rootFolder, 'native', addon))
+        const bytes = readFileSync(join(rootDirectory, 'native', addon))
         writeFileSync(join(native, addon), bytes.subarray(0, bytes.length * part))
       }
     })
@@ -148,7 +148,7 @@ for (const [platform, arch] of [
 ] as const) {
   test(`on ${platform}-${arch} it loads, and says that it is not supported`, async (t) => {
     const seen = await look(
-      join(rootFolder, 'dist/index.cjs'),
+      join(rootDirectory, 'dist/index.cjs'),
       `Object.defineProperty(process, 'platform', { value: '${platform}' })
       Object.defineProperty(process, 'arch', { value: '${arch}' })`,
     )
@@ -168,9 +168,9 @@ test('here it is supported', (t) => {
 })
 
 test('errors are recognized across two copies of the package', async (t) => {
-  const made = folder(t)
+  const made = newDirectory(t)
   for (const part of ['dist', 'native']) {
-    cpSync(join(rootFolder, part), join(made, part), { recursive: true })
+    cpSync(join(rootDirectory, part), join(made, part), { recursive: true })
   }
   const other = (await import(pathToFileURL(join(made, 'dist/index.mjs')).href)) as typeof vmclock
   t.not(other.VmClock, vmclock.VmClock)

@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 
 /** The root of the repository, with a slash at its end. */
-export const rootFolder: string = fileURLToPath(new URL('..', import.meta.url))
+export const rootDirectory: string = fileURLToPath(new URL('..', import.meta.url))
 
 /** The command line's file. */
-export const commandLine: string = `${rootFolder}dist/cli.cjs`
+export const commandLine: string = `${rootDirectory}dist/cli.cjs`
 
 // Under an emulator several words start Node, and VMCLOCK_NODE holds them.
 const [program, ...firstWords] = JSON.parse(
@@ -56,7 +56,7 @@ export interface Start {
 export function start(words: readonly string[], { env, cwd, by = [] }: Start = {}): Running {
   const [first, ...rest] = [...by, ...nodeWords(...words)] as [string, ...string[]]
   const child = spawn(first, rest, {
-    cwd: cwd ?? rootFolder,
+    cwd: cwd ?? rootDirectory,
     env: { ...process.env, NO_COLOR: '1', VMCLOCK_PATH: '', ...env },
   })
   const output = { stdout: '', stderr: '' }

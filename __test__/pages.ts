@@ -26,7 +26,7 @@ export const FLAG = {
 } as const
 
 /** Makes a directory that is removed when the test ends. */
-export function folder(t: ExecutionContext<unknown>): string {
+export function newDirectory(t: ExecutionContext<unknown>): string {
   const made = mkdtempSync(join(tmpdir(), 'vmclock-test-'))
   t.teardown(() => rmSync(made, { recursive: true, force: true }))
   return made
@@ -34,7 +34,7 @@ export function folder(t: ExecutionContext<unknown>): string {
 
 /** Returns the path of a page that does not exist yet, in a directory of its own. */
 export function newPath(t: ExecutionContext<unknown>): string {
-  return join(folder(t), 'page')
+  return join(newDirectory(t), 'page')
 }
 
 /** Makes a page with these fields. It is closed when the test ends. */

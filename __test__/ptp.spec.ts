@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import test from 'ava'
 import type { VmClockErrorCode } from 'vmclock'
 import { PtpClock } from 'vmclock/ptp'
-import { commandLine, evaluate, type Outcome, rootFolder, run } from './node-command'
-import { folder, held, refuses } from './pages'
+import { commandLine, evaluate, type Outcome, rootDirectory, run } from './node-command'
+import { held, newDirectory, refuses } from './pages'
 
 // What must never reach a terminal (ts/cli/escape.ts), but newline.
 const UNSAFE =
@@ -17,7 +17,7 @@ const UNSAFE =
 const ptp = (...words: string[]): Promise<Outcome> => run([commandLine, 'ptp', ...words])
 
 test('what is no PTP clock is refused by what it is', async (t) => {
-  const made = folder(t)
+  const made = newDirectory(t)
   const file = join(made, 'file')
   writeFileSync(file, 'no clock')
   const socket = join(made, 'socket')
@@ -93,7 +93,7 @@ test('arguments that are of the wrong type', (t) => {
 test('on systems that are not supported there are no clocks, and open says so', async (t) => {
   const seen = await evaluate<{ list: unknown; codes: string[] }>(`
     Object.defineProperty(process, 'platform', { value: 'darwin' })
-    const { PtpClock } = require(${JSON.stringify(join(rootFolder, 'dist/ptp.cjs'))})
+    const { PtpClock } = require(${JSON.stringify(join(rootDirectory, 'dist/ptp.cjs'))})
     const codes = [() => PtpClock.open('/dev/ptp0'), () => PtpClock.find('vmclock0')].map((call) => {
       try { call() } catch (error) { return error.code }
     })

@@ -22,7 +22,7 @@ import test, { type ExecutionContext } from 'ava'
 import { VmClock, VmClockError, VmClockPublisher } from 'vmclock'
 import { VmClockPage } from 'vmclock/testing'
 import { evaluate, inOwnMounts, isEmulated, start } from './node-command'
-import { contents, folder, liveFields, newPath, open, page, refuses } from './pages'
+import { contents, liveFields, newDirectory, newPath, open, page, refuses } from './pages'
 
 const isRoot = process.getuid?.() === 0
 
@@ -48,7 +48,7 @@ function hasOther(t: ExecutionContext): boolean {
 
 /** A folder that everybody may write and in which nobody may remove what is another's, as /tmp. */
 function sticky(t: ExecutionContext): string {
-  const made = join(folder(t), 'sticky')
+  const made = join(newDirectory(t), 'sticky')
   chmodSync(dirname(made), 0o755)
   mkdirSync(made)
   chmodSync(made, 0o1777)
@@ -134,7 +134,7 @@ test('another user’s page is refused wherever it is, and by whatever name', (t
   const theirs = join(made, 'page')
   VmClockPage.create(theirs, liveFields(t)).close()
   chownSync(theirs, OTHER, OTHER)
-  const [link, hard] = [join(folder(t), 'link'), join(folder(t), 'hard')]
+  const [link, hard] = [join(newDirectory(t), 'link'), join(newDirectory(t), 'hard')]
   symlinkSync(theirs, link)
   linkSync(theirs, hard)
   for (const path of [theirs, link, hard]) {
@@ -174,7 +174,7 @@ test('a file of the system’s that is no page is refused', (t) => {
 
 test('what is checked is the file that was opened, whatever becomes of its name meanwhile', async (t) => {
   if (!hasOther(t)) return
-  const made = folder(t)
+  const made = newDirectory(t)
   const [trusted, theirs, path] = ['trusted', 'theirs', 'page'].map((name) => join(made, name))
   if (trusted === undefined || theirs === undefined || path === undefined)
     throw new Error('no path')

@@ -10,7 +10,7 @@ import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { diagnoseIn } from '../ts/doctor/diagnose'
 import { Files } from '../ts/doctor/files'
 import type { Scene } from '../ts/doctor/scene'
-import { FLAG, folder, liveFields } from './pages'
+import { FLAG, liveFields, newDirectory } from './pages'
 
 /** The file at a path: its text or bytes, a link, a FIFO, or undefined for none. */
 export type Staged = string | Buffer | { readonly link: string } | 'fifo' | undefined
@@ -73,7 +73,7 @@ export function diagnoseStaged(t: ExecutionContext, changes: Changes = {}): Diag
 
 /** Stages a healthy machine with the changes. */
 export function stage(t: ExecutionContext, { files, facts, page, published }: Changes): Scene {
-  const root = folder(t)
+  const root = newDirectory(t)
   for (const [path, staged] of Object.entries({ ...HEALTHY, ...files })) {
     put(join(root, path), staged)
   }

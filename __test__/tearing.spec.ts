@@ -4,7 +4,7 @@
 import { createRequire } from 'node:module'
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
-import { isEmulated, rootFolder, start } from './node-command'
+import { isEmulated, rootDirectory, start } from './node-command'
 import { page } from './pages'
 
 interface Result {
@@ -35,7 +35,7 @@ async function readAll(
   t.timeout(600_000)
   const { path } = page(t, fieldsOf(1))
   const count = reads / READERS
-  const tearing = `${rootFolder}__test__/tearing`
+  const tearing = `${rootDirectory}__test__/tearing`
   const writer = start([`${tearing}/writer.cjs`, path, manner, String(count), String(LEAST_STATES)])
   t.teardown(() => writer.child.kill('SIGKILL'))
   t.is(await writer.line(), 'writing')

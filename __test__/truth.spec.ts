@@ -7,7 +7,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { type Reading, type VmClock, VmClockPublisher } from 'vmclock'
 import { isEmulated, run } from './node-command'
-import { counterNow, folder, newPath, open, page, timeFields } from './pages'
+import { counterNow, newDirectory, newPath, open, page, timeFields } from './pages'
 
 // An emulated processor takes a minute for what takes this one a second.
 const CHECKS = isEmulated ? 500 : 5000
@@ -147,7 +147,7 @@ test('a million stamps make no system call', async (t) => {
   }
   const { path } = page(t, timeFields(counterNow(t)))
   const calls = async (stamps: number): Promise<Map<string, number>> => {
-    const summary = join(folder(t), 'summary')
+    const summary = join(newDirectory(t), 'summary')
     const by = ['strace', '-c', '-f', '-o', summary]
     const words = ['--input-type=commonjs', '-e', STAMPS, 'stamps', path, String(stamps)]
     const { exitCode, stderr } = await run(words, { by })

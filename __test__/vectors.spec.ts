@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import test from 'ava'
 import { type Reading, type Timescale, VmClock } from 'vmclock'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
-import { rootFolder } from './node-command'
+import { rootDirectory } from './node-command'
 import { COUNTER_ID, FLAG, newPath } from './pages'
 
 type Figures = Record<string, string | number>
@@ -46,7 +46,7 @@ const NUMBERS: ReadonlySet<string> = new Set([
 ])
 
 function cases<Case>(name: string): Case[] {
-  const path = `${rootFolder}crate/core/tests/vectors/${name}.json`
+  const path = `${rootDirectory}crate/core/tests/vectors/${name}.json`
   return JSON.parse(readFileSync(path, 'utf8')) as Case[]
 }
 

@@ -23,28 +23,28 @@ export const distFiles = [
 ]
 
 /** Writes each entry point's `.mjs` and `.d.mts` beside its `.cjs`, and checks the build. */
-export function writeEsmWrapper(distFolder) {
-  const folder = resolve(distFolder)
-  for (const name of entryPoints) writeEntryPoint(folder, name)
-  const files = readdirSync(folder)
+export function writeEsmWrapper(distDirectory) {
+  const directory = resolve(distDirectory)
+  for (const name of entryPoints) writeEntryPoint(directory, name)
+  const files = readdirSync(directory)
   const missing = distFiles.filter((file) => !files.includes(file))
-  if (missing.length > 0) throw new Error(`${folder} lacks ${missing.join(', ')}`)
+  if (missing.length > 0) throw new Error(`${directory} lacks ${missing.join(', ')}`)
   // tsup names a file of declarations after its content where two entry points share a type that
   // vmclock does not export.
   const unknown = files.filter((file) => file.endsWith('.d.cts') && !distFiles.includes(file))
   if (unknown.length > 0) {
-    throw new Error(`${folder} holds ${unknown.join(', ')}: export its types from ts/index.ts`)
+    throw new Error(`${directory} holds ${unknown.join(', ')}: export its types from ts/index.ts`)
   }
 }
 
-function writeEntryPoint(folder, name) {
-  const names = Object.keys(createRequire(import.meta.url)(join(folder, `${name}.cjs`))).sort()
-  if (names.length === 0) throw new Error(`${folder}/${name}.cjs exports nothing`)
+function writeEntryPoint(directory, name) {
+  const names = Object.keys(createRequire(import.meta.url)(join(directory, `${name}.cjs`))).sort()
+  if (names.length === 0) throw new Error(`${directory}/${name}.cjs exports nothing`)
   if (names.includes('default'))
     throw new Error('a default export would differ between the two loaders')
   writeFileSync(
-    join(folder, `${name}.mjs`),
+    join(directory, `${name}.mjs`),
     `import whole from './${name}.cjs'\n\nexport const {\n${names.map((each) => `  ${each},\n`).join('')}} = whole\n`,
   )
-  writeFileSync(join(folder, `${name}.d.mts`), `export * from './${name}.cjs'\n`)
+  writeFileSync(join(directory, `${name}.d.mts`), `export * from './${name}.cjs'\n`)
 }
