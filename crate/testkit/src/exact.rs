@@ -1,6 +1,7 @@
-//! What a page means, in integers without limits: written from the specification's formulas, and as
-//! plainly as they are, so that the core's splitting, shifting and saturating has something to be
-//! held against that does none of it.
+//! The meaning of a page in integers without limits.
+//!
+//! This is the specification, formula by formula. The core splits, shifts and saturates; this model does
+//! none of it, so the tests compare the core with it.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -59,19 +60,20 @@ pub fn saturated(value: BigInt) -> BigInt {
     value.min(two_to(63) - 1)
 }
 
-/// Whether `d` ticks are more than a second before the reference.
+/// Returns whether `d` ticks are more than a second before the reference.
 pub fn is_more_than_a_second_behind(d: &BigInt, period: u64, shift: u8) -> bool {
     d * big(period) < -two_to(64 + u32::from(shift))
 }
 
-/// `|raw|`, where the page marks it valid and it can be one.
+/// `|raw|` if the page flags it valid and it is within 10 to 255.
 pub fn tai_minus_utc(raw: i16, flagged: bool) -> Option<i64> {
     let magnitude = i64::from(raw).abs();
     (flagged && (10..=255).contains(&magnitude)).then_some(magnitude)
 }
 
-/// The first seconds of the month that holds `utc_sec` and of the month after it, by walking there
-/// from the start of its 400 years: year by year, then month by month.
+/// The first seconds of the month that holds `utc_sec` and of the month after it.
+///
+/// It walks there from the start of the 400-year cycle: year by year, then month by month.
 pub fn month_around(utc_sec: &BigInt) -> (BigInt, BigInt) {
     const CYCLE_SEC: i64 = 146_097 * 86_400;
     let (cycle, second) = utc_sec.div_mod_floor(&big(CYCLE_SEC));
@@ -118,7 +120,7 @@ pub fn leap(indicator: u8, abi: Abi, utc_sec: &BigInt) -> Option<Leap> {
         3 if utc_sec + 1 == end => (1, end, 1),
         3 if *utc_sec == start => (1, start, 0),
         4 if rfc_v4 => {
-            // A second is being deleted: before or after it, whichever is nearer.
+            // A second is being deleted: take the nearer side of it.
             if &end - utc_sec <= big(86_400) {
                 (-1, end, 0)
             } else {
@@ -215,8 +217,10 @@ pub struct Label {
     pub latest_ns: BigInt,
 }
 
-/// The image of `[c - bound, c + bound]`: of each piece that the interval meets, both ends of what
-/// it meets, where the end of a piece is the limit from the left.
+/// The image of `[c - bound, c + bound]`.
+///
+/// Each piece that meets the interval contributes both ends of the common part. The end of a piece is its
+/// limit from the left.
 fn image(pieces: &[Piece], c: &BigInt, bound: &BigInt) -> Label {
     let (first, last) = (c - bound, c + bound);
     let home = pieces.iter().find(|piece| piece.holds(c)).unwrap();
@@ -252,7 +256,7 @@ fn image(pieces: &[Piece], c: &BigInt, bound: &BigInt) -> Label {
     }
 }
 
-/// How a page is looked at.
+/// How a reader interprets a page.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     pub size_bytes: u32,
@@ -263,7 +267,7 @@ pub struct View {
     pub counter_id: u8,
 }
 
-/// All that a reading says, before it is cut to 64 bits.
+/// All figures of a reading, before they are limited to 64 bits.
 #[derive(Clone, Debug)]
 pub struct Meaning {
     pub label: Label,
@@ -296,8 +300,7 @@ impl View {
         )
     }
 
-    /// Every reason to refuse time from `page`, by its code. In what order they are found is left
-    /// open.
+    /// The codes of all reasons to refuse time from `page`. Their order means nothing.
     pub fn refusals(&self, page: &RawFields) -> Vec<&'static str> {
         let mut codes = Vec::new();
         if self.structure_bytes() < 0x58 || page.counter_id == 0xff {
@@ -326,7 +329,7 @@ impl View {
         codes
     }
 
-    /// What `counter` means on a page that gives no reason to refuse.
+    /// The meaning of `counter` on a page without a reason to refuse it.
     pub fn meaning(&self, page: &RawFields, counter: u64) -> Meaning {
         let shift = page.counter_period_shift;
         let period = page.counter_period_frac_sec;
@@ -384,7 +387,7 @@ impl View {
                 &(big(page.time_sec) + to_utc),
             )
         });
-        // Without a leap c is u, and UTC is c for ever.
+        // Without a leap second, c equals u, and UTC equals c.
         let without = [Piece {
             from: None,
             to: None,
@@ -417,7 +420,7 @@ impl View {
             } else {
                 c.clone()
             };
-            // What is left when strict UTC is taken from TAI, in whole seconds by construction.
+            // TAI minus strict UTC: whole seconds by construction.
             let (seconds, rest) = (&page_ns + ns(to_tai.unwrap()) - strict).div_mod_floor(&ns(1));
             assert_eq!(rest, big(0));
             seconds

@@ -1,4 +1,4 @@
-//! What the tests and fuzz targets of `vmclock` share.
+//! The simulations and models that the tests and fuzz targets of `vmclock` share.
 //!
 //! - [`exact`]: the specification's formulas in integers without limits, to compare the core with.
 //! - [`virtual_page`]: a page in plain memory and a counter that a test sets.

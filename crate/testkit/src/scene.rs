@@ -1,4 +1,4 @@
-//! A machine whose truth is known, what is published there, and a reader of it that is held to the truth.
+//! A publisher on a simulated machine, and a reader that is checked against the true time.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl<'machine> Scene<'machine> {
         fields
     }
 
-    /// Updates for a while, as the publisher's thread does.
+    /// Updates the page for a while, as the publisher's thread does.
     pub fn run(&mut self, seconds: i128) {
         for _ in 0..seconds * NS_PER_SEC / INTERVAL_NS {
             self.machine.advance(INTERVAL_NS);
@@ -128,15 +128,14 @@ impl<'machine> Scene<'machine> {
         self.publication.fields().disruption_marker
     }
 
-    /// Reads, and holds the reading's interval against the truth. Returns the bound, if one was
-    /// stated.
+    /// Reads, and checks that the interval holds the true time. Returns the bound, if one is stated.
     pub fn check(&self, context: &str) -> Option<u64> {
         let reading = self.read().unwrap();
         let truth_ns = self.machine.truth_tai_ns_at_read() - 37 * NS_PER_SEC;
         let (earliest, latest) = reading.earliest_ns.zip(reading.latest_ns)?;
         assert!(
             (i128::from(earliest)..=i128::from(latest)).contains(&truth_ns),
-            "{context}: the truth is {} ns from {}, and the bound {:?}",
+            "{context}: the true time is {} ns from {}, and the bound {:?}",
             truth_ns - i128::from(reading.epoch_ns),
             reading.epoch_ns,
             reading.max_error_ns
@@ -145,7 +144,7 @@ impl<'machine> Scene<'machine> {
     }
 }
 
-/// Holds the page's period against the oscillator.
+/// Checks that the page's period is within its bound of the oscillator's.
 pub fn assert_period_holds(scene: &Scene<'_>, context: &str) {
     let fields = scene.publication.fields();
     let oscillator_ppb = scene.machine.state.borrow().oscillator_ppb;

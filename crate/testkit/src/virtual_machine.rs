@@ -1,5 +1,7 @@
-//! A machine whose truth is known: a counter that drifts and wanders, a kernel clock on top of it
-//! that a daemon disciplines, leap seconds, and a page in memory.
+//! A simulated machine whose true time is known.
+//!
+//! It has a counter that drifts and wanders, a kernel clock on top of it that a daemon disciplines, leap
+//! seconds, and a page in memory.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -10,15 +12,15 @@ use vmclock::seqlock::{SharedWords, SharedWordsMut, WORDS};
 use vmclock::source::kernel::clock::{Bracket, SystemClock};
 use vmclock::source::kernel::discipline::{Discipline, LeapState};
 
-/// Fractions of a nanosecond and of a tick are kept in 32 bits.
+/// One nanosecond or one tick, in the simulation's fixed point with 32 fractional bits.
 pub const ONE: i128 = 1 << 32;
 const PPB: i128 = 1_000_000_000;
 const NS_PER_SEC: i128 = 1_000_000_000;
 pub const NOMINAL_HZ: i128 = 2_900_000_000;
-/// How late the vDSO's CLOCK_REALTIME carries out a leap second.
+/// How late the vDSO's CLOCK_REALTIME applies a leap second.
 const TICK_NS: i128 = 4_000_000;
 
-/// xorshift64*: every run of a seed is the same.
+/// A random generator (xorshift64*) that gives the same sequence for the same seed.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -53,20 +55,20 @@ pub struct Leap {
     pub edge_sec: i128,
 }
 
-/// How an oscillator's frequency moves, second by second, between two edges.
+/// How an oscillator's frequency moves, second by second, between two limits.
 #[derive(Clone, Copy, Debug)]
 pub enum Course {
-    /// It stays at an edge.
+    /// It stays at a limit.
     Edge { high: bool },
-    /// The temperature of the room goes up and down.
+    /// It follows the temperature of the room, up and down.
     Sine { period_sec: i64 },
-    /// It wanders by this much a second at most.
+    /// It walks by at most this much each second.
     Walk { step_ppb: i64 },
-    /// It jumps from edge to edge, one second in so many.
+    /// It jumps from limit to limit, in one second of so many.
     Flips { one_in: u64 },
 }
 
-/// What an oscillator does.
+/// How an oscillator's frequency changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Wander {
     pub low_ppb: i64,
@@ -99,28 +101,28 @@ impl Wander {
 #[derive(Clone, Debug)]
 pub struct State {
     pub random: Random,
-    /// Truth, TAI since 1970.
+    /// The true time, TAI since 1970.
     truth: i128,
     ticks: i128,
     /// CLOCK_REALTIME - true UTC.
     error: i128,
     monotonic: i128,
     pub suspended_ns: i128,
-    /// One in so many looks at a clock is interrupted.
+    /// One in so many clock reads is interrupted.
     pub interrupted_one_in: u64,
-    /// For so long at most.
+    /// The longest interruption.
     pub interrupted_ns: i64,
     /// How much faster than nominal the oscillator runs.
     pub oscillator_ppb: i64,
-    /// What it does by itself, if anything.
+    /// How its frequency changes by itself, if it does.
     pub wander: Option<Wander>,
     pub discipline: Discipline,
-    /// How long the kernel's present second has lasted.
+    /// The age of the kernel's present second.
     second_age_ns: i128,
-    /// What is slewed in it.
+    /// The slew in it: the phase-locked loop's share, and that of an `adjtime`.
     loop_share_ns: i128,
     shot_share_ns: i128,
-    /// TAI - UTC before the leap second.
+    /// TAI − UTC before the leap second.
     pub tai_minus_utc_sec: i128,
     pub leap: Option<Leap>,
     pub announced: bool,
@@ -130,7 +132,7 @@ pub struct State {
 #[derive(Debug)]
 pub struct Machine {
     pub state: RefCell<State>,
-    /// Truth at the last counter read, in units of 1 / [`ONE`] ns.
+    /// The true time at the last counter read, in units of 1 / [`ONE`] ns.
     read_at: Cell<i128>,
 }
 
@@ -151,7 +153,7 @@ impl State {
         self.ticks += d * NOMINAL_HZ / NS_PER_SEC * (PPB + oscillator) / PPB;
         let tick_ppb = i128::from(self.discipline.tick_us - 10_000) * 100_000;
         let frequency_ppb = i128::from(self.discipline.frequency_scaled_ppm) * 1000 / 65_536;
-        // Of what is to be slewed, each second's share was taken off when that second began.
+        // `begin_second` took this second's share off what is to be slewed.
         let slewed = (self.loop_share_ns + self.shot_share_ns) * ns * ONE / NS_PER_SEC;
         let gained = d * (oscillator + tick_ppb + frequency_ppb) / PPB + slewed;
         self.error += gained;
@@ -163,7 +165,7 @@ impl State {
         }
     }
 
-    /// What the kernel does at the start of each second (`second_overflow`).
+    /// Starts a second as the kernel does (`second_overflow`).
     fn begin_second(&mut self) {
         let grown = self.discipline.maxerror_us + 500;
         self.discipline.maxerror_us = grown.min(16_000_000);
@@ -182,22 +184,23 @@ impl State {
         }
     }
 
-    /// What the clock's error will be when what is slewed in the present second is done.
+    /// The clock's error at the end of the present second's slew.
     pub fn settled_error_ns(&self) -> i64 {
         let left_ns = NS_PER_SEC - self.second_age_ns;
         let share_ns = (self.loop_share_ns + self.shot_share_ns) * left_ns / NS_PER_SEC;
         self.error_ns() + i64::try_from(share_ns).unwrap()
     }
 
-    /// The daemon's work: it has measured the clock's error to within `uncertainty_us`.
+    /// A daemon update: the daemon measured the clock's error to within `uncertainty_us`. Returns the
+    /// correction that it wants.
     pub fn synchronize(&mut self, uncertainty_us: i64) -> i64 {
         let noise_ns = self.random.range(-uncertainty_us, uncertainty_us) * 1000;
         let measured_ns = self.error_ns() + noise_ns;
         self.discipline.unsynchronized = false;
-        // What it wanted slewed before is void: the caller says what is to be slewed now.
+        // This cancels the slew that it wanted before; the caller sets the next one.
         self.discipline.offset_ns = 0;
         self.discipline.single_shot_ns = 0;
-        // As good as it is now: what it drifts from now on is the kernel's to add.
+        // The error now. The kernel adds the later drift.
         self.discipline.maxerror_us = uncertainty_us.unsigned_abs();
         self.discipline.esterror_us = uncertainty_us.unsigned_abs() / 2;
         -measured_ns
@@ -207,7 +210,7 @@ impl State {
         self.discipline.frequency_scaled_ppm = ppb * 65_536 / 1000;
     }
 
-    /// `settimeofday`, or ADJ_SETOFFSET: the kernel forgets what it knew.
+    /// Steps the clock, as `settimeofday` or ADJ_SETOFFSET does: the kernel forgets its error figures.
     pub fn step(&mut self, ns: i64) {
         self.error += i128::from(ns) * ONE;
         self.discipline.unsynchronized = true;
@@ -218,8 +221,8 @@ impl State {
         self.shot_share_ns = 0;
     }
 
-    /// The machine sleeps; its battery clock, which sets CLOCK_REALTIME afterwards, is off by
-    /// `error_ns` more.
+    /// Suspends the machine. Its battery clock sets CLOCK_REALTIME afterwards, and is off by `error_ns`
+    /// more.
     pub fn suspend(&mut self, ns: i128, error_ns: i128) {
         self.truth += ns * ONE;
         self.suspended_ns += ns;
@@ -230,8 +233,8 @@ impl State {
         self.ticks += ticks * ONE;
     }
 
-    /// The machine stands still for `paused_ns`, and finds its counter moved by `ticks` when it goes
-    /// on: the kernel's clocks run on the counter and go where it went, unless that is back.
+    /// Pauses the machine for `paused_ns` and moves its counter by `ticks`. The kernel's clocks follow the
+    /// counter, except backwards.
     pub fn carry_on(&mut self, paused_ns: i128, ticks: i128) {
         self.truth += paused_ns * ONE;
         self.ticks += ticks * ONE;
@@ -240,12 +243,12 @@ impl State {
         self.monotonic += seen_ns * ONE;
     }
 
-    /// Truth in units of 1 / [`ONE`] ns.
+    /// The true time in units of 1 / [`ONE`] ns.
     pub fn truth_tai_fine(&self) -> i128 {
         self.truth
     }
 
-    /// Moves the machine to another time, as it is.
+    /// Sets the true time and changes nothing else.
     pub fn set_truth_tai_fine(&mut self, truth: i128) {
         self.truth = truth;
     }
@@ -262,7 +265,7 @@ impl State {
         self.ticks.div_euclid(ONE) as u64
     }
 
-    /// Whether the leap second has begun (or was left out), as of `late_ns` ago.
+    /// Returns whether the leap second had begun (or was deleted) `late_ns` ago.
     fn leapt(&self, late_ns: i128) -> bool {
         self.announced
             && self.leap.is_some_and(|leap| {
@@ -281,7 +284,7 @@ impl State {
         }
     }
 
-    /// TAI - UTC as the kernel's clock has it.
+    /// TAI − UTC of the kernel's clock.
     pub fn clock_offset_sec(&self) -> i128 {
         self.offset_sec(0)
     }
@@ -343,7 +346,7 @@ impl Machine {
         }
     }
 
-    /// A machine that was saved.
+    /// A machine restored from a saved state.
     pub fn restored(state: State) -> Self {
         Self {
             state: RefCell::new(state),

@@ -1,4 +1,4 @@
-//! A page in plain memory and a counter that stands where a test puts it.
+//! A page in plain memory, and a counter that a test sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use vmclock::seqlock::{self, SharedWords, SharedWordsMut, WORDS};
 use vmclock::snapshot::RawFields;
 use vmclock::{Continuity, Options, VmClock};
 
-/// The page. Relaxed atomics only so that a clock may share it; all tests are of one thread.
+/// A page of relaxed atomics, so that clocks can share it. The tests use one thread.
 #[derive(Debug, Default)]
 pub struct VirtualPage {
     seq: AtomicU32,
@@ -50,7 +50,7 @@ impl SharedWordsMut for VirtualPage {
     fn fence_release(&self) {}
 }
 
-/// A counter that stands still until a test moves it. It calls itself this machine's.
+/// A counter that changes only when a test sets it. It has this machine's counter id.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualCounter(Arc<AtomicU64>);
 
@@ -101,7 +101,7 @@ impl Bench {
     }
 }
 
-/// What `fields` says of continuity, where all of the structure is there.
+/// The continuity token of `fields`, on a page that covers the whole structure.
 pub fn token(fields: &RawFields) -> Continuity {
     const GENERATION_PRESENT: u64 = 1 << 8;
     Continuity {

@@ -1,4 +1,4 @@
-//! All that can be asked of a clock, and what would be right to answer.
+//! All calls on a clock, and their right answers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,18 +12,18 @@ use crate::exact::{View, big, saturated};
 
 type Clock = VmClock<Memory, MachineCounter>;
 
-/// The clocks that are asked, and what they are asked about.
+/// The clocks under test, and the arguments of their calls.
 pub(super) struct Clocks {
     pub(super) plain: Clock,
     /// Never steps back.
     pub(super) held: Clock,
-    /// The latest time that `held` told.
+    /// The latest time that `held` returned.
     pub(super) last_ns: Option<i64>,
     /// Taken in an earlier state.
     pub(super) token: Continuity,
     /// Captured in an earlier state.
     pub(super) captured: u64,
-    /// What is kept of each clock's last whole reading.
+    /// Each clock's last whole reading.
     pub(super) rests: [Rest; 2],
 }
 
@@ -49,7 +49,7 @@ pub(super) enum Call {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum Answer {
     Reading(Reading),
     Ns(i64),
     Ms(f64),
@@ -64,8 +64,8 @@ pub(super) enum Said {
 }
 
 impl Call {
-    /// All but the last may meet an update: of milliseconds it cannot be told in which of two states
-    /// they were said, if these lie near enough to each other.
+    /// All calls. All but the last may meet an update: two states near each other can give the same
+    /// milliseconds, so that call's state is ambiguous.
     pub(super) const ALL: [Self; 14] = [
         Self::Read,
         Self::NowNs,
@@ -83,7 +83,7 @@ impl Call {
         Self::HeldNowMs,
     ];
 
-    pub(super) fn make(self, clocks: &mut Clocks) -> Result<Said, Error> {
+    pub(super) fn make(self, clocks: &mut Clocks) -> Result<Answer, Error> {
         let Clocks {
             plain,
             held,
@@ -93,30 +93,30 @@ impl Call {
             ..
         } = clocks;
         match self {
-            Self::Read => plain.read().map(Said::Reading),
-            Self::NowNs => plain.now_ns().map(Said::Ns),
-            Self::NowMs => plain.now_ms().map(Said::Ms),
-            Self::Snapshot => plain.snapshot().map(|snapshot| Said::Page {
+            Self::Read => plain.read().map(Answer::Reading),
+            Self::NowNs => plain.now_ns().map(Answer::Ns),
+            Self::NowMs => plain.now_ms().map(Answer::Ms),
+            Self::Snapshot => plain.snapshot().map(|snapshot| Answer::Page {
                 raw: snapshot.raw,
                 vm_generation: snapshot.vm_generation(),
                 counter: snapshot.counter,
             }),
-            Self::HasTime => plain.has_time().map(Said::Whether),
-            Self::Continuity => plain.continuity_token().map(Said::Continuity),
-            Self::IsContinuous => plain.is_continuous(token).map(Said::Whether),
-            Self::Convert => plain.convert(*captured, token).map(Said::Reading),
+            Self::HasTime => plain.has_time().map(Answer::Whether),
+            Self::Continuity => plain.continuity_token().map(Answer::Continuity),
+            Self::IsContinuous => plain.is_continuous(token).map(Answer::Whether),
+            Self::Convert => plain.convert(*captured, token).map(Answer::Reading),
             Self::Converter => plain.converter(token).map(|converter| {
-                Said::Each(two(*captured).map(|counter| converter.epoch_ns(counter).ok()))
+                Answer::Each(two(*captured).map(|counter| converter.epoch_ns(counter).ok()))
             }),
-            Self::TimePoint => by_time_point(plain, rest).map(Said::Reading),
-            Self::HeldRead => held.read().map(Said::Reading),
-            Self::HeldNowNs => held.now_ns().map(Said::Ns),
-            Self::HeldTimePoint => by_time_point(held, held_rest).map(Said::Reading),
-            Self::HeldNowMs => held.now_ms().map(Said::Ms),
+            Self::TimePoint => by_time_point(plain, rest).map(Answer::Reading),
+            Self::HeldRead => held.read().map(Answer::Reading),
+            Self::HeldNowNs => held.now_ns().map(Answer::Ns),
+            Self::HeldTimePoint => by_time_point(held, held_rest).map(Answer::Reading),
+            Self::HeldNowMs => held.now_ms().map(Answer::Ms),
         }
     }
 
-    pub(super) fn right(self, clocks: &Clocks, state: &State, view: &View) -> Right<Said> {
+    pub(super) fn right(self, clocks: &Clocks, state: &State, view: &View) -> Right<Answer> {
         if self.is_in_ms() && !view.timescale.is_utc() {
             return Err(vec!["ERR_VMCLOCK_TIMESCALE"]);
         }
@@ -137,33 +137,33 @@ impl Call {
             }
         };
         Ok(match self {
-            Self::Read | Self::TimePoint => Said::Reading(live()?),
-            Self::NowNs => Said::Ns(live()?.epoch_ns),
-            Self::NowMs => Said::Ms(state::ms(live()?.epoch_ns)),
-            Self::Snapshot => Said::Page {
+            Self::Read | Self::TimePoint => Answer::Reading(live()?),
+            Self::NowNs => Answer::Ns(live()?.epoch_ns),
+            Self::NowMs => Answer::Ms(state::ms(live()?.epoch_ns)),
+            Self::Snapshot => Answer::Page {
                 raw: state.raw,
                 vm_generation: state.continuity.vm_generation,
                 counter: state.counter,
             },
             Self::HasTime => {
-                Said::Whether(!state::reasons(view, &state.raw).contains(&"ERR_VMCLOCK_NO_TIME"))
+                Answer::Whether(!state::reasons(view, &state.raw).contains(&"ERR_VMCLOCK_NO_TIME"))
             }
-            Self::Continuity => Said::Continuity(state.continuity),
-            Self::IsContinuous => Said::Whether(same),
-            Self::Convert => Said::Reading(captured(clocks.captured)?),
+            Self::Continuity => Answer::Continuity(state.continuity),
+            Self::IsContinuous => Answer::Whether(same),
+            Self::Convert => Answer::Reading(captured(clocks.captured)?),
             Self::Converter => {
                 let reasons = state::reasons(view, &state.raw);
                 if !reasons.is_empty() {
                     return Err(reasons);
                 }
-                Said::Each(
+                Answer::Each(
                     two(clocks.captured)
                         .map(|counter| captured(counter).ok().map(|reading| reading.epoch_ns)),
                 )
             }
-            Self::HeldRead | Self::HeldTimePoint => Said::Reading(held()?),
-            Self::HeldNowNs => Said::Ns(held()?.epoch_ns),
-            Self::HeldNowMs => Said::Ms(state::ms(held()?.epoch_ns)),
+            Self::HeldRead | Self::HeldTimePoint => Answer::Reading(held()?),
+            Self::HeldNowNs => Answer::Ns(held()?.epoch_ns),
+            Self::HeldNowMs => Answer::Ms(state::ms(held()?.epoch_ns)),
         })
     }
 
@@ -173,7 +173,7 @@ impl Call {
 }
 
 impl Clocks {
-    /// What `held` may not go back behind from now on, after it was asked in this state.
+    /// Remembers the time that `held` returned in this state: it may not step back behind it.
     pub(super) fn remember(&mut self, call: Call, state: &State, view: &View) {
         let is_asked = match call {
             Call::HeldRead | Call::HeldNowNs | Call::HeldTimePoint => true,
@@ -188,8 +188,8 @@ impl Clocks {
     }
 }
 
-/// A reading as the glue makes one: of what changes with the counter, where the rest of an earlier one is
-/// still right.
+/// Takes a reading as the glue does: the figures that depend on the counter, and the rest from an earlier
+/// reading of the same page state.
 fn by_time_point(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
     if let Some((state, rest)) = rest
         && *state == clock.states_seen()
@@ -223,42 +223,42 @@ fn two(captured: u64) -> [u64; 2] {
     [captured, captured ^ (1 << 47)]
 }
 
-pub(super) fn agree(answer: &Result<Said, Error>, right: &Right<Said>) -> bool {
+pub(super) fn agree(answer: &Result<Answer, Error>, right: &Right<Answer>) -> bool {
     match (answer, right) {
-        (Ok(Said::Ms(said)), Ok(Said::Ms(right))) => {
-            // Within a minute of 1970 a double may be the nearest but one.
-            said == right
-                || (right.abs() < 60_000.0 && (said - right).abs() <= f64::EPSILON * right.abs())
+        (Ok(Answer::Ms(answer)), Ok(Answer::Ms(right))) => {
+            // Within a minute of 1970 the double may be next to the nearest.
+            answer == right
+                || (right.abs() < 60_000.0 && (answer - right).abs() <= f64::EPSILON * right.abs())
         }
-        (Ok(said), Ok(right)) => said == right,
+        (Ok(answer), Ok(right)) => answer == right,
         (Err(error), Err(codes)) => codes.contains(&error.code()),
         _ => false,
     }
 }
 
-/// The system's clock against a page that stands still.
+/// Checks `system_offset` on a page that does not change.
 pub(super) fn check_system_offset(clocks: &mut Clocks, state: &State) {
     let system_ns = || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         i128::try_from(now.as_nanos()).unwrap()
     };
     let before_ns = system_ns();
-    let said = clocks.plain.system_offset();
+    let answer = clocks.plain.system_offset();
     let after_ns = system_ns();
     if !clocks.plain.timescale().is_utc() {
-        assert_eq!(said.unwrap_err().code(), "ERR_VMCLOCK_TIMESCALE");
+        assert_eq!(answer.unwrap_err().code(), "ERR_VMCLOCK_TIMESCALE");
         return;
     }
-    match (said, &state.live) {
-        (Ok(said), Ok(right)) => {
+    match (answer, &state.live) {
+        (Ok(answer), Ok(right)) => {
             let epoch_ns = i128::from(right.epoch_ns);
-            let offset_ns = i128::from(said.offset_ns);
+            let offset_ns = i128::from(answer.offset_ns);
             assert!((before_ns - epoch_ns..=after_ns - epoch_ns).contains(&offset_ns));
-            // One for the middle of two readings, which is rounded.
+            // One, because the middle of two readings is rounded.
             let bound = right
                 .max_error_ns
                 .map(|ns| u64::try_from(saturated(big(ns) + 1)).unwrap());
-            assert_eq!(said.max_error_ns, bound, "of {right:?}");
+            assert_eq!(answer.max_error_ns, bound, "of {right:?}");
         }
         (Err(error), Ok(right)) => {
             let offset_ns = before_ns - i128::from(right.epoch_ns);
@@ -266,6 +266,6 @@ pub(super) fn check_system_offset(clocks: &mut Clocks, state: &State) {
             assert!(i64::try_from(offset_ns).is_err(), "{offset_ns}");
         }
         (Err(error), Err(codes)) => assert!(codes.contains(&error.code()), "{error:?}"),
-        (said, right) => panic!("{said:?} instead of {right:?}"),
+        (answer, right) => panic!("{answer:?} instead of {right:?}"),
     }
 }

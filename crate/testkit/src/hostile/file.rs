@@ -13,11 +13,11 @@ use super::machine::COUNTER_ID;
 use super::state::{State, reasons};
 use super::{Bytes, OPTION_BYTES, PAGE_BYTES, Seen, fields, options, state, take, view};
 
-/// Longer than the structure, so that a page may declare more than that.
+/// Longer than the structure, so that a page may declare a larger size.
 const MOST_FILE_BYTES: usize = 0x90;
 
-/// Opens a file of `bytes`, after its options and the counter to convert, and asks for its time. Panics
-/// where the answer is not the model's.
+/// Opens a file of `bytes` (options, the counter to convert, contents) and reads its time. Panics if an
+/// answer differs from the model's.
 pub fn check_file(bytes: &[u8], seen: &mut Seen) {
     let Some((choices, rest)) = bytes.split_first_chunk::<OPTION_BYTES>() else {
         return;
@@ -27,7 +27,7 @@ pub fn check_file(bytes: &[u8], seen: &mut Seen) {
     };
     let mut contents = contents[..contents.len().min(MOST_FILE_BYTES)].to_vec();
     if let Some(counter_id) = contents.get_mut(0x0a) {
-        // Inputs mean the harness's counter where they name one that there is; here it is this machine's.
+        // An input that names the simulated counter means this machine's counter here.
         *counter_id ^= COUNTER_ID ^ CpuCounter.id();
     }
     let contents = &contents[..];
@@ -48,11 +48,11 @@ pub fn check_file(bytes: &[u8], seen: &mut Seen) {
             return;
         }
     };
-    assert!(refusals.is_empty(), "opened in spite of {refusals:?}");
+    assert!(refusals.is_empty(), "opened despite {refusals:?}");
     view.size_bytes = u32::from_le_bytes(take(&page, 0x04));
     let seq = u32::from_le_bytes(take(&page, 0x0c));
     if seq & 1 == 1 {
-        // It would be waited for, for a tenth of a second.
+        // The reader would wait a tenth of a second for it.
         return;
     }
     let raw = fields(&page);
@@ -64,13 +64,13 @@ pub fn check_file(bytes: &[u8], seen: &mut Seen) {
     let token = clock.continuity_token().unwrap();
     assert_eq!(token, state.continuity);
     match (clock.convert(captured, &token), &state.converted) {
-        (Ok(said), Ok(right)) => assert_eq!(said, *right),
+        (Ok(answer), Ok(right)) => assert_eq!(answer, *right),
         (Err(error), Err(codes)) => assert!(codes.contains(&error.code()), "{error:?}"),
-        (said, right) => panic!("{said:?} instead of {right:?}"),
+        (answer, right) => panic!("{answer:?} instead of {right:?}"),
     }
     match clock.read() {
-        Ok(said) => {
-            assert_eq!(Ok(said), state::converted(&view, &raw, said.counter));
+        Ok(answer) => {
+            assert_eq!(Ok(answer), state::converted(&view, &raw, answer.counter));
             seen.readings += 1;
         }
         Err(error) => {
@@ -84,7 +84,7 @@ pub fn check_file(bytes: &[u8], seen: &mut Seen) {
     }
 }
 
-/// Every reason not to open the file.
+/// The codes of all reasons not to open the file.
 fn refusals(file_bytes: usize, page: &Bytes) -> Vec<&'static str> {
     let declared = u32::from_le_bytes(take(page, 0x04)) as usize;
     let mut codes = Vec::new();
@@ -100,7 +100,7 @@ fn refusals(file_bytes: usize, page: &Bytes) -> Vec<&'static str> {
     codes
 }
 
-/// The path of a file that holds `contents`, the same one for all: in memory, and nobody else's.
+/// Writes `contents` to one private file in memory, and returns its path.
 fn put(contents: &[u8]) -> PathBuf {
     thread_local! {
         static FILE: File = {

@@ -1,4 +1,4 @@
-//! A page and a counter that a writer changes between any two loads of the reader's.
+//! A page and a counter that a writer changes between any two loads of the reader.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,11 +10,11 @@ use vmclock::seqlock::{SharedWords, WORDS};
 
 use super::{Bytes, take};
 
-/// One and the same on every architecture, so that an input means the same on each.
+/// The same on every architecture, so that an input means the same everywhere.
 pub(super) const COUNTER_ID: u8 = VMCLOCK_COUNTER_X86_TSC;
 
 pub(super) struct Update {
-    /// Loads of the reader's until the odd number, from there to the change, and to the even number.
+    /// The reader's loads until the odd sequence number, from there to the change, and to the even number.
     pub(super) loads_left: [u8; 3],
     pub(super) page: Bytes,
     pub(super) counter: u64,
@@ -37,7 +37,7 @@ impl Machine {
         }
     }
 
-    /// What is to happen from the next load on.
+    /// Schedules updates from the next load on.
     pub(super) fn expect(&self, updates: VecDeque<Update>) {
         self.updates.replace(updates);
     }

@@ -1,8 +1,8 @@
-//! The whole reader on a page of arbitrary bytes, held against what the specification's formulas say
-//! of those bytes in integers without limits (`exact`); and a publisher that finds such a page.
+//! The whole reader on a page of arbitrary bytes, compared with the exact model (`exact`); and a publisher
+//! that finds such a page.
 //!
-//! `crate/core/tests/hostile_pages.rs` drives it with seeded bytes and with what the fuzzer kept, and
-//! `crate/fuzz` with whatever reaches more of the reader.
+//! `crate/core/tests/hostile_pages.rs` drives it with seeded bytes and with the fuzz corpus. `crate/fuzz` drives
+//! it with inputs that reach new code.
 
 mod calls;
 mod file;
@@ -31,10 +31,10 @@ pub use takeover::{TAKEOVER_BYTES, check_takeover};
 
 pub const PAGE_BYTES: usize = 0x70;
 pub const OPTION_BYTES: usize = 6;
-/// Options, the page, and how many ticks the counter is ahead of the page's reference.
+/// Options, the page, and the counter's ticks after the page's reference.
 pub const HEADER_BYTES: usize = OPTION_BYTES + PAGE_BYTES + 8;
-/// How many loads of the reader's come before each of an update's three steps, which byte of the page it
-/// changes and to what, what is asked of the reader meanwhile, and the counter's ticks again.
+/// One update: the reader's loads before each of its three steps, the byte of the page that it changes and
+/// the new value, the call that is made meanwhile, and the counter's ticks again.
 pub const UPDATE_BYTES: usize = 6 + 8;
 const MOST_UPDATES: usize = 8;
 
@@ -44,7 +44,7 @@ fn take<const N: usize>(bytes: &Bytes, at: usize) -> [u8; N] {
     std::array::from_fn(|byte| bytes[at + byte])
 }
 
-/// The fields where the specification's table puts them, not where the core looks.
+/// The fields at the offsets of the specification's table, not of the core.
 fn fields(page: &Bytes) -> RawFields {
     let u64_at = |at| u64::from_le_bytes(take(page, at));
     RawFields {
@@ -70,7 +70,7 @@ fn fields(page: &Bytes) -> RawFields {
     }
 }
 
-/// How the page is looked at, of the input's first bytes.
+/// The view that the input's first bytes choose.
 fn view(options: &[u8; OPTION_BYTES], counter_id: u8) -> View {
     let [size, abi, timescale, has_drift, drift, refusing] = *options;
     View {
@@ -97,17 +97,17 @@ fn options(view: &View) -> Options {
     }
 }
 
-/// What a run of [`check`] came to.
+/// Counts of what the checks saw.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
     pub readings: u64,
     pub refusals: u64,
-    /// Calls that ended in the state after an update that began within them.
+    /// Calls that returned the state after an update that began during the call.
     pub overtaken: u64,
 }
 
-/// Makes a clock over a page of `bytes`, and asks everything of it through the updates that follow in
-/// them. Panics where it answers anything that the model does not.
+/// Makes clocks over a page of `bytes`, and makes every call on them, through the updates that `bytes`
+/// describe. Panics if an answer differs from the model's.
 pub fn check(bytes: &[u8], seen: &mut Seen) {
     let Some((header, updates)) = bytes.split_at_checked(HEADER_BYTES) else {
         return;
@@ -117,7 +117,7 @@ pub fn check(bytes: &[u8], seen: &mut Seen) {
     let choices: [u8; OPTION_BYTES] = choices.try_into().unwrap();
     let mut page: Bytes = page.try_into().unwrap();
     let view = view(&choices, COUNTER_ID);
-    // From the reference, so that a change of one does not put the other centuries away.
+    // Relative to the reference, so that a changed reference leaves the counter near it.
     let counter_at = |page: &Bytes, ticks: &[u8]| {
         let ticks = u64::from_le_bytes(ticks.try_into().unwrap());
         fields(page).counter_value.wrapping_add(ticks)
@@ -144,11 +144,11 @@ pub fn check(bytes: &[u8], seen: &mut Seen) {
         rests: [None; 2],
     };
     let first = usize::from(choices[5] >> 1);
-    stand_still(&mut clocks, &state, &view, first, seen);
+    check_unchanged(&mut clocks, &state, &view, first, seen);
     if choices[5] >> 4 == 0xf {
         calls::check_system_offset(&mut clocks, &state);
     }
-    // Two at a time: the first sends the reader to the page again, and the second may meet it there.
+    // In pairs: the first update makes the reader read the page again; the second may meet that.
     let updates: Vec<_> = updates
         .chunks_exact(UPDATE_BYTES)
         .take(MOST_UPDATES)
@@ -175,23 +175,23 @@ pub fn check(bytes: &[u8], seen: &mut Seen) {
             .collect::<Vec<_>>();
         let by = right.iter().rposition(|right| calls::agree(&answer, right));
         let Some(by) = by else {
-            panic!("TORN: {call:?} said {answer:?}, which is none of {right:?}");
+            panic!("TORN: {call:?} gave {answer:?}, which is none of {right:?}");
         };
         seen.overtaken += u64::from(by > 0);
         clocks.remember(call, &states[by], &view);
         machine.end_updates();
-        // The token and the counter of before: now they may be another machine's.
+        // The token and the counter are still those of the earlier state.
         let now = states.pop().unwrap();
-        stand_still(&mut clocks, &now, &view, usize::from(pair[0][5]) + 1, seen);
+        check_unchanged(&mut clocks, &now, &view, usize::from(pair[0][5]) + 1, seen);
         clocks.token = now.continuity;
         clocks.captured = now.counter;
         state = now;
     }
 }
 
-/// Everything that can be asked of a page that nobody changes, from `first` on: what comes first finds
-/// the page changed, and comes again by what was kept of it.
-fn stand_still(clocks: &mut Clocks, state: &State, view: &View, first: usize, seen: &mut Seen) {
+/// Makes every call on a page that does not change, from `first` on. The first call finds the page
+/// changed; it is made once more at the end, from the clock's cache.
+fn check_unchanged(clocks: &mut Clocks, state: &State, view: &View, first: usize, seen: &mut Seen) {
     for call in Call::ALL
         .iter()
         .cycle()
@@ -202,7 +202,7 @@ fn stand_still(clocks: &mut Clocks, state: &State, view: &View, first: usize, se
         let right = call.right(clocks, state, view);
         assert!(
             calls::agree(&answer, &right),
-            "{call:?} said {answer:?} instead of {right:?}"
+            "{call:?} gave {answer:?} instead of {right:?}"
         );
         clocks.remember(*call, state, view);
     }

@@ -1,4 +1,4 @@
-//! What the model says of one state of a page and a counter.
+//! The model's answers for one page state and counter.
 
 use num_bigint::BigInt;
 use vmclock::snapshot::RawFields;
@@ -9,15 +9,15 @@ use crate::exact::{self, View, big};
 
 pub(super) const VERSION_CHANGED: &str = "ERR_VMCLOCK_BAD_VERSION";
 
-/// What would be right to say, or the codes of the refusals that would.
+/// The right answer, or the codes of the right refusals.
 pub(super) type Right<T> = Result<T, Vec<&'static str>>;
 
 pub(super) struct State {
     pub(super) raw: RawFields,
     pub(super) counter: u64,
-    /// Of a stamp taken now.
+    /// The reading of a stamp taken now.
     pub(super) live: Right<Reading>,
-    /// Of the same counter, captured.
+    /// The reading of the same counter, converted.
     pub(super) converted: Right<Reading>,
     pub(super) continuity: Continuity,
 }
@@ -48,7 +48,7 @@ impl State {
     }
 }
 
-/// Every reason not to take time from the page, whatever the counter.
+/// The codes of all reasons not to take time from the page, for any counter.
 pub(super) fn reasons(view: &View, page: &RawFields) -> Vec<&'static str> {
     if page.version == 1 {
         view.refusals(page)
@@ -63,7 +63,7 @@ fn is_behind(page: &RawFields, counter: u64) -> bool {
     exact::is_more_than_a_second_behind(&d, page.counter_period_frac_sec, page.counter_period_shift)
 }
 
-/// What a captured counter means.
+/// The reading of a captured counter.
 pub(super) fn converted(view: &View, page: &RawFields, counter: u64) -> Right<Reading> {
     let reasons = reasons(view, page);
     if !reasons.is_empty() {
@@ -98,7 +98,7 @@ pub(super) fn converted(view: &View, page: &RawFields, counter: u64) -> Right<Re
     })
 }
 
-/// What a clock that never steps back makes of `reading` after it has said `last_ns`.
+/// The reading of a non-decreasing clock that returned `last_ns` before.
 pub(super) fn held(reading: Reading, last_ns: Option<i64>) -> Reading {
     let Some(last_ns) = last_ns.filter(|last_ns| *last_ns > reading.epoch_ns) else {
         return reading;
@@ -116,8 +116,8 @@ pub(super) fn held(reading: Reading, last_ns: Option<i64>) -> Reading {
     }
 }
 
-/// The double nearest to so many nanoseconds in milliseconds: by the standard library, which rounds
-/// decimal fractions rightly.
+/// The double nearest to `ns` in milliseconds, by the standard library, which rounds decimal fractions
+/// correctly.
 pub(super) fn ms(ns: i64) -> f64 {
     let magnitude = ns.unsigned_abs();
     let sign = if ns < 0 { "-" } else { "" };

@@ -1,5 +1,4 @@
-//! The file that a publisher finds where it is to publish: a page without time, which this machine's own
-//! clock has no part in.
+//! The file that a publisher finds at its path. The page has no time, so this machine's clock plays no part.
 
 use std::fs::{self, File, Permissions};
 use std::io::Read;
@@ -16,7 +15,7 @@ use crate::exact::VM_GEN_COUNTER_PRESENT;
 const NOTIFICATION_PRESENT: u64 = 1 << 9;
 const UNRELIABLE: u8 = 4;
 
-/// Publishes to a file of `found`, which is replaced, refused or taken over.
+/// Publishes to a file with the contents `found`: the publisher replaces, refuses or takes it over.
 pub(super) fn check(found: &[u8], options: &PublishOptions, seen: &mut Seen) {
     let shape = match options.shape {
         Shape::Marker => Shape::Marker,
@@ -27,8 +26,8 @@ pub(super) fn check(found: &[u8], options: &PublishOptions, seen: &mut Seen) {
         generation: Generation::Auto,
         ..options.clone()
     };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     fs::write(&path, found).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let kept = File::open(&path).unwrap();
@@ -55,7 +54,7 @@ pub(super) fn check(found: &[u8], options: &PublishOptions, seen: &mut Seen) {
     let is_same = fs::metadata(&path).unwrap().ino() == kept.metadata().unwrap().ino();
     assert_eq!(is_same, is_page, "taken over in place");
     if !is_page {
-        // Whoever has the old one mapped keeps it as it was.
+        // Readers that have the old file mapped keep it unchanged.
         let mut old = Vec::new();
         (&kept).read_to_end(&mut old).unwrap();
         assert_eq!(old, found, "a file that was replaced");
