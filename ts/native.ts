@@ -145,7 +145,7 @@ export interface NativeChange {
 export interface NativeNotices {
   change?: NativeChange
   replaced: boolean
-  trouble?: Failure
+  error?: Failure
 }
 
 export interface NativeWatcher {

@@ -43,7 +43,7 @@ const NAMES = [
   ...['magic', 'size', 'version', 'counterId', 'timeType', 'seqCount', 'flags', 'clockStatus'],
   ...['leapSecondSmearingHint', 'taiOffsetSec', 'leapIndicator', 'counterPeriodShift'],
   ...['counterValue', 'counterPeriodFracSec', 'timeSec', 'timeFracSec', 'timeMaxerrorNanosec'],
-  ...['failed', 'code', 'message', 'change', 'replaced', 'trouble', 'before', 'after', 'updates'],
+  ...['failed', 'code', 'message', 'change', 'replaced', 'error', 'before', 'after', 'updates'],
   ...['hot', 'slots', 'doubles', 'nowNs', 'rfcV4', 'assumedDriftPpb', 'length', 'aborted'],
   ...['get', 'set', 'value', 'writable', 'enumerable', 'configurable', 'then', 'toJSON'],
   ...['0', '1', '11', 'constructor', '__proto__', 'addEventListener', 'timeScale'],

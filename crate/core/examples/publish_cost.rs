@@ -1,5 +1,5 @@
-//! Reports what publishing costs on this machine: an update under the seqlock, a whole step of the
-//! publication, and the share of a core that the publisher's thread uses.
+//! Measures the cost of publishing on this machine: an update under the seqlock, a whole step of the
+//! publication, and the publisher thread's share of a core.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ fn nanoseconds(since: Instant) -> u64 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("cost");
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("cost");
     let layout = PageLayout::default();
     let mut writer = PageWriter::create(&path, &layout, PageHeader::default(), &blank())?;
     let updates = (0..100_000_u64).map(|index| {
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         nanoseconds(start)
     });
     println!(
-        "an update under the seqlock: {} ns (median; a look at the clock included)",
+        "an update under the seqlock: {} ns (median, including one read of the clock)",
         median(updates.collect())
     );
 
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let watched = Duration::from_secs(10);
     let interval = options.interval;
-    let publisher = Publisher::create(&folder.path().join("page"), options)?;
+    let publisher = Publisher::create(&directory.path().join("page"), options)?;
     std::thread::sleep(watched);
     let share = 100.0 * publisher.cpu_time_ns() as f64 / watched.as_nanos() as f64;
     println!(

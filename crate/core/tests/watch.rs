@@ -1,5 +1,5 @@
-//! A watcher on a page that is a file: every change that is still visible is told, and nothing is
-//! told twice. Nothing here sleeps: a wait ends by what is told, or by closing.
+//! A watcher on a page in a file reports every change that is still visible, and none twice. No test
+//! sleeps: a notice or closing ends each wait.
 
 #![allow(
     clippy::panic,
@@ -43,9 +43,9 @@ fn change(watcher: &mut Watcher) -> Change {
 }
 
 #[test]
-fn what_changed_is_told_with_the_number_of_updates() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+fn a_change_is_reported_with_the_number_of_updates() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     let mut writer = create(&path);
     let mut watcher = watch(&path);
     for marker in 1..=5 {
@@ -56,31 +56,31 @@ fn what_changed_is_told_with_the_number_of_updates() {
         page.clock_status = abi::VMCLOCK_STATUS_UNRELIABLE;
         page.leap_indicator = abi::VMCLOCK_LEAP_PRE_POS;
     });
-    let told = change(&mut watcher);
-    assert_eq!(told.updates, 6);
-    let kinds = told.kinds;
+    let reported = change(&mut watcher);
+    assert_eq!(reported.updates, 6);
+    let kinds = reported.kinds;
     assert!(
         kinds.disruption && kinds.generation && kinds.maintenance && kinds.status && kinds.leap
     );
-    assert_eq!(told.after.disruption_marker, 5);
-    assert_eq!(told.after.vm_generation, Some(0));
-    assert_eq!(told.after.maintenance, Maintenance::Soon);
-    assert_eq!(told.after.status, Some(ClockStatus::Unreliable));
-    assert_eq!(told.after.leap, Some(LeapIndicator::PrePositive));
+    assert_eq!(reported.after.disruption_marker, 5);
+    assert_eq!(reported.after.vm_generation, Some(0));
+    assert_eq!(reported.after.maintenance, Maintenance::Soon);
+    assert_eq!(reported.after.status, Some(ClockStatus::Unreliable));
+    assert_eq!(reported.after.leap, Some(LeapIndicator::PrePositive));
 
-    // Updates of the time alone are not told, and counted with what is.
+    // Updates of the time alone are not reported, but the next report counts them.
     writer.update(|page| page.time_sec = 1);
     writer.update(|page| page.disruption_marker = 6);
     let next = change(&mut watcher);
-    assert_eq!((next.updates, next.before), (2, told.after));
+    assert_eq!((next.updates, next.before), (2, reported.after));
 }
 
 #[test]
-fn closing_ends_the_wait_of_another_thread_and_every_later_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+fn closing_ends_another_threads_wait_and_every_later_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     let _writer = create(&path);
-    // Longer than any test may take.
+    // No test may take that long.
     let mut watcher = watch_every(&path, Duration::from_secs(3600));
     let closer = watcher.closer();
     let waiting = std::thread::spawn(move || {
@@ -92,9 +92,9 @@ fn closing_ends_the_wait_of_another_thread_and_every_later_one() {
 }
 
 #[test]
-fn another_file_at_the_path_is_told_once_and_the_old_page_is_watched_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+fn a_replaced_file_is_reported_once_and_the_old_page_stays_watched() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     let mut writer = create(&path);
     let mut watcher = watch(&path);
     create(&path);
@@ -104,9 +104,9 @@ fn another_file_at_the_path_is_told_once_and_the_old_page_is_watched_on() {
 }
 
 #[test]
-fn a_page_that_is_removed_is_not_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+fn a_removed_file_does_not_count_as_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     let mut writer = create(&path);
     let mut watcher = watch(&path);
     std::fs::remove_file(&path).unwrap();
@@ -115,29 +115,29 @@ fn a_page_that_is_removed_is_not_replaced() {
 }
 
 #[test]
-fn a_stuck_page_is_told_once_and_what_changed_meanwhile_afterwards() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+fn a_stuck_page_is_reported_once_and_the_changes_meanwhile_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     let mut writer = create(&path);
     let mut watcher = watch(&path);
     writer.begin();
     assert!(matches!(
         watcher.wait(),
-        Some(Notice::Trouble(Error::Timeout { seq })) if seq % 2 == 1
+        Some(Notice::Unreadable(Error::Timeout { seq })) if seq % 2 == 1
     ));
-    // Begun again and ended by whoever takes the page over.
+    // The next writer begins the update again and ends it.
     writer.update(|page| page.disruption_marker = 1);
-    let told = change(&mut watcher);
-    assert!(told.kinds.disruption);
-    assert_eq!(told.updates, 1);
+    let reported = change(&mut watcher);
+    assert!(reported.kinds.disruption);
+    assert_eq!(reported.updates, 1);
     writer.begin();
-    assert!(matches!(watcher.wait(), Some(Notice::Trouble(_))));
+    assert!(matches!(watcher.wait(), Some(Notice::Unreadable(_))));
 }
 
 #[test]
-fn a_page_that_is_stuck_from_the_beginning_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+fn a_page_that_is_stuck_at_the_start_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     let mut writer = create(&path);
     writer.begin();
     let page = Arc::new(Page::open(&path, &[]).unwrap());
@@ -146,15 +146,15 @@ fn a_page_that_is_stuck_from_the_beginning_is_refused() {
 }
 
 #[test]
-fn a_page_of_another_version_is_told_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
+fn a_page_of_another_version_is_reported_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
     let mut writer = create(&path);
     let mut watcher = watch(&path);
     writer.update(|page| page.version = 2);
     assert!(matches!(
         watcher.wait(),
-        Some(Notice::Trouble(Error::VersionChanged { found: 2 }))
+        Some(Notice::Unreadable(Error::VersionChanged { found: 2 }))
     ));
     writer.update(|page| {
         page.version = 1;

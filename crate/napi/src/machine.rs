@@ -1,4 +1,4 @@
-//! What the doctor asks of this machine.
+//! Facts about this machine for the doctor.
 
 use napi_derive::napi;
 use vmclock::counter::{CpuCounter, ReadCost, read_cost};
@@ -18,7 +18,7 @@ pub struct CounterCost {
 #[napi(object)]
 pub struct NativeDiscipline {
     pub unsynchronized: bool,
-    // Both are at most 2^31 microseconds or saturate near it: exact in a double.
+    // Both are at most about 2^31 microseconds, so a double holds them exactly.
     pub max_error_us: f64,
     pub est_error_us: f64,
     pub tai_minus_utc_sec: i32,

@@ -109,7 +109,7 @@ impl NativePtpClock {
         self.path.clone()
     }
 
-    /// Empty where it is not known.
+    /// Empty if the name is unknown.
     #[napi(getter)]
     pub fn name(&self) -> String {
         self.name.clone().unwrap_or_default()
@@ -171,13 +171,13 @@ impl NativePtpClock {
     /// `tai`, `utc` or `unknown`.
     #[napi]
     pub fn timescale(&self, page: &NativeClock) -> Outcome<String> {
-        let told = page.with_clock(|page| {
+        let timescale = page.with_clock(|page| {
             self.with(|clock| {
-                let told = clock.timescale(page)?;
-                Ok(told.map_or_else(|| "unknown".to_owned(), |scale| scale.to_string()))
+                let timescale = clock.timescale(page)?;
+                Ok(timescale.map_or_else(|| "unknown".to_owned(), |scale| scale.to_string()))
             })
         });
-        outcome(told)
+        outcome(timescale)
     }
 
     #[napi]

@@ -1,16 +1,16 @@
-//! Watching a page: one native thread a watcher, and a call into JavaScript when it has something.
+//! Watches a page in one native thread per watcher, which calls JavaScript when it has notices.
 //!
 //! # The rules of this room
 //!
-//! - Nothing crosses by way of the threadsafe function but the call itself. What happened waits in
-//!   one place, merged into what waits there already, and JavaScript takes it from there: however slow
-//!   JavaScript is, there is one call in the queue and one set of notices to be told.
-//! - The threadsafe function is weak: it keeps neither process nor worker alive.
-//! - `close` empties that place and waits for the thread, which never waits for JavaScript. A call
-//!   that was queued before finds nothing; the facade does not even look.
-//! - The environment's clean-up hook closes what was left open, so that no thread outlives a worker.
-//!   It holds a count of the `Slot`, which whoever removes the hook or runs it gives back.
-//! - Everything but the thread belongs to one environment and so to one JavaScript thread.
+//! - The threadsafe function carries no data, only the call. The notices wait in [`Pending`], merged, and
+//!   JavaScript takes them from there. So a slow JavaScript thread never has more than one call in the
+//!   queue and one set of notices.
+//! - The threadsafe function is weak: it keeps neither the process nor a worker alive.
+//! - `close` discards the pending notices and waits for the thread, which never waits for JavaScript. A
+//!   call that was queued before finds no notices, and the facade ignores it.
+//! - The environment's clean-up hook closes a watcher that was left open, so no thread outlives a worker.
+//!   The hook owns a reference count of the `Slot`. Its removal, or its run, releases that count.
+//! - Everything except the thread belongs to one environment, and so to one JavaScript thread.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -29,7 +29,7 @@ use vmclock::{Error, Maintenance, Watcher};
 
 use crate::failure::Failure;
 
-/// A state of the page: the part that is watched.
+/// The watched part of a page's state.
 #[napi(object)]
 pub struct NativeWatched {
     pub seq_count: u32,
@@ -85,23 +85,23 @@ impl From<Change> for NativeChange {
     }
 }
 
-/// All that happened since the last call of `take`.
+/// The notices since the last call of `take`.
 #[napi(object, object_from_js = false)]
 pub struct NativeNotices {
     pub change: Option<NativeChange>,
     pub replaced: bool,
-    pub trouble: Option<Failure>,
+    pub error: Option<Failure>,
 }
 
-/// What waits for JavaScript.
+/// The notices that JavaScript has not taken yet.
 #[derive(Default)]
-struct Waiting {
+struct Pending {
     change: Option<Change>,
     replaced: bool,
-    trouble: Option<Error>,
+    error: Option<Error>,
 }
 
-impl Waiting {
+impl Pending {
     fn add(&mut self, notice: Notice) {
         match notice {
             Notice::Change(later) => {
@@ -111,21 +111,21 @@ impl Waiting {
                 });
             }
             Notice::Replaced => self.replaced = true,
-            Notice::Trouble(error) => self.trouble = Some(error),
-            // A kind that this glue does not know has nowhere to go.
+            Notice::Unreadable(error) => self.error = Some(error),
+            // `Notice` is non-exhaustive. A new kind needs a field here first.
             _ => {}
         }
     }
 }
 
-/// Calls JavaScript without arguments; weak, and with one call in its queue at most.
+/// A call of JavaScript without arguments: weak, with a queue of one call.
 type Call = ThreadsafeFunction<(), UnknownReturnValue, (), Status, false, true, 1>;
 
-/// What runs while a watcher is open.
+/// The parts of an open watcher.
 struct Running {
     closer: Closer,
     thread: JoinHandle<()>,
-    waiting: Arc<Mutex<Waiting>>,
+    pending: Arc<Mutex<Pending>>,
 }
 
 impl Running {
@@ -134,17 +134,17 @@ impl Running {
         call: impl FnOnce() -> Result<Call>,
     ) -> std::result::Result<Self, Failure> {
         let closer = watcher.closer();
-        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let pending = Arc::new(Mutex::new(Pending::default()));
         let call = call().map_err(|error| {
             Failure::argument(&format!("the callback cannot be called: {}", error.reason))
         })?;
-        let for_thread = Arc::clone(&waiting);
+        let for_thread = Arc::clone(&pending);
         let thread = std::thread::Builder::new()
             .name("vmclock-watch".to_owned())
             .spawn(move || {
                 while let Some(notice) = watcher.wait() {
                     locked(&for_thread).add(notice);
-                    // A full queue holds a call that is still to take what was just put there.
+                    // If the queue is full, the call in it will take this notice too.
                     let status = call.call((), ThreadsafeFunctionCallMode::NonBlocking);
                     if status == Status::Closing {
                         break;
@@ -159,23 +159,23 @@ impl Running {
         Ok(Self {
             closer,
             thread,
-            waiting,
+            pending,
         })
     }
 
     fn end(self) {
         self.closer.close();
-        // It does not panic; if it did, it is over all the same.
+        // The thread does not panic. If it did, it has ended all the same.
         let _ = self.thread.join();
     }
 }
 
-fn locked(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
-    // What it guards is whole between any two statements.
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(pending: &Mutex<Pending>) -> std::sync::MutexGuard<'_, Pending> {
+    // Every statement leaves `Pending` consistent, so a panic elsewhere does no harm.
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A watcher that may still be running.
+/// The parts of a watcher; `None` once it is closed.
 type Slot = RefCell<Option<Running>>;
 
 #[napi]
@@ -208,13 +208,13 @@ impl Hook {
         if status == sys::Status::napi_ok {
             return Some(Self { env, slot });
         }
-        // SAFETY: the count taken above, which nobody else has.
+        // SAFETY: no hook was set, so the count taken above is still ours.
         drop(unsafe { Rc::from_raw(slot) });
         None
     }
 
     fn remove(self) {
-        // SAFETY: on the environment's own thread and while it lives: called by JavaScript only.
+        // SAFETY: only JavaScript calls this, on the environment's own thread and while it lives.
         let status = unsafe {
             sys::napi_remove_env_cleanup_hook(self.env, Some(clean_up), self.slot.cast_mut().cast())
         };
@@ -226,7 +226,7 @@ impl Hook {
 }
 
 impl NativeWatcher {
-    /// Starts the thread. The watcher's state is as of now: whatever changes from here on is told.
+    /// Starts the thread. It reports every change since `watcher` was made.
     pub(crate) fn start(
         env: &Env,
         watcher: Watcher,
@@ -249,14 +249,14 @@ impl NativeWatcher {
 impl NativeWatcher {
     #[napi]
     pub fn take(&self) -> NativeNotices {
-        let waiting = match self.slot.borrow().as_ref() {
-            Some(running) => std::mem::take(&mut *locked(&running.waiting)),
-            None => Waiting::default(),
+        let pending = match self.slot.borrow().as_ref() {
+            Some(running) => std::mem::take(&mut *locked(&running.pending)),
+            None => Pending::default(),
         };
         NativeNotices {
-            change: waiting.change.map(NativeChange::from),
-            replaced: waiting.replaced,
-            trouble: waiting.trouble.map(Failure::from),
+            change: pending.change.map(NativeChange::from),
+            replaced: pending.replaced,
+            error: pending.error.map(Failure::from),
         }
     }
 
@@ -273,8 +273,8 @@ impl NativeWatcher {
 
 impl Drop for NativeWatcher {
     fn drop(&mut self) {
-        // By the finalizer. Where that is the environment's end, the hook has run or will not find
-        // anything; its count stays with the environment.
+        // The finalizer calls this. At the environment's end the hook either ran before, or runs later
+        // and finds an empty slot. The hook's count stays with the environment.
         if let Some(running) = self.slot.take() {
             running.end();
         }

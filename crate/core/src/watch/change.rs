@@ -1,21 +1,21 @@
-//! What happened between two looks at a page: no I/O, no time.
+//! Compares two states of a page, without I/O.
 
 use crate::snapshot::{ClockStatus, LeapIndicator, Maintenance, Snapshot};
 
-/// What a watcher compares: the part of a page that says what happened to the machine and its clock.
+/// The part of a page that a watcher compares: what happened to the machine and its clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watched {
     /// The sequence number, even.
     pub seq_count: u32,
     /// `disruption_marker`.
     pub disruption_marker: u64,
-    /// `vm_generation_counter`, where the page has it.
+    /// `vm_generation_counter`; `None` if the page has none.
     pub vm_generation: Option<u64>,
-    /// What the page announces.
+    /// The announced disruption.
     pub maintenance: Maintenance,
-    /// `clock_status`, where the page has it.
+    /// `clock_status`; `None` if the page ends before it.
     pub status: Option<ClockStatus>,
-    /// `leap_indicator`, where the page has it.
+    /// `leap_indicator`; `None` if the page ends before it.
     pub leap: Option<LeapIndicator>,
 }
 
@@ -32,14 +32,14 @@ impl From<&Snapshot> for Watched {
     }
 }
 
-/// Which of the watched figures changed.
+/// The watched figures that changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kinds {
     /// The disruption marker.
     pub disruption: bool,
-    /// The generation counter, or whether there is one.
+    /// The generation counter, or its presence.
     pub generation: bool,
-    /// The announcement.
+    /// The announced disruption.
     pub maintenance: bool,
     /// The clock's status.
     pub status: bool,
@@ -48,7 +48,7 @@ pub struct Kinds {
 }
 
 impl Kinds {
-    /// What differs between two states.
+    /// Returns the differences between two states.
     #[must_use]
     pub fn between(before: &Watched, after: &Watched) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Kinds {
         }
     }
 
-    /// Whether nothing that is watched changed: an update of the time alone.
+    /// Returns true if no watched figure changed, as with an update of the time alone.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self == Self::default()
@@ -77,35 +77,35 @@ impl Kinds {
     }
 }
 
-/// Something happened.
+/// One or several changes of the watched figures, reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The last state that was told of before.
+    /// The state at the previous report, or when watching began.
     pub before: Watched,
     /// The state now.
     pub after: Watched,
-    /// What changed on the way: also what changed back.
+    /// The figures that changed in between, including those that changed back.
     pub kinds: Kinds,
-    /// Updates of the page since `before`: half the distance of the sequence numbers. Updates that
-    /// changed nothing of this, but the time, count too.
+    /// The number of the page's updates since `before`: half the distance of the sequence numbers.
+    /// Updates of the time alone count too.
     pub updates: u32,
 }
 
 impl Change {
-    /// What happened from `told`, the state that was told of last, by way of `last`, the state seen
-    /// last, to `now`; `None` where nothing that is watched changed.
+    /// Returns the change since `reported`, the state at the previous report. `last` is the state at
+    /// the previous look. `None` means that no watched figure changed since that look.
     #[must_use]
-    pub fn between(told: &Watched, last: &Watched, now: &Watched) -> Option<Self> {
+    pub fn between(reported: &Watched, last: &Watched, now: &Watched) -> Option<Self> {
         let kinds = Kinds::between(last, now);
         (!kinds.is_empty()).then(|| Self {
-            before: *told,
+            before: *reported,
             after: *now,
             kinds,
-            updates: now.seq_count.wrapping_sub(told.seq_count) / 2,
+            updates: now.seq_count.wrapping_sub(reported.seq_count) / 2,
         })
     }
 
-    /// This change and a later one, told as one. What happened stays told, even if it was undone.
+    /// Merges this change with a later one. A figure that changed and changed back stays reported.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
         Self {
@@ -148,7 +148,7 @@ mod tests {
     type Edit = fn(&mut RawFields);
 
     #[test]
-    fn each_figure_is_one_kind_and_no_other() {
+    fn each_watched_figure_has_its_own_kind() {
         let none = Kinds::default();
         let cases: [(Edit, Kinds); 9] = [
             (
@@ -187,7 +187,7 @@ mod tests {
                 },
             ),
             (|raw| raw.leap_indicator = 1, Kinds { leap: true, ..none }),
-            // Without its flag a generation is none, and the rest is the time's.
+            // Without its flag there is no generation. The other fields belong to the time.
             (|raw| raw.vm_generation_counter = 1, none),
             (|raw| raw.counter_value = 1, none),
             (|raw| raw.time_sec = 1, none),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn imminent_goes_before_soon() {
+    fn imminent_takes_precedence_over_soon() {
         let both = VMCLOCK_FLAG_DISRUPTION_SOON | VMCLOCK_FLAG_DISRUPTION_IMMINENT;
         assert_eq!(
             watched(2, |raw| raw.flags = both).maintenance,
@@ -227,18 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn updates_count_from_what_was_told_last_and_across_the_wrap() {
-        let told = watched(u32::MAX - 3, |_| {});
+    fn updates_count_from_the_previous_report_and_across_the_wrap() {
+        let reported = watched(u32::MAX - 3, |_| {});
         let last = watched(u32::MAX - 1, |_| {});
         let now = watched(2, |raw| raw.disruption_marker = 1);
         assert_eq!(
-            Change::between(&told, &last, &now).map(|change| change.updates),
+            Change::between(&reported, &last, &now).map(|change| change.updates),
             Some(3)
         );
     }
 
     #[test]
-    fn changes_that_are_told_as_one_lose_nothing() {
+    fn a_merged_change_keeps_every_kind_and_update() {
         let first = watched(2, |_| {});
         let second = watched(6, |raw| raw.flags = VMCLOCK_FLAG_DISRUPTION_SOON);
         let third = watched(8, |raw| {
@@ -257,7 +257,7 @@ mod tests {
             .then(step(&second, &third).unwrap());
         assert_eq!((both.before, both.after), (first, third));
         assert_eq!((both.kinds, both.updates), (kinds, 3));
-        // The announcement comes and goes.
+        // The announcement is withdrawn.
         let all = both.then(step(&third, &fourth).unwrap());
         assert_eq!((all.kinds, all.updates), (kinds, 4));
     }

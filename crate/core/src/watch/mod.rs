@@ -1,12 +1,12 @@
-//! Watching a page: blocks until something happened to the machine or its clock.
+//! Watches a page: blocks until something happens to the machine or its clock.
 //!
-//! A watcher keeps the last state that it saw and compares each look with that, so whatever is still
-//! visible on the page is told, however late the look comes. Updates that follow one another between
-//! two looks are told as one change, with their number.
+//! A watcher compares each look with the last state that it saw. So it reports every change that is
+//! still visible on the page, however late the look comes. It reports the updates between two looks as
+//! one change, with their number.
 //!
-//! Where the kernel's driver notifies, the wait is a `poll(2)` that an interrupt ends (the
-//! file `wait.rs` has the rules). Regular files and older drivers have nobody to notify of a store to a shared mapping; there
-//! a timer looks, which costs one load where nothing changed.
+//! If the kernel's driver notifies, the watcher waits in a `poll(2)` that an interrupt ends (the rules
+//! are in `wait.rs`). Nobody notifies of a store to a regular file's mapping, and older drivers never
+//! notify. There a timer ends the wait, and a look at an unchanged page costs one load.
 
 mod change;
 mod wait;
@@ -27,31 +27,33 @@ pub use change::{Change, Kinds, Watched};
 pub use wait::Closer;
 use wait::{Device, Waiter};
 
-/// How often a timer looks at the page unless told otherwise.
+/// The default interval between two looks by the timer.
 ///
-/// Whoever must not act on a stale clock asks synchronously ([`VmClock::is_continuous`]); a watcher
-/// is for what is done *about* a change: new leases, new random state, a warning. A tenth of a second
-/// is what a live migration stops a machine for anyway, and what a reader waits for a stuck page. Ten
-/// looks a second cost some thirty microseconds each, most of them the wake-up: 0.03 % of a CPU.
-/// Ten times as often would cost ten times that in every process of a fleet, to shorten a reaction that
-/// has an event loop's turn and a network's round trip behind it.
+/// Code that must not act on a stale clock asks synchronously ([`VmClock::is_continuous`]). A watcher
+/// serves the reaction to a change: new leases, new random state, a warning. A live migration stops the
+/// machine for about this long, and a reader waits this long for a stuck page.
+///
+/// Ten looks per second cost about 30 µs each, mostly for the wake-up: 0.03 % of a CPU. A tenth of this
+/// interval would cost ten times that in every process, and save little: the reaction also takes a turn
+/// of the event loop and a network round trip.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The intervals that there may be.
+/// The permitted intervals.
 pub const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// How soon to look again at a page that is being updated, which takes less than a microsecond unless
-/// its writer lost its CPU.
+/// The time until the next look at a page that is being updated. An update takes less than a
+/// microsecond, unless its writer loses its CPU.
 const BUSY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How to watch.
+/// The options of a [`Watcher`].
 #[derive(Clone, Copy, Debug)]
 pub struct WatchOptions {
-    /// How often a timer looks, within [`INTERVALS`]; [`DEFAULT_INTERVAL`] unless told otherwise.
-    /// Where the driver notifies: how often to look after it was found not to.
+    /// The time between two looks by the timer, within [`INTERVALS`]; the default is
+    /// [`DEFAULT_INTERVAL`]. With a driver that notifies, the timer is used only after a notification
+    /// failed to come.
     pub interval: Duration,
-    /// Which document the page follows.
+    /// The document that the page follows.
     pub abi: Abi,
 }
 
@@ -64,39 +66,41 @@ impl Default for WatchOptions {
     }
 }
 
-/// What a watcher tells.
+/// A report of a [`Watcher`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Something happened.
+    /// A watched figure changed.
     Change(Change),
-    /// Another file stands at the page's path: whoever writes that one does not write the page that
-    /// is being watched. Told once; open a new clock.
+    /// Another file is at the page's path, and its writer does not write the watched page. Reported
+    /// once. Open a new clock.
     Replaced,
-    /// The page cannot be read: [`Error::Timeout`] where an update was begun and did not end,
-    /// [`Error::VersionChanged`]. Told once while it lasts; the watcher goes on looking, and tells
-    /// what changed meanwhile once the page can be read again.
-    Trouble(Error),
+    /// The page cannot be read: [`Error::Timeout`] if an update began and did not end, or
+    /// [`Error::VersionChanged`]. Reported once while it lasts. The watcher goes on, and reports the
+    /// changes in the meantime when the page can be read again.
+    Unreadable(Error),
 }
 
-/// Watches one page. It does nothing but in [`Watcher::wait`], so it wants a thread of its own.
+/// Watches one page. It works only inside [`Watcher::wait`], so it needs a thread of its own.
 #[derive(Debug)]
 pub struct Watcher {
     page: Arc<Page>,
     abi: Abi,
     waiter: Waiter<Device>,
     closer: Closer,
+    /// The page at the last successful look.
     last: Snapshot,
-    told: Watched,
+    /// The state at the previous report.
+    reported: Watched,
     replaced: bool,
-    /// Since when every look found an update in progress.
+    /// The first of the successive looks that found an update in progress.
     busy_since: Option<Instant>,
-    /// A trouble was told and is not over.
-    in_trouble: bool,
+    /// [`Notice::Unreadable`] was reported and still applies.
+    is_unreadable: bool,
 }
 
 impl VmClock {
-    /// Watches this clock's page, by way of the same mapping and for as long as the watcher lives.
+    /// Watches this clock's page. The watcher shares the clock's mapping and keeps it alive.
     ///
     /// # Errors
     ///
@@ -111,11 +115,11 @@ impl VmClock {
 }
 
 impl Watcher {
-    /// Watches `page` from now on: what changes after this returns is told.
+    /// Watches `page`, and reports every change after this call.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] where the page is stuck in an update, [`Error::VersionChanged`],
+    /// [`Error::Timeout`] if the page is stuck in an update, [`Error::VersionChanged`],
     /// [`Error::InvalidArgument`], [`Error::System`].
     pub fn new(page: Arc<Page>, options: WatchOptions) -> Result<Self, Error> {
         if !INTERVALS.contains(&options.interval) {
@@ -138,20 +142,20 @@ impl Watcher {
             waiter: Waiter::new(device, options.interval),
             closer,
             last,
-            told: Watched::from(&last),
+            reported: Watched::from(&last),
             replaced: false,
             busy_since: None,
-            in_trouble: false,
+            is_unreadable: false,
         })
     }
 
-    /// What ends [`Watcher::wait`].
+    /// Returns a handle that closes the watcher and ends [`Watcher::wait`].
     #[must_use]
     pub fn closer(&self) -> Closer {
         self.closer.clone()
     }
 
-    /// Blocks until there is something to tell; `None` once the watcher is closed.
+    /// Blocks until there is a notice, and returns it; `None` once the watcher is closed.
     pub fn wait(&mut self) -> Option<Notice> {
         loop {
             if self.closer.is_closed() {
@@ -160,7 +164,7 @@ impl Watcher {
             if let Some(notice) = self.look() {
                 return Some(notice);
             }
-            if self.in_trouble {
+            if self.is_unreadable {
                 self.waiter.rest();
             } else if self.busy_since.is_some() {
                 self.waiter.sleep(BUSY_INTERVAL);
@@ -173,6 +177,7 @@ impl Watcher {
         }
     }
 
+    /// Looks at the page once.
     fn look(&mut self) -> Option<Notice> {
         if !self.replaced && self.page.is_replaced() {
             self.replaced = true;
@@ -180,7 +185,7 @@ impl Watcher {
         }
         if seqlock::unchanged(&*self.page, self.last.seq_count) {
             self.busy_since = None;
-            self.in_trouble = false;
+            self.is_unreadable = false;
             return None;
         }
         let mut deadline = RetryDeadline::default();
@@ -188,27 +193,29 @@ impl Watcher {
             Ok(now) => now,
             Err(Stuck { seq }) => {
                 let since = *self.busy_since.get_or_insert_with(Instant::now);
-                let lasts = since.elapsed() >= UPDATE_TIMEOUT;
-                return (lasts && self.begin_trouble())
-                    .then_some(Notice::Trouble(Error::Timeout { seq }));
+                if since.elapsed() < UPDATE_TIMEOUT {
+                    return None;
+                }
+                return self.unreadable(Error::Timeout { seq });
             }
         };
         self.busy_since = None;
         if let Err(error) = require_version(&now) {
-            return self.begin_trouble().then_some(Notice::Trouble(error));
+            return self.unreadable(error);
         }
-        self.in_trouble = false;
+        self.is_unreadable = false;
         self.waiter.saw_update();
         let last = Watched::from(&std::mem::replace(&mut self.last, now));
         let state = Watched::from(&now);
-        let change = Change::between(&self.told, &last, &state)?;
-        self.told = state;
+        let change = Change::between(&self.reported, &last, &state)?;
+        self.reported = state;
         Some(Notice::Change(change))
     }
 
-    /// Whether this is the beginning of a trouble, and not its continuation.
-    fn begin_trouble(&mut self) -> bool {
-        !std::mem::replace(&mut self.in_trouble, true)
+    /// Notes that the page cannot be read, and returns the notice at the first time only.
+    fn unreadable(&mut self, error: Error) -> Option<Notice> {
+        let is_first = !std::mem::replace(&mut self.is_unreadable, true);
+        is_first.then_some(Notice::Unreadable(error))
     }
 }
 
@@ -242,33 +249,33 @@ mod tests {
     use crate::writer::{PageHeader, PageLayout, PageWriter, blank};
 
     #[test]
-    fn a_trouble_is_told_once_while_it_lasts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("page");
+    fn an_unreadable_page_is_reported_once_while_it_lasts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
         let layout = PageLayout::default();
         let mut writer =
             PageWriter::create(&path, &layout, PageHeader::default(), &blank()).unwrap();
         let page = Arc::new(Page::open(&path, &[]).unwrap());
         let mut watcher = Watcher::new(page, WatchOptions::default()).unwrap();
-        let mut told = || loop {
+        let mut notice_and_next = || loop {
             if let Some(notice) = watcher.look() {
                 break (notice, watcher.look());
             }
         };
         writer.begin();
         assert!(matches!(
-            told(),
-            (Notice::Trouble(Error::Timeout { .. }), None)
+            notice_and_next(),
+            (Notice::Unreadable(Error::Timeout { .. }), None)
         ));
         writer.update(|page| page.version = 2);
-        // Another one, but the page could not be read in between either.
+        // Another reason, but the page could not be read in between either.
         assert!(watcher.look().is_none());
         writer.update(|page| page.version = 1);
         assert!(watcher.look().is_none());
         writer.update(|page| page.version = 2);
         assert!(matches!(
             watcher.look(),
-            Some(Notice::Trouble(Error::VersionChanged { found: 2 }))
+            Some(Notice::Unreadable(Error::VersionChanged { found: 2 }))
         ));
         assert!(watcher.look().is_none());
     }

@@ -1,22 +1,22 @@
-//! Waiting for a page to change: by the driver's `poll` where it has one, by a timer elsewhere.
+//! Waits for a page to change: by the driver's `poll` if it has one, else by a timer.
 //!
-//! The driver answers `POLLIN` until a `read` has seen the page's present sequence number; a look at
-//! the mapped page re-arms nothing. So the order is: look, `pread`, look again, then poll. It answers
-//! `POLLHUP` where the page's flag 9 (the device notifies) is clear. Kernels before 7.0 have no
-//! `.poll` for this device, and the kernel's default answer for such files betrays them by its
-//! `POLLOUT`: nobody can write to a vmclock device.
+//! The driver's rules (`ptp_vmclock.c`):
 //!
-//! The driver asks for the device's interrupt once, when it is bound, and only if flag 9 is set then.
-//! Where the flag came later, or the host changes the page without a word, nothing ends a poll but its
-//! own time, at whose end the driver looks and answers `POLLIN` after all. So a device that was found
-//! silent is polled for no longer than the timer's interval, until it proves that it does notify.
+//! - It answers `POLLIN` until a `read` has seen the page's present sequence number. A look at the mapped
+//!   page re-arms nothing. So the order is: look, `pread`, look again, then poll.
+//! - It answers `POLLHUP` if the page's flag 9 (NOTIFICATION_PRESENT) is clear.
+//! - Before Linux 7.0 it has no `.poll`. The kernel's default answer then contains `POLLOUT`, which
+//!   identifies such a driver, because nobody can write to a vmclock device.
+//! - It requests the device's interrupt once, when it is bound, and only if flag 9 is set then. The flag
+//!   may be set later, or the host may change the page without an interrupt. Then only the poll's own
+//!   timeout ends the poll, and at that moment the driver looks at the page and may answer `POLLIN`. So
+//!   a device that did not notify is polled for one interval at most, until it notifies.
 //!
-//! Linux, up to 7.3 at least, does not bear that the driver is unbound (by hand, through sysfs) while
-//! its device is polled: what the poll waits on is freed under it, and on the way out the kernel kills
-//! the thread or hangs. Nothing here can prevent that. The module itself cannot be unloaded for as
-//! long as a page is mapped.
+//! Linux up to 7.3 at least has a fault: somebody may unbind the driver (by hand, through sysfs) while a
+//! thread polls its device. The kernel frees the object that the poll waits on, and then kills the
+//! thread or hangs. Nothing here can prevent that. The module cannot be unloaded while a page is mapped.
 //!
-//! What only a driver answers comes by way of [`Driver`], so that it can be injected.
+//! [`Driver`] is the interface to the driver, so that tests can inject its answers.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -30,17 +30,20 @@ use rustix::time::Timespec;
 use super::DEFAULT_INTERVAL;
 use crate::error::Error;
 
-/// How long a poll for a device that notifies may last. A notification ends it at once, so this only bounds what nobody
-/// announces: an update without an interrupt, which the driver reports when the time runs out, and
-/// another file at the page's path. Six wake-ups a minute are nothing to a machine at rest.
-pub(super) const BACKSTOP: Duration = Duration::from_secs(10);
+/// The longest poll of a device that notifies.
+///
+/// A notification ends the poll at once. This limit is for the changes that have no notification: an
+/// update without an interrupt, which the driver reports at the poll's timeout, and another file at the
+/// page's path. Six wake-ups a minute cost an idle machine nothing that can be measured.
+pub(super) const LONGEST_POLL: Duration = Duration::from_secs(10);
 
-/// Wake-ups by the driver, one after another, without anything new on the page, after which it is
-/// not asked for a while: a driver that answers so would otherwise be spun on. One is a matter of
-/// course, where the page changes between the `pread` and the look before it.
-const FRUITLESS: u8 = 3;
+/// The number of successive wake-ups without an update after which the driver is not polled for a while.
+///
+/// Without this limit a driver that always answers would make the watcher spin. A single such wake-up
+/// is normal: the page may change between a look and the following `pread`.
+const MAX_USELESS_WAKES: u8 = 3;
 
-/// Ends a watcher's wait, from any thread.
+/// Closes a watcher from any thread, and ends its wait.
 #[derive(Clone, Debug)]
 pub struct Closer(Arc<Closing>);
 
@@ -58,42 +61,42 @@ impl Closer {
         Ok(Self(Arc::new(Closing { wake, closed })))
     }
 
-    /// Closes the watcher: it gives up waiting and tells nothing more. Again: does nothing.
+    /// Closes the watcher: its wait ends, and it returns no more notices. A second call does nothing.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
-        // Never read, so every later wait ends at once, too.
+        // Nobody reads this count, so every later wait ends at once too.
         let _ = rustix::io::write(&self.0.wake, &1_u64.to_ne_bytes());
     }
 
-    /// Whether the watcher was closed.
+    /// Returns true if the watcher was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::Acquire)
     }
 }
 
-/// What a waiter asks of the system.
+/// The system calls of a [`Waiter`].
 pub(super) trait Driver {
-    /// Whether there is a device to be asked at all.
+    /// Returns true if the page is a device, which has a driver.
     fn is_device(&self) -> bool;
-    /// Tells the driver that the page was looked at.
+    /// Reads the device, so that the next poll reports only later updates.
     fn rearm(&mut self) -> Result<(), Errno>;
-    /// Waits for the device or for closing.
+    /// Waits until the device answers, the watcher is closed, or `timeout` is over.
     fn poll(&mut self, timeout: Duration) -> Result<Polled, Errno>;
-    /// Waits for closing alone.
+    /// Waits until the watcher is closed or `time` is over.
     fn sleep(&mut self, time: Duration) -> Result<(), Errno>;
 }
 
-/// How a poll ended.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Polled {
-    /// What the device answered; nothing on closing.
+    /// The device's answer; empty after closing.
     events: PollFlags,
-    /// The time was over: the driver was not told of anything.
-    ran_out: bool,
+    /// The timeout ended the poll, so no notification did.
+    timed_out: bool,
 }
 
-/// The page's device, if it is one, and the way to be closed.
+/// The page's device, if the page is one, and the watcher's closer.
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) file: Option<OwnedFd>,
@@ -109,7 +112,8 @@ impl Driver for Device {
         let Some(file) = &self.file else {
             return Err(Errno::NODEV);
         };
-        // As far as the sequence number is enough. At 0 again and again: the device has no lseek.
+        // The first 16 bytes include the sequence number. The offset is always 0: the device has no
+        // lseek.
         let mut head = [0_u8; 16];
         rustix::io::pread(file, &mut head, 0).map(|_| ())
     }
@@ -128,7 +132,7 @@ impl Driver for Device {
         let [device, _] = sources;
         Ok(Polled {
             events: device.revents(),
-            ran_out: begun.elapsed() >= timeout,
+            timed_out: begun.elapsed() >= timeout,
         })
     }
 
@@ -145,16 +149,17 @@ fn timespec(time: Duration) -> Timespec {
     }
 }
 
-/// Waits between two looks.
+/// Waits between two looks at the page.
 #[derive(Debug)]
 pub(super) struct Waiter<D> {
     driver: D,
     interval: Duration,
-    /// The driver turned out to have no `.poll`, or to be gone.
+    /// The driver has no `.poll`, or it was removed.
     cannot_poll: bool,
-    /// Nothing speaks against what the page says, that the device notifies.
+    /// The device is expected to notify: flag 9 says so, and no poll has shown otherwise.
     notifies: bool,
-    fruitless: u8,
+    /// The number of successive wake-ups without an update.
+    useless_wakes: u8,
 }
 
 impl<D: Driver> Waiter<D> {
@@ -164,58 +169,62 @@ impl<D: Driver> Waiter<D> {
             interval,
             cannot_poll: false,
             notifies: true,
-            fruitless: 0,
+            useless_wakes: 0,
         }
     }
 
-    /// The page had something new.
+    /// Notes that the last look found an update.
     pub(super) fn saw_update(&mut self) {
-        self.fruitless = 0;
+        self.useless_wakes = 0;
     }
 
-    /// Waits for the next look at a page that is not being updated, whose flag 9 is `has_flag`, and
-    /// on which `is_unchanged` says that nothing came since the last look.
+    /// Waits for the next look at a page that is not being updated.
+    ///
+    /// `has_flag` is the page's flag 9. `is_unchanged` looks at the page and returns true if no update
+    /// came since the last look.
     pub(super) fn wait(&mut self, has_flag: bool, is_unchanged: impl FnOnce() -> bool) {
-        // Should the flag come again: the driver may have been bound without it.
+        // A flag that is set again proves nothing: the driver may have been bound while it was clear.
         self.notifies &= has_flag;
         if !has_flag || self.cannot_poll || !self.driver.is_device() {
             return self.sleep(self.interval);
         }
-        if self.fruitless >= FRUITLESS {
-            self.fruitless = 0;
+        if self.useless_wakes >= MAX_USELESS_WAKES {
+            self.useless_wakes = 0;
             return self.rest();
         }
+        // The poll does not report an update that came before the `pread`.
+        if self.rearm() && is_unchanged() {
+            self.poll();
+        }
+    }
+
+    /// Re-arms the driver, and returns true if a poll may follow.
+    fn rearm(&mut self) -> bool {
         match self.driver.rearm() {
-            Ok(()) => {}
-            // An update was begun just now; how long that may last is not for the driver to say.
-            Err(Errno::TIMEDOUT | Errno::INTR) => {
-                self.fruitless += 1;
-                return;
-            }
-            Err(_) => {
-                self.cannot_poll = true;
-                return;
-            }
+            Ok(()) => return true,
+            // An update is in progress. The watcher decides how long that may last.
+            Err(Errno::TIMEDOUT | Errno::INTR) => self.useless_wakes += 1,
+            Err(_) => self.cannot_poll = true,
         }
-        // An update before the `pread` is one that the poll will not report.
-        if !is_unchanged() {
-            return;
-        }
-        let longest = if self.notifies {
-            self.interval.max(BACKSTOP)
+        false
+    }
+
+    fn poll(&mut self) {
+        let timeout = if self.notifies {
+            self.interval.max(LONGEST_POLL)
         } else {
             self.interval
         };
-        match self.driver.poll(longest) {
+        match self.driver.poll(timeout) {
             Ok(Polled { events, .. }) if events.intersects(PollFlags::OUT | PollFlags::NVAL) => {
                 self.cannot_poll = true;
             }
-            Ok(Polled { events, ran_out }) if events.contains(PollFlags::IN) => {
-                self.notifies = !ran_out;
-                self.fruitless += 1;
+            Ok(Polled { events, timed_out }) if events.contains(PollFlags::IN) => {
+                self.notifies = !timed_out;
+                self.useless_wakes += 1;
             }
-            // The page lost its flag, and who knows what else happened to it.
-            Ok(Polled { events, .. }) if !events.is_empty() => self.fruitless += 1,
+            // Flag 9 is clear now, or the device has an error; the next look sees the page itself.
+            Ok(Polled { events, .. }) if !events.is_empty() => self.useless_wakes += 1,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => self.cannot_poll = true,
         }
@@ -224,17 +233,18 @@ impl<D: Driver> Waiter<D> {
     /// Waits by the timer alone.
     pub(super) fn sleep(&mut self, time: Duration) {
         match self.driver.sleep(time) {
-            // Looks a little early.
+            // After an interrupt the next look comes a little early.
             Ok(()) | Err(Errno::INTR) => {}
-            // Out of memory, or denied by a filter of system calls: a watcher must not spin on that
-            // either. Nothing ends this sleep when it is closed, and whoever closes waits for it.
+            // The system is out of memory, or a filter denies the system call. The watcher must not spin
+            // on that. Closing does not end this sleep, and a thread that closes the watcher waits for it.
             Err(_) => std::thread::sleep(time.min(DEFAULT_INTERVAL)),
         }
     }
 
-    /// Waits as long as a page, or its driver, that gives no sense is left alone. Nobody tells when it
-    /// does again, so this is no longer than the timer's interval is by itself, whatever was asked for
-    /// in the belief that the device notifies.
+    /// Waits before the next look at a page, or the next poll of a driver, that has a fault.
+    ///
+    /// Nobody reports the end of the fault. So this never waits longer than the default interval: a
+    /// caller may have chosen a longer interval because the device notifies.
     pub(super) fn rest(&mut self) {
         self.sleep(self.interval.min(DEFAULT_INTERVAL));
     }
@@ -255,7 +265,7 @@ mod tests {
         Sleep(Duration),
     }
 
-    /// Answers by a script, and notes what it was asked.
+    /// A driver that answers by a script, and records the calls.
     struct Scripted {
         rearms: VecDeque<Result<(), Errno>>,
         polls: VecDeque<Result<Polled, Errno>>,
@@ -285,16 +295,16 @@ mod tests {
         }
     }
 
-    /// Before the time was over.
+    /// A poll that ended before its timeout.
     fn soon(events: PollFlags) -> Polled {
-        let ran_out = false;
-        Polled { events, ran_out }
+        let timed_out = false;
+        Polled { events, timed_out }
     }
 
-    /// When the time was over.
+    /// A poll that its timeout ended.
     fn late(events: PollFlags) -> Polled {
-        let ran_out = true;
-        Polled { events, ran_out }
+        let timed_out = true;
+        Polled { events, timed_out }
     }
 
     fn waiter(polls: &[Polled]) -> Waiter<Scripted> {
@@ -310,7 +320,7 @@ mod tests {
         std::mem::take(&mut waiter.driver.asked)
     }
 
-    const POLLED: [Asked; 2] = [Asked::Rearm, Asked::Poll(BACKSTOP)];
+    const POLLED: [Asked; 2] = [Asked::Rearm, Asked::Poll(LONGEST_POLL)];
     const SLEPT: [Asked; 1] = [Asked::Sleep(INTERVAL)];
 
     #[test]
@@ -324,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_timeout_a_page_at_rest_is_polled_for_as_long_again() {
+    fn injected_timeout_without_an_update_the_next_poll_is_as_long() {
         let mut waiter = waiter(&[]);
         waiter.wait(true, || true);
         waiter.wait(true, || true);
@@ -332,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_late_pollin_a_silent_device_is_looked_at_by_the_timer_until_it_notifies() {
+    fn injected_late_pollin_a_silent_device_is_polled_for_one_interval_until_it_notifies() {
         let mut waiter = waiter(&[
             late(PollFlags::IN),
             late(PollFlags::empty()),
@@ -347,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_flag_that_comes_later_is_not_relied_on_before_a_notification() {
+    fn injected_late_flag_is_not_relied_on_before_a_notification() {
         let mut waiter = waiter(&[late(PollFlags::empty()), soon(PollFlags::IN)]);
         waiter.wait(false, || true);
         assert_eq!(asked(&mut waiter), SLEPT);
@@ -360,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_change_before_the_rearming_read_is_looked_at_and_not_polled_for() {
+    fn injected_change_before_the_rearming_read_prevents_the_poll() {
         let mut waiter = waiter(&[]);
         waiter.wait(true, || false);
         assert_eq!(asked(&mut waiter), [Asked::Rearm]);
@@ -376,14 +386,14 @@ mod tests {
     }
 
     #[test]
-    fn injected_pollhup_the_page_that_lost_its_flag_is_looked_at_at_once() {
+    fn injected_pollhup_a_page_without_its_flag_is_looked_at_at_once() {
         let mut waiter = waiter(&[soon(PollFlags::HUP)]);
         waiter.wait(true, || true);
         assert_eq!(asked(&mut waiter), POLLED);
     }
 
     #[test]
-    fn injected_answers_without_end_are_not_spun_on() {
+    fn injected_endless_answers_do_not_make_it_spin() {
         for answer in [PollFlags::IN, PollFlags::HUP, PollFlags::ERR] {
             let mut waiter = waiter(&[soon(answer); 10]);
             for _ in 0..4 {
@@ -397,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_etimedout_of_a_read_is_looked_into_and_not_spun_on() {
+    fn injected_etimedout_of_a_read_does_not_make_it_spin() {
         let mut waiter = waiter(&[]);
         waiter.driver.rearms = [Err(Errno::TIMEDOUT); 10].into();
         for _ in 0..4 {
@@ -410,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_nonsense_is_not_left_alone_for_longer_than_by_default() {
+    fn injected_endless_answers_delay_the_next_look_by_the_default_interval_at_most() {
         let hour = Duration::from_secs(3600);
         let mut waiter = waiter(&[soon(PollFlags::IN); 10]);
         waiter.interval = hour;
@@ -431,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn injected_enodev_of_a_read_a_device_that_is_gone_is_left_to_the_timer() {
+    fn injected_enodev_of_a_read_a_removed_device_is_left_to_the_timer() {
         let mut waiter = waiter(&[]);
         waiter.driver.rearms = [Err(Errno::NODEV)].into();
         waiter.wait(true, || true);
@@ -447,14 +457,14 @@ mod tests {
             closer: closer.clone(),
         };
         closer.close();
-        // Longer than any test may take.
+        // No test may take that long.
         for _ in 0..2 {
             assert_eq!(device.sleep(Duration::from_secs(3600)), Ok(()));
         }
     }
 
     #[test]
-    fn without_the_flag_the_timer_looks() {
+    fn without_the_flag_the_timer_is_used() {
         let mut waiter = waiter(&[]);
         waiter.wait(false, || true);
         assert_eq!(asked(&mut waiter), SLEPT);
