@@ -1,9 +1,9 @@
-/** `using` where the runtime has it. */
+/** Makes classes work with `using`. */
 
-// Where it has not, the symbol that polyfills and compilers' helpers agree on.
+// Polyfills and compilers' helpers use the second symbol in a runtime without `Symbol.dispose`.
 const DISPOSE: symbol = Symbol.dispose ?? Symbol.for('Symbol.dispose')
 
-/** Makes the objects of a class disposable by way of their `close`. */
+/** Adds a dispose method to a class, which calls `close`. */
 export function makeDisposable(type: { readonly prototype: { close(): void } }): void {
   Object.defineProperty(type.prototype, DISPOSE, {
     value: function dispose(this: { close(): void }): void {

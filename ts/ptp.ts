@@ -10,80 +10,85 @@ import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
 import { type NativePtpClock, native, obstacle } from './native'
 
-/** A PTP clock that this machine has. */
+/** One of this machine's PTP clocks. */
 export interface PtpDevice {
   /** `/dev/ptpN`. */
   readonly path: string
-  /** What its driver calls it: `vmclock0`, or a network card's or driver's name. Not unique. */
+  /** The name that the driver gave the clock, such as `vmclock0` or a network card's name. Not unique. */
   readonly name: string
 }
 
 /**
- * What a PTP clock and its driver can do: `struct ptp_clock_caps` of `linux/ptp_clock.h`. A kernel that
- * does not know a figure yet says 0 or false.
+ * The capabilities of a PTP clock and its driver: `struct ptp_clock_caps` of `linux/ptp_clock.h`. A figure
+ * that the kernel does not know yet is 0 or false.
  */
 export interface PtpCapabilities {
-  /** The most by which its rate may be adjusted, parts per billion; 0 for a clock that cannot be. */
+  /** The largest adjustment of the clock's rate, parts per billion; 0 for a clock without adjustment. */
   readonly maxAdjustmentPpb: number
-  /** The largest phase adjustment, nanoseconds (Linux 6.5). */
+  /** The largest phase adjustment, nanoseconds (since Linux 6.5). */
   readonly maxPhaseAdjustmentNs: number
-  /** Programmable alarms. */
+  /** The number of programmable alarms. */
   readonly alarms: number
-  /** Channels that stamp external events. */
+  /** The number of channels that timestamp external events. */
   readonly externalTimestamps: number
-  /** Programmable periodic outputs. */
+  /** The number of programmable periodic outputs. */
   readonly periodicOutputs: number
-  /** Programmable pins. */
+  /** The number of programmable pins. */
   readonly pins: number
-  /** Whether it calls back every second. */
+  /** True if the clock gives a pulse every second. */
   readonly pulsePerSecond: boolean
-  /** Whether its driver has `crossTimestamp`. */
+  /** True if the driver supports `crossTimestamp`. */
   readonly crossTimestamping: boolean
-  /** Whether its phase can be adjusted. */
+  /** True if the clock's phase can be adjusted. */
   readonly phaseAdjustment: boolean
 }
 
-/** A PTP clock and two of the system's at one and the same instant. */
+/** A PTP clock and two system clocks at one instant. */
 export interface CrossTimestamp {
   /** The PTP clock, nanoseconds since the epoch of its timescale. */
   readonly deviceNs: bigint
   /** CLOCK_REALTIME, nanoseconds since 1970. */
   readonly realtimeNs: bigint
-  /** CLOCK_MONOTONIC_RAW, nanoseconds since some point in the past. */
+  /** CLOCK_MONOTONIC_RAW, nanoseconds since an unspecified point in the past. */
   readonly monotonicRawNs: bigint
 }
 
 /**
- * A system clock that samples are taken of: CLOCK_REALTIME, CLOCK_MONOTONIC (never set, slewed as
- * CLOCK_REALTIME is), CLOCK_MONOTONIC_RAW (never set, never slewed). The last two need Linux 6.12,
- * and of a vmclock's own clock a later one: its driver gave CLOCK_REALTIME for them at first, which is
- * refused.
+ * A system clock that a PTP clock is sampled against.
+ *
+ * - `realtime`: CLOCK_REALTIME, this machine's UTC
+ * - `monotonic`: CLOCK_MONOTONIC, never stepped, slewed together with CLOCK_REALTIME
+ * - `monotonic-raw`: CLOCK_MONOTONIC_RAW, never stepped, never slewed
+ *
+ * The last two need Linux 6.12. For a vmclock's PTP clock they need a later release: older drivers sample
+ * CLOCK_REALTIME instead, and such samples are refused.
  */
 export type SampledClock = 'realtime' | 'monotonic' | 'monotonic-raw'
 
-/** A PTP clock between two readings of a system clock. */
+/** A reading of a PTP clock between two readings of a system clock. */
 export interface PtpSample {
   /** The system clock just before, nanoseconds since its epoch. */
   readonly beforeNs: bigint
   /** The PTP clock, nanoseconds since the epoch of its timescale. */
   readonly deviceNs: bigint
-  /** The system clock just after, never less than `beforeNs`. */
+  /** The system clock just after, nanoseconds since its epoch; never less than `beforeNs`. */
   readonly afterNs: bigint
   /**
-   * System clock - PTP clock, nanoseconds: what lies halfway between `beforeNs` and `afterNs`, rounded
-   * down, less `deviceNs`.
+   * System clock minus PTP clock, nanoseconds: the middle of `beforeNs` and `afterNs`, rounded down, minus
+   * `deviceNs`.
    */
   readonly offsetNs: bigint
   /**
-   * Half the bracket, rounded up, nanoseconds: `offsetNs` is at most this far from the difference of the
-   * two clocks' readings at the instant at which the PTP clock read `deviceNs`. Not so where
-   * CLOCK_REALTIME was set back in between by less than what went by, which shows nowhere; the other two
-   * clocks are never set.
+   * The bound of `offsetNs`, nanoseconds: half the bracket, rounded up.
    *
-   * It is 0n where all three were computed from one reading of the counter, as for a vmclock whose
-   * counter the system's clocks run on, and where the system clock did not advance in between. The
-   * difference of the two *readings* is exact then. What a reading is itself off by, for it is cut off
-   * at whole nanoseconds or at the ticks of what it counts, is no part of this on any clock.
+   * When the PTP clock read `deviceNs`, the difference of the two clocks' readings was within this bound of
+   * `offsetNs`. There is one exception: a step of CLOCK_REALTIME back within the bracket, by less than the
+   * bracket's length, cannot be seen. The other two clocks are never stepped.
+   *
+   * It is 0n if all three readings were computed from one counter value, as with a vmclock whose counter the
+   * system's clocks run on. It is also 0n if the system clock did not advance within the bracket. The
+   * difference of the two *readings* is then exact. The bound never includes a reading's own rounding to
+   * whole nanoseconds or ticks.
    */
   readonly maxErrorNs: bigint
 }
@@ -91,31 +96,31 @@ export interface PtpSample {
 const MOST_SAMPLES = 25
 const SAMPLED_CLOCKS = ['realtime', 'monotonic', 'monotonic-raw'] as const
 
-// Only this module makes PTP clocks, whatever a caller does with the class. By way of the static
-// block, because a class that names itself in its own body would lose its name to the bundler.
+// Only this module can make PTP clocks: the constructor requires KEY. A static block sets `make`, because the
+// bundler would rename a class that names itself in its own body.
 const KEY: unique symbol = Symbol('PtpClock.open')
 let make: (clock: NativePtpClock) => PtpClock
 
 /**
- * One of the kernel's PTP hardware clocks (`/dev/ptpN`), read-only: by the requests of
- * `linux/ptp_clock.h` and as a POSIX clock. Works on any, and needs no more than the right to read the
+ * Reads one of the kernel's PTP hardware clocks (`/dev/ptpN`), by the requests of `linux/ptp_clock.h` and as
+ * a POSIX clock. It works with every PTP clock and never changes it. It needs only the right to read the
  * device, which by default only root has.
  *
- * Of a vmclock page that has time when it is loaded, the driver `ptp_vmclock.c` makes one called
- * `vmclock0`. It tells the page's own time, in TAI from Linux 7.0 on and in UTC before: `timescale` finds
- * out which.
+ * The driver `ptp_vmclock.c` registers a PTP clock named `vmclock0` if the vmclock page has time when the
+ * driver is loaded. That clock gives the page's time, in TAI from Linux 7.0 on and in UTC before:
+ * `timescale` determines which.
  *
- * One that is dropped without `close` is closed when it is collected. After `close` everything throws
- * `ERR_VMCLOCK_CLOSED` but `closed`, `path` and `name`.
+ * A clock that is collected without `close` is closed then. After `close` everything except `closed`, `path`
+ * and `name` throws `ERR_VMCLOCK_CLOSED`.
  *
- * Whatever asks the clock throws
+ * Every method that reads the clock throws
  *
- * - `ERR_VMCLOCK_VANISHED`: its driver was unbound or its device removed
- * - `ERR_VMCLOCK_TIMEOUT`: it did not answer in its driver's time; a vmclock's waits 100 ms for an
- *   update of the page to end
- * - `ERR_VMCLOCK_NOT_SUPPORTED`: the kernel or its driver does not have the call
- * - `ERR_VMCLOCK_OUT_OF_RANGE`: its time does not fit into signed 64-bit nanoseconds
- * - `ERR_VMCLOCK_SYSTEM`: anything else, by its `errno`; EINVAL where a vmclock's page is unreliable
+ * - `ERR_VMCLOCK_VANISHED`: the clock's driver was unbound, or its device removed
+ * - `ERR_VMCLOCK_TIMEOUT`: the clock did not answer within its driver's limit; a vmclock's driver waits
+ *   100 ms for the end of an update of the page
+ * - `ERR_VMCLOCK_NOT_SUPPORTED`: the kernel or the clock's driver lacks the call
+ * - `ERR_VMCLOCK_OUT_OF_RANGE`: the clock's time exceeds signed 64-bit nanoseconds
+ * - `ERR_VMCLOCK_SYSTEM`: another error, see `errno`; EINVAL if a vmclock's page is unreliable
  *
  * @example
  * ```ts
@@ -132,7 +137,7 @@ export class PtpClock {
   readonly #name: string | undefined
   #closed = false
 
-  /** As `close`, for `using`. */
+  /** Calls `close`, for `using`. */
   declare readonly [Symbol.dispose]: () => void
 
   static {
@@ -155,52 +160,59 @@ export class PtpClock {
    * Opens the clock at a path.
    *
    * @param path - such as `/dev/ptp0`
-   * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`; `ERR_VMCLOCK_ACCESS`, whose message names the udev rule of a clock that sysfs has;
-   * `ERR_VMCLOCK_NOT_PTP` where it is no PTP clock; `ERR_VMCLOCK_VANISHED`; `ERR_VMCLOCK_SYSTEM`;
-   * `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_UNSUPPORTED` on systems other than Linux on x86-64 and
-   * 64-bit Arm; `ERR_VMCLOCK_NATIVE` where the native part does not load
+   * @throws VmClockError
+   *
+   * - `ERR_VMCLOCK_NOT_FOUND`: there is no device at the path
+   * - `ERR_VMCLOCK_ACCESS`: this process may not read the device; for a PTP clock the remedy is a udev rule
+   * - `ERR_VMCLOCK_NOT_PTP`: the path is no PTP clock
+   * - `ERR_VMCLOCK_VANISHED`: the clock's driver was unbound, or its device removed
+   * - `ERR_VMCLOCK_INVALID_ARGUMENT`: the path is no string, empty, or has a NUL character
+   * - `ERR_VMCLOCK_UNSUPPORTED`: the system is not Linux on x86-64 or 64-bit Arm
+   * - `ERR_VMCLOCK_NATIVE`: the native part does not load
+   * - `ERR_VMCLOCK_SYSTEM`: another system call failed; see `errno` and `syscall`
    */
   static open(path: string): PtpClock {
     return make(checked(native().openPtpClock(argument.path(path))))
   }
 
   /**
-   * Opens the first clock that its driver calls so (`/sys/class/ptp/ptpN/clock_name`).
+   * Opens the first clock of this name (`/sys/class/ptp/ptpN/clock_name`).
    *
-   * @param clockName - `vmclock0` is that of `/dev/vmclock0`
-   * @throws VmClockError as {@link PtpClock.open}; `ERR_VMCLOCK_NOT_FOUND` says which there are
+   * @param clockName - the driver's name for the clock; `vmclock0` belongs to `/dev/vmclock0`
+   * @throws VmClockError as {@link PtpClock.open}; the message of `ERR_VMCLOCK_NOT_FOUND` lists the names
+   * that exist
    */
   static find(clockName: string): PtpClock {
     return make(checked(native().findPtpClock(argument.called(clockName, 'clockName'))))
   }
 
   /**
-   * The PTP clocks that this machine has, in the order of their numbers. None on systems that vmclock
-   * does not support.
+   * Lists this machine's PTP clocks in the order of their numbers. The list is empty on a system that
+   * vmclock does not support.
    *
-   * @throws VmClockError `ERR_VMCLOCK_NATIVE` where the native part does not load
+   * @throws VmClockError `ERR_VMCLOCK_NATIVE` if the native part does not load
    */
   static list(): PtpDevice[] {
     return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED' ? [] : native().listPtpClocks()
   }
 
-  /** The path, as it was opened. */
+  /** The path as it was opened. */
   get path(): string {
     return this.#path
   }
 
-  /** What the clock's driver calls it; undefined where sysfs does not tell. */
+  /** The name that the driver gave the clock; undefined if sysfs does not have it. */
   get name(): string | undefined {
     return this.#name
   }
 
-  /** Whether `close` was called. */
+  /** True once `close` was called. */
   get closed(): boolean {
     return this.#closed
   }
 
   /**
-   * What the clock can do: PTP_CLOCK_GETCAPS.
+   * Returns the clock's capabilities: PTP_CLOCK_GETCAPS.
    *
    * @throws VmClockError `ERR_VMCLOCK_VANISHED`, `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_CLOSED`
    */
@@ -209,36 +221,42 @@ export class PtpClock {
   }
 
   /**
-   * The clock's time in nanoseconds since the epoch of its timescale: `clock_gettime` of the clock.
+   * Returns the clock's time in nanoseconds since the epoch of its timescale: `clock_gettime` on the clock.
    *
-   * @throws VmClockError as listed at {@link PtpClock}
+   * @throws VmClockError with the codes listed at {@link PtpClock}
    */
   nowNs(): bigint {
     return checked(this.#open().nowNs())
   }
 
   /**
-   * The clock, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one and the same instant:
-   * PTP_SYS_OFFSET_PRECISE.
+   * Reads the clock, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one instant: PTP_SYS_OFFSET_PRECISE.
    *
-   * @throws VmClockError `ERR_VMCLOCK_NOT_SUPPORTED` where the clock or the kernel has none (as
-   * `capabilities().crossTimestamping` says unless the driver finds out only now); `ERR_VMCLOCK_CLOCKSOURCE` where the system's clocks run
-   * on another counter than this clock; and as listed at {@link PtpClock}
+   * @throws VmClockError
+   *
+   * - `ERR_VMCLOCK_NOT_SUPPORTED`: the clock or the kernel has no cross timestamps;
+   *   `capabilities().crossTimestamping` is then false, unless the driver notices only now
+   * - `ERR_VMCLOCK_CLOCKSOURCE`: the system's clocks run on another counter than this clock
+   * - the codes listed at {@link PtpClock}
    */
   crossTimestamp(): CrossTimestamp {
     return checked(this.#open().crossTimestamp())
   }
 
   /**
-   * The clock's time between two readings of a system clock, some times over: PTP_SYS_OFFSET_EXTENDED,
-   * or PTP_SYS_OFFSET where the clock has no better, which has `realtime` only, and in which one sample's
-   * `afterNs` is the next one's `beforeNs`.
+   * Reads the clock between two readings of a system clock, several times: PTP_SYS_OFFSET_EXTENDED.
    *
-   * @param count - 1 to 25
-   * @param clock - the system clock; `realtime` if left out
-   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_NOT_SUPPORTED` where kernel or clock
-   * have no samples of `clock`; `ERR_VMCLOCK_STEPPED` where the system clock was set back within each
-   * bracket; and as listed at {@link PtpClock}
+   * If the clock's driver lacks that request, this uses PTP_SYS_OFFSET, which has only `realtime`. There one
+   * sample's `afterNs` is the next one's `beforeNs`.
+   *
+   * @param count - the number of samples, 1 to 25
+   * @param clock - the system clock. Default: `realtime`
+   * @throws VmClockError
+   *
+   * - `ERR_VMCLOCK_INVALID_ARGUMENT`: an argument is of the wrong type or out of its range
+   * - `ERR_VMCLOCK_NOT_SUPPORTED`: the kernel or the clock has no samples of `clock`
+   * - `ERR_VMCLOCK_STEPPED`: the system clock was stepped back within a bracket, at each of three attempts
+   * - the codes listed at {@link PtpClock}
    */
   samples(count: number, clock: SampledClock = 'realtime'): PtpSample[] {
     const checkedCount = argument.integer(count, 'count', 1, MOST_SAMPLES)
@@ -249,28 +267,35 @@ export class PtpClock {
   }
 
   /**
-   * Whether this clock tells TAI or UTC, by comparison with a page; undefined where that decides
-   * nothing.
+   * Determines whether this clock gives TAI or UTC, by comparison with a page; undefined if the comparison
+   * is inconclusive.
    *
-   * The clock is read between two readings of the page. It tells TAI if its time lies in the interval in
-   * which TAI lay meanwhile by the page, and certainly not in that of UTC; and the other way round. The
-   * interval is from the page's earliest time to its latest; where the page states no bound, from its one
-   * time to its other: a clock that is made of this very page is told then, and none that is merely
-   * close. A page that gives only one of the two timescales leaves the other wherever it can be, 10 to
-   * 255 s away. So undefined is a clock that is set to neither, one that is further from the truth than
-   * the page's bound, and one beside a page whose bound spans both or that changes all the while.
+   * The clock is read between two readings of the page. Each timescale that the page gives has an interval
+   * that held it meanwhile, from the earliest time of the two readings to the latest. The clock gives TAI if
+   * its time is in TAI's interval and cannot be UTC, and the other way round. A page that gives only one of
+   * the timescales leaves the other anywhere from 10 to 255 s away.
    *
-   * @param clock - the page, in any timescale
-   * @throws VmClockError where the page gives neither UTC nor TAI, as listed at {@link VmClock}
-   * (`ERR_VMCLOCK_NO_TIME`, `ERR_VMCLOCK_TIMESCALE`, …); `ERR_VMCLOCK_INVALID_ARGUMENT`; and as listed at
-   * {@link PtpClock}
+   * If the page states no bound, the interval ends at the two readings themselves. Then this method
+   * recognises a clock that is derived from this page, and no clock that is merely close to it.
+   *
+   * The result is undefined for a clock that gives neither timescale, or that is further from the truth than
+   * the page's bound. It is also undefined for a page whose bound spans both timescales, and for a page that
+   * changes during every comparison.
+   *
+   * @param clock - a clock of the page, in any timescale
+   * @throws VmClockError
+   *
+   * - the codes listed at {@link VmClock}, such as `ERR_VMCLOCK_NO_TIME`, or `ERR_VMCLOCK_TIMESCALE` for a
+   *   page that gives neither UTC nor TAI
+   * - `ERR_VMCLOCK_INVALID_ARGUMENT`: `clock` is no `VmClock`
+   * - the codes listed at {@link PtpClock}
    */
   timescale(clock: VmClock): 'tai' | 'utc' | undefined {
-    const told = checked(this.#open().timescale(nativeClock(clock, 'clock')))
-    return told === 'tai' || told === 'utc' ? told : undefined
+    const timescale = checked(this.#open().timescale(nativeClock(clock, 'clock')))
+    return timescale === 'tai' || timescale === 'utc' ? timescale : undefined
   }
 
-  /** Closes the clock. Closing again does nothing. */
+  /** Closes the clock. A second call does nothing. */
   close(): void {
     if (this.#closed) return
     this.#closed = true

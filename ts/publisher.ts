@@ -1,4 +1,4 @@
-/** Publishes a page from this machine's own clock, for machines without one and for tests. */
+/** Publishes a page from this machine's own clock, for machines without a page and for tests. */
 
 import * as argument from './arguments'
 import { makeDisposable } from './disposable'
@@ -6,47 +6,59 @@ import { checked, closedError, invalidArgument } from './errors'
 import { type NativePublisher, type NativePublisherOptions, native } from './native'
 
 /**
- * What a page holds: time; the disruption marker only, as EC2's and QEMU's do today; or marker and
- * generation counter, as Firecracker's does.
+ * The content of a page: time and disruption marker; the disruption marker only, like the pages of EC2 and
+ * QEMU; or disruption marker and generation counter, like the pages of Firecracker.
  */
 export type PageShape = 'time' | 'marker' | 'marker-and-generation'
 
-/** Whether a page has a generation counter: `'auto'` if this machine has a source of one. */
+/** The presence of a generation counter; `'auto'` follows this machine's own device. */
 export type PageGeneration = 'auto' | boolean
 
-/** What is announced: nothing, a disruption within about a day, or one within about an hour. */
+/** An announced disruption: none, one within about a day, or one within about an hour. */
 export type Maintenance = 'none' | 'soon' | 'imminent'
 
-/** How to publish. */
+/** The options of {@link VmClockPublisher.create}. */
 export interface VmClockPublisherOptions {
-  /** What the page holds; `time` if left out. */
+  /** The content of the page. Default: `'time'`. */
   readonly shape?: PageShape | undefined
   /**
-   * Whether a page of the shape `time` has a generation counter; `'auto'` if left out.
+   * The presence of a generation counter on a page of the shape `time`. Default: `'auto'`.
    *
-   * - `'auto'`: only if this machine has a source of one when the publisher starts, which is its own
-   *   `/dev/vmclock0` with a generation counter, readable for this process
-   * - `true`: always; without such a source only `bumpGeneration` changes it
-   * - `false`: never
+   * - `'auto'`: the page has one if this machine has a source of one when the publisher starts. The source
+   *   is the machine's own `/dev/vmclock0` with a generation counter, if this process may read it.
+   * - `true`: the page has one. Without such a source only `bumpGeneration` changes it.
+   * - `false`: the page has none.
    *
-   * The other shapes say it themselves: `true` contradicts `marker`, `false` contradicts
-   * `marker-and-generation`.
+   * The other shapes decide it: `marker` refuses `true`, and `marker-and-generation` refuses `false`.
    */
   readonly generation?: PageGeneration | undefined
-  /** How often the page is written anew, in milliseconds, a whole number. */
+  /** The time from one update of the page to the next, in whole milliseconds, 100 to 1,000. Default: 250. */
   readonly intervalMs?: number | undefined
   /**
-   * How far this machine's clock may be off, in nanoseconds, 0n to 2n ** 63n - 1n, on the word of
-   * whoever says so. Left out: what the kernel says, and unknown where it does not know.
+   * The largest error of this machine's clock, in nanoseconds, 0n to 2n ** 63n - 1n. The caller answers for
+   * it, and the page then counts as synchronized. Default: the bound that the kernel's figures permit,
+   * or none.
    */
   readonly maxErrorNs?: bigint | undefined
-  /** TAI - UTC in seconds, 10 to 255, where the kernel was not told. */
+  /**
+   * TAI - UTC in seconds, 10 to 255, for a machine whose kernel and tzdata do not know it. Default: unknown,
+   * and the page then gives UTC only.
+   */
   readonly taiMinusUtcSec?: number | undefined
-  /** Allowance for the wander of the counter's rate between updates, in parts per million. */
+  /**
+   * The allowance for the wander of the counter's rate around its measured average, in parts per million, 0
+   * to 1,000,000. Default: 15, the PHI of RFC 5905.
+   */
   readonly wanderPpm?: number | undefined
-  /** Publish even where the kernel does not trust the counter; false if left out. */
+  /**
+   * Publishes although the CPU or the kernel does not vouch for the counter. The caller answers for it.
+   * Default: false.
+   */
   readonly allowUntrustedCounter?: boolean | undefined
-  /** The file's mode; 0o644 if left out. Others may read it; nobody but the owner may write it. */
+  /**
+   * The file's permission bits, independent of the umask. The owner must read and write the page, and nobody
+   * else may write it. Default: 0o644.
+   */
   readonly mode?: number | undefined
 }
 
@@ -64,12 +76,12 @@ const OPTIONS = [
   'mode',
 ] as const satisfies ReadonlyArray<keyof VmClockPublisherOptions>
 
-// Only this module makes publishers, whatever a caller does with the class. By way of the static block,
-// because a class that names itself in its own body would lose its name to the bundler.
+// Only this module can make publishers: the constructor requires KEY. A static block sets `make`, because the
+// bundler would rename a class that names itself in its own body.
 const KEY: unique symbol = Symbol('VmClockPublisher.create')
 let make: (publisher: NativePublisher) => VmClockPublisher
 
-// What is published is published until it is closed, whether or not anybody still holds the object.
+// Keeps every open publisher, so none is collected while it publishes.
 const live = new Set<NativePublisher>()
 
 function keep(publisher: NativePublisher): void {
@@ -83,27 +95,27 @@ function closeAll(): void {
 }
 
 /**
- * Keeps a page up to date from this machine's counter and clock, with honest bounds, until closed.
+ * Updates a page from this machine's counter and clock until it is closed.
  *
- * The work is done in a native thread, which does not keep the process alive. Closing marks the page
- * unreliable, so that readers refuse its time; the file stays. A publisher that is still open when its
- * process or worker ends is closed then; one whose process is killed, also by a signal that nobody
- * handles (no handler is installed here), leaves a page that nobody corrects any more, whose bound
- * grows.
+ * A native thread does the work. It does not keep the process alive. Closing marks the page unreliable, so
+ * readers refuse its time; the file remains. A publisher that is open when its process or worker ends is
+ * closed then. If its process is killed, nobody updates the page any more, and its bound grows. A signal
+ * without a handler kills too; this class installs no handler.
  *
- * On a machine with a `/dev/vmclock0` that this process may read, a disruption or a new generation told
- * there is passed on: the page's marker changes, and no bound is stated until the kernel's clock has been
- * measured anew. That takes as long as the driver's notification (microseconds), or an interval where it
- * does not notify; readers who cannot afford that window read the device itself.
+ * If this process may read the machine's `/dev/vmclock0`, the publisher passes on its disruptions and new
+ * generations. After a disruption the page's marker changes, and the page states no bound until the time
+ * daemon has updated the kernel's clock again. The delay is that of the driver's notification
+ * (microseconds), or one interval if the driver does not notify. A reader for whom that is too late reads
+ * the device itself.
  *
- * After `close` everything throws `ERR_VMCLOCK_CLOSED` but `closed` and `path`.
+ * After `close` everything except `closed` and `path` throws `ERR_VMCLOCK_CLOSED`.
  */
 export class VmClockPublisher {
   readonly #native: NativePublisher
   readonly #path: string
   #closed = false
 
-  /** As `close`, for `using`. */
+  /** Calls `close`, for `using`. */
   declare readonly [Symbol.dispose]: () => void
 
   static {
@@ -123,22 +135,32 @@ export class VmClockPublisher {
   }
 
   /**
-   * Publishes at the place where readers look on machines without a driver, `/run/vmclock/page`.
+   * Publishes a page at `/run/vmclock/page`, where readers look on a machine without a device.
    *
-   * @param options - how to publish
+   * @param options - see {@link VmClockPublisherOptions}
    * @throws VmClockError as with a path
    */
   static create(options?: VmClockPublisherOptions): VmClockPublisher
   /**
-   * Publishes a page. It stands, whole, when this returns. A valid page that is there already is
-   * taken over in place, so that its readers carry on.
+   * Publishes a page, which is complete when this returns, after about 10 ms. If there is a valid page at
+   * the path, the publisher takes it over in place, and its readers carry on.
    *
    * @param path - the page; if undefined, `/run/vmclock/page`
-   * @param options - how to publish
-   * @throws VmClockError `ERR_VMCLOCK_BUSY` where another live publisher holds the page,
-   * `ERR_VMCLOCK_UNTRUSTED_COUNTER` where the kernel does not trust the counter,
-   * `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_UNTRUSTED`, `ERR_VMCLOCK_SYSTEM`,
-   * `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_UNSUPPORTED`, `ERR_VMCLOCK_NATIVE`
+   * @param options - see {@link VmClockPublisherOptions}
+   * @throws VmClockError
+   *
+   * - `ERR_VMCLOCK_BUSY`: another live publisher holds the page
+   * - `ERR_VMCLOCK_UNTRUSTED_COUNTER`: the CPU or the kernel does not vouch for the counter, or the counter
+   *   does not advance
+   * - `ERR_VMCLOCK_NOT_FOUND`: the page's directory does not exist
+   * - `ERR_VMCLOCK_ACCESS`: this process may not create or write a page here
+   * - `ERR_VMCLOCK_UNTRUSTED`: the path is another user's file, or not a regular file
+   * - `ERR_VMCLOCK_BAD_MAGIC`: the path is a file of another kind
+   * - `ERR_VMCLOCK_OUT_OF_RANGE`: this machine's clock is before 1970
+   * - `ERR_VMCLOCK_INVALID_ARGUMENT`: an argument is of the wrong type or out of its range
+   * - `ERR_VMCLOCK_UNSUPPORTED`: the system is not Linux on x86-64 or 64-bit Arm
+   * - `ERR_VMCLOCK_NATIVE`: the native part does not load
+   * - `ERR_VMCLOCK_SYSTEM`: another system call failed; see `errno` and `syscall`
    */
   static create(path: string | undefined, options?: VmClockPublisherOptions): VmClockPublisher
   static create(
@@ -150,18 +172,18 @@ export class VmClockPublisher {
     return make(checked(native().createPublisher(path, checkedOptions)))
   }
 
-  /** The page's path. */
+  /** The page's path, as it was given. */
   get path(): string {
     return this.#path
   }
 
-  /** Whether `close` was called. */
+  /** True once `close` was called. */
   get closed(): boolean {
     return this.#closed
   }
 
   /**
-   * How often the page was written.
+   * The number of times that the page was written, at least 1n.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
@@ -170,7 +192,7 @@ export class VmClockPublisher {
   }
 
   /**
-   * CPU time that publishing has taken, in nanoseconds.
+   * The CPU time that the publisher's thread has used until its last update, in nanoseconds.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
@@ -179,7 +201,7 @@ export class VmClockPublisher {
   }
 
   /**
-   * Why publishing had to stop by itself; undefined while it goes on.
+   * The reason why the publisher had to stop by itself; undefined while it publishes.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
@@ -188,30 +210,32 @@ export class VmClockPublisher {
   }
 
   /**
-   * Changes the disruption marker, as a live migration does.
+   * Changes the disruption marker, as a live migration does. The page shows it when this returns.
    *
-   * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`, also if the publisher had to stop
    */
   disrupt(): void {
     checked(this.#open().disrupt())
   }
 
   /**
-   * Changes the generation counter, and nothing else. A provider that restores a snapshot changes the
-   * disruption marker as well: call `disrupt` too.
+   * Changes the generation counter, and nothing else. The page shows it when this returns. A hypervisor
+   * that restores a snapshot changes the disruption marker as well: call `disrupt` too.
    *
-   * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`
-   * where the page has no generation counter
+   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT` if the page has no generation counter (see
+   * {@link VmClockPublisherOptions.generation}); `ERR_VMCLOCK_CLOSED`, also if the publisher had to stop
    */
   bumpGeneration(): void {
     checked(this.#open().bumpGeneration())
   }
 
   /**
-   * Announces a disruption, or takes it back, by the flags DISRUPTION_SOON and DISRUPTION_IMMINENT.
+   * Announces a disruption, or withdraws the announcement, by the page's flags DISRUPTION_SOON and
+   * DISRUPTION_IMMINENT. The page shows it when this returns.
    *
-   * @param announced - what to announce
-   * @throws VmClockError `ERR_VMCLOCK_CLOSED`, `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`
+   * @param announced - `'none'`; `'soon'`, within about a day; or `'imminent'`, within about an hour
+   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_CLOSED`, also if the publisher had to
+   * stop
    */
   setMaintenance(announced: Maintenance): void {
     const word = argument.choice(announced, 'announced', MAINTENANCE)
@@ -220,9 +244,10 @@ export class VmClockPublisher {
   }
 
   /**
-   * Stops, and marks the page unreliable. Closing again does nothing.
+   * Stops publishing, and marks the page unreliable. The file remains. A second call does nothing.
    *
-   * @throws VmClockError `ERR_VMCLOCK_SYSTEM` where the page could not be marked; it is closed even so
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED` if the publisher had to stop before, with the reason; it is
+   * closed all the same
    */
   close(): void {
     if (this.#closed) return

@@ -1,4 +1,4 @@
-/** Watching a page: events and an async iterator over what happens to the machine and its clock. */
+/** Watches a page: events, and an async iterator over them. */
 
 import { EventEmitter } from 'node:events'
 import * as argument from './arguments'
@@ -14,67 +14,71 @@ import type {
 import type { Maintenance } from './publisher'
 import type { ClockStatus, LeapIndicator } from './snapshot'
 
-/** How to watch. */
+/** The options of `VmClock.watch()`. */
 export interface VmClockWatchOptions {
   /**
-   * How often a timer looks at the page, in milliseconds, a whole number from 1 to 3,600,000; 100 if
-   * left out, which is about 0.03 % of a CPU. Where the kernel notifies (a device whose page says so,
-   * Linux 7.0 and later) an interrupt ends the wait, and at rest nothing runs; there this is only how
-   * often to look after the device was found not to keep its word.
+   * The time between two looks at the page by a timer, in whole milliseconds, 1 to 3,600,000. Default: 100,
+   * which costs about 0.03 % of a CPU.
+   *
+   * If the kernel's driver notifies, an interrupt ends the wait, and an idle watcher costs nothing. That needs
+   * Linux 7.0 and a device whose page has the flag NOTIFICATION_PRESENT. The timer is then used only
+   * after a notification failed to come.
    */
   readonly intervalMs?: number | undefined
-  /** Closes the watcher when it is aborted. One that was aborted before gives a closed watcher. */
+  /** A signal that closes the watcher. An aborted signal gives a closed watcher. */
   readonly signal?: AbortSignal | undefined
 }
 
-/** Something on the page changed. */
+/** A change of one of the page's figures. */
 export interface VmClockChange<Type extends string, Value> {
-  /** What happened: the event's name. */
+  /** The event's name. */
   readonly type: Type
-  /** What the page said when a change of any kind was told last, or when watching began. */
+  /** The figure at the previous event of any type, or when watching began. */
   readonly previous: Value
-  /** What it says now. Equal to `previous` where it changed and changed back before it was told. */
+  /** The figure now. It equals `previous` if the figure changed and changed back. */
   readonly current: Value
   /**
-   * Updates of the page since then, at least 1: those that came in a burst are told as one, and those
-   * of the time alone count too. Events of one `seqCount` are told together and have the same number.
+   * The number of the page's updates since `previous`, at least 1. Several quick updates give one event, and
+   * updates of the time alone count too. Events with one `seqCount` are emitted together and have the same
+   * number.
    */
   readonly updates: number
-  /** The page's sequence number as of `current`. */
+  /** The page's sequence number as of `current`: even, unsigned 32-bit. */
   readonly seqCount: number
 }
 
 /**
- * The counter was disrupted: a live migration, or a restore. Tokens from before are refused. Both
- * figures are `disruption_marker`, unsigned 64-bit.
+ * The counter was disrupted by a live migration or a restore. Tokens from before are refused. Both figures
+ * are `disruption_marker`, unsigned 64-bit.
  */
 export interface DisruptionEvent extends VmClockChange<'disruption', bigint> {}
 /**
- * The machine was restored from a snapshot or cloned: what must not be shared (random state, ids,
- * leases) is to be renewed. Both figures are `vm_generation_counter`, unsigned 64-bit; undefined
- * where the page has none. Clones of one snapshot are told the same figures, and a migration is a
- * {@link DisruptionEvent} without this one.
+ * The machine was restored from a snapshot or cloned. Renew everything that clones must not share, such as
+ * random state, ids and leases.
+ *
+ * Both figures are `vm_generation_counter`, unsigned 64-bit, or undefined if the page has none. All clones
+ * of one snapshot get the same figures. A migration gives a {@link DisruptionEvent} without this event.
  */
 export interface GenerationEvent extends VmClockChange<'generation', bigint | undefined> {}
-/** A disruption was announced, or the announcement taken back. */
+/** A disruption was announced, or the announcement was withdrawn: the flags DISRUPTION_SOON and _IMMINENT. */
 export interface MaintenanceEvent extends VmClockChange<'maintenance', Maintenance> {}
-/** The state of the page's clock changed; undefined where the page ends before it. */
+/** The page's `clock_status` changed. A figure is undefined if the page ends before it. */
 export interface StatusEvent extends VmClockChange<'status', ClockStatus | undefined> {}
-/** What the page says of a leap second changed; undefined where the page ends before it. */
+/** The page's `leap_indicator` changed. A figure is undefined if the page ends before it. */
 export interface LeapEvent extends VmClockChange<'leap', LeapIndicator | undefined> {}
 
 /**
- * Another file stands at the page's path, so that whoever writes it does not write the page that is
- * watched. Told once: close watcher and clock, and open a new clock.
+ * Another file is at the page's path, and its writer does not write the watched page. Emitted once. Close the
+ * watcher and the clock, and open a new clock.
  */
 export interface ReplacedEvent {
   /** The event's name. */
   readonly type: 'replaced'
-  /** The page's path, as it was opened. */
+  /** The page's path as it was opened. */
   readonly path: string
 }
 
-/** Everything that a watcher tells. */
+/** An event of a {@link VmClockWatcher}, other than `error`. */
 export type VmClockEvent =
   | DisruptionEvent
   | GenerationEvent
@@ -83,34 +87,34 @@ export type VmClockEvent =
   | LeapEvent
   | ReplacedEvent
 
-/** The events of a {@link VmClockWatcher} and what their listeners are given. */
+/** The events of a {@link VmClockWatcher} and their listeners' arguments. */
 export interface VmClockWatcherEvents {
   /** The counter was disrupted. */
   disruption: [event: DisruptionEvent]
   /** The machine was restored or cloned. */
   generation: [event: GenerationEvent]
-  /** A disruption was announced, or no longer is. */
+  /** A disruption was announced, or the announcement was withdrawn. */
   maintenance: [event: MaintenanceEvent]
-  /** The state of the page's clock changed. */
+  /** The status of the page's clock changed. */
   status: [event: StatusEvent]
-  /** What the page says of a leap second changed. */
+  /** The page's leap indicator changed. */
   leap: [event: LeapEvent]
-  /** Another file stands at the page's path. */
+  /** Another file is at the page's path. */
   replaced: [event: ReplacedEvent]
   /**
-   * The page cannot be read: `ERR_VMCLOCK_TIMEOUT` where an update was begun and did not end within
-   * 100 ms, `ERR_VMCLOCK_BAD_VERSION`. Told once while it lasts.
+   * The page cannot be read: `ERR_VMCLOCK_TIMEOUT` if an update began and did not end within 100 ms, or
+   * `ERR_VMCLOCK_BAD_VERSION`. Emitted once while it lasts.
    */
   error: [error: VmClockError]
 }
 
 const OPTIONS = ['intervalMs', 'signal'] as const satisfies ReadonlyArray<keyof VmClockWatchOptions>
-// Without a prototype, where somebody may have put a `signal`.
+// It has no prototype, because a program may have added a `signal` to `Object.prototype`.
 const ONCE: { readonly once: true } = Object.assign(Object.create(null), { once: true })
 const LONGEST_INTERVAL_MS = 3_600_000
 
-// Only this module makes watchers, whatever a caller does with the class. By way of the static block,
-// because a class that names itself in its own body would lose its name to the bundler.
+// Only this module can make watchers: the constructor requires KEY. A static block sets `make`, because the
+// bundler would rename a class that names itself in its own body.
 const KEY: unique symbol = Symbol('VmClock.watch')
 let make: (clock: NativeClock, path: string, options: VmClockWatchOptions) => VmClockWatcher
 
@@ -124,31 +128,30 @@ export function watch(clock: NativeClock, path: string, options: unknown): VmClo
 }
 
 /**
- * Tells what happens to the machine and its clock, from `VmClock.watch()`: as an `EventEmitter`, and
- * as an async iterator. Both may be used, also several at a time.
+ * Reports what happens to the machine and its clock, as an `EventEmitter` and as an async iterator.
+ * `VmClock.watch()` makes it. Listeners and any number of iterations may be used together.
  *
- * Whatever changes after `watch()` returned and is still visible on the page is told. Changes that
- * follow one another faster than the page is looked at, or than JavaScript comes to hear of them, are
- * told as one event of each kind, with the number of updates; nothing piles up.
+ * A watcher reports every change after `watch()` returned that is still visible on the page. Several changes
+ * between two looks at the page, or between two turns of the event loop, give one event of each type, with
+ * the number of updates. So events never accumulate.
  *
- * One native thread does the work while the watcher is open. Neither it nor a pending iteration keeps
- * the process or the worker alive: a program that is to wait for an event needs something else that
- * does, such as a server or a timer. An open watcher is not collected, so listeners stay without a
- * reference to it.
+ * One native thread does the work while the watcher is open. Neither the thread nor a pending iteration keeps
+ * the process or the worker alive. A program that waits for an event needs something else that keeps it
+ * alive, such as a server or a timer. An open watcher is never collected, so it needs no reference.
  *
- * After `close` no listener is called and every iteration ends. Closing the clock does not close its
- * watchers: each shares the mapping, which goes with the last of them.
+ * After `close` no listener is called, and every iteration ends. Closing the clock does not close its
+ * watchers. Clock and watchers share the page's mapping, which is released with the last of them.
  *
- * A device must not be taken from its driver (by hand, through sysfs: the module cannot be unloaded
- * under an open clock) while it is watched. Linux is at fault there, to 7.3 at least: it kills the
- * thread that waits in the driver, or hangs altogether.
+ * Do not unbind a watched device from its driver by hand (through sysfs). Linux up to 7.3 at least has a fault:
+ * it then kills the thread that waits in the driver, or hangs. The module cannot be unloaded while a
+ * clock is open.
  *
- * An event says that something happened, some time ago. Whether a token is still good is for
- * `VmClock.isContinuous` to say, at once.
+ * An event reports something that happened some time ago. `VmClock.isContinuous` says at once whether a token
+ * is still valid.
  *
- * A page that cannot be read is an `error` event, and the watcher goes on; as with every
- * `EventEmitter`, one for which there is no listener is thrown, unless an iteration takes it: that
- * rejects, and a new one may be begun.
+ * If the page cannot be read, the watcher emits `error` and goes on. An iteration rejects with that error, and a
+ * new one may begin. Without an `error` listener and without an iteration the error is thrown, as with
+ * every `EventEmitter`.
  *
  * @example
  * ```ts
@@ -172,7 +175,7 @@ export class VmClockWatcher
   readonly #onAbort = (): void => this.close()
   #closed = false
 
-  /** As `close`, for `using`. */
+  /** Calls `close`, for `using`. */
   declare readonly [Symbol.dispose]: () => void
 
   static {
@@ -192,26 +195,26 @@ export class VmClockWatcher
       signal?.addEventListener('abort', this.#onAbort, ONCE)
       if (signal?.aborted) this.close()
     } catch (error) {
-      // Nobody else can close it.
+      // The caller gets no watcher that it could close.
       this.close()
       throw error
     }
   }
 
-  /** The page's path, as the clock opened it. */
+  /** The page's path as the clock opened it. */
   get path(): string {
     return this.#path
   }
 
-  /** Whether `close` was called, or the signal aborted. */
+  /** True once `close` was called or the signal was aborted. */
   get closed(): boolean {
     return this.#closed
   }
 
   /**
-   * Begins an iteration over what happens from now on; events that come while it is busy are merged,
-   * one of each kind. It ends when the watcher is closed, and rejects on an error. Leaving it does
-   * not close the watcher.
+   * Begins an iteration over the events from now on. Events that come while the loop's body runs are merged
+   * into one of each type. The iteration ends when the watcher is closed, and rejects on an error.
+   * Leaving it does not close the watcher.
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<VmClockEvent, undefined> {
     const iteration = new Iteration(() => this.#iterations.delete(iteration))
@@ -220,47 +223,47 @@ export class VmClockWatcher
     return iteration
   }
 
-  /** Ends the native thread; nothing is told any more. Closing again does nothing. */
+  /** Ends the native thread and all events. A second call does nothing. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
     this.#native.close()
     for (const iteration of [...this.#iterations]) iteration.end()
-    // Last, because it is not ours: whatever it does, the watcher is closed.
+    // This comes last, because the caller's signal may throw. The watcher is closed in any case.
     this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 
   #take(): void {
-    // A call may have been under way when the watcher was closed.
+    // The native part may have queued this call before the watcher was closed.
     if (this.#closed) return
     const notices = this.#native.take()
     const events = eventsFrom(notices, this.#path)
-    const error = Object.hasOwn(notices, 'trouble') ? notices.trouble : undefined
+    const error = Object.hasOwn(notices, 'error') ? notices.error : undefined
     const iterations = [...this.#iterations]
     for (const iteration of iterations) {
       for (const event of events) iteration.push(event)
     }
-    const tell: Array<() => void> = events.map((event) => () => {
-      // The compiler does not see that name and event belong together.
+    const emits: Array<() => void> = events.map((event) => () => {
+      // The compiler does not know that the name and the event belong together.
       this.emit(event.type as 'replaced', event as ReplacedEvent)
     })
     if (error !== undefined) {
       const thrown = errorFrom(error)
       for (const iteration of iterations) iteration.fail(thrown)
       if (iterations.length === 0 || this.listenerCount('error') > 0) {
-        tell.push(() => this.emit('error', thrown))
+        emits.push(() => this.emit('error', thrown))
       }
     }
-    this.#tellEach(tell)
+    this.#emitEach(emits)
   }
 
-  // A listener that throws takes nothing from those after it, and one that closes, everything.
-  #tellEach([first, ...others]: ReadonlyArray<() => void>): void {
+  // If a listener throws, the other events are emitted all the same. If one closes the watcher, none are.
+  #emitEach([first, ...others]: ReadonlyArray<() => void>): void {
     if (first === undefined || this.#closed) return
     try {
       first()
     } finally {
-      this.#tellEach(others)
+      this.#emitEach(others)
     }
   }
 }
@@ -274,7 +277,7 @@ const DONE: Next = Object.freeze({ done: true, value: undefined })
 /** One `for await` over a watcher. */
 class Iteration implements AsyncIterableIterator<VmClockEvent, undefined> {
   readonly #leave: () => void
-  // One event of each kind at most, in the order in which they came first.
+  // At most one event of each type, in the order of their first occurrence.
   readonly #backlog: Map<VmClockEvent['type'], VmClockEvent> = new Map()
   readonly #waiting: Array<{ resolve(next: Next): void; reject(error: unknown): void }> = []
   #error: VmClockError | undefined
@@ -317,7 +320,7 @@ class Iteration implements AsyncIterableIterator<VmClockEvent, undefined> {
     this.#backlog.set(event.type, earlier === undefined ? event : merged(earlier, event))
   }
 
-  /** Ends it with an error, after what came before. */
+  /** Ends the iteration with an error, after the events in the backlog. */
   fail(error: VmClockError): void {
     const waiting = this.#waiting.shift()
     if (waiting === undefined) this.#error = error
@@ -325,7 +328,7 @@ class Iteration implements AsyncIterableIterator<VmClockEvent, undefined> {
     this.#finish()
   }
 
-  /** Ends it at once. */
+  /** Ends the iteration at once. */
   end(): void {
     this.#backlog.clear()
     this.#error = undefined
@@ -341,7 +344,7 @@ class Iteration implements AsyncIterableIterator<VmClockEvent, undefined> {
 
 function merged(earlier: VmClockEvent, later: VmClockEvent): VmClockEvent {
   if (!('updates' in earlier) || !('updates' in later)) return later
-  // Both are of one kind.
+  // Both events have the same type.
   return Object.freeze({
     ...later,
     previous: earlier.previous,
@@ -350,7 +353,7 @@ function merged(earlier: VmClockEvent, later: VmClockEvent): VmClockEvent {
 }
 
 function eventsFrom(notices: NativeNotices, path: string): VmClockEvent[] {
-  // What did not happen is not there, and must not come from a prototype.
+  // The native part leaves out an absent change. A lookup could then find one on a prototype.
   const change = Object.hasOwn(notices, 'change') ? notices.change : undefined
   const events = change === undefined ? [] : changesFrom(change)
   if (notices.replaced) events.push(Object.freeze({ type: 'replaced', path }))
@@ -361,8 +364,7 @@ function changesFrom(change: NativeChange): VmClockEvent[] {
   const { updates } = change
   const before: NativeWatched = Object.assign(Object.create(null), change.before)
   const after: NativeWatched = Object.assign(Object.create(null), change.after)
-  const told: VmClockEvent[] = []
-  const tell = <Type extends string, Value>(
+  const changed = <Type extends string, Value>(
     type: Type,
     happened: boolean,
     value: (watched: NativeWatched) => Value,
@@ -378,12 +380,19 @@ function changesFrom(change: NativeChange): VmClockEvent[] {
           }),
         ]
       : []
-  told.push(
-    ...tell('disruption', change.disruption, ({ disruptionMarker }) => disruptionMarker),
-    ...tell('generation', change.generation, ({ vmGeneration }) => vmGeneration),
-    ...tell('maintenance', change.maintenance, ({ maintenance }) => maintenance as Maintenance),
-    ...tell('status', change.status, ({ clockStatus }) => clockStatus as ClockStatus | undefined),
-    ...tell('leap', change.leap, ({ leapIndicator }) => leapIndicator as LeapIndicator | undefined),
-  )
-  return told
+  return [
+    ...changed('disruption', change.disruption, ({ disruptionMarker }) => disruptionMarker),
+    ...changed('generation', change.generation, ({ vmGeneration }) => vmGeneration),
+    ...changed('maintenance', change.maintenance, ({ maintenance }) => maintenance as Maintenance),
+    ...changed(
+      'status',
+      change.status,
+      ({ clockStatus }) => clockStatus as ClockStatus | undefined,
+    ),
+    ...changed(
+      'leap',
+      change.leap,
+      ({ leapIndicator }) => leapIndicator as LeapIndicator | undefined,
+    ),
+  ]
 }
