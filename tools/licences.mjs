@@ -1,5 +1,7 @@
-// What the crates depend on: licences, bans and sources, as deny.toml allows them. `node
-// tools/licences.mjs advisories` asks for known vulnerabilities instead, which needs the network.
+// Checks the crates' dependencies with cargo-deny, by deny.toml.
+//
+//   node tools/licences.mjs               licences, bans and sources
+//   node tools/licences.mjs advisories    known vulnerabilities, which needs the network
 
 import { join } from 'node:path'
 import { cached } from './cache.mjs'
@@ -7,7 +9,7 @@ import { asProgram, capture, run } from './command.mjs'
 
 const version = '0.20.2'
 
-/** Checks what is named, or all that needs no network. */
+/** Runs the named checks, or all that need no network. */
 export async function checkLicences(checks = []) {
   const folder = await cached('cargo-deny', { version }, (unfinished) =>
     capture('cargo', [

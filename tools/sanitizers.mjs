@@ -1,13 +1,12 @@
 #!/usr/bin/env node
-// Runs the core's tests that reach unsafe code under the address and the thread sanitizer, each after it
-// was seen to report a bug that is planted for it.
+// Runs the core's tests that reach unsafe code under the address and the thread sanitizer. Each sanitizer
+// must first report a planted bug.
 //
 //   node tools/sanitizers.mjs                     both
 //   node tools/sanitizers.mjs address | thread    one
 //
-// The thread sanitizer shows that nothing on a page is accessed but by atomics, and that threads hand
-// each other everything else properly. The order of the page's own loads and stores rests on fences,
-// which it does not follow: the `model` suite checks it.
+// The thread sanitizer shows that only atomics access a page, and that threads synchronize all other shared
+// data. It does not model fences, which order the loads and stores of a page: the `model` suite checks those.
 
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,14 +22,14 @@ import {
 } from './command.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 
-// On memory, counters and clocks of their own, in safe code throughout.
+// Tests on simulated memory, counters and clocks, which run only safe code.
 const virtual = ['arithmetic', 'fleet', 'moved_clock', 'publication', 'fast_path', 'vectors']
 
 const sanitizers = {
   address: {
     bug: 'a_word_is_read_behind_the_last_one',
     report: 'AddressSanitizer: heap-buffer-overflow',
-    // It takes mmap away from itself, without which this sanitizer cannot allocate.
+    // That test denies itself mmap, which this sanitizer needs to allocate.
     without: ['denied'],
     async compiler() {
       await runtime('asan')
@@ -41,12 +40,12 @@ const sanitizers = {
     bug: 'a_mapped_word_is_stored_without_an_atomic_while_another_thread_loads_it',
     report: 'ThreadSanitizer: data race',
     without: [],
-    // What the standard library does between threads it has to see too, or every hand-over is a race.
+    // The standard library must be instrumented too, or each hand-over between threads is a false race.
     async compiler() {
       const { env } = await sourceCompiler()
       const words = ['-Zbuild-std']
       if (env.RUSTC === undefined) return { env, words, flags: [] }
-      // Debian's compiler comes without it. Any release's is as good: its interface stays.
+      // Debian's compiler has no sanitizer library. Another release's works, because the interface is stable.
       const whole = ['-Wl,--whole-archive', await runtime('tsan'), '-Wl,--no-whole-archive']
       const flags = ['-Zexternal-clangrt', ...whole.map((part) => `-Zpre-link-args=${part}`)]
       return { env, words, flags }
@@ -70,7 +69,7 @@ async function underSanitizer(name) {
   const options = {
     env: {
       ...env,
-      // Sanitizers are for nightly compilers; the one that is used is stable all the same.
+      // Lets the stable compiler use sanitizers.
       RUSTC_BOOTSTRAP: '1',
       CARGO_ENCODED_RUSTFLAGS: [`-Zsanitizer=${name}`, ...flags].join('\x1f'),
       CARGO_TARGET_DIR: join(rootFolder, 'target/sanitizers', name),
@@ -85,14 +84,14 @@ async function underSanitizer(name) {
   if (!said.includes(report)) {
     throw new CommandFailed('cargo', cargo, `the ${name} sanitizer did not report ${bug}`, said)
   }
-  console.log(`vmclock: reported as it should be: ${report}`)
+  console.log(`vmclock: the planted bug is reported: ${report}`)
   const targets = await rustTestTargets({ without: [...virtual, 'planted', ...without] })
   await timed(`tests under the ${name} sanitizer`, () =>
     run('cargo', [...cargo, ...targets], options),
   )
 }
 
-/** The library of a sanitizer, as rustup's compilers bring it along. */
+/** Returns the path of a sanitizer's library. Compilers from rustup include it. */
 async function runtime(name) {
   const sysroot = (await capture('rustc', ['--print', 'sysroot'])).trim()
   const folder = join(sysroot, 'lib/rustlib', await host(), 'lib')

@@ -1,10 +1,10 @@
-// That every link of the built site leads to a page, a file or an anchor of it that is there.
+// Checks that each link of the built site leads to an existing page, file or anchor.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { asProgram, rootFolder } from './command.mjs'
 
-/** Throws with all links that lead nowhere; says how many were followed. */
+/** Throws an error that lists the broken links. Prints how many it followed. */
 export function checkSite(folder) {
   const files = readdirSync(folder, { recursive: true }).map((file) => join(folder, file))
   const there = new Set(files)
@@ -33,9 +33,9 @@ export function checkSite(folder) {
       }
     }
   }
-  if (lost.length > 0) throw new Error(`links that lead nowhere:\n${lost.join('\n')}`)
-  if (followed === 0) throw new Error(`${folder}: there are no links`)
-  console.log(`${followed} links of ${pages.size} pages lead somewhere`)
+  if (lost.length > 0) throw new Error(`broken links:\n${lost.join('\n')}`)
+  if (followed === 0) throw new Error(`${folder}: contains no links`)
+  console.log(`${followed} links of ${pages.size} pages are good`)
 }
 
 function unescaped(text) {

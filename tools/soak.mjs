@@ -24,19 +24,20 @@ const { VmClockPage } = createRequire(import.meta.url)('vmclock/testing')
 const tearing = join(rootFolder, '__test__', 'tearing')
 const { fieldsOf } = createRequire(import.meta.url)(join(tearing, 'page.cjs'))
 
-// One CPU is the writer's, so that updates meet readings instead of waiting for each other; the readers
-// share the others, in as many threads of each kind.
+// The writer has a CPU of its own, so that updates collide with readings instead of waiting for them. The
+// readers share the other CPUs: this many Rust threads, and as many Node workers.
 const CPUS = availableParallelism()
 const READERS = Math.max(1, Math.ceil((CPUS - 1) / 2))
-// Of a reader that sees fewer states than these it shows nothing that it saw none torn: of a writer that
-// pauses one in so many readings, of one that does not, which may let nobody look, so many.
-const LEAST_SHARE = 1 / 1000
-const LEAST_STATES = 100
-// How long a reader waits for an update to end; a tenth of it is a writer that stands still.
-const STANDSTILL_NS = 10_000_000
-// What a process may have grown by between the middle and the end of a part, and after how many clocks V8's
-// heap for what each of them leaves until it is collected has grown as far as it does: it stays there for
-// ten times as many.
+
+// A reader that sees fewer states shows nothing. Beside a writer that pauses: one state in 1,000 readings.
+// A writer that never pauses may leave readers no time between updates: 100 states.
+const LEAST_STATES = { paused: ({ readings }) => readings / 1000, unpaused: () => 100 }
+
+// A reader waits 100 ms for an update to end. An update that took a tenth of that explains a timeout.
+const LONG_UPDATE_NS = 10_000_000
+
+// A process may grow by this much between the middle and the end of a part. Each closed clock leaves an
+// object in V8's heap until it is collected; after these clocks the heap has reached its size.
 const GROWTH_KIB = 16 * 1024
 const WARM_UP_CLOCKS = 20_000
 
@@ -47,113 +48,143 @@ await asProgram(import.meta.url, async (words) => {
   })
   const seconds = Number(values.seconds ?? (values.long ? 3600 : 120))
   if (!(seconds >= 2)) throw new CommandFailed('soak', words, '--seconds takes 2 or more')
-  const rust = await rustReader()
+  const rust = await rustProgram()
   const faults = []
-  let total = 0
-  for (const manner of ['paused', 'open']) {
-    const part = await soak(manner, Math.floor(seconds / 2), rust)
-    total += part.readings
-    faults.push(...part.faults)
+  for (const manner of ['paused', 'unpaused']) {
+    faults.push(...(await soak(manner, Math.floor(seconds / 2), rust)))
   }
-  console.log(`${total} readings in all`)
   if (faults.length > 0) throw new CommandFailed('soak', words, faults.join('; '))
 })
 
-async function rustReader() {
-  const said = await capture('cargo', [
+/** Builds the Rust test that contains the writer and the reading threads. */
+async function rustProgram() {
+  const messages = await capture('cargo', [
     ...['test', '--release', '-p', 'vmclock', '--test', 'tearing', '--no-run'],
     '--message-format=json',
   ])
-  const built = said.split('\n').filter((line) => line.startsWith('{'))
-  return built.map((line) => JSON.parse(line)).find(({ executable }) => executable).executable
+  const objects = messages.split('\n').filter((line) => line.startsWith('{'))
+  return objects.map((line) => JSON.parse(line)).find(({ executable }) => executable).executable
 }
 
+/** Reads for this many seconds and returns the faults. */
 async function soak(manner, seconds, rust) {
   const folder = mkdtempSync(join(tmpdir(), 'vmclock-soak-'))
   const path = join(folder, 'page')
   VmClockPage.create(path, fieldsOf(1)).close()
   const children = []
   try {
-    const test = (name) => ['--ignored', '--exact', name, '--nocapture']
-    const [lastCpu, otherCpus] = [`${CPUS - 1}`, `0-${Math.max(0, CPUS - 2)}`]
-    await pin(process.pid, otherCpus)
-    const writer = program(children, rust, test('soak_writer'), {
-      VMCLOCK_SOAK_PAGE: path,
-      ...(manner === 'paused' ? { VMCLOCK_SOAK_PAUSES: '1' } : {}),
-    })
-    await writer.lineThat((line) => line === 'writing')
-    await pin(writer.child.pid, lastCpu)
-    const threads = program(children, rust, test('soak'), {
-      VMCLOCK_SOAK_PAGE: path,
-      VMCLOCK_SOAK_SECONDS: String(seconds),
-      VMCLOCK_SOAK_THREADS: String(READERS),
-    })
-    const endMs = performance.now() + seconds * 1000
-    const workers = Array.from({ length: READERS }, () => worker(path, seconds))
+    const writer = await startWriter(children, rust, path, manner)
+    const threads = startThreads(children, rust, path, seconds)
+    const workers = Array.from({ length: READERS }, () => startWorker(path, seconds))
     const pids = { node: process.pid, rust: threads.child.pid, writer: writer.child.pid }
-    const seen = []
-    for (const [when, part] of Object.entries({ start: 0.1, middle: 0.5, end: 0.9 })) {
-      await wait(endMs - seconds * 1000 * (1 - part) - performance.now())
-      seen.push(
-        Object.fromEntries(Object.entries(pids).map(([name, pid]) => [name, resources(pid)])),
-      )
-      const figures = Object.entries(seen.at(-1)).map(
-        ([name, { kib, descriptors }]) => `${name} ${kib} KiB, ${descriptors} descriptors`,
-      )
-      console.log(`${manner}, ${when}: ${figures.join('; ')}`)
-    }
-    const results = { worker: await Promise.all(workers), thread: [] }
-    while (results.thread.length < READERS) {
-      results.thread.push(JSON.parse(await threads.lineThat((line) => line.startsWith('{'))))
-    }
+    const usage = await watchUsage(manner, pids, seconds)
+    const readers = named('worker', await Promise.all(workers))
+    readers.push(...named('thread', await threadResults(threads)))
     writer.child.stdin.end()
     const longestUpdateNs = Number(await writer.line())
-    const faults = []
-    let [readings, timeouts] = [0, 0]
-    for (const [kind, each] of Object.entries(results)) {
-      for (const [index, reader] of each.entries()) {
-        const name = `${manner}, ${kind} ${index + 1}`
-        const torn = count(reader.torn)
-        readings += reader.readings
-        timeouts += reader.timeouts
-        console.log(
-          `${name}: ${reader.readings} readings of ${reader.states} states, ${torn} torn, ${reader.timeouts} timeouts`,
-        )
-        if (torn > 0) faults.push(`${name}: ${torn} torn`)
-        const least = manner === 'paused' ? reader.readings * LEAST_SHARE : LEAST_STATES
-        if (reader.states < least) faults.push(`${name}: saw too few updates to show anything`)
-      }
-    }
-    if (manner === 'paused' && timeouts > 0) {
-      console.log(`${manner}: the longest update took ${longestUpdateNs} ns`)
-      if (longestUpdateNs < STANDSTILL_NS) faults.push(`${manner}: ${timeouts} timeouts`)
-    }
-    for (const name of Object.keys(pids)) {
-      const [middle, end] = seen.slice(1).map((each) => each[name])
-      if (end.kib > middle.kib + GROWTH_KIB) faults.push(`${manner}: ${name} grows`)
-      // A clock that a worker opens and closes holds one for a moment.
-      if (end.descriptors > middle.descriptors + READERS)
-        faults.push(`${manner}: ${name} keeps descriptors`)
-    }
-    return { readings, faults }
+    return [
+      ...readingFaults(manner, readers, longestUpdateNs),
+      ...usageFaults(usage[1], usage[2]),
+    ].map((fault) => `${manner}: ${fault}`)
   } finally {
     for (const child of children) child.kill('SIGKILL')
     rmSync(folder, { recursive: true })
   }
 }
 
-/** Gives a process and its threads these CPUs alone, where there is more than one. */
+async function startWriter(children, rust, path, manner) {
+  const [lastCpu, otherCpus] = [`${CPUS - 1}`, `0-${Math.max(0, CPUS - 2)}`]
+  await pin(process.pid, otherCpus)
+  const writer = program(children, rust, ignoredTest('soak_writer'), {
+    VMCLOCK_SOAK_PAGE: path,
+    ...(manner === 'paused' ? { VMCLOCK_SOAK_PAUSES: '1' } : {}),
+  })
+  await writer.lineThat((line) => line === 'writing')
+  await pin(writer.child.pid, lastCpu)
+  return writer
+}
+
+function startThreads(children, rust, path, seconds) {
+  return program(children, rust, ignoredTest('soak'), {
+    VMCLOCK_SOAK_PAGE: path,
+    VMCLOCK_SOAK_SECONDS: String(seconds),
+    VMCLOCK_SOAK_THREADS: String(READERS),
+  })
+}
+
+function ignoredTest(name) {
+  return ['--ignored', '--exact', name, '--nocapture']
+}
+
+/** Returns the memory and the descriptors of each process near the start, the middle and the end. */
+async function watchUsage(manner, pids, seconds) {
+  const startMs = performance.now()
+  const seen = []
+  for (const [when, share] of Object.entries({ start: 0.1, middle: 0.5, end: 0.9 })) {
+    await wait(startMs + seconds * 1000 * share - performance.now())
+    const usage = Object.entries(pids).map(([name, pid]) => ({ name, ...usageOf(pid) }))
+    const figures = usage.map(
+      ({ name, kib, descriptors }) => `${name} ${kib} KiB, ${descriptors} descriptors`,
+    )
+    console.log(`${manner}, ${when}: ${figures.join('; ')}`)
+    seen.push(usage)
+  }
+  return seen
+}
+
+function usageOf(pid) {
+  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  return { kib: Number(kib), descriptors: readdirSync(`/proc/${pid}/fd`).length }
+}
+
+function usageFaults(middle, end) {
+  return end.flatMap(({ name, kib, descriptors }, index) => [
+    ...(kib > middle[index].kib + GROWTH_KIB ? [`${name} grows`] : []),
+    // Each worker may have one clock open while it opens and closes clocks.
+    ...(descriptors > middle[index].descriptors + READERS ? [`${name} leaks descriptors`] : []),
+  ])
+}
+
+async function threadResults(threads) {
+  const results = []
+  while (results.length < READERS) {
+    results.push(JSON.parse(await threads.lineThat((line) => line.startsWith('{'))))
+  }
+  return results
+}
+
+function named(kind, results) {
+  return results.map((result, index) => ({ name: `${kind} ${index + 1}`, ...result }))
+}
+
+function readingFaults(manner, readers, longestUpdateNs) {
+  const faults = []
+  for (const reader of readers) {
+    const { name, readings, states, timeouts } = reader
+    // A worker lists its torn readings, and a thread counts them.
+    const torn = Array.isArray(reader.torn) ? reader.torn.length : reader.torn
+    console.log(
+      `${manner}, ${name}: ${readings} readings of ${states} states, ${torn} torn, ${timeouts} timeouts`,
+    )
+    if (torn > 0) faults.push(`${name}: ${torn} torn`)
+    if (states < LEAST_STATES[manner](reader)) faults.push(`${name}: saw too few updates`)
+  }
+  const timeouts = readers.reduce((sum, reader) => sum + reader.timeouts, 0)
+  if (manner === 'paused' && timeouts > 0) {
+    console.log(`${manner}: the longest update took ${longestUpdateNs} ns`)
+    if (longestUpdateNs < LONG_UPDATE_NS) faults.push(`${timeouts} timeouts`)
+  }
+  return faults
+}
+
+/** Restricts a process and its threads to these CPUs, if there is more than one. */
 async function pin(pid, cpus) {
   if (CPUS === 1) return
   const pinned = await succeeds('taskset', ['--all-tasks', '--pid', '--cpu-list', cpus, `${pid}`])
   if (!pinned) throw new CommandFailed('taskset', [cpus, pid], 'no taskset (util-linux)')
 }
 
-/** The torn ones of a reader in Node are a list, and those of one in Rust a number. */
-function count(figure) {
-  return Array.isArray(figure) ? figure.length : figure
-}
-
+/** Starts a program, and reads its output line by line. */
 function program(children, command, words, env = {}) {
   const child = spawn(command, words, {
     env: { ...process.env, ...env },
@@ -167,15 +198,16 @@ function program(children, command, words, env = {}) {
     return value
   }
   const lineThat = async (fits) => {
-    let said
-    do said = await line()
-    while (!fits(said))
-    return said
+    let found
+    do found = await line()
+    while (!fits(found))
+    return found
   }
   return { child, line, lineThat }
 }
 
-function worker(path, seconds) {
+/** Starts a worker that reads for this many seconds, and resolves to its counts. */
+function startWorker(path, seconds) {
   const script = `
     const { setImmediate: turn } = require('node:timers/promises')
     const { parentPort, workerData } = require('node:worker_threads')
@@ -194,20 +226,15 @@ function worker(path, seconds) {
         sum.timeouts += part.timeouts
         sum.states += part.states
         if (sum.torn.length < 5) sum.torn.push(...part.torn)
-        // What a closed clock leaves is collected between turns of the event loop.
+        // V8 collects closed clocks between turns of the event loop.
         await turn()
       }
       parentPort.postMessage(sum)
     }
     soak()`
-  // The path is not in the place where reader.cjs, as a worker itself, would look for it.
+  // Not named `path`: reader.cjs would take that as its own input and start to read.
   const workerData = { reader: join(tearing, 'reader.cjs'), page: path, seconds }
   return new Promise((resolve, reject) => {
     new Worker(script, { eval: true, workerData }).once('message', resolve).once('error', reject)
   })
-}
-
-function resources(pid) {
-  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  return { kib: Number(kib), descriptors: readdirSync(`/proc/${pid}/fd`).length }
 }

@@ -1,15 +1,18 @@
-// A stamp says what a folder was made from: a digest over the contents of its inputs, kept inside
-// the folder that it vouches for, so that whoever deletes the folder deletes the claim with it.
+// A stamp records the inputs of a built directory, as a digest of their contents. The stamp is a file inside
+// that directory, so deleting the directory deletes the stamp.
 
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { rootFolder } from './command.mjs'
 
-// Contents, not times: a fresh clone, a checkout and a merge all touch files without changing them.
+// Directories that are no input of a build.
 const ignoredFolders = new Set(['target', 'node_modules', 'tests', 'benches', 'examples', 'fuzz'])
 
-/** Digest over files and whole folders (relative to the root; absent ones count as absent) and words. */
+/**
+ * Returns a digest of files, whole directories (relative to the root; a missing one counts as missing) and
+ * words. It covers contents and not times, because a clone, a checkout and a merge change times only.
+ */
 export function digest(paths, words = []) {
   const hash = createHash('sha256')
   for (const word of words) hash.update(`${word}\0`)
@@ -24,17 +27,17 @@ export function digest(paths, words = []) {
   return hash.digest('hex')
 }
 
-/** Whether `folder` was made from inputs of this digest and still holds `outputs`. */
+/** Returns true if `folder` was built from inputs with this digest and contains `outputs`. */
 export function isStamped(folder, value, outputs) {
   return readIfPresent(stampPath(folder)) === value && outputs.every(exists)
 }
 
-/** Records the inputs of `folder`; to be called last, when all of it is written. */
+/** Records the digest of a directory's inputs. Call it last, when the directory is complete. */
 export function stamp(folder, value) {
   writeFileSync(stampPath(folder), value)
 }
 
-/** Whether a path, relative to the root, is there. */
+/** Returns true if a path, relative to the root, exists. */
 export function exists(path) {
   return statSync(join(rootFolder, path), { throwIfNoEntry: false }) !== undefined
 }

@@ -1,4 +1,4 @@
-// Part of `npm version`: gives the crates the version that the root manifest has got.
+// Part of `npm version`: sets the version of the crates to the version in package.json.
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,12 +7,14 @@ import { asProgram, rootFolder, run } from './command.mjs'
 const cargoManifest = join(rootFolder, 'Cargo.toml')
 const line = /^(\[workspace\.package\]\nversion = )"([^"]+)"/m
 
-/** The version of the package, which has to be that of the crates as well. */
+/** Returns the version of the package. Throws if the crates have another version. */
 export function packageVersion() {
   const { version } = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
   const crates = line.exec(readFileSync(cargoManifest, 'utf8'))?.[2]
   if (crates !== version) {
-    throw new Error(`package.json says ${version} and Cargo.toml ${crates}: node tools/version.mjs`)
+    throw new Error(
+      `package.json has version ${version} and Cargo.toml ${crates}; fix it with node tools/version.mjs`,
+    )
   }
   return version
 }
