@@ -1,11 +1,11 @@
-// Where the system keeps something from the process, opening says what, and a page that can be reached
-// serves all the same: without /sys, in a container, without descriptors, without native addons.
+// A process without /sys, in a container, without descriptors or without native addons still reads a page that it
+// can reach. Otherwise opening names the obstacle.
 
 import test from 'ava'
 import { evaluate, inOwnMounts, run } from './node-command'
 import { liveFields, page } from './pages'
 
-/** Opens the page that is there by default, or at a path, and tells of it. */
+/** Opens the default page, or the page at a path, and prints the result. */
 const OPEN = `
   const { VmClock } = require('vmclock')
   const tell = (value) => console.log(JSON.stringify(value))
@@ -14,7 +14,7 @@ const OPEN = `
     tell([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuityToken())])
   } catch ({ name, code, remedy, path }) { tell({ name, code, remedy, path }) }`
 
-test('without /sys a page is read, and the doctor answers', async (t) => {
+test('without /sys a page can be read, and the doctor answers', async (t) => {
   const { path } = page(t, liveFields(t))
   const by = inOwnMounts(t, 'mount -t tmpfs none /sys && [ -z "$(ls /sys)" ]')
   if (by === undefined) return
@@ -24,13 +24,13 @@ test('without /sys a page is read, and the doctor answers', async (t) => {
   t.notThrows(() => JSON.parse(stdout))
 })
 
-// A container's /dev is a tmpfs in mounts of its own, with what was passed to it bound there. The guests
-// show the driver's own device.
+// A container's /dev is a tmpfs in its own mounts, with bind mounts of the devices that were passed to it. The
+// guests have the driver's own device.
 const EMPTY_DEV = `mount -t tmpfs none /run
   mkdir /run/null && : > /run/null/null && mount --bind /dev/null /run/null/null
   mount -t tmpfs none /dev && : > /dev/null && mount --bind /run/null/null /dev/null`
 
-test('in a container without the device open says that there is no page', async (t) => {
+test('in a container without the device open fails with NOT_FOUND', async (t) => {
   const by = inOwnMounts(t, EMPTY_DEV)
   if (by === undefined) return
   const told = await evaluate<{ code: string; remedy: string; path: string }>(OPEN, [], { by })
@@ -39,7 +39,7 @@ test('in a container without the device open says that there is no page', async 
   t.regex(told.remedy, /vmclock publish/)
 })
 
-test('in a container to which the page was passed it opens by default', async (t) => {
+test('in a container that got the page open finds it by default', async (t) => {
   const { path } = page(t, liveFields(t))
   const setUp = `page='${path}'
     ${EMPTY_DEV}
@@ -49,7 +49,7 @@ test('in a container to which the page was passed it opens by default', async (t
   t.deepEqual(await evaluate(OPEN, [], { by }), ['/dev/vmclock0', true, true])
 })
 
-test('with no descriptor left open and watch say so, and the clocks that are open go on', async (t) => {
+test('without free descriptors open, watch and publish fail, and open clocks go on', async (t) => {
   const { path } = page(t, liveFields(t))
   const told = await evaluate<unknown[]>(
     `const { VmClock, VmClockPublisher } = require('vmclock')
@@ -78,7 +78,7 @@ test('with no descriptor left open and watch say so, and the clocks that are ope
   t.deepEqual(told, [[refused, refused, refused], true])
 })
 
-test('under the permission model without addons it loads, and open says what forbids it', async (t) => {
+test('under the permission model without addons open names the missing option', async (t) => {
   const flag = ['--permission', '--experimental-permission'].find((name) =>
     process.allowedNodeEnvironmentFlags.has(name),
   )

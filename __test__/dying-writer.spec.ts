@@ -1,5 +1,5 @@
-// A writer that dies in the middle of an update, wherever that is, keeps its readers for as long as they
-// are willing to wait and never gives them half of it; the next writer has them back.
+// A writer may die at any point of an update. Its readers time out and never read half an update. The next
+// writer serves them again.
 
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -11,10 +11,10 @@ import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { isEmulated, start } from './node-command'
 import { FLAG, newPath, open, refuses } from './pages'
 
-// The long form of the `faults` suite sets more.
+// The long form of the `faults` suite sets a larger number.
 const KILLS = Number(process.env['VMCLOCK_FAULTS_KILLS'] ?? (isEmulated ? 2 : 50))
 
-/** What a writer would publish next: no field of it may ever be seen with one of another update. */
+/** The update that is cut off. No reader may see one of its fields together with another update's. */
 const NEXT: PageFields = {
   timeSec: 1n,
   disruptionMarker: 77n,
@@ -32,10 +32,10 @@ const NEXT: PageFields = {
   vmGenerationCounter: 1n,
 }
 
-test('a writer that died after any field of an update: 100 to 150 ms, then at once, until the next one', (t) => {
+test('reads after a writer’s death in an update fail in 100 to 150 ms, then at once', (t) => {
   const names = Object.keys(NEXT) as Array<keyof PageFields>
   const firstMs: number[] = []
-  // After the sequence number, after each of the fields, and after all of them.
+  // The writer dies after the sequence number, after each of the fields, and after all of them.
   for (let written = 0; written <= names.length; written++) {
     const path = newPath(t)
     const before = VmClockPublisher.create(path, { allowUntrustedCounter: true, maxErrorNs: 0n })
@@ -53,12 +53,12 @@ test('a writer that died after any field of an update: 100 to 150 ms, then at on
     for (let call = 0; call < 20; call++) {
       refuses(t, () => clock.read(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes the page/)
     }
-    // Twenty of them, in less than two would have taken.
+    // Twenty refusals take less than two timeouts.
     t.true(performance.now() - againMs < 200, `after ${written} fields`)
     const next = VmClockPublisher.create(path, { allowUntrustedCounter: true, maxErrorNs: 0n })
     const { offsetNs, maxErrorNs } = clock.systemOffset()
     t.true(maxErrorNs !== undefined && offsetNs <= maxErrorNs && -offsetNs <= maxErrorNs)
-    // Nobody knows what the dead one was about to tell.
+    // The update that was cut off may have been a disruption.
     t.false(clock.isContinuous(token))
     t.not(clock.continuityToken().disruptionMarker, NEXT.disruptionMarker)
     next.close()
@@ -67,14 +67,14 @@ test('a writer that died after any field of an update: 100 to 150 ms, then at on
     firstMs.every((ms) => ms >= 99),
     `${firstMs}`,
   )
-  // Of a machine with other work to do, the quickest.
+  // The fastest one, because the machine may have other work to do.
   t.true(Math.min(...firstMs) <= 150, `${firstMs}`)
 })
 
-test('publishers killed at random: the next one takes over, and no reader sees a wrong time', async (t) => {
+test('after a publisher’s death the next takes over, and no reader sees a wrong time', async (t) => {
   t.timeout(3_600_000)
   const path = newPath(t)
-  // Updated ten times a second, or without a pause: a kill strikes between updates and within.
+  // It updates ten times a second, or without a pause, so a kill comes between updates or within one.
   const program = `
     const { VmClockPublisher } = require('vmclock')
     const [path, manner] = process.argv.slice(1)
@@ -99,7 +99,7 @@ test('publishers killed at random: the next one takes over, and no reader sees a
     const clock = VmClock.open(workerData.path)
     const wrong = []
     let right = 0, timeouts = 0
-    // All the while, and yet others want the CPU too.
+    // It reads all the time, with a short wait, because others need the CPU too.
     while (Atomics.wait(workerData.stop, 0, 0, 0.02) === 'timed-out') {
       try {
         const { offsetNs, maxErrorNs } = clock.systemOffset()
@@ -125,15 +125,15 @@ test('publishers killed at random: the next one takes over, and no reader sees a
     await delay(Math.random() * 40)
     publisher.child.kill('SIGKILL')
     t.is((await publisher.outcome).signal, 'SIGKILL')
-    // The sequence number stands 12 bytes into the page.
+    // The sequence number is at offset 12.
     if ((readFileSync(path).readUInt32LE(12) & 1) === 1) inUpdate++
-    // An update takes so little time that a kill hardly ever strikes one: every third dies in it here.
+    // An update is so short that a kill hardly ever hits one. Every third kill gets a cut-off update here.
     else if (kill % 3 === 0) {
       const left = VmClockPage.open(path)
       left.begin()
       const names = Object.keys(NEXT).slice(0, kill % 14) as Array<keyof PageFields>
       for (const name of names) left.writeUnguarded({ [name]: NEXT[name] })
-      // As one who took it over and died as well: readers keep what they saw under one number.
+      // The number of a second dead writer: readers cache what they saw under one number.
       left.writeUnguarded({ seqCount: left.seqCount + 2 })
       left.close()
     }

@@ -1,5 +1,4 @@
-// A reader that is stopped in the middle of whatever it does, and goes on after the page has changed,
-// tells what the page is then.
+// A reader may be stopped at any point and continue after the page has changed. It then gives the new state.
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -11,11 +10,11 @@ import { FLAG, liveFields, page } from './pages'
 const require = createRequire(import.meta.url)
 const { fieldsOf } = require('./tearing/page.cjs') as { fieldsOf(state: number): object }
 
-/** Stops the reader, changes the page, lets the reader go on. */
+/** Stops the reader, changes the page, and continues the reader. */
 function whileStopped(reader: Running, change: () => void): void {
   const { child } = reader
   child.kill('SIGSTOP')
-  // It says so once each of its threads has stopped.
+  // The state is T once all of its threads have stopped.
   const state = (): string => {
     const stat = readFileSync(`/proc/${child.pid}/stat`, 'latin1')
     return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
@@ -32,7 +31,7 @@ function reading(t: ExecutionContext, made: VmClockPage, body: string): Running 
     `const { VmClock } = require('vmclock')
     const say = (text) => require('node:fs').writeSync(1, text + '\\n')
     const clock = VmClock.open(${JSON.stringify(made.path)})
-    // Nobody is left to end it where the test was given up.
+    // If the test run was aborted, nobody else ends this process.
     const parent = process.ppid
     const goesOn = () => process.ppid === parent
     ${body}`,
@@ -41,7 +40,7 @@ function reading(t: ExecutionContext, made: VmClockPage, body: string): Running 
   return running
 }
 
-test('a reader paused across updates sees each state whole', async (t) => {
+test('a reader paused across updates reads each state whole', async (t) => {
   const made = page(t, fieldsOf(1))
   const reader = reading(
     t,
@@ -66,7 +65,7 @@ test('a reader paused across updates sees each state whole', async (t) => {
   }
 })
 
-test('a reader paused across a migration: its token no longer holds, nor does what it had read', async (t) => {
+test('a reader paused across a migration refuses its old token and its old counter', async (t) => {
   const made = page(t, liveFields(t))
   const reader = reading(
     t,
@@ -83,7 +82,7 @@ test('a reader paused across a migration: its token no longer holds, nor does wh
   )
   for (let marker = 1n; marker <= 10n; marker++) {
     t.is(await reader.line(), 'continuous')
-    // Of another host: another counter's frequency and another reference.
+    // As on another host: the page has another marker and another reference.
     whileStopped(reader, () => {
       made.write({ disruptionMarker: marker, timeSec: 1767225600n + marker })
     })
@@ -91,8 +90,8 @@ test('a reader paused across a migration: its token no longer holds, nor does wh
   }
 })
 
-test('a reader paused across a leap second: UTC has it, and TAI is continuous', async (t) => {
-  // 2016-12-31T23:59:50Z, when 2017 was to begin a second later; then 2017-01-01T00:00:10Z.
+test('a reader paused across a leap second reads UTC with it, and continuous TAI', async (t) => {
+  // 2016-12-31T23:59:50Z, before the leap second; then 2017-01-01T00:00:10Z.
   const before = {
     ...liveFields(t),
     flags: liveFields(t).flags | FLAG.TAI_OFFSET_VALID,
@@ -118,7 +117,7 @@ test('a reader paused across a leap second: UTC has it, and TAI is continuous', 
   whileStopped(reader, () => {
     made.write({ timeSec: 1_483_228_810n, taiOffsetSec: -37, leapIndicator: 3 })
   })
-  // Twenty seconds of UTC's labels are twenty-one seconds. Its two clocks are read one after the other.
+  // Twenty seconds of UTC labels are 21 seconds. The reader reads its two clocks one after the other.
   await reader.lineThat((line) => {
     t.regex(line, /^(1483228790 36|1483228810 37) (1483228826|1483228847)$/)
     return line === '1483228810 37 1483228847'

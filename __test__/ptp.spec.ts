@@ -1,5 +1,5 @@
-// What is no PTP clock is refused by what it is, and nothing is left open. What a real one answers is
-// shown in the guests (rig/tests/ptp.mjs).
+// PtpClock refuses other files by their kind, and leaves nothing open. The guests have real PTP clocks
+// (rig/tests/ptp.mjs).
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -10,13 +10,13 @@ import { PtpClock } from 'vmclock/ptp'
 import { commandLine, evaluate, type Outcome, rootDirectory, run } from './node-command'
 import { held, newDirectory, refuses } from './pages'
 
-// What must never reach a terminal (ts/cli/escape.ts), but newline.
+// The characters that must never reach a terminal (ts/cli/escape.ts), except newline.
 const UNSAFE =
   /(?!\n)[\p{Cc}\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]|\p{Cs}/u
 
 const ptp = (...words: string[]): Promise<Outcome> => run([commandLine, 'ptp', ...words])
 
-test('what is no PTP clock is refused by what it is', async (t) => {
+test('open refuses other files and names their kind', async (t) => {
   const made = newDirectory(t)
   const file = join(made, 'file')
   writeFileSync(file, 'no clock')
@@ -45,7 +45,7 @@ test('what is no PTP clock is refused by what it is', async (t) => {
   }
 })
 
-test('a name that no clock has is not found, and the message says which there are', (t) => {
+test('find of an unknown name fails, and the message lists the names that exist', (t) => {
   const name = 'none \u001b[31m\u202e of these'
   const error = refuses(
     t,
@@ -57,7 +57,7 @@ test('a name that no clock has is not found, and the message says which there ar
   for (const { name: other } of PtpClock.list()) t.true(error.message.includes(other))
 })
 
-test('the clocks that there are, are those that sysfs has', (t) => {
+test('list gives the clocks of sysfs', (t) => {
   const folderOfAll = '/sys/class/ptp'
   const devices = existsSync(folderOfAll) ? readdirSync(folderOfAll) : []
   t.deepEqual(
@@ -69,7 +69,7 @@ test('the clocks that there are, are those that sysfs has', (t) => {
   )
 })
 
-test('arguments that are of the wrong type', (t) => {
+test('open and find refuse arguments of the wrong type', (t) => {
   const code: VmClockErrorCode = 'ERR_VMCLOCK_INVALID_ARGUMENT'
   for (const value of [undefined, null, 3, '', {}, ['/dev/ptp0'], '/dev/ptp0\0']) {
     refuses(
@@ -90,7 +90,7 @@ test('arguments that are of the wrong type', (t) => {
   )
 })
 
-test('on systems that are not supported there are no clocks, and open says so', async (t) => {
+test('on an unsupported system list is empty, and open fails with a code', async (t) => {
   const seen = await evaluate<{ list: unknown; codes: string[] }>(`
     Object.defineProperty(process, 'platform', { value: 'darwin' })
     const { PtpClock } = require(${JSON.stringify(join(rootDirectory, 'dist/ptp.cjs'))})

@@ -1,4 +1,4 @@
-// A published page is true, stands whole, has one publisher, and says when nobody keeps it any more.
+// A published page is true and complete, has one publisher, and is marked when nobody updates it any more.
 
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -25,7 +25,7 @@ async function updates(publisher: VmClockPublisher, count: bigint): Promise<void
   while (publisher.updates < until) await delay(10)
 }
 
-test('the page stands when create returns, with time, for all to read and none to write', (t) => {
+test('create returns a page with time that all may read and only the owner may write', (t) => {
   const path = newPath(t)
   const publisher = publish(t, path)
   t.is(publisher.path, path)
@@ -36,7 +36,7 @@ test('the page stands when create returns, with time, for all to read and none t
   t.true(Math.abs(clock.nowMs() - Date.now()) < 60_000)
 })
 
-test('whatever the umask is', async (t) => {
+test('the umask does not change the mode of a page', async (t) => {
   const path = newPath(t)
   const mode = await evaluate<number>(
     `process.umask(0o077)
@@ -48,7 +48,7 @@ test('whatever the umask is', async (t) => {
   t.is(mode, 0o644)
 })
 
-test('it is written again and again', async (t) => {
+test('a publisher updates its page again and again', async (t) => {
   const publisher = publish(t, newPath(t), { intervalMs: 100 })
   const clock = open(t, publisher.path)
   const before = clock.snapshot().raw.seqCount
@@ -58,14 +58,14 @@ test('it is written again and again', async (t) => {
   t.is(publisher.failure, undefined)
 })
 
-test('an error that is stated makes the page synchronized, with that bound', (t) => {
+test('maxErrorNs makes the page synchronized, with that bound', (t) => {
   const publisher = publish(t, newPath(t), { maxErrorNs: 5_000_000n })
   const { status, maxErrorNs = 0n } = open(t, publisher.path).read()
   t.is(status, 'synchronized')
   t.true(maxErrorNs >= 5_000_000n && maxErrorNs < 50_000_000n, `${maxErrorNs}`)
 })
 
-test('what is on Object.prototype states no error, for a page or a publisher', (t) => {
+test('options on Object.prototype are ignored', (t) => {
   const path = newPath(t)
   const polluted = { maxErrorNs: 1n, taiMinusUtcSec: 200, mode: 0o666 }
   for (const [name, value] of Object.entries(polluted)) {
@@ -82,7 +82,7 @@ test('what is on Object.prototype states no error, for a page or a publisher', (
   t.true(maxErrorNs === undefined || maxErrorNs > 1000n, `${maxErrorNs}`)
 })
 
-test('a clock that nothing synchronizes is published as free-running, its bound unknown', (t) => {
+test('an unsynchronized clock is published as free-running, without a bound', (t) => {
   const reading = open(t, publish(t, newPath(t)).path).read()
   if (reading.status === 'synchronized') {
     t.not(reading.maxErrorNs, undefined)
@@ -92,7 +92,7 @@ test('a clock that nothing synchronizes is published as free-running, its bound 
   }
 })
 
-test('a TAI offset that is stated is published', (t) => {
+test('taiMinusUtcSec is published', (t) => {
   const { path } = publish(t, newPath(t), { taiMinusUtcSec: 37 })
   const [utc, tai] = [open(t, path), open(t, path, { timescale: 'tai' })]
   const token = utc.continuityToken()
@@ -123,7 +123,7 @@ for (const [shape, hasGeneration] of [
   })
 }
 
-test('a page with time has a generation counter where it is asked for, and keeps its number', (t) => {
+test('generation adds and removes the counter, and the next publisher keeps its value', (t) => {
   const path = newPath(t)
   const first = publish(t, path, { generation: true })
   const clock = open(t, path)
@@ -145,13 +145,13 @@ test('a page with time has a generation counter where it is asked for, and keeps
   )
 })
 
-test('by default a page with time has a generation counter if the device of its machine has', (t) => {
+test('by default a page has a generation counter only if the machine’s device has', (t) => {
   const publisher = publish(t, newPath(t))
   const { vmGeneration } = open(t, publisher.path).continuityToken()
   t.is(vmGeneration !== undefined, deviceHasGeneration())
 })
 
-/** Whether this machine's own device has a generation counter. */
+/** Returns true if this machine's own device has a generation counter. */
 function deviceHasGeneration(): boolean {
   if (!existsSync('/dev/vmclock0')) return false
   const device = VmClock.open('/dev/vmclock0')
@@ -162,7 +162,7 @@ function deviceHasGeneration(): boolean {
   }
 }
 
-test('closing marks the page unreliable, lets go of it, and leaves the file', (t) => {
+test('closing marks the page unreliable, releases it, and leaves the file', (t) => {
   const path = newPath(t)
   const publisher = publish(t, path)
   const clock = VmClock.open(path)
@@ -177,7 +177,7 @@ test('closing marks the page unreliable, lets go of it, and leaves the file', (t
   t.true(contents(dirname(path)).includes('page'))
 })
 
-test('everything on a closed publisher is refused', (t) => {
+test('a closed publisher refuses every call', (t) => {
   const publisher = publish(t, newPath(t), { shape: 'marker' })
   publisher.close()
   for (const call of [
@@ -282,7 +282,7 @@ for (const [how, end] of [
   })
 }
 
-test('a publisher that nobody holds goes on', async (t) => {
+test('a publisher without a reference goes on', async (t) => {
   const path = newPath(t)
   const status = await evaluate<string>(
     `const { VmClock, VmClockPublisher } = require('vmclock')
@@ -300,12 +300,12 @@ test('a publisher that nobody holds goes on', async (t) => {
   t.not(status, 'unreliable')
 })
 
-test('a folder that is not there', (t) => {
+test('create refuses a missing directory', (t) => {
   const path = join(newPath(t), 'below')
   refuses(t, () => publish(t, path), 'ERR_VMCLOCK_NOT_FOUND', /directory/)
 })
 
-test('a path that is a folder, or a file of another kind', (t) => {
+test('create refuses a directory and a file of another kind', (t) => {
   const path = newPath(t)
   mkdirSync(path)
   refuses(t, () => publish(t, path), 'ERR_VMCLOCK_UNTRUSTED', /regular|folder|directory/)
@@ -315,7 +315,7 @@ test('a path that is a folder, or a file of another kind', (t) => {
   t.true(readFileSync(other, 'utf8').startsWith('dear diary'))
 })
 
-test('a folder that may not be written', async (t) => {
+test('create refuses a directory that it may not write', async (t) => {
   const path = newPath(t)
   chmodSync(dirname(path), 0o555)
   const code = await evaluate<string>(
@@ -330,16 +330,16 @@ test('a folder that may not be written', async (t) => {
 })
 
 for (const [what, options, remedy] of [
-  ['an unknown one', { intervall: 1 }, /use only: shape, generation, intervalMs/],
+  ['an unknown name', { intervall: 1 }, /use only: shape, generation, intervalMs/],
   ['an unknown shape', { shape: 'cloud' }, /'time' or 'marker' or 'marker-and-generation'/],
-  ['a generation that is a word of its own', { generation: 'yes' }, /'auto' or true or false/],
+  ['an unknown generation', { generation: 'yes' }, /'auto' or true or false/],
   [
-    'a generation on a page of the shape marker',
+    'a generation counter with the shape marker',
     { shape: 'marker', generation: true },
     /marker-and/,
   ],
   [
-    'no generation on a page of the shape marker-and-generation',
+    'no generation counter with the shape marker-and-generation',
     { shape: 'marker-and-generation', generation: false },
     /give the shape marker/,
   ],
@@ -347,14 +347,14 @@ for (const [what, options, remedy] of [
   ['an interval below 100 ms', { intervalMs: 99 }, /100/],
   ['an interval above 1 s', { intervalMs: 1001 }, /1000|1 s/],
   ['an interval that is no whole number', { intervalMs: 100.5 }, /whole number/],
-  ['an error that is a number', { maxErrorNs: 5 }, /bigint/],
-  ['an error below 0', { maxErrorNs: -1n }, /bigint from 0n/],
-  ['a TAI offset that cannot be', { taiMinusUtcSec: 9 }, /from 10 to 255/],
+  ['a maximum error that is a number', { maxErrorNs: 5 }, /bigint/],
+  ['a maximum error below 0', { maxErrorNs: -1n }, /bigint from 0n/],
+  ['an impossible TAI - UTC', { taiMinusUtcSec: 9 }, /from 10 to 255/],
   ['a wander below 0', { wanderPpm: -1 }, /wanderPpm/],
-  ['a counter policy that is none', { allowUntrustedCounter: 'yes' }, /true or false/],
-  ['a mode that is none', { mode: 0o1000 }, /mode/],
+  ['a flag that is no boolean', { allowUntrustedCounter: 'yes' }, /true or false/],
+  ['an impossible mode', { mode: 0o1000 }, /mode/],
 ] as const) {
-  test(`options: ${what}`, (t) => {
+  test(`create refuses ${what}`, (t) => {
     const path = newPath(t)
     const call = (): unknown => VmClockPublisher.create(path, options as unknown as object)
     refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', remedy)
@@ -379,7 +379,7 @@ test('each flag of vmclock publish reaches the page', async (t) => {
   t.true(counterPeriodMaxerrorRateFracSec * 1_000_000n >= counterPeriodFracSec * 5000n)
 })
 
-test('an announcement that is none', (t) => {
+test('setMaintenance refuses an unknown announcement', (t) => {
   const publisher = publish(t, newPath(t), { shape: 'marker' })
   for (const word of ['later', undefined, 1, null]) {
     refuses(
@@ -391,7 +391,7 @@ test('an announcement that is none', (t) => {
   }
 })
 
-test('a publisher is made by create only', (t) => {
+test('only create makes a publisher', (t) => {
   const call = (): unknown => new (VmClockPublisher as unknown as new () => unknown)()
   refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', /use VmClockPublisher.create/)
 })

@@ -1,5 +1,4 @@
-// What happens to the machine and its clock is told: all of it that is still visible, nothing after
-// close, and without keeping anything alive.
+// A watcher reports every change that is still visible, and nothing after close. It keeps no process alive.
 
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
@@ -15,17 +14,17 @@ import { VmClockPage } from 'vmclock/testing'
 import { evaluate, run } from './node-command'
 import { FLAG, held, liveFields, newPath, open, page, refuses } from './pages'
 
-// Events are awaited, so the interval only says how long that takes.
+// Tests await the events, so the interval only decides how long that takes.
 const OFTEN: VmClockWatchOptions = { intervalMs: 1 }
 
-/** A watcher of a page; closed when the test ends. */
+/** Makes a watcher that is closed when the test ends. */
 function watch(t: ExecutionContext, path: string, options = OFTEN): VmClockWatcher {
   const watcher = open(t, path).watch(options)
   t.teardown(() => watcher.close())
   return watcher
 }
 
-/** The next event of a kind; keeps the process alive until it comes. */
+/** Waits for the next event of a type, and keeps the process alive until it comes. */
 function next<Type extends VmClockEvent['type']>(
   watcher: VmClockWatcher,
   type: Type,
@@ -37,7 +36,7 @@ function next<Type extends VmClockEvent['type']>(
   )
 }
 
-/** Keeps the thread alive until a promise is settled, which a watcher does not. */
+/** Keeps the thread alive until a promise is settled; a watcher does not. */
 async function alive<Value>(promise: Promise<Value>): Promise<Value> {
   const timer = setInterval(() => {}, 1 << 30)
   try {
@@ -58,7 +57,7 @@ for (const [type, fields, previous, current] of [
   ['status', { clockStatus: 3 }, 'synchronized', 'free-running'],
   ['leap', { leapIndicator: 1 }, 'none', 'pre-positive'],
 ] as const) {
-  test(`a change is told as what it is: ${type} ${previous} to ${current}`, async (t) => {
+  test(`a change is reported by its own event: ${type} ${previous} to ${current}`, async (t) => {
     const made = page(t, {
       disruptionMarker: 1n,
       flags: generation,
@@ -81,7 +80,7 @@ for (const [type, fields, previous, current] of [
   })
 }
 
-test('what a publisher does is told', async (t) => {
+test('a watcher reports what a publisher does', async (t) => {
   const publisher = VmClockPublisher.create(newPath(t), { shape: 'marker-and-generation' })
   t.teardown(() => publisher.close())
   const watcher = watch(t, publisher.path)
@@ -102,13 +101,13 @@ test('what a publisher does is told', async (t) => {
   t.is((await status).current, 'unreliable')
 })
 
-test('a burst is one event of each kind, and no update goes uncounted', async (t) => {
+test('a burst of updates is one event of each type, and counts every update', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   const told: Array<{ updates: number; previous: bigint; current: bigint }> = []
   watcher.on('disruption', (event) => told.push(event))
   const begun = made.seqCount
-  // The thread sees some of it on the way, and JavaScript hears of nothing until it returns.
+  // The thread sees some of the updates during the loop, and JavaScript none until the loop ends.
   for (let marker = 1n; marker <= 20_000n; marker++) made.write({ disruptionMarker: marker })
   const end = new Promise<void>((resolve) => {
     watcher.on('disruption', ({ current }) => {
@@ -116,7 +115,7 @@ test('a burst is one event of each kind, and no update goes uncounted', async (t
     })
   })
   await alive(end)
-  // At most what was told in the loop's first turn, and what the thread saw after that was taken.
+  // One event for the updates that the thread saw during the loop, and one for the later ones.
   t.true(told.length <= 2, `${told.length} events`)
   t.is(
     told.reduce((sum, { updates }) => sum + updates, 0),
@@ -125,7 +124,7 @@ test('a burst is one event of each kind, and no update goes uncounted', async (t
   t.is(told[0]?.previous, 0n)
 })
 
-test('what came and went before it was told is told', async (t) => {
+test('a change that was undone before the report is reported', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   const told = next(watcher, 'replaced')
@@ -141,14 +140,14 @@ test('what came and went before it was told is told', async (t) => {
   )
 })
 
-test('a change between watch() and the first listener is told', async (t) => {
+test('a change between watch() and the first listener is reported', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   made.write({ disruptionMarker: 1n })
   t.is((await next(watcher, 'disruption')).updates, 1)
 })
 
-test('a file that replaces the page is told once, and the page is watched on', async (t) => {
+test('a file that replaces the page is reported once, and the old page stays watched', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   let count = 0
@@ -162,7 +161,7 @@ test('a file that replaces the page is told once, and the page is watched on', a
   t.is(count, 1)
 })
 
-test('a stuck page is an error, told once, and the watcher goes on', async (t) => {
+test('a stuck page emits one error, and the watcher goes on', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   const errors: unknown[] = []
@@ -199,14 +198,14 @@ test('an error without a listener is thrown', async (t) => {
   t.regex(stderr, /ERR_VMCLOCK_TIMEOUT/)
 })
 
-test('a page that is stuck from the beginning is refused', (t) => {
+test('watch() refuses a page that is stuck', (t) => {
   const made = page(t, {})
   const clock = open(t, made.path)
   made.begin()
   refuses(t, () => clock.watch(), 'ERR_VMCLOCK_TIMEOUT', /restart what publishes the page/)
 })
 
-test('a process with an open watcher ends by itself, also in the middle of an iteration', async (t) => {
+test('an open watcher or a pending iteration keeps no process alive', async (t) => {
   const { path } = page(t, {})
   const script = (iteration: string): string =>
     `const { VmClock } = require('vmclock')
@@ -218,7 +217,7 @@ test('a process with an open watcher ends by itself, also in the middle of an it
   t.true(await evaluate(script('watcher[Symbol.asyncIterator]().next()')))
 })
 
-test('nothing is told after close, also when it is closed by a listener', async (t) => {
+test('a watcher that a listener closes emits no further event', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   const told: string[] = []
@@ -231,7 +230,7 @@ test('nothing is told after close, also when it is closed by a listener', async 
   made.write({ disruptionMarker: 1n, flags: FLAG.DISRUPTION_SOON })
   await disruption
   t.true(watcher.closed)
-  // Another watcher hears of the next change, and so would this one.
+  // Another watcher reports the next change, and so would this one.
   const other = next(watch(t, made.path), 'disruption')
   made.write({ disruptionMarker: 2n, flags: 0n })
   await other
@@ -239,8 +238,8 @@ test('nothing is told after close, also when it is closed by a listener', async 
 })
 
 for (const closes of [false, true]) {
-  const what = closes ? 'closed: it tells nothing' : 'not closed: it tells'
-  test(`a call was under way when the watcher was ${what}`, async (t) => {
+  const what = closes ? 'is dropped by close' : 'emits its event'
+  test(`a call that the native thread has queued ${what}`, async (t) => {
     const { path } = page(t, {})
     const told = await evaluate<number>(
       `const { VmClock } = require('vmclock')
@@ -256,7 +255,7 @@ for (const closes of [false, true]) {
       while (thread === undefined) thread = readdirSync('/proc/self/task').find(isOurs)
       const waits = () => Number(/^voluntary_ctxt_switches:\\s+(\\d+)/m.exec(read(thread, 'status'))[1])
       writer.write({ disruptionMarker: 1n })
-      // The thread has looked when it waits again for the second time.
+      // The thread has looked at the page when it waits for the second time.
       const before = waits()
       while (waits() < before + 2);
       if (${closes}) watcher.close()
@@ -266,7 +265,7 @@ for (const closes of [false, true]) {
   })
 }
 
-test('a listener that throws is an uncaught exception, and the others are still told', async (t) => {
+test('an error in a listener is uncaught, and the other listeners are called', async (t) => {
   const { path } = page(t, {})
   const told = await evaluate<string[]>(
     `const { VmClock } = require('vmclock')
@@ -286,7 +285,7 @@ test('a listener that throws is an uncaught exception, and the others are still 
   t.deepEqual(told, ['soon', 'mine'])
 })
 
-test('abort closes it', async (t) => {
+test('abort closes the watcher', async (t) => {
   const made = page(t, {})
   const controller = new AbortController()
   const watcher = watch(t, made.path, { ...OFTEN, signal: controller.signal })
@@ -299,7 +298,7 @@ test('abort closes it', async (t) => {
   t.true(late.closed)
 })
 
-test('a signal that throws leaves no watcher, whether it was to be heard or to be let go of', (t) => {
+test('a signal whose methods throw leaves no watcher open', (t) => {
   const made = page(t, {})
   made.close()
   const thrower = (): never => {
@@ -307,10 +306,10 @@ test('a signal that throws leaves no watcher, whether it was to be heard or to b
   }
   const mine = { instanceOf: RangeError, message: 'mine' }
   const clock = VmClock.open(made.path)
-  const deaf = { aborted: false, addEventListener: thrower, removeEventListener() {} }
-  t.throws(() => clock.watch({ signal: deaf as never }), mine)
-  const clinging = { aborted: false, addEventListener() {}, removeEventListener: thrower }
-  const watcher = clock.watch({ signal: clinging as never })
+  const unlistenable = { aborted: false, addEventListener: thrower, removeEventListener() {} }
+  t.throws(() => clock.watch({ signal: unlistenable as never }), mine)
+  const unremovable = { aborted: false, addEventListener() {}, removeEventListener: thrower }
+  const watcher = clock.watch({ signal: unremovable as never })
   t.throws(() => watcher.close(), mine)
   t.true(watcher.closed)
   clock.close()
@@ -318,7 +317,7 @@ test('a signal that throws leaves no watcher, whether it was to be heard or to b
   t.deepEqual(held(made.path), [])
 })
 
-test('watchers made and closed inside each other’s listeners are told, and none is left', async (t) => {
+test('watchers that are made and closed in listeners each report, and none is left', async (t) => {
   const made = page(t, {})
   made.close()
   const writer = VmClockPage.open(made.path)
@@ -334,7 +333,7 @@ test('watchers made and closed inside each other’s listeners are told, and non
           told.push(depth)
           if (depth === 20) return resolve()
           const newer = clock.watch(OFTEN)
-          // By turns it closes the one that speaks and one that does not.
+          // By turns it closes the watcher whose listener runs and the other one.
           if (depth % 2 === 0) watcher.close()
           else older.close()
           older = watcher
@@ -352,11 +351,11 @@ test('watchers made and closed inside each other’s listeners are told, and non
     Array.from({ length: 21 }, (_, depth) => depth),
   )
   clock.close()
-  // The last one is all that is left.
+  // Only the writer's mapping and the last watcher's are left.
   t.is(held(made.path).length, 2)
 })
 
-test('abort at every await of an iteration ends it, tells nothing more and leaves nothing', async (t) => {
+test('abort at any await of an iteration ends it and leaves nothing', async (t) => {
   const made = page(t, {})
   made.close()
   const writer = VmClockPage.open(made.path)
@@ -392,15 +391,15 @@ test('abort at every await of an iteration ends it, tells nothing more and leave
     else change()
     await alive(iteration)
     t.true(watcher.closed, place)
-    // An iteration that waits is given an event before the listeners are.
+    // A waiting iteration gets an event before the listeners.
     t.is(told.length, place === 'before the first' || place === 'while it waits' ? 0 : 1, place)
     clock.close()
-    // The writer's.
+    // Only the writer's mapping is left.
     t.is(held(made.path).length, 1, place)
   }
 })
 
-test('options are checked', (t) => {
+test('watch() refuses wrong options', (t) => {
   const clock = open(t, page(t, {}).path)
   for (const options of [
     { intervalMs: 0 },
@@ -409,7 +408,7 @@ test('options are checked', (t) => {
     { intervalMs: '100' },
     { signal: {} },
     { signal: null },
-    // It could not be let go of.
+    // A signal without removeEventListener.
     { signal: { aborted: false, addEventListener() {} } },
     { interval: 1 },
     5,
@@ -443,7 +442,7 @@ test('a closed clock cannot be watched, and a watcher outlives its clock', async
   t.deepEqual(held(made.path), [])
 })
 
-test('a worker takes its watchers along when it ends, however it ends', async (t) => {
+test('the end of a worker closes its watchers, however it ends', async (t) => {
   const made = page(t, liveFields(t))
   made.close()
   const script = `const { parentPort, workerData } = require('node:worker_threads')
@@ -458,12 +457,12 @@ test('a worker takes its watchers along when it ends, however it ends', async (t
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
     if (stays) await worker.terminate()
     await exited
-    // The page is mapped for as long as a clock or a thread has it.
+    // Every clock and every watcher's thread holds a mapping of the page.
     t.deepEqual(held(made.path), [])
   }
 })
 
-test('the thread is there while the watcher is', async (t) => {
+test('a watcher has one thread, which ends with it', async (t) => {
   const { path } = page(t, {})
   const opened = await evaluate<number>(
     `const { VmClock } = require('vmclock')
@@ -473,14 +472,14 @@ test('the thread is there while the watcher is', async (t) => {
     const watchers = [1, 2].map(() => VmClock.open(${JSON.stringify(path)}).watch())
     const opened = count() - before
     for (const watcher of watchers) watcher.close()
-    // A thread that was waited for may be listed for a moment longer.
+    // The system may list a joined thread a little longer.
     while (count() > before);
     console.log(opened)`,
   )
   t.is(opened, 2)
 })
 
-test('an iteration gives what happens, and ends on close', async (t) => {
+test('an iteration gives the events, and ends on close', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   const told: string[] = []
@@ -499,7 +498,7 @@ test('an iteration gives what happens, and ends on close', async (t) => {
   for await (const event of watcher) t.fail(event.type)
 })
 
-test('an iteration that is busy has one event of each kind waiting', async (t) => {
+test('a busy iteration has at most one pending event of each type', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
   const iteration = watcher[Symbol.asyncIterator]()
