@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from 'ava'
 import ts from 'typescript'
 import { VmClockPublisher } from 'vmclock'
 import { parseDocument } from 'yaml'
-import { commandLine, nodeWords, type Outcome, rootDirectory, run } from './node-command'
+import { commandLine, nodeCommand, type Outcome, rootDirectory, run } from './node-command'
 import { newDirectory } from './pages'
 
 interface Block {
@@ -110,7 +110,7 @@ for (const { place, text } of [...inLanguage('ts'), ...examples]) {
 for (const { place, text } of inLanguage('sh')) {
   test(`${place}: every command works`, async (t) => {
     const programs = newDirectory(t)
-    const node = nodeWords().map(quoted).join(' ')
+    const node = nodeCommand().map(quoted).join(' ')
     // `npx vmclock` of this tree; of npm only that a script of that name is there.
     program(
       programs,

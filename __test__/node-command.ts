@@ -11,17 +11,17 @@ export const rootDirectory: string = fileURLToPath(new URL('..', import.meta.url
 /** The command line's file. */
 export const commandLine: string = `${rootDirectory}dist/cli.cjs`
 
-// Under an emulator several words start Node, and VMCLOCK_NODE holds them.
-const [program, ...firstWords] = JSON.parse(
+// Under an emulator Node is started by a program and its arguments, which VMCLOCK_NODE holds.
+const [program, ...firstArguments] = JSON.parse(
   process.env['VMCLOCK_NODE'] ?? JSON.stringify([process.execPath]),
 ) as [string, ...string[]]
 
 /** True if this Node is emulated. Its children are slow, and nothing can trace them. */
-export const isEmulated: boolean = firstWords.length > 0
+export const isEmulated: boolean = firstArguments.length > 0
 
-/** The words that start Node with these arguments. */
-export function nodeWords(...words: readonly string[]): [string, ...string[]] {
-  return [program, ...firstWords, ...words]
+/** Returns the command that starts Node with these arguments. */
+export function nodeCommand(...args: readonly string[]): [string, ...string[]] {
+  return [program, ...firstArguments, ...args]
 }
 
 /** The end and the output of a process. */
@@ -53,8 +53,8 @@ export interface Start {
 }
 
 /** Starts Node. */
-export function start(words: readonly string[], { env, cwd, by = [] }: Start = {}): Running {
-  const [first, ...rest] = [...by, ...nodeWords(...words)] as [string, ...string[]]
+export function start(args: readonly string[], { env, cwd, by = [] }: Start = {}): Running {
+  const [first, ...rest] = [...by, ...nodeCommand(...args)] as [string, ...string[]]
   const child = spawn(first, rest, {
     cwd: cwd ?? rootDirectory,
     env: { ...process.env, NO_COLOR: '1', VMCLOCK_PATH: '', ...env },
@@ -75,7 +75,7 @@ export function start(words: readonly string[], { env, cwd, by = [] }: Start = {
   const read = async (name: 'stdout' | 'stderr'): Promise<string> => {
     const text = await nextLine[name]()
     if (text !== undefined) return text
-    throw new Error(`${name} of ${words.join(' ')} ended: ${JSON.stringify(await outcome)}`)
+    throw new Error(`${name} of ${args.join(' ')} ended: ${JSON.stringify(await outcome)}`)
   }
   return {
     child,
@@ -92,8 +92,8 @@ export function start(words: readonly string[], { env, cwd, by = [] }: Start = {
 }
 
 /** Runs Node to its end. */
-export function run(words: readonly string[], options?: Start): Promise<Outcome> {
-  const running = start(words, options)
+export function run(args: readonly string[], options?: Start): Promise<Outcome> {
+  const running = start(args, options)
   running.child.stdin.end()
   return running.outcome
 }
@@ -101,11 +101,11 @@ export function run(words: readonly string[], options?: Start): Promise<Outcome>
 /** Runs a CommonJS script to its end and gives the JSON value that it printed. */
 export async function evaluate<Value>(
   script: string,
-  words: readonly string[] = [],
+  args: readonly string[] = [],
   options?: Start,
 ): Promise<Value> {
   const { exitCode, signal, stdout, stderr } = await run(
-    [...words, '--input-type=commonjs', '-e', script],
+    [...args, '--input-type=commonjs', '-e', script],
     options,
   )
   if (exitCode !== 0) throw new Error(`ended with ${exitCode ?? signal}: ${stderr}`)
@@ -113,8 +113,9 @@ export async function evaluate<Value>(
 }
 
 /**
- * Returns words that run a command in its own mount namespace after the shell script `setUp`. They go
- * before the command's. Returns undefined, and passes the test, if this machine allows no such namespace.
+ * Returns a command that runs another one, given as its last arguments, in a mount namespace of its own
+ * after the shell script `setUp`. If this machine allows no such namespace it passes the test and returns
+ * undefined.
  */
 export function inOwnMounts(t: ExecutionContext, setUp: string): readonly string[] | undefined {
   const by = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-euc']

@@ -55,7 +55,7 @@ function uniqueId(): string {
 
 console.log(uniqueId(), uniqueId())
 
-// The watcher tells idle workers of a clone, which no request makes check their token.
+// An idle worker checks no token, so the watcher reports the clone to it.
 const watcher = clock.watch()
 watcher.on('generation', () => console.log('cloned: the next id is', uniqueId()))
 watcher.on('error', (error) => console.error(error.message))

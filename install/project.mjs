@@ -55,10 +55,10 @@ export const stampPrograms = ['stamp.mjs', 'stamp.cjs', 'stamp-with.cjs']
 export const stampResult = { isOneClass: true, isOneErrorClass: true, holdsTheTime: true }
 
 /** Asserts that the package stamps in a runtime, with the same classes for both loaders. */
-export async function stamps(project, words) {
+export async function stamps(project, command) {
   const PATH = await barePath(project)
   for (const program of ['stamp.mjs', 'stamp.cjs']) {
-    const result = JSON.parse(await inProject(project, [...words, program], { PATH }))
+    const result = JSON.parse(await inProject(project, [...command, program], { PATH }))
     assert.deepEqual(result, stampResult, program)
   }
 }

@@ -16,7 +16,7 @@ export const gnuX64 = Object.keys(nodes).map((release) => ({
   name: `Node ${release} on linux-x64-gnu`,
   kind: 'linux-x64-gnu',
   isInShortForm: [oldest, newest].includes(Number(release)),
-  words: async () => [await nodeProgram('x64', nodes[release])],
+  command: async () => [await nodeProgram('x64', nodes[release])],
 }))
 
 /** Node on the other three kinds of machine, under an emulator or with musl as its C library. */
@@ -24,23 +24,23 @@ export const others = [
   ...[oldest, newest].map((release) => ({
     name: `Node ${release} on linux-arm64-gnu, emulated`,
     kind: 'linux-arm64-gnu',
-    words: async () => [await arm64Emulator(), await nodeProgram('arm64', nodes[release])],
+    command: async () => [await arm64Emulator(), await nodeProgram('arm64', nodes[release])],
   })),
   {
     name: 'Node 24 on linux-x64-musl',
     kind: 'linux-x64-musl',
-    words: () => muslWords('x86_64'),
+    command: () => muslCommand('x86_64'),
   },
   {
     name: 'Node 24 on linux-arm64-musl, emulated',
     kind: 'linux-arm64-musl',
-    words: async () => [await arm64Emulator(), ...(await muslWords('aarch64'))],
+    command: async () => [await arm64Emulator(), ...(await muslCommand('aarch64'))],
   },
 ]
 
 export const bun = {
   name: 'Bun',
-  words: async () => [
+  command: async () => [
     join(
       await npmPackage('@oven/bun-linux-x64-baseline', '1.4.5'),
       '@oven/bun-linux-x64-baseline/bin/bun',
@@ -50,7 +50,7 @@ export const bun = {
 
 export const deno = {
   name: 'Deno',
-  words: async () => [
+  command: async () => [
     join(await npmPackage('@deno/linux-x64-glibc', '2.9.6'), '@deno/linux-x64-glibc/deno'),
     ...['run', '--quiet', '--no-lock', '--node-modules-dir=manual', '--allow-all'],
   ],
@@ -67,7 +67,7 @@ async function nodeProgram(cpu, version) {
 }
 
 // musl's loader starts this Node, as a machine with another C library has no such loader in its place.
-async function muslWords(cpu) {
+async function muslCommand(cpu) {
   const wheels = await pythonPackages(
     `node-musl-${cpu}`,
     join(rootFolder, 'install/musl-requirements.txt'),

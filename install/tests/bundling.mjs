@@ -56,7 +56,7 @@ export function defineTests(defineTest, { registry }) {
   defineTest(
     'a single executable runs with the addon that VMCLOCK_ADDON names',
     async (t) => {
-      const [node] = await gnuX64.at(-1).words()
+      const [node] = await gnuX64.at(-1).command()
       const { project, alone } = await bundled(t, { ...modules, format: 'cjs', banner: {} })
       const settings = { main: 'open.js', output: 'open', disableExperimentalSEAWarning: true }
       writeFileSync(join(alone, 'sea.json'), JSON.stringify(settings))
@@ -71,10 +71,10 @@ export function defineTests(defineTest, { registry }) {
   defineTest('a bundle without its addon loads, and open says what is missing', async (t) => {
     for (const options of [modules, { ...modules, format: 'cjs', banner: {} }]) {
       const { alone } = await bundled(t, options)
-      const told = await runOpen(alone)
-      assert.equal(told.code, 'ERR_VMCLOCK_NATIVE')
-      assert.match(told.message, /where this bundle looks$/)
-      assert.match(told.remedy, /keep vmclock out.*VMCLOCK_ADDON/)
+      const { code, message, remedy } = await runOpen(alone)
+      assert.equal(code, 'ERR_VMCLOCK_NATIVE')
+      assert.match(message, /where this bundle looks$/)
+      assert.match(remedy, /keep vmclock out.*VMCLOCK_ADDON/)
     }
   })
 }

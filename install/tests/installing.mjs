@@ -10,11 +10,11 @@ import { bun, deno, gnuX64, others, pnpmProgram } from '../runtimes.mjs'
 const longOnly = { isInShortForm: false }
 
 export function defineTests(defineTest, { registry }) {
-  for (const { name, kind, words, isInShortForm } of gnuX64) {
+  for (const { name, kind, command, isInShortForm } of gnuX64) {
     defineTest(
       `npm in ${name} installs a package that stamps, as one class for both loaders`,
       async (t) => {
-        const [node] = await words()
+        const [node] = await command()
         const project = newProject(t, registry, stampPrograms)
         await npmInstall(project, { node })
         assert.deepEqual(installed(project), ['vmclock', `vmclock-${kind}`])
@@ -24,11 +24,11 @@ export function defineTests(defineTest, { registry }) {
     )
   }
 
-  for (const { name, kind, words } of others) {
+  for (const { name, kind, command } of others) {
     defineTest(
       `${name} stamps with the package that npm installs for it`,
       async (t) => {
-        const runtime = await words()
+        const runtime = await command()
         const project = newProject(t, registry, stampPrograms)
         const [os, cpu, libc] = kind.split('-')
         const flags = [`--os=${os}`, `--cpu=${cpu}`, `--libc=${libc === 'gnu' ? 'glibc' : libc}`]
@@ -51,11 +51,11 @@ export function defineTests(defineTest, { registry }) {
   defineTest(
     'the package recognizes musl under the permission model',
     async (t) => {
-      const { words } = others.find(({ kind }) => kind === 'linux-x64-musl')
+      const { command } = others.find(({ kind }) => kind === 'linux-x64-musl')
       const project = newProject(t, registry, ['open.cjs'])
       await npmInstall(project, { flags: ['--libc=musl'] })
       const flags = ['--permission', '--allow-addons', `--allow-fs-read=${project}`]
-      const output = await inProject(project, [...(await words()), ...flags, 'open.cjs'])
+      const output = await inProject(project, [...(await command()), ...flags, 'open.cjs'])
       assert.equal(JSON.parse(output).code, 'ERR_VMCLOCK_NOT_FOUND')
     },
     longOnly,
@@ -73,11 +73,11 @@ export function defineTests(defineTest, { registry }) {
   defineTest(
     'Bun installs a package that stamps',
     async (t) => {
-      const words = await bun.words()
+      const command = await bun.command()
       const project = newProject(t, registry, stampPrograms)
       const env = { BUN_INSTALL_CACHE_DIR: join(project, '.cache'), PATH: await barePath(project) }
-      await inProject(project, [...words, 'add', 'vmclock', `--registry=${registry.url}`], env)
-      await stamps(project, words)
+      await inProject(project, [...command, 'add', 'vmclock', `--registry=${registry.url}`], env)
+      await stamps(project, command)
     },
     longOnly,
   )
@@ -85,10 +85,10 @@ export function defineTests(defineTest, { registry }) {
   defineTest(
     'Deno stamps with the package that npm installs',
     async (t) => {
-      const words = await deno.words()
+      const command = await deno.command()
       const project = newProject(t, registry, stampPrograms)
       await npmInstall(project)
-      await stamps(project, words)
+      await stamps(project, command)
     },
     longOnly,
   )

@@ -67,7 +67,7 @@ export function defineTests(defineTest, { registry, packages }) {
       cause: 'MODULE_NOT_FOUND',
     },
     'Node may not load addons': {
-      words: ['--no-addons'],
+      nodeOptions: ['--no-addons'],
       says: [/may not be loaded.*\nstart Node without --no-addons/],
       cause: 'ERR_DLOPEN_DISABLED',
     },
@@ -78,14 +78,14 @@ export function defineTests(defineTest, { registry, packages }) {
     },
   }
   for (const [name, { isInShortForm, ...of }] of Object.entries(cases)) {
-    const { flags, spoil, words = [], env, says, cause } = of
+    const { flags, spoil, nodeOptions = [], env, says, cause } = of
     defineTest(
       `open says that ${name}`,
       async (t) => {
         const project = newProject(t, registry, ['open.cjs'])
         await npmInstall(project, { flags })
         spoil?.(project)
-        assertRefusal(await runOpen(project, [process.execPath, ...words], env), says, cause)
+        assertRefusal(await runOpen(project, [process.execPath, ...nodeOptions], env), says, cause)
       },
       { isInShortForm },
     )
@@ -94,7 +94,7 @@ export function defineTests(defineTest, { registry, packages }) {
   defineTest(
     'open says that on musl only the package for glibc is installed',
     async (t) => {
-      const runtime = await others.find(({ kind }) => kind === musl).words()
+      const runtime = await others.find(({ kind }) => kind === musl).command()
       const project = newProject(t, registry, ['open.cjs'])
       await npmInstall(project)
       assertRefusal(
@@ -111,19 +111,19 @@ export function defineTests(defineTest, { registry, packages }) {
     await npmInstall(project)
     renameSync(addonOf(project, here), join(project, 'elsewhere.node'))
     const env = { VMCLOCK_ADDON: 'elsewhere.node' }
-    const told = await runOpen(project, [process.execPath], env)
-    assert.equal(told.isSupported, true)
-    assert.equal(told.code, 'ERR_VMCLOCK_NOT_FOUND')
+    const result = await runOpen(project, [process.execPath], env)
+    assert.equal(result.isSupported, true)
+    assert.equal(result.code, 'ERR_VMCLOCK_NOT_FOUND')
   })
 }
 
-async function runOpen(project, words, env) {
-  return JSON.parse(await inProject(project, [...words, 'open.cjs'], env))
+async function runOpen(project, command, env) {
+  return JSON.parse(await inProject(project, [...command, 'open.cjs'], env))
 }
 
-function assertRefusal(told, says, cause) {
-  assert.equal(told.code, 'ERR_VMCLOCK_NATIVE')
-  assert.equal(told.isSupported, false)
-  for (const words of says) assert.match(`${told.message}\n${told.remedy}`, words)
-  assert.equal(told.cause, cause, told.message)
+function assertRefusal(result, says, cause) {
+  assert.equal(result.code, 'ERR_VMCLOCK_NATIVE')
+  assert.equal(result.isSupported, false)
+  for (const pattern of says) assert.match(`${result.message}\n${result.remedy}`, pattern)
+  assert.equal(result.cause, cause, result.message)
 }
