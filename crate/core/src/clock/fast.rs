@@ -12,12 +12,11 @@ use crate::clock::VmClock;
 use crate::counter::Counter;
 use crate::error::Error;
 use crate::seqlock::{self, SharedWords};
+use crate::time::NS_PER_MS;
 use crate::time::reading::Continuity;
 
 pub use crate::time::reading::TimePoint;
 
-/// Nanoseconds in a millisecond.
-const NS_PER_MS: i64 = 1_000_000;
 /// Milliseconds in a nanosecond.
 const MS_PER_NS: f64 = 1e-6;
 
@@ -179,7 +178,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             .ok_or(SlowPath::FromPage)
     }
 
-    /// Whether the page is still the one that the fast path was computed from.
+    /// Returns whether the page is still the one that the fast path was computed from.
     #[inline(always)]
     fn is_current(&self) -> bool {
         seqlock::unchanged(&*self.memory, self.fast.seq)

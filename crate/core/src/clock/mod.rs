@@ -59,9 +59,9 @@ pub struct VmClock<M = Page, C = CpuCounter> {
     size_bytes: u32,
     counter: C,
     options: Options,
-    /// What the fast path loads; made from `conversion`.
+    /// Everything that the fast path loads; made from `conversion`.
     fast: FastPath,
-    /// What follows from the page. `None` before the first read, and where the page is unreadable.
+    /// The page as it was read last. `None` before the first read, and where the page is unreadable.
     conversion: Option<Conversion>,
     /// How many states of the page `fast` was made for.
     states_seen: u64,
@@ -102,7 +102,7 @@ impl VmClock {
         Ok(Self::new(Arc::new(page), size_bytes, CpuCounter, options))
     }
 
-    /// The path as it was opened.
+    /// Returns the path as it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.memory.path()
@@ -125,25 +125,25 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
-    /// The timescale of all readings.
+    /// Returns the timescale of all readings.
     #[must_use]
     pub fn timescale(&self) -> Timescale {
         self.options.timescale
     }
 
-    /// The document that the page is read by.
+    /// Returns the document that the page is read by.
     #[must_use]
     pub fn abi(&self) -> Abi {
         self.options.abi
     }
 
-    /// The memory that the page lies in.
+    /// Returns the memory that the page lies in.
     #[must_use]
     pub fn memory(&self) -> &Arc<M> {
         &self.memory
     }
 
-    /// A reader of the same page in another timescale.
+    /// Makes a clock that reads the same page in another timescale.
     pub(crate) fn in_timescale(&self, timescale: Timescale) -> Self
     where
         C: Clone,
@@ -157,7 +157,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Self::new(memory, self.size_bytes, self.counter.clone(), options)
     }
 
-    /// The time now, in nanoseconds since the timescale's epoch.
+    /// Returns the time now, in nanoseconds since the timescale's epoch.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
-    /// The time now in milliseconds since 1970, as `Date.now()` but with its fraction: the double
+    /// Returns the time now in milliseconds since 1970, as `Date.now()` but with its fraction: the double
     /// that is nearest to the whole nanoseconds. For timescales that follow UTC.
     ///
     /// # Errors
@@ -186,7 +186,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
-    /// The time now with its bound, and what the page says at the same instant.
+    /// Returns the time now with its bound, and what the page says at the same instant.
     ///
     /// # Errors
     ///
@@ -199,7 +199,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
-    /// The counter now. Works on any page, and without one.
+    /// Returns the counter now. Works on any page.
     #[inline]
     pub fn counter(&self) -> u64 {
         self.counter.read()
@@ -227,7 +227,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         self.conversion()?.converter()
     }
 
-    /// Every field of the page, at one sequence number.
+    /// Returns every field of the page, at one sequence number.
     ///
     /// # Errors
     ///
@@ -240,7 +240,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         })
     }
 
-    /// Whether the page carries time for a counter at all. False exactly where a call for the time
+    /// Returns whether the page carries time for a counter at all. False exactly where a call for the time
     /// returns [`Error::NoTime`].
     ///
     /// # Errors
@@ -254,7 +254,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         ))
     }
 
-    /// A token for [`VmClock::is_continuous`] and [`VmClock::convert`].
+    /// Takes a token for [`VmClock::is_continuous`] and [`VmClock::convert`].
     ///
     /// # Errors
     ///
@@ -264,7 +264,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Ok(self.conversion()?.continuity)
     }
 
-    /// Whether this is the same machine with the same clock as when `token` was taken.
+    /// Returns whether this is the same machine with the same clock as when `token` was taken.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@ pub(crate) struct RetryDeadline {
 impl RetryDeadline {
     const SPINS: u32 = 200;
 
-    /// Whether to read again. Refuses after [`UPDATE_TIMEOUT`] from the first failed read.
+    /// Returns whether to read again. Refuses after [`UPDATE_TIMEOUT`] from the first failed read.
     pub(crate) fn allows_retry(&mut self) -> bool {
         if self.failures == 0 {
             self.deadline = Instant::now().checked_add(UPDATE_TIMEOUT);
@@ -39,7 +39,7 @@ impl RetryDeadline {
         true
     }
 
-    /// Whether to read again at once. For a caller that afterwards waits in its own way.
+    /// Returns whether to read again at once. For a caller that afterwards waits in its own way.
     pub(crate) fn allows_spin(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         let spins = self.failures < Self::SPINS;

@@ -1,7 +1,10 @@
 //! From a counter to a reading, by one state of the page.
 //!
-//! All checks (version, counter, status, period, timescale) are made once for each state: a page that
-//! may not be used has no short way, and what it is refused for is found on the long one.
+//! A [`Conversion`] is made once for each state of the page, from everything that was read under one
+//! sequence number. It makes all checks (version, counter, status, period, timescale) and holds what the
+//! formulas need. Its [`FastPath`] holds what a timestamp loads: linear functions, in which no check is
+//! left. A page that may not be used has functions that return nothing, so the slow path finds the
+//! reason.
 
 use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
 use crate::error::{Error, NoTime};
@@ -9,40 +12,46 @@ use crate::seqlock::Consistent;
 use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
 use crate::time::fixed;
 use crate::time::leap::{Mapping, Reference, Timescale};
-use crate::time::linear::{self, ErrorAndRate, Exact, LinearFn, ReadingLines};
+use crate::time::linear::{self, ErrorAndRate, Exact, LinearFn, LinearReading};
 use crate::time::reading::{Continuity, Reading, TimePoint};
 
+/// Parts per billion in one.
 const PPB: u128 = 1_000_000_000;
 
-/// The short ways of a page under one sequence number, as a stamp looks at them: all that it loads, and
-/// nothing that it would have to ask first. What has no short way has one that gives nothing.
+/// Everything that a timestamp loads, for the page under one sequence number.
+///
+/// No field is optional that a timestamp would have to test first. A figure without a fast path has a
+/// function that returns nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct FastPath {
+    /// The sequence number, even.
     pub(crate) seq: u32,
     /// From a live counter to its label in nanoseconds.
     pub(crate) live_ns: LinearFn,
-    /// To the same in milliseconds, as a double's bits.
+    /// From a live counter to its label in milliseconds, as a double's bits.
     pub(crate) live_ms_bits: LinearFn,
-    /// To all that changes from one reading to the next.
-    pub(crate) readings: ReadingLines,
-    /// What the page says about which machine this is.
+    /// From a live counter to the figures that change from one reading to the next.
+    pub(crate) readings: LinearReading,
+    /// Which machine and which clock the page says this is. `None` only in [`FastPath::NONE`], so that no
+    /// token is continuous before a page was read.
     pub(crate) continuity: Option<Continuity>,
-    /// For the lines above, next to a border; `None` where there are none.
+    /// The formulas, for counters next to a border of the functions above. `None` where these return
+    /// nothing.
     exact: Option<Exact>,
-    /// A reading but for what changes; of no meaning where `readings` gives nothing.
-    rest: Reading,
+    /// The figures that all readings of this state share. Meaningless where `readings` returns nothing.
+    shared: Reading,
 }
 
 impl FastPath {
-    /// Those of no page.
+    /// The fast path of no page: every function returns nothing.
     pub(crate) const NONE: Self = Self {
         seq: 0,
         live_ns: LinearFn::NONE,
         live_ms_bits: LinearFn::NONE,
-        readings: ReadingLines::NONE,
+        readings: LinearReading::NONE,
         continuity: None,
         exact: None,
-        rest: Reading {
+        shared: Reading {
             epoch_ns: 0,
             max_error_ns: None,
             est_error_ns: None,
@@ -58,23 +67,23 @@ impl FastPath {
         },
     };
 
-    /// What `live_ns` does not tell of a counter next to a border.
+    /// Returns the label in nanoseconds at a counter that `live_ns` covers; `None` at any other.
     #[inline]
     pub(crate) fn exact_ns(&self, counter: u64) -> Option<i64> {
-        self.exact.as_ref()?.ns_along(&self.live_ns, counter)
+        self.exact.as_ref()?.ns_at(&self.live_ns, counter)
     }
 
-    /// What `readings` do not tell of a counter next to a border.
+    /// Returns the figures at a counter that `readings` covers; `None` at any other.
     #[inline]
     pub(crate) fn exact_time_point(&self, counter: u64) -> Option<TimePoint> {
-        self.exact.as_ref()?.moment_along(&self.readings, counter)
+        self.exact.as_ref()?.time_point_at(&self.readings, counter)
     }
 
-    /// The whole reading that `moment` of these ways is of.
+    /// Completes a time point of this state to a reading.
     #[inline(always)]
     pub(crate) fn reading(&self, point: &TimePoint) -> Reading {
         let epoch_ns = point.epoch_ns;
-        // Lines stay far below 2^63.
+        // Fits, because linear functions stay far below 2^63.
         let side_ns = point.max_error_ns.map(u64::cast_signed);
         Reading {
             epoch_ns,
@@ -83,29 +92,30 @@ impl FastPath {
             earliest_ns: side_ns.map(|side| epoch_ns - side),
             latest_ns: side_ns.map(|side| epoch_ns + side),
             counter: point.counter,
-            ..self.rest
+            ..self.shared
         }
     }
 }
 
-/// What follows from the page under one sequence number.
+/// The page under one sequence number, checked and ready to convert counters.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversion {
+    /// The sequence number, even.
     pub(crate) seq: u32,
-    /// What the page says about which machine this is.
+    /// Which machine and which clock the page says this is.
     pub(crate) continuity: Continuity,
-    /// `None` where no line is made for this page.
+    /// The reference of the linear functions. `None` where none can be made for this page.
     reference: Option<linear::Reference>,
     /// `None` where the page gives no time: [`Conversion::mapping`] says why.
     mapping: Option<Mapping>,
     snapshot: Snapshot,
-    rules: ClockPolicy,
+    policy: ClockPolicy,
 }
 
-/// What decides, beside the page, whether its time may be used and how.
+/// The clock's own part in whether the page's time may be used and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClockPolicy {
-    /// The counter that there is.
+    /// This machine's counter, by the page's name for it.
     pub(crate) counter_id: u8,
     pub(crate) timescale: Timescale,
     pub(crate) assumed_drift_ppb: Option<u32>,
@@ -113,7 +123,7 @@ pub(crate) struct ClockPolicy {
 }
 
 impl Conversion {
-    /// What follows from what one look at a page of `size_bytes` saw.
+    /// Checks what was read of a page of `size_bytes`, and prepares to convert counters by it.
     ///
     /// # Errors
     ///
@@ -122,27 +132,17 @@ impl Conversion {
         seen: &Consistent,
         size_bytes: u32,
         abi: Abi,
-        rules: ClockPolicy,
+        policy: ClockPolicy,
     ) -> Result<Self, Error> {
         let snapshot = Snapshot::new(seen, size_bytes, abi);
-        // A machine that was moved to another host may find another provider's page here. What that
-        // means no field tells, so nothing of it is used.
+        // After a migration another provider's page may be here. No field of another version has a known
+        // meaning, so none is used.
         let found = snapshot.raw.version;
         if found != VMCLOCK_VERSION {
             return Err(Error::VersionChanged { found });
         }
-        let mapping = rules.map(&snapshot).ok();
-        let reference = mapping.and_then(|mapping| {
-            let raw = &snapshot.raw;
-            linear::Reference::new(
-                raw.counter_value,
-                (raw.counter_period_frac_sec, raw.counter_period_shift),
-                (
-                    i128::from(raw.time_sec) + i128::from(mapping.shift_sec()?),
-                    raw.time_frac_sec,
-                ),
-            )
-        });
+        let mapping = policy.mapping(&snapshot).ok();
+        let reference = mapping.and_then(|mapping| linear_reference(&snapshot, &mapping));
         Ok(Self {
             seq: seen.seq,
             continuity: Continuity {
@@ -152,11 +152,11 @@ impl Conversion {
             reference,
             mapping,
             snapshot,
-            rules,
+            policy,
         })
     }
 
-    /// The short ways of this state of the page.
+    /// Makes the fast path of this state of the page.
     pub(crate) fn fast_path(&self) -> FastPath {
         let none = FastPath {
             seq: self.seq,
@@ -166,34 +166,43 @@ impl Conversion {
         let Some((reference, mapping)) = self.reference.zip(self.mapping) else {
             return none;
         };
-        let snapshot = &self.snapshot;
-        let (max_error, est_error) = (self.rules.max_error(snapshot), est_error(snapshot));
-        let ways = FastPath {
+        let (max_error, est_error) = self.errors();
+        let live_ms_bits = if self.policy.timescale.is_utc() {
+            LinearFn::live_ms_bits(&reference)
+        } else {
+            None
+        };
+        let times_only = FastPath {
             live_ns: LinearFn::live_ns(&reference).unwrap_or(LinearFn::NONE),
-            live_ms_bits: Some(&reference)
-                .filter(|_| self.rules.timescale.is_utc())
-                .and_then(LinearFn::live_ms_bits)
-                .unwrap_or(LinearFn::NONE),
+            live_ms_bits: live_ms_bits.unwrap_or(LinearFn::NONE),
             exact: Some(Exact::new(reference, max_error, est_error)),
             ..none
         };
-        // Next to a leap second intervals are not symmetric, and the offset of TAI changes.
+        // A reading near a leap second has more figures that change with the counter: its interval is not
+        // symmetric, and TAI - UTC changes.
         if mapping.has_leap() {
-            return ways;
+            return times_only;
         }
+        let readings = LinearReading::new(&reference, max_error, est_error);
         FastPath {
-            readings: ReadingLines::new(&reference, max_error, est_error)
-                .unwrap_or(ReadingLines::NONE),
-            rest: Reading {
+            readings: readings.unwrap_or(LinearReading::NONE),
+            shared: Reading {
                 disruption_marker: self.continuity.disruption_marker,
                 vm_generation: self.continuity.vm_generation,
-                status: snapshot.raw.clock_status.into(),
-                timescale: self.rules.timescale,
+                status: self.snapshot.raw.clock_status.into(),
+                timescale: self.policy.timescale,
+                // Without a leap second it is the same at every time.
                 tai_minus_utc_sec: mapping.tai_minus_utc_sec(0),
-                ..FastPath::NONE.rest
+                ..FastPath::NONE.shared
             },
-            ..ways
+            ..times_only
         }
+    }
+
+    /// The maximum and the estimated error at the reference, each with its growth a tick.
+    fn errors(&self) -> (Option<ErrorAndRate>, Option<ErrorAndRate>) {
+        let snapshot = &self.snapshot;
+        (self.policy.max_error(snapshot), est_error(snapshot))
     }
 
     /// Every field of the page.
@@ -201,7 +210,7 @@ impl Conversion {
         &self.snapshot
     }
 
-    /// For many counters.
+    /// Prepares to convert many counters.
     pub(crate) fn converter(&self) -> Result<Converter<'_>, Error> {
         Ok(Converter {
             conversion: self,
@@ -217,30 +226,27 @@ impl Conversion {
         })
     }
 
-    /// From one counter to a later one, in nanoseconds of the page's own time.
+    /// Returns the time from one counter to a later one, in nanoseconds of the page's own time.
     pub(crate) fn span_ns(&self, first: u64, last: u64) -> i128 {
-        let page_ns = |counter| {
-            self.page_ns(fixed::distance_ticks(
-                counter,
-                self.snapshot.raw.counter_value,
-            ))
-        };
+        let page_ns = |counter| self.page_ns(self.distance_ticks(counter));
         page_ns(last) - page_ns(first)
     }
 
-    /// How the page's time becomes the time asked for.
+    /// How the page's time becomes the time asked for, or why the page gives none.
     pub(crate) fn mapping(&self) -> Result<Mapping, Error> {
         self.mapping
-            .map_or_else(|| self.rules.map(&self.snapshot), Ok)
+            .map_or_else(|| self.policy.mapping(&self.snapshot), Ok)
     }
 
     /// Refuses a live counter that is more than a second behind the reference.
     pub(crate) fn require_near(&self, counter: u64) -> Result<(), Error> {
         self.mapping()?;
         let raw = &self.snapshot.raw;
-        let d = fixed::distance_ticks(counter, raw.counter_value);
+        let d = self.distance_ticks(counter);
         let per_second =
             fixed::ticks_per_second(raw.counter_period_frac_sec, raw.counter_period_shift);
+        // A little behind is normal: the counter may have been read just before the page's update. More
+        // than a second means that counter and page do not belong together.
         if d < 0 && d.unsigned_abs() > per_second {
             return Err(Error::CounterMismatch {
                 behind_ticks: d.unsigned_abs(),
@@ -249,42 +255,48 @@ impl Conversion {
         Ok(())
     }
 
-    /// The reading at `counter`.
+    /// Returns the reading at `counter`, by the formulas.
     pub(crate) fn reading(&self, counter: u64) -> Result<Reading, Error> {
         let mapping = self.mapping()?;
-        let snapshot = &self.snapshot;
-        let raw = &snapshot.raw;
-        let shift = raw.counter_period_shift;
-        let d = fixed::distance_ticks(counter, raw.counter_value);
+        let raw = &self.snapshot.raw;
+        let d = self.distance_ticks(counter);
         let page_ns = self.page_ns(d);
-        let bound_ns = self.rules.max_error(snapshot).map(|(at_reference, rate)| {
-            fixed::bound_ns(at_reference, fixed::growth_ns(d, rate, shift))
+        let grown_ns = |rate| fixed::growth_ns(d, rate, raw.counter_period_shift);
+        let (max_error, est_error) = self.errors();
+        let bound_ns = max_error
+            .map(|(at_reference_ns, rate)| fixed::bound_ns(at_reference_ns, grown_ns(rate)));
+        let est_error_ns = est_error.map(|(at_reference_ns, rate)| {
+            fixed::saturate(u128::from(at_reference_ns) + grown_ns(rate))
         });
-        let est_error_ns = est_error(snapshot).map(|(at_reference, rate)| {
-            fixed::saturate(u128::from(at_reference) + fixed::growth_ns(d, rate, shift))
-        });
+        // Without a bound the interval is a point and is not returned.
         let label = mapping.label(page_ns, bound_ns.unwrap_or(0));
         let epoch_ns = i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)?;
+        // Near a leap second the interval is not symmetric: the larger side is the maximum error.
         let side = (label.epoch_ns - label.earliest_ns).max(label.latest_ns - label.epoch_ns);
         Ok(Reading {
             epoch_ns,
-            // An error too large for 64 bits saturates; the interval was made before that, so that
-            // it still holds every truth that 64 bits can express.
+            // An error beyond 64 bits saturates. The interval was made from the whole bound, so it still
+            // holds every truth that 64 bits can express.
             max_error_ns: bound_ns.map(|_| fixed::saturate(side.unsigned_abs())),
             est_error_ns,
             earliest_ns: bound_ns.map(|_| clamp(label.earliest_ns)),
             latest_ns: bound_ns.map(|_| clamp(label.latest_ns)),
             counter,
-            disruption_marker: raw.disruption_marker,
-            vm_generation: snapshot.vm_generation(),
+            disruption_marker: self.continuity.disruption_marker,
+            vm_generation: self.continuity.vm_generation,
             status: raw.clock_status.into(),
             leap_second: mapping.is_leap_second(page_ns),
-            timescale: self.rules.timescale,
+            timescale: self.policy.timescale,
             tai_minus_utc_sec: mapping.tai_minus_utc_sec(page_ns),
         })
     }
 
-    /// The page's own time at `d` ticks from its reference.
+    /// Returns the signed distance from the page's reference to `counter`.
+    fn distance_ticks(&self, counter: u64) -> i64 {
+        fixed::distance_ticks(counter, self.snapshot.raw.counter_value)
+    }
+
+    /// Returns the page's own time at `d` ticks from its reference.
     fn page_ns(&self, d: i64) -> i128 {
         let raw = &self.snapshot.raw;
         let elapsed = fixed::elapsed_frac(d, raw.counter_period_frac_sec, raw.counter_period_shift);
@@ -292,9 +304,21 @@ impl Conversion {
     }
 }
 
+/// Returns the reference of linear functions. `None` where the mapping is more than a shift by whole
+/// seconds, because then the label does not grow evenly, and where no function is made for the label.
+fn linear_reference(snapshot: &Snapshot, mapping: &Mapping) -> Option<linear::Reference> {
+    let raw = &snapshot.raw;
+    let sec = i128::from(raw.time_sec) + i128::from(mapping.shift_sec()?);
+    linear::Reference::new(
+        raw.counter_value,
+        (raw.counter_period_frac_sec, raw.counter_period_shift),
+        (sec, raw.time_frac_sec),
+    )
+}
+
 impl ClockPolicy {
-    /// All that decides whether the page's time may be used, and how.
-    fn map(&self, snapshot: &Snapshot) -> Result<Mapping, Error> {
+    /// Makes every check of whether the page's time may be used, and returns how it is used.
+    fn mapping(&self, snapshot: &Snapshot) -> Result<Mapping, Error> {
         let raw = &snapshot.raw;
         if !snapshot.covers_time() {
             return Err(Error::NoTime {
@@ -333,7 +357,8 @@ impl ClockPolicy {
         Mapping::new(&reference, self.timescale)
     }
 
-    /// The maximum error at the reference, and its growth a tick.
+    /// Returns the maximum error at the reference and its growth a tick, by the page or, where it states
+    /// no growth, by the caller's assumption.
     fn max_error(&self, snapshot: &Snapshot) -> Option<ErrorAndRate> {
         let rate = snapshot
             .period_max_error()
@@ -341,21 +366,21 @@ impl ClockPolicy {
         snapshot.time_max_error_ns().zip(rate)
     }
 
-    /// The caller's assumption about the counter's rate in the period's own unit, rounded up.
+    /// Returns the caller's assumption about the counter's rate in the period's unit, rounded up.
     fn assumed_period_error(&self, period: u64) -> Option<u64> {
         let ppb = u128::from(self.assumed_drift_ppb?);
         u64::try_from((u128::from(period) * ppb).div_ceil(PPB)).ok()
     }
 }
 
-/// The estimated error at the reference, and its growth a tick.
+/// Returns the estimated error at the reference and its growth a tick.
 fn est_error(snapshot: &Snapshot) -> Option<ErrorAndRate> {
     snapshot
         .time_est_error_ns()
         .zip(snapshot.period_est_error())
 }
 
-/// Converts counters by one state of the page: [`crate::VmClock::converter`].
+/// Converts many counters by one state of the page: see [`crate::VmClock::converter`].
 #[derive(Debug)]
 pub struct Converter<'clock> {
     conversion: &'clock Conversion,
@@ -365,7 +390,7 @@ pub struct Converter<'clock> {
 }
 
 impl Converter<'_> {
-    /// The time at `counter`, in nanoseconds since the timescale's epoch.
+    /// Returns the time at `counter`, in nanoseconds since the timescale's epoch.
     ///
     /// # Errors
     ///
@@ -374,24 +399,26 @@ impl Converter<'_> {
     pub fn epoch_ns(&self, counter: u64) -> Result<i64, Error> {
         match self.wide_ns.at(counter) {
             Some(ns) => Ok(ns.cast_signed()),
-            None => self.epoch_ns_the_long_way(counter),
+            None => self.slow_epoch_ns(counter),
         }
     }
 
     #[cold]
-    fn epoch_ns_the_long_way(&self, counter: u64) -> Result<i64, Error> {
+    fn slow_epoch_ns(&self, counter: u64) -> Result<i64, Error> {
         let exact = self.exact.as_ref();
-        if let Some(ns) = exact.and_then(|exact| exact.ns_along(&self.wide_ns, counter)) {
+        if let Some(ns) = exact.and_then(|exact| exact.ns_at(&self.wide_ns, counter)) {
             return Ok(ns);
         }
-        let d = fixed::distance_ticks(counter, self.conversion.snapshot.raw.counter_value);
-        let label = self.mapping.label(self.conversion.page_ns(d), 0);
+        let page_ns = self
+            .conversion
+            .page_ns(self.conversion.distance_ticks(counter));
+        let label = self.mapping.label(page_ns, 0);
         i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)
     }
 }
 
-/// The end of an interval, cut off at what 64 bits hold. Times beyond it cannot be expressed, so
-/// an interval that is cut off still holds every truth that can.
+/// Cuts off the end of an interval at what 64 bits hold. No time beyond can be expressed, so the interval
+/// still holds every truth that can.
 fn clamp(ns: i128) -> i64 {
     ns.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }

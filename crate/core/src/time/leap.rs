@@ -1,33 +1,30 @@
 //! UTC, TAI, leap seconds and smears: from the page's own time to the timescale asked for.
 //!
-//! Near a leap second UTC's count of seconds is not continuous, so all of it is computed from `c`,
-//! the count that runs on evenly through the leap and equals UTC before it. With `L` = +1 for an
-//! inserted second and -1 for a deleted one, and `edge` the first second of the UTC month after the
-//! leap:
+//! Near a leap second UTC's count of seconds jumps. So everything is computed from `c`, a count that runs
+//! evenly through the leap and equals UTC before it. `L` is +1 for an inserted second and -1 for a deleted
+//! one, and `edge` is the first second of the UTC month after the leap:
 //!
 //! | asked for | from `c` |
 //! |---|---|
 //! | UTC, inserted | `c` before `edge`, `c - 1` from `edge` on; `edge <= c < edge + 1` is 23:59:60 |
-//! | UTC, deleted | `c` before `edge - 1`, `c + 1` from there on |
+//! | UTC, deleted | `c` before `edge - 1`, `c + 1` from `edge - 1` on |
 //! | UTC, smeared noon to noon | from `edge - 43200` on, `86400 + L` seconds of `c` become 86400 |
 //! | UTC-SLS | `c - L * (c - u0) / 1000` over the 1000 s before the leap ends, `u0 = edge + L - 1000` |
 //! | TAI | no leap at all |
 //!
-//! One rule serves before and after the leap, so a counter that was captured before it converts
-//! rightly from a page published after it. Smears are made here, never by the page
-//! (`leap_second_smearing_hint` only recommends one).
+//! The same rule holds before and after the leap. So a counter that was captured before the leap converts
+//! correctly by a page that was published after it. The reader makes the smears, never the page:
+//! `leap_second_smearing_hint` is only a recommendation.
 //!
-//! A bound is mapped as the interval that it is: a fixed ± around the label would miss the truth
-//! near a leap, where an interval of a microsecond can have an image of a second.
+//! A bound is mapped as an interval. A fixed ± around the label would miss the truth near a leap, where the
+//! image of a microsecond can be a second wide.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 use crate::snapshot::{LeapIndicator, TimeType, tai_minus_utc_sec};
-use crate::time::NS_PER_SEC;
-
-const SEC_PER_DAY: i128 = 86_400;
+use crate::time::{NS_PER_SEC, SEC_PER_DAY};
 
 /// The timescale that a clock is asked for. All but [`Timescale::Monotonic`] count nanoseconds
 /// since 1970-01-01.
@@ -69,7 +66,7 @@ impl Timescale {
         }
     }
 
-    /// Whether it follows UTC, to which a calendar date belongs.
+    /// Returns whether the timescale follows UTC, so that a calendar date belongs to it.
     #[must_use]
     pub fn is_utc(self) -> bool {
         matches!(self, Self::Utc | Self::UtcNoonLinear | Self::UtcSls)
@@ -99,7 +96,7 @@ impl FromStr for Timescale {
     }
 }
 
-/// What of a page decides how its time becomes another timescale's.
+/// The fields of a page that decide how its time becomes another timescale's.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference {
     /// The page's `time_type`.
@@ -108,9 +105,9 @@ pub struct Reference {
     pub time_sec: u64,
     /// The page's `leap_indicator`, in the meaning of the page's ABI.
     pub leap_indicator: LeapIndicator,
-    /// `tai_offset_sec` as it stands.
+    /// The page's `tai_offset_sec`.
     pub tai_offset_sec: i16,
-    /// Whether the page marks that valid.
+    /// True if the page marks that offset as valid.
     pub tai_offset_flagged: bool,
 }
 
@@ -136,9 +133,9 @@ pub struct Mapping {
 
 #[derive(Clone, Copy, Debug)]
 enum Form {
-    /// The page's time plus so many seconds.
+    /// The page's time plus this many seconds.
     Shift(i16),
-    /// By way of `c`.
+    /// Through `c`, near a leap second.
     Leaping(Smear),
 }
 
@@ -152,21 +149,22 @@ enum Smear {
 /// A leap second near the page's reference.
 #[derive(Clone, Copy, Debug)]
 struct Leap {
-    /// Seconds from the page's own time to `c`.
+    /// `c` minus the page's own time, in seconds.
     count_shift_sec: i16,
-    /// Seconds from the reference's UTC to `c`.
+    /// `c` minus UTC at the page's reference, in seconds: 0 before the leap.
     reference_shift_sec: i16,
+    /// `edge` of the table above, in nanoseconds.
     edge_ns: i128,
     inserted: bool,
 }
 
 impl Mapping {
-    /// Decides how `reference`'s page gives `wanted`.
+    /// Decides how to get the timescale `wanted` from a page.
     ///
     /// # Errors
     ///
-    /// [`Error::Timescale`] where it cannot, and [`Error::NoTaiOffset`] where only the offset
-    /// between TAI and UTC is missing or impossible.
+    /// [`Error::Timescale`] where the page's timescale does not lead to it, and [`Error::NoTaiOffset`]
+    /// where only the offset between TAI and UTC is missing or impossible.
     pub fn new(reference: &Reference, wanted: Timescale) -> Result<Self, Error> {
         let tai_minus_utc_sec =
             tai_minus_utc_sec(reference.tai_offset_sec, reference.tai_offset_flagged);
@@ -174,7 +172,7 @@ impl Mapping {
             raw: reference.tai_offset_sec,
             flagged: reference.tai_offset_flagged,
         };
-        // Seconds from the page's time to UTC, where that is known.
+        // UTC minus the page's time, where the page states enough to know.
         let utc_shift_sec = match (reference.time_type, wanted) {
             (TimeType::Monotonic, Timescale::Monotonic) => {
                 return Ok(Self {
@@ -185,8 +183,8 @@ impl Mapping {
             }
             (TimeType::Utc, scale) if scale != Timescale::Monotonic => Some(0),
             (TimeType::Tai, scale) if scale != Timescale::Monotonic => {
-                // A provider that was never told the offset writes UTC and calls it TAI, valid,
-                // with an offset of 0: then neither timescale can be trusted.
+                // A provider that does not know the offset may write UTC, call it TAI, and mark an
+                // offset of 0 as valid. Then neither timescale can be trusted.
                 if reference.tai_offset_flagged && tai_minus_utc_sec.is_none() {
                     return Err(no_offset());
                 }
@@ -216,7 +214,8 @@ impl Mapping {
         })
     }
 
-    /// The seconds to add to the page's time, where that is all there is to do.
+    /// Returns the seconds to add to the page's time. `None` near a leap second, where a shift is not
+    /// enough.
     #[must_use]
     pub fn shift_sec(&self) -> Option<i16> {
         match self.form {
@@ -225,17 +224,17 @@ impl Mapping {
         }
     }
 
-    /// Whether a leap second is near, so that more than the time depends on the counter.
+    /// Returns whether a leap second is near, so that more figures than the time depend on the counter.
     #[must_use]
     pub fn has_leap(&self) -> bool {
         self.leap.is_some()
     }
 
-    /// The label of `page_ns` (the page's own time) and the hull of the image of
-    /// `[page_ns - bound_ns, page_ns + bound_ns]`.
+    /// Returns the label of `page_ns`, which is the page's own time, and the smallest interval that holds
+    /// the labels of all times from `page_ns - bound_ns` to `page_ns + bound_ns`.
     #[must_use]
     pub fn label(&self, page_ns: i128, bound_ns: u128) -> Label {
-        // `fixed::bound_ns` stays below 2^95, so neither this nor the sums below lose anything.
+        // `fixed::bound_ns` stays below 2^95, so neither this nor the sums below overflow.
         let bound_ns = bound_ns.cast_signed();
         match (self.form, self.leap) {
             (Form::Leaping(smear), Some(leap)) => {
@@ -243,12 +242,12 @@ impl Mapping {
                 leap.hull(smear, c, bound_ns)
             }
             (Form::Shift(seconds), _) => shifted(page_ns, seconds, bound_ns),
-            // `new` makes `Leaping` only where there is a leap.
+            // Unreachable: `new` makes `Leaping` only with a leap.
             (Form::Leaping(_), None) => shifted(page_ns, 0, bound_ns),
         }
     }
 
-    /// Whether UTC is in an inserted second, 23:59:60, at `page_ns`.
+    /// Returns whether UTC is within an inserted second, 23:59:60, at `page_ns`.
     #[must_use]
     pub fn is_leap_second(&self, page_ns: i128) -> bool {
         self.leap.is_some_and(|leap| {
@@ -257,15 +256,16 @@ impl Mapping {
         })
     }
 
-    /// TAI - UTC in seconds at `page_ns`, where the page tells it. In an inserted second it is
-    /// already the new value, as in the kernel, so that UTC's repeated label plus this is TAI.
+    /// Returns TAI - UTC in seconds at `page_ns`, where the page states it. Within an inserted second that
+    /// is already the new value, as in the kernel, so that UTC's repeated label plus the offset is TAI.
     #[must_use]
     pub fn tai_minus_utc_sec(&self, page_ns: i128) -> Option<i16> {
         let at_reference = self.tai_minus_utc_sec?;
         let Some(leap) = self.leap else {
             return Some(at_reference);
         };
-        // `c` shares UTC's label before the leap, so TAI - c is the offset that held before it.
+        // TAI - c never changes, because both run evenly. Before the leap `c` equals UTC, so TAI - c is
+        // the offset from before the leap, at the reference too: (TAI - UTC) - (c - UTC).
         let before = at_reference - leap.reference_shift_sec;
         Some(if leap.count(page_ns) < leap.joint_ns() {
             before
@@ -285,6 +285,7 @@ fn shifted(page_ns: i128, seconds: i16, bound_ns: i128) -> Label {
 }
 
 impl Leap {
+    /// Finds the leap second that the page announces or has just had. `None` where it states none.
     fn near(reference: &Reference, utc_shift_sec: i16) -> Option<Self> {
         let utc_sec = i128::from(reference.time_sec) + i128::from(utc_shift_sec);
         let (month_start, month_end) = utc_month(utc_sec);
@@ -292,14 +293,15 @@ impl Leap {
         let (inserted, edge_sec, reference_shift_sec) = match reference.leap_indicator {
             LeapIndicator::PrePositive => (true, month_end, 0),
             LeapIndicator::PreNegative => (false, month_end, 0),
-            // The kernel repeats the last second of the month, others the first of the next.
+            // The leap second itself. The kernel's UTC repeats the last second of the month, and others
+            // repeat the first second of the next.
             LeapIndicator::Positive if utc_sec + 1 == month_end => (true, month_end, 1),
             LeapIndicator::Positive if utc_sec == month_start => (true, month_start, 0),
-            // In no other second can one be inserted: the page contradicts itself, and its time is
-            // taken as it stands.
+            // No other second can be a leap second. The page contradicts itself, and its time is used
+            // without a leap.
             LeapIndicator::Positive => return None,
-            // RFC PATCH v4 only. The deleted second has no length, so the reference is just before
-            // or just after it.
+            // A deletion going on now, in RFC PATCH v4 only. A deleted second has no length, so the
+            // reference is just before or just after it.
             LeapIndicator::Negative if last_day => (false, month_end, 0),
             LeapIndicator::Negative => (false, month_start, -1),
             LeapIndicator::PostPositive => (true, month_start, 1),
@@ -314,17 +316,18 @@ impl Leap {
         })
     }
 
+    /// `L` of the table above.
     fn sign(&self) -> i16 {
         if self.inserted { 1 } else { -1 }
     }
 
-    /// `c` at the page's time.
+    /// Returns `c` at the page's time.
     fn count(&self, page_ns: i128) -> i128 {
         page_ns + i128::from(self.count_shift_sec) * NS_PER_SEC
     }
 
-    /// The value of `c` at which strict UTC jumps: back where a second is inserted, ahead where one
-    /// is deleted.
+    /// Returns the value of `c` at which strict UTC jumps: back by an inserted second, ahead by a deleted
+    /// one.
     fn joint_ns(&self) -> i128 {
         if self.inserted {
             self.edge_ns
@@ -333,6 +336,9 @@ impl Leap {
         }
     }
 
+    /// Returns the label of `c`, and the smallest interval that holds the labels of all `c` within
+    /// `bound_ns`. Every timescale but strict UTC with an insertion rises all along, so there the labels of
+    /// the two ends are the interval's ends.
     fn hull(&self, smear: Smear, c: i128, bound_ns: i128) -> Label {
         let (first, last) = (c - bound_ns, c + bound_ns);
         let epoch_ns = self.utc(smear, c).0;
@@ -340,8 +346,8 @@ impl Leap {
         let mut latest_ns = self.utc(smear, last).1;
         let joint_ns = self.joint_ns();
         if matches!(smear, Smear::Strict) && self.inserted && first < joint_ns && joint_ns <= last {
-            // UTC rises to `joint` and falls back by a second there: the limit from the left and
-            // the value at the joint are the two ends that the interval's own ends do not show.
+            // UTC rises to `joint`, where it falls back by a second. So labels close to `joint` (just
+            // before it) and `joint` - 1 s (at it) occur within the interval as well.
             earliest_ns = earliest_ns.min(joint_ns - NS_PER_SEC);
             latest_ns = latest_ns.max(joint_ns);
         }
@@ -352,7 +358,7 @@ impl Leap {
         }
     }
 
-    /// UTC at `c`, rounded down and up.
+    /// Returns UTC at `c`, rounded down and rounded up.
     fn utc(&self, smear: Smear, c: i128) -> (i128, i128) {
         let sign = i128::from(self.sign());
         let (start_ns, span_ns) = match smear {
@@ -370,7 +376,7 @@ impl Leap {
             let after = c - sign * NS_PER_SEC;
             (after, after)
         } else {
-            // `span` of c becomes `span - sign` seconds, evenly.
+            // The smear: `span` seconds of `c` become `span - sign` seconds, evenly.
             let smeared = since_start * (span_ns - sign * NS_PER_SEC);
             let floor = smeared.div_euclid(span_ns);
             let ceil = floor + i128::from(smeared.rem_euclid(span_ns) != 0);
@@ -379,7 +385,7 @@ impl Leap {
     }
 }
 
-/// The first second of the UTC month that holds `utc_sec`, and of the month after it.
+/// Returns the first second of the UTC month that holds `utc_sec`, and of the month after it.
 pub(crate) fn utc_month(utc_sec: i128) -> (i128, i128) {
     let (year, month) = civil_month(utc_sec.div_euclid(SEC_PER_DAY));
     let (next_year, next_month) = if month == 12 {
@@ -393,17 +399,22 @@ pub(crate) fn utc_month(utc_sec: i128) -> (i128, i128) {
     )
 }
 
-// The proleptic Gregorian calendar in years that begin in March, so that the leap day comes last:
-// the 146,097 days of 400 years repeat exactly.
+// The Gregorian calendar in years that begin in March, so that the leap day is the last day of a year. An
+// era is 400 years, whose 146,097 days repeat exactly.
 const DAYS_PER_ERA: i128 = 146_097;
+/// From the first day of an era, 0000-03-01, to 1970-01-01.
 const EPOCH_FROM_ERA_DAYS: i128 = 719_468;
 
+/// Returns the calendar year and month (1 to 12) of a day.
 fn civil_month(days_since_1970: i128) -> (i128, i128) {
     let days = days_since_1970 + EPOCH_FROM_ERA_DAYS;
     let era = days.div_euclid(DAYS_PER_ERA);
     let day = days.rem_euclid(DAYS_PER_ERA);
+    // Leap days are taken out first: one in 1,460 days, none in a century, one again in an era. The years
+    // that remain have 365 days.
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // Counted from March, five months of 31, 30, 31, 30, 31 days have 153 days, and then it repeats.
     let march_month = (5 * day_of_year + 2) / 153;
     let month = if march_month < 10 {
         march_month + 3
@@ -413,6 +424,7 @@ fn civil_month(days_since_1970: i128) -> (i128, i128) {
     (era * 400 + year + i128::from(month <= 2), month)
 }
 
+/// Returns the days from 1970-01-01 to the first day of a month.
 fn days_before(year: i128, month: i128) -> i128 {
     let march_year = year - i128::from(month <= 2);
     let era = march_year.div_euclid(400);

@@ -1,36 +1,53 @@
-//! The short way from a counter to a figure: one multiplication, and exact all the same.
+//! The fast path from a counter to a figure: one multiplication, with the exact result or none.
 //!
-//! The long way (`fixed`, then `leap`) multiplies and rounds twice, as the formulas say. A [`LinearFn`]
-//! has both factors in one, cut off to 2^-64 of the figure's unit, so its value may be a little off.
-//! It nevertheless rounds to what the long way gives, unless it lies next to a border between two
-//! results. There it gives nothing, and [`Exact`] multiplies twice: once in thousands of times on most
-//! pages, and always where a tick is a whole number of nanoseconds from a whole one.
+//! The formulas (`fixed`, then `leap`) multiply twice and round twice. A [`LinearFn`] holds the product of
+//! both factors, cut off to 2^-64 of the figure's unit, so that its value may be a little off. Its result is
+//! the formulas' all the same, or none:
 //!
-//! Everything that limits where a line holds is made part of it when it is made, once for each state
-//! of the page: what is left for a stamp to do is two comparisons.
+//! ```text
+//!   E  the formulas' value before its last rounding, so floor(E) is the result
+//!   v  the function's value + MARGIN
+//!   E < v < E + 2 * MARGIN                                   (see MARGIN)
+//!   fraction(v) >= 2 * MARGIN  implies  floor(v) <= v - 2 * MARGIN < E < v,  so  floor(E) = floor(v)
+//! ```
+//!
+//! A smaller fraction means that v lies next to a border between two results, and the function returns
+//! nothing. [`Exact`] then follows the formulas. On most pages that happens once in thousands of counters.
+//! It happens always where a tick is a whole number of nanoseconds and so is the reference.
+//!
+//! Each limit on where a function holds is made part of it when it is made, once for each state of the
+//! page. A timestamp has only two comparisons left to make.
 
+use crate::time::NS_PER_SEC;
 use crate::time::fixed;
 use crate::time::reading::TimePoint;
 
-/// How far lines reach from the reference, in ticks: a day at 3 GHz. A slope is short of the true one
-/// by less than 2^-64 of the unit a tick, so a value by less than 2^-16 of the unit.
+/// How far a function reaches from the reference, in ticks: a day at 3 GHz.
 const REACH_TICKS: u64 = 1 << 48;
 
-/// The same for slow counters, in seconds: 36 hours. No sum or product below leaves 128 bits then.
+/// How far a function of a slow counter reaches, in seconds: 36 hours. It keeps all sums and products
+/// below within 128 bits.
 const REACH_SEC: u64 = 1 << 17;
 
-/// How far a value may be from what is exact, either way, in 2^-64 of the unit: by the slope's cut,
-/// 2^48 at the furthest, and by the long way's first rounding, which takes up to 2^-64 s, 10^9 here.
+/// How far the function may be from the formulas' value, in 2^-64 of the unit, rounded up to a power of 2.
+///
+/// - Its slope is less than 2^-64 of the unit below the true one. At [`REACH_TICKS`] after the reference
+///   its value is less than 2^48 too low, and as far before the reference less than 2^48 too high.
+/// - The formulas' first rounding takes away less than 2^-64 s, which is `units_per_sec` here: at most
+///   10^9, less than 2^30.
 const MARGIN: u64 = 1 << 49;
 
-/// Lines are made for labels below this many seconds, in the year 2106.
-const MOST_SEC: i128 = 1 << 32;
+/// The least fraction of a value, in 2^-64 of the unit, that does not lie next to a border.
+const CLEARANCE: u64 = 2 * MARGIN;
 
-/// Lines are made for errors of up to 36 years.
-const MOST_ERROR_NS: u64 = 1 << 60;
+/// Functions are made for labels below this many seconds, in the year 2106.
+const LABEL_LIMIT_SEC: i128 = 1 << 32;
 
-const NS_PER_SEC: u64 = 1_000_000_000;
-const MS_PER_SEC: u64 = 1000;
+/// Functions are made for errors below this: 36 years.
+const ERROR_LIMIT_NS: u64 = 1 << 60;
+
+const NS: u128 = NS_PER_SEC.unsigned_abs();
+const MS_PER_SEC: u128 = 1000;
 
 /// A label at a counter, and the counter's period: the page's reference in the timescale asked for.
 #[derive(Clone, Copy, Debug)]
@@ -39,22 +56,22 @@ pub(crate) struct Reference {
     /// In 2^-(64 + shift) s, and not 0.
     pub(crate) period: u64,
     pub(crate) shift: u8,
-    /// As [`fixed::ticks_per_second`] gives it: how far behind a live counter may be.
+    /// As [`fixed::ticks_per_second`] returns it: how far behind the reference a live counter may be.
     pub(crate) ticks_per_second: u64,
-    /// The label, in seconds and 2^-64 s. Not in one: an option of 128 bits takes longer to look at, and
-    /// by what one has to spare a clock is told from none.
+    /// The label, in seconds and 2^-64 s. Two numbers, because an `Option` of a struct with 128-bit
+    /// numbers takes more instructions to test.
     sec: u64,
     frac_sec: u64,
 }
 
 impl Reference {
-    /// A reference at `sec` and `frac_sec`, where lines are made for it.
+    /// Makes a reference at `sec` and `frac_sec`. `None` where no functions are made for that label.
     pub(crate) fn new(
         counter: u64,
         (period, shift): (u64, u8),
         (sec, frac_sec): (i128, u64),
     ) -> Option<Self> {
-        (0..MOST_SEC).contains(&sec).then(|| Self {
+        (0..LABEL_LIMIT_SEC).contains(&sec).then(|| Self {
             counter,
             period,
             shift,
@@ -64,7 +81,7 @@ impl Reference {
         })
     }
 
-    /// In 2^-64 s.
+    /// Returns the label in 2^-64 s.
     fn label(&self) -> u128 {
         (u128::from(self.sec) << 64) | u128::from(self.frac_sec)
     }
@@ -80,133 +97,138 @@ impl Reference {
     }
 }
 
-/// A value whose fraction is smaller lies too near to a border to be told from what is beyond it.
-const CLEAR: u64 = 2 * MARGIN;
-
 /// A figure that grows evenly with the counter, in whole units.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinearFn {
-    /// The first counter of the line; it may wrap past 2^64 before the last.
+    /// The first counter that the function covers. The counter may wrap past 2^64 after it.
     first: u64,
-    /// How many ticks further on the last one is.
+    /// How many ticks after `first` the last one is.
     span_ticks: u64,
     /// Growth a tick, in 2^-64 of the unit.
     slope: u128,
-    /// The value at the first counter in 2^-64 of the unit, raised by [`MARGIN`].
+    /// The value at `first` in 2^-64 of the unit, plus [`MARGIN`].
     base: u128,
-    /// At least [`CLEAR`].
-    clear: u64,
+    /// The least fraction that does not lie next to a border: at least [`CLEARANCE`].
+    clearance: u64,
 }
 
 impl LinearFn {
-    /// Gives nothing at any counter.
+    /// Returns nothing at any counter.
     pub(crate) const NONE: Self = Self {
         first: 0,
         span_ticks: 0,
         slope: 0,
         base: 0,
-        clear: u64::MAX,
+        clearance: u64::MAX,
     };
 
     /// The label of a live counter, in nanoseconds.
     pub(crate) fn live_ns(reference: &Reference) -> Option<Self> {
-        Self::label(reference, NS_PER_SEC, reference.live_ticks())
+        Self::label(reference, NS, reference.live_ticks())
     }
 
     /// The label of a counter that may be old, in nanoseconds.
     pub(crate) fn wide_ns(reference: &Reference) -> Option<Self> {
-        Self::label(reference, NS_PER_SEC, reference.reach_ticks())
+        Self::label(reference, NS, reference.reach_ticks())
     }
 
-    /// The label of a live counter as the bits of a double: the one nearest to the label's whole
-    /// nanoseconds, in milliseconds.
+    /// The label of a live counter in milliseconds, as the bits of the double nearest to the label's whole
+    /// nanoseconds.
     ///
-    /// Doubles of one exponent are even steps, and so are their bits: the line's unit is such a step,
-    /// and the exponent is part of its base.
+    /// The doubles of one exponent `e` are evenly spaced, a *step* of 2^(e-52) apart, and so are their
+    /// bits. A double of `n` steps, 2^52 <= n < 2^53, has the bits
+    ///
+    /// ```text
+    /// ((1023 + e) << 52) + (n - 2^52)  =  n + ((1023 + e - 1) << 52)
+    /// ```
+    ///
+    /// So the function's unit is a step, and the exponent's part is added to its base.
     pub(crate) fn live_ms_bits(reference: &Reference) -> Option<Self> {
         const MANTISSA_BITS: u32 = 52;
         const EXPONENT_BIAS: u128 = 1023;
-        let whole_ms = (reference.label() * u128::from(MS_PER_SEC)) >> 64;
+        const NORMALIZED: std::ops::Range<u128> = 1 << MANTISSA_BITS..1 << (MANTISSA_BITS + 1);
+        let whole_ms = (reference.label() * MS_PER_SEC) >> 64;
         let exponent = whole_ms.checked_ilog2()?;
-        // From 2^36 ms on, in 1972, a step is many nanoseconds. Below 2^45 ms none of these lies
-        // half-way between two doubles, where the nearest would be two: that is an odd multiple of
-        // 2^-9 ms or less, and a nanosecond is one of 2^-6 / 15625.
+        // From 2^36 ms on, in 1972, a step is many nanoseconds long. Below 2^45 ms no whole nanosecond
+        // lies half-way between two doubles, where two doubles would be nearest: the middle is an odd
+        // multiple of half a step, 2^-9 ms or less, and a nanosecond is a multiple of 2^-6 / 15625 ms.
         let steps_log2 = MANTISSA_BITS
             .checked_sub(exponent)
             .filter(|log2| (8..=16).contains(log2))?;
         let steps_per_sec = MS_PER_SEC << steps_log2;
-        let mut line = Self::label(reference, steps_per_sec, reference.live_ticks())?;
-        let first = line.base;
-        // To the nearest step.
-        line.base += 1 << 63;
-        // The exponent is the same all along the line, at its start before anything is rounded up: below
-        // a power of two steps are half as wide.
-        let last = line.base + line.slope * u128::from(line.span_ticks);
-        let with_exponent = 1_u128 << MANTISSA_BITS..1 << (MANTISSA_BITS + 1);
+        let mut function = Self::label(reference, steps_per_sec, reference.live_ticks())?;
+        let first = function.base;
+        // Half a step more, so that the floor of the sum is the nearest step.
+        function.base += 1 << 63;
+        // All of the function must have the exponent `e`. Its first value counts without that half: below
+        // a power of two the steps are half as long, and the half would hide that.
+        let last = function.base + function.slope * u128::from(function.span_ticks);
         if ![first >> 64, last >> 64]
             .iter()
-            .all(|steps| with_exponent.contains(steps))
+            .all(|steps| NORMALIZED.contains(steps))
         {
             return None;
         }
-        line.base += (EXPONENT_BIAS + u128::from(exponent) - 1) << (MANTISSA_BITS + 64);
-        // The label's whole nanoseconds lie up to one below the line.
-        line.clear += ((u128::from(steps_per_sec) << 64) / u128::from(NS_PER_SEC)) as u64 + 1;
-        Some(line)
+        function.base += (EXPONENT_BIAS + u128::from(exponent) - 1) << (MANTISSA_BITS + 64);
+        // The whole nanoseconds lie up to one nanosecond below the label.
+        function.clearance += ((steps_per_sec << 64) / NS) as u64 + 1;
+        Some(function)
     }
 
-    /// The label, from `ticks_before` the reference to the furthest after it.
-    fn label(reference: &Reference, units_per_sec: u64, ticks_before: u64) -> Option<Self> {
+    /// The label, from `ticks_before` the reference to as far after it as functions reach.
+    fn label(reference: &Reference, units_per_sec: u128, ticks_before: u64) -> Option<Self> {
         let slope = slope(reference.period, units_per_sec, reference.shift);
-        let at_reference = reference.label() * u128::from(units_per_sec);
-        // A line that would begin before 1970 is none.
+        let at_reference = reference.label() * units_per_sec;
+        // No function begins before 1970.
         let base = at_reference.checked_sub(slope * u128::from(ticks_before))?;
         Some(Self {
             first: reference.counter.wrapping_sub(ticks_before),
             span_ticks: ticks_before + reference.reach_ticks(),
             slope,
             base: base + u128::from(MARGIN),
-            clear: CLEAR,
+            clearance: CLEARANCE,
         })
     }
 
-    /// Whether `counter` is on the line, so that where [`LinearFn::at`] gives nothing, it lies next to a border.
-    /// No counter is on [`LinearFn::NONE`], which has no slope.
+    /// Returns whether the function covers `counter`. If it does and [`LinearFn::at`] returns nothing, the
+    /// value lies next to a border. [`LinearFn::NONE`], which has no slope, covers no counter.
     fn covers(&self, counter: u64) -> bool {
         self.slope != 0 && counter.wrapping_sub(self.first) <= self.span_ticks
     }
 
-    /// The figure at `counter`, exactly; `None` where this cannot tell.
+    /// Returns the exact figure at `counter`. `None` next to a border, and where the function does not
+    /// reach.
     #[inline(always)]
     pub(crate) fn at(&self, counter: u64) -> Option<u64> {
         let ticks = counter.wrapping_sub(self.first);
-        // Wraps for counters that are not on the line only.
+        // Wraps only for counters that the function does not cover.
         let value = self
             .base
             .wrapping_add(self.slope.wrapping_mul(u128::from(ticks)));
-        // Cut off on purpose: the halves are the whole units and the fraction.
+        // Cut off on purpose: the upper half is the whole units, the lower half the fraction.
         let fraction = value as u64;
-        (ticks <= self.span_ticks && fraction >= self.clear).then_some((value >> 64) as u64)
+        (ticks <= self.span_ticks && fraction >= self.clearance).then_some((value >> 64) as u64)
     }
 }
 
-/// The figures of a reading, at counters from the reference on: lines that begin and end together.
+/// The changing figures of a reading at counters from the reference on: functions over the same counters.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ReadingLines {
+pub(crate) struct LinearReading {
     first: u64,
     span_ticks: u64,
     label_slope: u128,
     label_base: u128,
     /// `None` where there is no bound.
-    max_error: Option<ErrorLine>,
-    est_error: Option<ErrorLine>,
+    max_error: Option<LinearError>,
+    est_error: Option<LinearError>,
 }
 
 /// An error that grows by less than a nanosecond a tick.
 #[derive(Clone, Copy, Debug)]
-struct ErrorLine {
+struct LinearError {
     slope: u64,
-    /// The value at the reference, raised by [`MARGIN`], in halves: see [`Reference`].
+    /// The value at the reference, plus [`MARGIN`], in whole nanoseconds and in 2^-64 ns. Two numbers: see
+    /// [`Reference`].
     base_units: u64,
     base_fraction: u64,
 }
@@ -214,8 +236,8 @@ struct ErrorLine {
 /// An error at the reference in nanoseconds, and its growth a tick in the period's unit.
 pub(crate) type ErrorAndRate = (u64, u64);
 
-impl ReadingLines {
-    /// Give nothing at any counter.
+impl LinearReading {
+    /// Returns nothing at any counter.
     pub(crate) const NONE: Self = Self {
         first: 0,
         span_ticks: 0,
@@ -225,16 +247,18 @@ impl ReadingLines {
         est_error: None,
     };
 
-    /// The lines of a reading with these errors, to the first of which a nanosecond is added.
+    /// Makes the functions of a reading with these errors. A nanosecond is added to the maximum error, as
+    /// [`fixed::bound_ns`] does.
     pub(crate) fn new(
         reference: &Reference,
         max_error: Option<ErrorAndRate>,
         est_error: Option<ErrorAndRate>,
     ) -> Option<Self> {
-        let label = LinearFn::label(reference, NS_PER_SEC, 0)?;
-        // An error that there is and that no line is made for leaves no short way to the others.
-        let line = |error: Option<ErrorAndRate>, extra_ns| match error {
-            Some(error) => ErrorLine::new(reference, error, extra_ns).map(Some),
+        let label = LinearFn::label(reference, NS, 0)?;
+        // A reading needs all of its figures: if no function can be made for one error, none is made for
+        // the reading.
+        let function = |error: Option<ErrorAndRate>, extra_ns| match error {
+            Some(error) => LinearError::new(reference, error, extra_ns).map(Some),
             None => Some(None),
         };
         Some(Self {
@@ -242,8 +266,8 @@ impl ReadingLines {
             span_ticks: label.span_ticks,
             label_slope: label.slope,
             label_base: label.base,
-            max_error: line(max_error, 1)?,
-            est_error: line(est_error, 0)?,
+            max_error: function(max_error, 1)?,
+            est_error: function(est_error, 0)?,
         })
     }
 
@@ -251,7 +275,8 @@ impl ReadingLines {
         self.label_slope != 0 && counter.wrapping_sub(self.first) <= self.span_ticks
     }
 
-    /// The figures at `counter`, exactly; `None` where this cannot tell.
+    /// Returns the exact figures at `counter`. `None` where one of them lies next to a border, and where
+    /// the functions do not reach.
     #[inline(always)]
     pub(crate) fn at(&self, counter: u64) -> Option<TimePoint> {
         let ticks = counter.wrapping_sub(self.first);
@@ -261,8 +286,8 @@ impl ReadingLines {
         let label = self
             .label_base
             .wrapping_add(self.label_slope.wrapping_mul(u128::from(ticks)));
-        let error_at = |line: Option<ErrorLine>| match line {
-            Some(line) => line.at(ticks).map(Some),
+        let error_at = |error: Option<LinearError>| match error {
+            Some(error) => error.at(ticks).map(Some),
             None => Some(None),
         };
         Some(TimePoint {
@@ -274,22 +299,22 @@ impl ReadingLines {
     }
 }
 
-impl ErrorLine {
-    /// The sum of the error at the reference, how far it has grown (rounded up), and `extra_ns`.
+impl LinearError {
+    /// The sum of the error at the reference, of its growth since (rounded up), and of `extra_ns`.
     fn new(
         reference: &Reference,
         (at_reference_ns, rate): ErrorAndRate,
         extra_ns: u64,
     ) -> Option<Self> {
-        let slope = u64::try_from(slope(rate, NS_PER_SEC, reference.shift)).ok()?;
+        let slope = u64::try_from(slope(rate, NS, reference.shift)).ok()?;
         let growth = u128::from(slope) * u128::from(reference.reach_ticks());
-        if at_reference_ns >= MOST_ERROR_NS || growth >> 64 >= u128::from(MOST_ERROR_NS) {
+        if at_reference_ns >= ERROR_LIMIT_NS || growth >> 64 >= u128::from(ERROR_LIMIT_NS) {
             return None;
         }
-        // What grows is rounded up: to the next unit above the line, which no border is. What does
-        // not grow is nowhere near one.
-        let rest = if rate == 0 { 1 << 63 } else { 1 << 64 };
-        let base = (u128::from(at_reference_ns + extra_ns) << 64) + rest + u128::from(MARGIN);
+        // The growth is rounded up. A growth that is clear of a border is no whole number, so its ceiling
+        // is its floor plus 1. A growth of 0 needs no rounding: half a unit keeps it clear of a border.
+        let rounding = if rate == 0 { 1 << 63 } else { 1 << 64 };
+        let base = (u128::from(at_reference_ns + extra_ns) << 64) + rounding + u128::from(MARGIN);
         Some(Self {
             slope,
             base_units: (base >> 64) as u64,
@@ -304,7 +329,7 @@ impl ErrorLine {
     }
 }
 
-/// The formulas themselves, along the lines of one reference: for counters next to a border.
+/// The formulas themselves, for counters that a function covers but that lie next to a border.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exact {
     reference: Reference,
@@ -325,23 +350,27 @@ impl Exact {
         }
     }
 
-    /// The label at a counter of `line`, which is one of nanoseconds.
+    /// Returns the label in nanoseconds at a counter that `function` covers; `None` at any other.
     #[inline]
-    pub(crate) fn ns_along(&self, line: &LinearFn, counter: u64) -> Option<i64> {
+    pub(crate) fn ns_at(&self, function: &LinearFn, counter: u64) -> Option<i64> {
         let d = fixed::distance_ticks(counter, self.reference.counter);
-        line.covers(counter).then(|| self.label_ns(d))
+        function.covers(counter).then(|| self.label_ns(d))
     }
 
-    /// The figures at a counter of `lines`.
+    /// Returns the figures at a counter that `functions` cover; `None` at any other.
     #[inline]
-    pub(crate) fn moment_along(&self, lines: &ReadingLines, counter: u64) -> Option<TimePoint> {
+    pub(crate) fn time_point_at(
+        &self,
+        functions: &LinearReading,
+        counter: u64,
+    ) -> Option<TimePoint> {
         let d = fixed::distance_ticks(counter, self.reference.counter);
-        // Along a line all of it stays far below 2^63.
+        // Far below 2^63, because both parts are below `ERROR_LIMIT_NS`.
         let error_ns = |(at_reference_ns, rate): ErrorAndRate| {
             let grown_ns = fixed::growth_ns(d, rate, self.reference.shift);
             u128::from(at_reference_ns) + grown_ns
         };
-        lines.covers(counter).then(|| TimePoint {
+        functions.covers(counter).then(|| TimePoint {
             counter,
             epoch_ns: self.label_ns(d),
             max_error_ns: self.max_error.map(|error| error_ns(error) as u64 + 1),
@@ -349,7 +378,8 @@ impl Exact {
         })
     }
 
-    /// The label, `d` ticks along a line. Lines keep to the years 1970 to 2106, so it fits.
+    /// Returns the label at `d` ticks from the reference. Functions stay within the years 1970 to 2106,
+    /// so it fits.
     #[inline(always)]
     fn label_ns(&self, d: i64) -> i64 {
         let reference = &self.reference;
@@ -358,17 +388,17 @@ impl Exact {
     }
 }
 
-/// The whole units of a value that lies next to no border.
+/// Returns the whole units of a value; `None` where it lies next to a border.
 #[inline(always)]
 fn clear_units(value: u128) -> Option<u64> {
-    // Cut off on purpose: the halves are the fraction and the whole units.
+    // Cut off on purpose: the lower half is the fraction, the upper half the whole units.
     let fraction = value as u64;
-    (fraction >= CLEAR).then_some((value >> 64) as u64)
+    (fraction >= CLEARANCE).then_some((value >> 64) as u64)
 }
 
-/// `rate` a tick, in 2^-(64 + shift) s, as so many 2^-64 of a unit.
-fn slope(rate: u64, units_per_sec: u64, shift: u8) -> u128 {
-    (u128::from(rate) * u128::from(units_per_sec)) >> shift
+/// Converts `rate` a tick from 2^-(64 + shift) s to 2^-64 of a unit, rounded down.
+fn slope(rate: u64, units_per_sec: u128, shift: u8) -> u128 {
+    (u128::from(rate) * units_per_sec) >> shift
 }
 
 #[cfg(test)]
@@ -376,13 +406,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_begins_just_below_a_power_of_two_milliseconds_rounds_by_its_finer_steps() {
+    fn milliseconds_just_below_a_power_of_two_are_rounded_by_their_finer_steps() {
         // 2^31 ticks, a second, before this reference it is 123 ns to 2^41 ms.
         let counter = 1 << 40;
         let label = (2_199_023_256, 10_182_600_459_738_163_770);
         let reference = Reference::new(counter, (1 << 63, 30), label).unwrap();
         let at_start = LinearFn::live_ms_bits(&reference)
-            .and_then(|line| line.at(counter - (1 << 31)))
+            .and_then(|function| function.at(counter - (1 << 31)))
             .map(f64::from_bits);
         assert!(
             at_start.is_none_or(|ms| ms == 2_199_023_255_551.999_8),

@@ -1,7 +1,13 @@
-//! Pure time arithmetic: from a counter value and the page's fields to a bounded time.
+//! Pure time arithmetic: from a counter and the page's fields to a time with its bound.
 //!
-//! Nothing here reads memory, a counter or the system: every function is exact integer arithmetic on
-//! values that it is given, so that it can be checked against big integers and by properties.
+//! Nothing here reads memory, a counter or the system. Every function is exact integer arithmetic on its
+//! arguments, so tests can compare it with big integers.
+//!
+//! - `fixed`: the page's own time and bound at a counter.
+//! - `leap`: from the page's own time to the timescale asked for.
+//! - `linear`: the fast path, which gives the same results by one multiplication.
+//! - `conversion`: the checks, and all of the above for one state of the page.
+//! - `reading`: the results.
 
 pub(crate) mod conversion;
 pub mod fixed;
@@ -14,8 +20,14 @@ use std::ops::RangeInclusive;
 /// Nanoseconds in a second.
 pub const NS_PER_SEC: i128 = 1_000_000_000;
 
-/// TAI − UTC in seconds that a page, the kernel or an operator can mean.
+/// Nanoseconds in a millisecond.
+pub(crate) const NS_PER_MS: i64 = 1_000_000;
+
+/// Seconds in a day without a leap second.
+pub(crate) const SEC_PER_DAY: i128 = 86_400;
+
+/// The values of TAI − UTC, in seconds, that can be meant by a page, the kernel or an operator.
 ///
-/// TAI has been ahead of UTC by 10 s or more since 1972. The kernel counts leap seconds from 0 where nobody
-/// told it the offset, so a smaller value means "unknown".
+/// TAI has been ahead of UTC by 10 s or more since 1972. A kernel that was never given the offset counts leap
+/// seconds from 0, so a smaller value means "unknown".
 pub const TAI_MINUS_UTC_RANGE_SEC: RangeInclusive<i16> = 10..=255;

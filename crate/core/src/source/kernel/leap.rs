@@ -2,10 +2,9 @@
 
 use crate::abi;
 use crate::source::kernel::discipline::LeapState;
-use crate::time::NS_PER_SEC;
 use crate::time::leap::utc_month;
+use crate::time::{NS_PER_SEC, SEC_PER_DAY};
 
-const SEC_PER_DAY: i128 = 86_400;
 /// A leap second that has happened is told until the 15th of the month that it began.
 const TOLD_FOR_SEC: i128 = 14 * SEC_PER_DAY;
 /// Longer than from one update to the next.
