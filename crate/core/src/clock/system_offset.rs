@@ -1,12 +1,10 @@
 //! The system clock compared with the page.
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::clock::VmClock;
 use crate::counter::{self, Counter};
 use crate::error::Error;
 use crate::seqlock::SharedWords;
-use crate::time::NS_PER_SEC;
+use crate::source::kernel::clock::RealtimeBracket;
 use crate::time::conversion::Conversion;
 use crate::time::fixed;
 use crate::time::reading::Reading;
@@ -21,17 +19,6 @@ pub struct SystemOffset {
     pub max_error_ns: Option<u64>,
 }
 
-/// CLOCK_REALTIME, read between two reads of the counter.
-#[derive(Clone, Copy, Debug)]
-struct Bracket {
-    /// The counter before CLOCK_REALTIME was read.
-    counter: u64,
-    /// Ticks from there to the counter after it.
-    width_ticks: u64,
-    /// Nanoseconds since 1970.
-    realtime_ns: i128,
-}
-
 /// The page's time within a bracket: its middle, and how far the truth may be from that.
 struct PageTime {
     middle_ns: i128,
@@ -39,7 +26,7 @@ struct PageTime {
 }
 
 impl<M: SharedWords, C: Counter> VmClock<M, C> {
-    /// Compares CLOCK_REALTIME with the page, by the narrowest of five brackets. For timescales that
+    /// Compares CLOCK_REALTIME with the page, by the narrowest of a few brackets. For timescales that
     /// follow UTC. The system clock is read through the vDSO.
     ///
     /// # Errors
@@ -68,43 +55,20 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// The page converts the bracket afterwards, so a disruption in between needs a new bracket. A
     /// page that is disrupted at every try has no time to offer.
-    fn continuous_bracket(&mut self) -> Result<Bracket, Error> {
+    fn continuous_bracket(&mut self) -> Result<RealtimeBracket, Error> {
         const TRIES: usize = 3;
         for _ in 0..TRIES {
             let token = self.continuity_token()?;
-            let bracket = self.narrowest_bracket();
+            let bracket = RealtimeBracket::narrowest(&self.counter);
             if self.is_continuous(&token)? {
                 return Ok(bracket);
             }
         }
         Err(Error::Disrupted)
     }
-
-    fn narrowest_bracket(&self) -> Bracket {
-        const BRACKETS: usize = 5;
-        let mut narrowest = self.bracket();
-        for _ in 1..BRACKETS {
-            let bracket = self.bracket();
-            if bracket.width_ticks < narrowest.width_ticks {
-                narrowest = bracket;
-            }
-        }
-        narrowest
-    }
-
-    fn bracket(&self) -> Bracket {
-        let before = self.counter.read();
-        let realtime = clock_gettime(ClockId::Realtime);
-        let after = self.counter.read();
-        Bracket {
-            counter: before,
-            width_ticks: after.wrapping_sub(before),
-            realtime_ns: i128::from(realtime.tv_sec) * NS_PER_SEC + i128::from(realtime.tv_nsec),
-        }
-    }
 }
 
-/// The page's time between two counters, whichever instant between them it is asked for.
+/// Returns the page's time between two counters, good for every instant between them.
 fn page_time(conversion: &Conversion, first: u64, last: u64) -> Result<PageTime, Error> {
     let start = conversion.reading(first)?;
     let end = conversion.reading(last)?;
@@ -132,8 +96,8 @@ fn page_time(conversion: &Conversion, first: u64, last: u64) -> Result<PageTime,
     })
 }
 
-/// The interval that holds the truth, also beyond 64 bits: an end that was cut off there is at most
-/// the maximum error away from the time.
+/// Returns the interval that holds the truth, also beyond 64 bits: an end that was cut off there is at
+/// most the maximum error away from the time.
 fn whole_interval(reading: &Reading) -> Option<(i128, i128)> {
     let error = i128::from(reading.max_error_ns?);
     let epoch = i128::from(reading.epoch_ns);

@@ -72,26 +72,57 @@ impl<S: SystemClock> SystemClock for &S {
     }
 }
 
+/// CLOCK_REALTIME, read between two reads of the counter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RealtimeBracket {
+    /// The counter just before CLOCK_REALTIME was read.
+    pub(crate) counter: u64,
+    /// Ticks from there to the counter just after it.
+    pub(crate) width_ticks: u64,
+    /// CLOCK_REALTIME, in nanoseconds since 1970.
+    pub(crate) realtime_ns: i128,
+}
+
+impl RealtimeBracket {
+    /// Takes the narrowest of several brackets.
+    pub(crate) fn narrowest(counter: &impl Counter) -> Self {
+        narrowest_of(|| Self::take(counter), |bracket| bracket.width_ticks)
+    }
+
+    fn take(counter: &impl Counter) -> Self {
+        let before = counter.read();
+        let realtime_ns = now_ns(ClockId::Realtime);
+        let after = counter.read();
+        Self {
+            counter: before,
+            width_ticks: after.wrapping_sub(before),
+            realtime_ns,
+        }
+    }
+}
+
+/// How often a bracket is tried. It is some 60 ns wide, unless this thread is interrupted in it; one of
+/// this many is not.
+const TRIES: usize = 5;
+
+fn narrowest_of<B>(mut take: impl FnMut() -> B, width: impl Fn(&B) -> u64) -> B {
+    let mut narrowest = take();
+    for _ in 1..TRIES {
+        let bracket = take();
+        if width(&bracket) < width(&narrowest) {
+            narrowest = bracket;
+        }
+    }
+    narrowest
+}
+
 /// The kernel's own clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelClock;
 
-impl KernelClock {
-    /// A bracket is some 60 ns wide unless this thread is interrupted in it; of this many, one is
-    /// not.
-    const TRIES: usize = 5;
-}
-
 impl SystemClock for KernelClock {
     fn bracket(&self, counter: &impl Counter) -> Bracket {
-        let mut narrowest = one_bracket(counter);
-        for _ in 1..Self::TRIES {
-            let bracket = one_bracket(counter);
-            if bracket.span_ticks < narrowest.span_ticks {
-                narrowest = bracket;
-            }
-        }
-        narrowest
+        narrowest_of(|| one_bracket(counter), |bracket| bracket.span_ticks)
     }
 
     fn discipline(&self) -> Result<Discipline, Error> {
@@ -102,7 +133,7 @@ impl SystemClock for KernelClock {
     }
 
     fn suspended_ns(&self) -> i128 {
-        (0..Self::TRIES)
+        (0..TRIES)
             .map(|_| {
                 let before = now_ns(ClockId::Monotonic);
                 let boot = now_ns(ClockId::Boottime);
@@ -115,17 +146,15 @@ impl SystemClock for KernelClock {
 }
 
 fn one_bracket(counter: &impl Counter) -> Bracket {
-    let before = counter.read();
-    let realtime_ns = now_ns(ClockId::Realtime);
-    let after = counter.read();
+    let realtime = RealtimeBracket::take(counter);
     let monotonic_ns = now_ns(ClockId::Monotonic);
     let last = counter.read();
     Bracket {
-        counter: before,
-        width_ticks: after.wrapping_sub(before),
-        realtime_ns,
+        counter: realtime.counter,
+        width_ticks: realtime.width_ticks,
+        realtime_ns: realtime.realtime_ns,
         monotonic_ns,
-        span_ticks: last.wrapping_sub(before),
+        span_ticks: last.wrapping_sub(realtime.counter),
     }
 }
 
