@@ -65,9 +65,11 @@ function inTs(files: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(files).map(([name, file]) => [name, `ts/${file}`]))
 }
 
+const { testing, ...typedTogether } = entryPoints
+
 const options: Options = {
   entry: inTs(built),
-  dts: { entry: inTs(entryPoints) },
+  dts: { entry: inTs(typedTogether) },
   format: ['cjs'],
   target: 'node20',
   platform: 'node',
@@ -82,4 +84,14 @@ const options: Options = {
   noExternal: ['commander', 'picocolors'],
 }
 
-export default options
+// The bundler of declarations makes a file of its own for what two entry points share and do not export
+// alike. `testing` shares the page's fields with the others, so it gets a copy of them: they are interfaces.
+const typesOfTesting: Options = {
+  ...options,
+  entry: inTs({ testing }),
+  dts: { entry: inTs({ testing }), only: true },
+}
+
+const builds: Options[] = [options, typesOfTesting]
+
+export default builds

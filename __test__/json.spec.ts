@@ -125,6 +125,6 @@ test('fields of a snapshot that the page is too short for are undefined', (t) =>
     Object.entries(raw)
       .filter(([, value]) => value !== undefined)
       .map(([name]) => name),
-    ['size', 'version', 'counterId', 'timeType', 'seqCount', 'disruptionMarker', 'flags'],
+    ['size', 'seqCount', 'version', 'counterId', 'timeType', 'disruptionMarker', 'flags'],
   )
 })

@@ -62,7 +62,7 @@ const addonBuild = [
 
 const distInputs = [
   ...['ts', 'tsup.config.ts', 'tsconfig.json', 'package.json', 'package-lock.json'],
-  'tools/esm-wrapper.mjs',
+  ...['native/index.d.ts', 'tools/esm-wrapper.mjs'],
 ]
 
 const distOutputs = distFiles.map((file) => `dist/${file}`)

@@ -7,6 +7,7 @@ import { checked, closedError, errorFrom, invalidArgument, VmClockError } from '
 import { type Instant, instantMaker } from './instant'
 import {
   type HotCalls,
+  hotCalls,
   type NativeClock,
   type NativeClockOptions,
   native,
@@ -201,7 +202,7 @@ export class VmClock {
     const checkedOptions = clockOptions(options)
     const { timescale } = checkedOptions
     const clock = checked(native().openClock(path, checkedOptions))
-    opening = { clock, hot: clock.hot, timescale }
+    opening = { clock, hot: hotCalls(clock), timescale }
     try {
       return make()
     } finally {
@@ -520,7 +521,7 @@ function clockOptions(value: unknown): NativeClockOptions & { timescale: Timesca
     timescale: argument.choice(given['timescale'], 'options.timescale', TIMESCALES) ?? 'utc',
     rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
     // Rounded up: an allowance must not shrink.
-    assumedDriftPpb: driftPpm === undefined ? undefined : Math.ceil(driftPpm * PPB_PER_PPM),
+    assumedDriftPpb: driftPpm === undefined ? null : Math.ceil(driftPpm * PPB_PER_PPM),
     requireSynchronized:
       argument.flag(given['requireSynchronized'], 'options.requireSynchronized') ?? false,
     nonDecreasing: argument.flag(given['nonDecreasing'], 'options.nonDecreasing') ?? false,

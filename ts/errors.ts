@@ -1,15 +1,6 @@
 /** The package's one error class, and the functions that make an error from a native failure. */
 
-/** What a native call returns instead of its result. */
-export interface Failure {
-  readonly failed: true
-  readonly code: string
-  readonly message: string
-  readonly remedy?: string
-  readonly path?: string
-  readonly errno?: number
-  readonly syscall?: string
-}
+import type { Failure } from '../native/index'
 
 /**
  * What went wrong. Codes never change between releases; messages and remedies may be reworded.

@@ -1,14 +1,18 @@
 /**
- * The one file that loads the native part, and the types of what it exports.
+ * Loads the native part, and types the calls that the build does not.
  *
- * Native calls never throw: one that fails returns a {@link Failure}, which `errors.ts` turns into
- * a `VmClockError`. They look for what they are given on prototypes too, and leave out what they do
- * not have: nothing optional goes in or out but as an own property. The calls of {@link HotCalls} are raw Node-API callbacks that exchange figures
- * by way of the two arrays beside them.
+ * `napi build` generates the declarations of all other calls: `native/index.d.ts`. Native calls never
+ * throw: one that fails returns a {@link Failure}, from which `errors.ts` makes a `VmClockError`.
+ *
+ * Node-API reads inherited properties. Every option therefore goes in as an own property, null where it is
+ * absent. An optional property of a result is read only after a copy to an object without a prototype.
  */
 
+import type { Failure, NativeClock } from '../native/index'
 import { AddonError, loadAddon } from './addon'
-import { type Failure, VmClockError } from './errors'
+import { VmClockError } from './errors'
+
+export type * from '../native/index'
 
 /** The raw callbacks of one clock. Each but `isContinuous` returns `undefined`, or the failure. */
 export interface HotCalls {
@@ -34,296 +38,9 @@ export interface HotCalls {
   isContinuous(): Failure | false | undefined
 }
 
-export interface NativeClockOptions {
-  /** `utc`, `tai`, `monotonic`, `utc-noon-linear` or `utc-sls`. */
-  timescale: string
-  rfcV4: boolean
-  /** Parts per billion, 0 to 10^9. */
-  assumedDriftPpb: number | undefined
-  requireSynchronized: boolean
-  nonDecreasing: boolean
-  trustedUids: number[]
-}
-
-export interface NativeSystemOffset {
-  offsetNs: bigint
-  maxErrorNs?: bigint
-}
-
-/** Fields that `size` does not cover are absent. 64-bit fields are unsigned bigints. */
-export interface NativeSnapshot {
-  sizeBytes: number
-  seqCount: number
-  counter: bigint
-  version: number
-  counterId: number
-  timeType: number
-  disruptionMarker: bigint
-  flags: bigint
-  clockStatus?: number
-  leapSecondSmearingHint?: number
-  taiOffsetSec?: number
-  leapIndicator?: number
-  counterPeriodShift?: number
-  counterValue?: bigint
-  counterPeriodFracSec?: bigint
-  counterPeriodEsterrorRateFracSec?: bigint
-  counterPeriodMaxerrorRateFracSec?: bigint
-  timeSec?: bigint
-  timeFracSec?: bigint
-  timeEsterrorNanosec?: bigint
-  timeMaxerrorNanosec?: bigint
-  vmGenerationCounter?: bigint
-  /** Decoded: `utc`, `tai`, `monotonic`, `smeared`, `maybe-smeared`, `unrecognized (N)`. */
-  timeTypeName: string
-  /** Decoded: `unknown`, `initializing`, `synchronized`, `free-running`, `unreliable`, `unrecognized (N)`. */
-  clockStatusName?: string
-  /** Decoded: `strict`, `noon-linear`, `utc-sls`, `unrecognized (N)`. */
-  smearingHintName?: string
-  /** Decoded by the page's ABI: `none`, `pre-positive`, … , `unrecognized (N)`. */
-  leapIndicatorName?: string
-  /** The offset where it is valid, by the rule for its sign. */
-  taiMinusUtcSec?: number
-  /** Errors at the reference where they are valid. */
-  maxErrorNs?: bigint
-  estErrorNs?: bigint
-  /** The generation where the page has one. */
-  vmGeneration?: bigint
-  disruptionSoon: boolean
-  disruptionImminent: boolean
-  timeMonotonic: boolean
-  notificationPresent: boolean
-}
-
-export interface NativeClock {
-  readonly path: string
-  /** Makes new calls with new arrays at every access: take it once. */
-  readonly hot: HotCalls
-  hasTime(): boolean | Failure
-  snapshot(): NativeSnapshot | Failure
-  systemOffset(): NativeSystemOffset | Failure
-  /** `generation` is absent where the token has none. All or nothing. */
-  convertInto(
-    counters: BigUint64Array,
-    out: BigInt64Array,
-    disruptionMarker: bigint,
-    vmGeneration?: bigint,
-  ): Failure | undefined
-  /** `callback` is called when there is something to `take`; it keeps nothing alive. */
-  watch(intervalMs: number | undefined, callback: () => void): NativeWatcher | Failure
-  /**
-   * Unmaps at once, unless a watcher shares the mapping. Afterwards every call fails with
-   * ERR_VMCLOCK_CLOSED.
-   */
-  close(): void
-}
-
-/** The watched part of a page. What the page has not is absent. */
-export interface NativeWatched {
-  seqCount: number
-  disruptionMarker: bigint
-  vmGeneration?: bigint
-  /** `none`, `soon`, `imminent`. */
-  maintenance: string
-  clockStatus?: string
-  leapIndicator?: string
-}
-
-/** Two states, what changed on the way, and in how many updates. */
-export interface NativeChange {
-  before: NativeWatched
-  after: NativeWatched
-  updates: number
-  disruption: boolean
-  generation: boolean
-  maintenance: boolean
-  status: boolean
-  leap: boolean
-}
-
-/** All that happened since the last `take`; nothing may have. */
-export interface NativeNotices {
-  change?: NativeChange
-  replaced: boolean
-  error?: Failure
-}
-
-export interface NativeWatcher {
-  take(): NativeNotices
-  /** Ends the thread; `take` gives nothing afterwards. */
-  close(): void
-}
-
-export interface NativePublisherOptions {
-  /** `time`, `marker`, `marker-and-generation`. */
-  shape: string
-  /** `auto`, `always`, `never`. */
-  generation: string
-  intervalMs: number | undefined
-  maxErrorNs: bigint | undefined
-  taiMinusUtcSec: number | undefined
-  /** Allowance for the wander of the counter's rate, parts per billion. */
-  wanderPpb: number | undefined
-  allowUntrustedCounter: boolean
-  mode: number | undefined
-}
-
-export interface NativePublisher {
-  readonly path: string
-  updates(): bigint
-  cpuTimeNs(): bigint
-  /** Why the publisher had to stop by itself, if it had to. */
-  failure(): string | undefined
-  disrupt(): Failure | undefined
-  bumpGeneration(): Failure | undefined
-  /** `none`, `soon`, `imminent`. */
-  setMaintenance(announced: string): Failure | undefined
-  close(): Failure | undefined
-}
-
-/** Any subset of the page's fields, by the header's names. 64-bit ones are unsigned bigints. */
-export interface NativePageFields {
-  magic?: number
-  size?: number
-  version?: number
-  counterId?: number
-  timeType?: number
-  /** Only for `writeUnguarded` and at creation. */
-  seqCount?: number
-  disruptionMarker?: bigint
-  flags?: bigint
-  clockStatus?: number
-  leapSecondSmearingHint?: number
-  taiOffsetSec?: number
-  leapIndicator?: number
-  counterPeriodShift?: number
-  counterValue?: bigint
-  counterPeriodFracSec?: bigint
-  counterPeriodEsterrorRateFracSec?: bigint
-  counterPeriodMaxerrorRateFracSec?: bigint
-  timeSec?: bigint
-  timeFracSec?: bigint
-  timeEsterrorNanosec?: bigint
-  timeMaxerrorNanosec?: bigint
-  vmGenerationCounter?: bigint
-}
-
-export interface NativePage {
-  readonly path: string
-  seqCount(): number | Failure
-  /** Under the seqlock. */
-  write(fields: NativePageFields): Failure | undefined
-  /** As given, without touching the sequence number unless `seqCount` is among the fields. */
-  writeUnguarded(fields: NativePageFields): Failure | undefined
-  /** Leaves the sequence number odd. */
-  begin(): Failure | undefined
-  /** On to the next even number. */
-  end(): Failure | undefined
-  close(): void
-}
-
-export interface NativePageLayout {
-  fileBytes: number | undefined
-  pageOffset: number | undefined
-  mode: number | undefined
-}
-
-export interface NativePtpDevice {
-  path: string
-  name: string
-}
-
-export interface NativePtpCapabilities {
-  maxAdjustmentPpb: number
-  maxPhaseAdjustmentNs: number
-  alarms: number
-  externalTimestamps: number
-  periodicOutputs: number
-  pins: number
-  pulsePerSecond: boolean
-  crossTimestamping: boolean
-  phaseAdjustment: boolean
-}
-
-export interface NativeCrossTimestamp {
-  deviceNs: bigint
-  realtimeNs: bigint
-  monotonicRawNs: bigint
-}
-
-export interface NativePtpSample {
-  beforeNs: bigint
-  deviceNs: bigint
-  afterNs: bigint
-  offsetNs: bigint
-  maxErrorNs: bigint
-}
-
-export interface NativePtpClock {
-  readonly path: string
-  /** Empty where it is not known. */
-  readonly name: string
-  capabilities(): NativePtpCapabilities | Failure
-  nowNs(): bigint | Failure
-  crossTimestamp(): NativeCrossTimestamp | Failure
-  /** `clock` is `realtime`, `monotonic` or `monotonic-raw`. */
-  samples(count: number, clock: string): NativePtpSample[] | Failure
-  /** `tai`, `utc` or `unknown`. */
-  timescale(page: NativeClock): string | Failure
-  close(): void
-}
-
-export interface CounterFacts {
-  /** The page's name for this machine's counter: 1 on x86-64 (TSC), 0 on aarch64 (CNTVCT_EL0). */
-  counterId: number
-  frequencyHz?: bigint
-  invariant: boolean
-}
-
-/** What a read of the counter costs. */
-export interface CounterCost {
-  /** Nanoseconds a read in the median batch. */
-  medianNs: number
-  /** Nanoseconds a read in the quickest batch. */
-  leastNs: number
-  /** Whether even that is what a trap costs: more than the next figure. */
-  trapped: boolean
-  trappedAboveNs: number
-}
-
-/** How the kernel's clock is disciplined: `adjtimex`. */
-export interface NativeDiscipline {
-  unsynchronized: boolean
-  maxErrorUs: number
-  estErrorUs: number
-  /** TAI - CLOCK_REALTIME; 0 where nobody told the kernel. */
-  taiMinusUtcSec: number
-}
-
-/** The udev rules file, and where it belongs. */
-export interface UdevRules {
-  path: string
-  text: string
-}
-
-export interface Binding {
-  openClock(path: string | undefined, options: NativeClockOptions): NativeClock | Failure
-  defaultPath(): string
-  listPages(): string[]
-  counterFacts(): CounterFacts
-  counterCost(): CounterCost
-  hypervisorSignature(): string | null | undefined
-  systemDiscipline(): NativeDiscipline | Failure
-  udevRules(): UdevRules
-  createPublisher(
-    path: string | undefined,
-    options: NativePublisherOptions,
-  ): NativePublisher | Failure
-  createPage(path: string, fields: NativePageFields, layout: NativePageLayout): NativePage | Failure
-  openPage(path: string, pageOffset: number): NativePage | Failure
-  openPtpClock(path: string): NativePtpClock | Failure
-  findPtpClock(name: string): NativePtpClock | Failure
-  listPtpClocks(): NativePtpDevice[]
+/** The raw callbacks of a clock. Each access makes new ones: take them once. */
+export function hotCalls(clock: NativeClock): HotCalls {
+  return clock.hot as HotCalls
 }
 
 /** What keeps the native part from being used: what to throw, and why. */
@@ -334,24 +51,35 @@ interface Obstacle {
   readonly cause?: unknown
 }
 
-const CALLS: ReadonlyArray<keyof Binding> = [
-  'openClock',
-  'defaultPath',
-  'listPages',
-  'counterFacts',
-  'counterCost',
-  'hypervisorSignature',
-  'systemDiscipline',
-  'udevRules',
-  'createPublisher',
-  'createPage',
-  'openPage',
-  'openPtpClock',
-  'findPtpClock',
-  'listPtpClocks',
-]
+/** The functions that the addon exports. */
+type Binding = {
+  readonly [Name in keyof Exports as Exports[Name] extends AnyFunction
+    ? Name
+    : never]: Exports[Name]
+}
+type Exports = typeof import('../native/index')
+type AnyFunction = (...args: never[]) => unknown
 
-// Importing must not throw, so what goes wrong is kept until somebody needs the native part.
+// Named here because an addon of another release may lack some. The compiler requires all of them.
+const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
+  counterCost: true,
+  counterFacts: true,
+  createPage: true,
+  createPublisher: true,
+  defaultPath: true,
+  findPtpClock: true,
+  hypervisorSignature: true,
+  listPages: true,
+  listPtpClocks: true,
+  openClock: true,
+  openPage: true,
+  openPtpClock: true,
+  pageFieldTypes: true,
+  systemDiscipline: true,
+  udevRules: true,
+}
+
+// Importing must not throw, so an obstacle is remembered until a caller needs the native part.
 const loaded: { readonly binding: Binding } | { readonly obstacle: Obstacle } = load()
 
 function load(): typeof loaded {
@@ -366,8 +94,8 @@ function load(): typeof loaded {
     }
   }
   try {
-    const binding = loadAddon(machine) as Partial<Binding>
-    const missing = CALLS.filter((name) => typeof binding[name] !== 'function')
+    const binding = loadAddon(machine) as object
+    const missing = Object.keys(FUNCTIONS).filter((name) => !Object.hasOwn(binding, name))
     if (missing.length === 0) return { binding: binding as Binding }
     throw new AddonError({
       message: `it is of another release, without ${missing.join(', ')}`,

@@ -280,13 +280,13 @@ function publisherOptions(value: unknown): NativePublisherOptions {
   return {
     shape: argument.choice(given['shape'], 'options.shape', SHAPES) ?? 'time',
     generation: generationWord(given['generation']),
-    intervalMs,
-    maxErrorNs,
-    taiMinusUtcSec,
-    wanderPpb: wanderPpm === undefined ? undefined : Math.ceil(wanderPpm * 1000),
+    intervalMs: intervalMs ?? null,
+    maxErrorNs: maxErrorNs ?? null,
+    taiMinusUtcSec: taiMinusUtcSec ?? null,
+    wanderPpb: wanderPpm === undefined ? null : Math.ceil(wanderPpm * 1000),
     allowUntrustedCounter:
       argument.flag(given['allowUntrustedCounter'], 'options.allowUntrustedCounter') ?? false,
-    mode,
+    mode: mode ?? null,
   }
 }
 

@@ -1,6 +1,8 @@
 /** Every field of a page, decoded and raw. */
 
-import type { NativeSnapshot } from './native'
+import type { NativeSnapshot, RawPage } from './native'
+
+export type { RawPage }
 
 /** A value that this release does not know, with its number. */
 export type UnknownValue = `unrecognized (${number})`
@@ -36,55 +38,6 @@ export type LeapIndicator =
 
 /** `counter_id`: which counter the page's time belongs to. */
 export type CounterKind = 'arm-virtual-counter' | 'x86-tsc' | 'none' | UnknownValue
-
-/**
- * The page's fields as they stand there, by the names of `vmclock-abi.h` in camel case. 64-bit ones
- * are unsigned bigints; fields that the page's size does not cover are undefined.
- */
-export interface RawPage {
-  /** Bytes of the region that holds the structure; fields beyond it do not exist. */
-  readonly size: number
-  /** 1. */
-  readonly version: number
-  /** 0 is Arm's virtual counter, 1 the x86 TSC, 255 none. */
-  readonly counterId: number
-  /** 0 is UTC, 1 TAI, 2 monotonic, 3 and 4 smeared. */
-  readonly timeType: number
-  /** Even; it grows by 2 with every update, and wraps. */
-  readonly seqCount: number
-  /** Changes when the counter was disrupted. */
-  readonly disruptionMarker: bigint
-  /** The bits `VMCLOCK_FLAG_…`. */
-  readonly flags: bigint
-  /** 0 is unknown, 1 initializing, 2 synchronized, 3 free-running, 4 unreliable. */
-  readonly clockStatus: number | undefined
-  /** 0 is strict, 1 noon-linear, 2 UTC-SLS. */
-  readonly leapSecondSmearingHint: number | undefined
-  /** Seconds, of either sign: documents disagree. `Snapshot.taiMinusUtcSec` is the one to use. */
-  readonly taiOffsetSec: number | undefined
-  /** 0 is none; the other values depend on the page's ABI. */
-  readonly leapIndicator: number | undefined
-  /** The period's unit is 2^-(64 + this) s. */
-  readonly counterPeriodShift: number | undefined
-  /** The counter at the reference time. */
-  readonly counterValue: bigint | undefined
-  /** One tick, in 2^-(64 + shift) s. */
-  readonly counterPeriodFracSec: bigint | undefined
-  /** The period's estimated error per tick, in the period's unit. */
-  readonly counterPeriodEsterrorRateFracSec: bigint | undefined
-  /** The period's maximum error per tick, in the period's unit. */
-  readonly counterPeriodMaxerrorRateFracSec: bigint | undefined
-  /** The reference time in seconds since the epoch of `timeType`. */
-  readonly timeSec: bigint | undefined
-  /** The reference time's fraction, in 2^-64 s. */
-  readonly timeFracSec: bigint | undefined
-  /** Nanoseconds (picoseconds in RFC PATCH v4). */
-  readonly timeEsterrorNanosec: bigint | undefined
-  /** Nanoseconds (picoseconds in RFC PATCH v4). */
-  readonly timeMaxerrorNanosec: bigint | undefined
-  /** Changes when the machine was restored from a snapshot or cloned. */
-  readonly vmGenerationCounter: bigint | undefined
-}
 
 /** One consistent state of a page: what its fields mean, and `raw`, the fields themselves. */
 export interface Snapshot {
@@ -131,48 +84,10 @@ const COUNTER_KINDS: ReadonlyMap<number, CounterKind> = new Map([
   [0xff, 'none'],
 ] as const)
 
-/** The public form of what the native part decoded. */
-export function snapshotFrom(result: NativeSnapshot): Snapshot {
-  // What the page has not is not there, and must not come from a prototype.
-  const native: NativeSnapshot = Object.assign(Object.create(null), result)
-  return {
-    counterKind: COUNTER_KINDS.get(native.counterId) ?? `unrecognized (${native.counterId})`,
-    counter: native.counter,
-    disruptionMarker: native.disruptionMarker,
-    vmGeneration: native.vmGeneration,
-    timeType: native.timeTypeName as TimeType,
-    clockStatus: native.clockStatusName as ClockStatus | undefined,
-    smearingHint: native.smearingHintName as SmearingHint | undefined,
-    leapIndicator: native.leapIndicatorName as LeapIndicator | undefined,
-    taiMinusUtcSec: native.taiMinusUtcSec,
-    maxErrorNs: native.maxErrorNs,
-    estErrorNs: native.estErrorNs,
-    disruptionSoon: native.disruptionSoon,
-    disruptionImminent: native.disruptionImminent,
-    timeMonotonic: native.timeMonotonic,
-    notificationPresent: native.notificationPresent,
-    raw: {
-      size: native.sizeBytes,
-      version: native.version,
-      counterId: native.counterId,
-      timeType: native.timeType,
-      seqCount: native.seqCount,
-      disruptionMarker: native.disruptionMarker,
-      flags: native.flags,
-      clockStatus: native.clockStatus,
-      leapSecondSmearingHint: native.leapSecondSmearingHint,
-      taiOffsetSec: native.taiOffsetSec,
-      leapIndicator: native.leapIndicator,
-      counterPeriodShift: native.counterPeriodShift,
-      counterValue: native.counterValue,
-      counterPeriodFracSec: native.counterPeriodFracSec,
-      counterPeriodEsterrorRateFracSec: native.counterPeriodEsterrorRateFracSec,
-      counterPeriodMaxerrorRateFracSec: native.counterPeriodMaxerrorRateFracSec,
-      timeSec: native.timeSec,
-      timeFracSec: native.timeFracSec,
-      timeEsterrorNanosec: native.timeEsterrorNanosec,
-      timeMaxerrorNanosec: native.timeMaxerrorNanosec,
-      vmGenerationCounter: native.vmGenerationCounter,
-    },
-  }
+/** The public form of a native snapshot. */
+export function snapshotFrom(snapshot: NativeSnapshot): Snapshot {
+  const { counterId } = snapshot.raw
+  const counterKind = COUNTER_KINDS.get(counterId) ?? (`unrecognized (${counterId})` as const)
+  // The native part writes every property, and the names of values as the types here list them.
+  return { counterKind, ...snapshot } as Snapshot
 }

@@ -34,6 +34,10 @@ export const diagnosis: Diagnosis = diagnose({ path: '/run/vmclock/page' })
 
 const fields: PageFields = { disruptionMarker: 1n }
 VmClockPage.create('/tmp/page', fields).close()
+export const counterValue: bigint | undefined = clock.snapshot().raw.counterValue
+
+// @ts-expect-error there is no such field
+VmClockPage.create('/tmp/page', { disruption_marker: 1n })
 
 // @ts-expect-error there is no such timescale
 VmClock.open({ timescale: 'ut1' })

@@ -3,58 +3,15 @@
 import * as argument from '../arguments'
 import { makeDisposable } from '../disposable'
 import { checked, closedError, invalidArgument } from '../errors'
-import { type NativePage, type NativePageFields, native } from '../native'
+import { type NativeFieldType, type NativePage, type NativePageFields, native } from '../native'
 
 /**
- * Any of a page's fields, by the names of `vmclock-abi.h` in camel case. 64-bit fields are unsigned
+ * Any subset of a page's fields, by the names of `vmclock-abi.h` in camel case. 64-bit fields are unsigned
  * bigints.
  */
-export interface PageFields {
-  /** Unsigned 32-bit; 0x4b4c4356, `VCLK`. */
-  readonly magic?: number | undefined
-  /** Unsigned 32-bit: bytes of the region that holds the structure. */
-  readonly size?: number | undefined
-  /** Unsigned 16-bit; 1. */
-  readonly version?: number | undefined
-  /** Unsigned 8-bit: 0 is Arm's virtual counter, 1 the x86 TSC, 255 none. */
-  readonly counterId?: number | undefined
-  /** Unsigned 8-bit: 0 is UTC, 1 TAI, 2 monotonic. */
-  readonly timeType?: number | undefined
-  /** Unsigned 32-bit; only for `create` and `writeUnguarded`. Odd while an update is in progress. */
-  readonly seqCount?: number | undefined
-  /** Changes when something disrupts the counter. */
-  readonly disruptionMarker?: bigint | undefined
-  /** The bits `VMCLOCK_FLAG_…`. */
-  readonly flags?: bigint | undefined
-  /** Unsigned 8-bit: 2 is synchronized, 3 free-running; time is refused in other states. */
-  readonly clockStatus?: number | undefined
-  /** Unsigned 8-bit: 0 is strict, 1 noon-linear, 2 UTC-SLS. */
-  readonly leapSecondSmearingHint?: number | undefined
-  /** Signed 16-bit: UTC - TAI in seconds, so -37. */
-  readonly taiOffsetSec?: number | undefined
-  /** Unsigned 8-bit: 0 is none. */
-  readonly leapIndicator?: number | undefined
-  /** Unsigned 8-bit, up to 127: the period's unit is 2^-(64 + this) s. */
-  readonly counterPeriodShift?: number | undefined
-  /** The counter at the reference time. */
-  readonly counterValue?: bigint | undefined
-  /** One tick, in 2^-(64 + shift) s. */
-  readonly counterPeriodFracSec?: bigint | undefined
-  /** The period's estimated error per tick, in the period's unit. */
-  readonly counterPeriodEsterrorRateFracSec?: bigint | undefined
-  /** The period's maximum error per tick, in the period's unit. */
-  readonly counterPeriodMaxerrorRateFracSec?: bigint | undefined
-  /** The reference time in seconds since the epoch of `timeType`. */
-  readonly timeSec?: bigint | undefined
-  /** The reference time's fraction, in 2^-64 s. */
-  readonly timeFracSec?: bigint | undefined
-  /** Estimated error at the reference time, nanoseconds. */
-  readonly timeEsterrorNanosec?: bigint | undefined
-  /** Maximum error at the reference time, nanoseconds. */
-  readonly timeMaxerrorNanosec?: bigint | undefined
-  /** Changes when the machine is restored from a snapshot or cloned. */
-  readonly vmGenerationCounter?: bigint | undefined
-}
+export interface PageFields extends Settable<NativePageFields> {}
+
+type Settable<Fields> = { readonly [Name in keyof Fields]?: Fields[Name] | undefined }
 
 /** The file's size and mode, and the page's place in it. */
 export interface PageLayout {
@@ -66,35 +23,6 @@ export interface PageLayout {
   readonly mode?: number | undefined
 }
 
-// The range of each field that is a number.
-const UINT8 = [0, 0xff] as const
-const NUMBER_RANGES = {
-  magic: [0, 0xffff_ffff],
-  size: [0, 0xffff_ffff],
-  version: [0, 0xffff],
-  counterId: UINT8,
-  timeType: UINT8,
-  seqCount: [0, 0xffff_ffff],
-  clockStatus: UINT8,
-  leapSecondSmearingHint: UINT8,
-  taiOffsetSec: [-0x8000, 0x7fff],
-  leapIndicator: UINT8,
-  counterPeriodShift: UINT8,
-} as const satisfies Partial<Record<keyof PageFields, readonly [number, number]>>
-const UINT64_FIELDS = [
-  'disruptionMarker',
-  'flags',
-  'counterValue',
-  'counterPeriodFracSec',
-  'counterPeriodEsterrorRateFracSec',
-  'counterPeriodMaxerrorRateFracSec',
-  'timeSec',
-  'timeFracSec',
-  'timeEsterrorNanosec',
-  'timeMaxerrorNanosec',
-  'vmGenerationCounter',
-] as const satisfies ReadonlyArray<keyof PageFields>
-const FIELDS: readonly string[] = [...Object.keys(NUMBER_RANGES), ...UINT64_FIELDS]
 const LAYOUT = ['fileBytes', 'pageOffset', 'mode'] as const satisfies ReadonlyArray<
   keyof PageLayout
 >
@@ -150,9 +78,9 @@ export class VmClockPage {
     const pageOffset = argument.integer(given['pageOffset'], 'layout.pageOffset', 0, most)
     const mode = argument.integer(given['mode'], 'layout.mode', 0, 0o777)
     const page = native().createPage(argument.path(path), pageFields(fields), {
-      fileBytes,
-      pageOffset,
-      mode,
+      fileBytes: fileBytes ?? null,
+      pageOffset: pageOffset ?? null,
+      mode: mode ?? null,
     })
     return make(checked(page))
   }
@@ -242,16 +170,19 @@ export class VmClockPage {
 
 makeDisposable(VmClockPage)
 
+let fieldTypes: readonly NativeFieldType[] | undefined
+
+/** Checks fields against what each of them can hold. */
 function pageFields(fields: unknown): NativePageFields {
-  const given = argument.record(fields, 'fields', FIELDS)
-  const taken: { [Field in keyof NativePageFields]?: number | bigint } = Object.create(null)
-  for (const [field, [least, most]] of Object.entries(NUMBER_RANGES)) {
-    const value = argument.integer(given[field], `fields.${field}`, least, most)
-    if (value !== undefined) taken[field as keyof typeof NUMBER_RANGES] = value
+  fieldTypes ??= native().pageFieldTypes()
+  const names = fieldTypes.map(({ name }) => name)
+  const given = argument.record(fields, 'fields', names)
+  const checkedFields: { [Name in keyof NativePageFields]?: number | bigint } = Object.create(null)
+  for (const { name, isBigint, least, most } of fieldTypes) {
+    const value = isBigint
+      ? argument.optionalUint64(given[name], `fields.${name}`)
+      : argument.integer(given[name], `fields.${name}`, least, most)
+    if (value !== undefined) checkedFields[name] = value
   }
-  for (const field of UINT64_FIELDS) {
-    const value = argument.optionalUint64(given[field], `fields.${field}`)
-    if (value !== undefined) taken[field] = value
-  }
-  return taken as NativePageFields
+  return checkedFields as NativePageFields
 }

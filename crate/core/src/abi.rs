@@ -1,10 +1,10 @@
-//! The page as it lies in memory: offsets, sizes and constants, and nothing else.
+//! The layout of the page: its fields, their offsets and sizes, and the constants that they may hold.
 //!
-//! Names are those of the Linux header `include/uapi/linux/vmclock-abi.h`, which QEMU and
-//! Firecracker use too and which the UAPI group's specification UAPI.13 "VMClock" v1.1 follows.
-//! All fields are little-endian and naturally aligned. Values stay raw integers here: an enum made
-//! from a byte that somebody else writes would be undefined behaviour for every value that it does
-//! not list. [`crate::snapshot`] decodes them.
+//! Names are those of the Linux header `include/uapi/linux/vmclock-abi.h`. QEMU and Firecracker use that
+//! header too, and the UAPI group's specification UAPI.13 "VMClock" v1.1 follows it. All fields are
+//! little-endian and naturally aligned. Values are raw integers here: another program writes the page,
+//! and an enum made from a value that it does not list is undefined behaviour. [`crate::snapshot`]
+//! decodes them.
 
 /// `magic`: the bytes `VCLK`.
 pub const VMCLOCK_MAGIC: u32 = 0x4b4c_4356;
@@ -20,55 +20,135 @@ pub const SIZE_RFC_V4: u32 = 0x68;
 /// Bytes of the region that providers typically announce in `size`.
 pub const SIZE_REGION: u32 = 0x1000;
 
-/// Byte offsets of the fields from the start of the page.
-pub mod offset {
-    /// `magic`, u32.
-    pub const MAGIC: usize = 0x00;
-    /// `size`, u32: bytes of the region that holds the structure.
-    pub const SIZE: usize = 0x04;
-    /// `version`, u16.
-    pub const VERSION: usize = 0x08;
-    /// `counter_id`, u8.
-    pub const COUNTER_ID: usize = 0x0a;
-    /// `time_type`, u8.
-    pub const TIME_TYPE: usize = 0x0b;
-    /// `seq_count`, u32: odd while an update is in progress.
-    pub const SEQ_COUNT: usize = 0x0c;
-    /// `disruption_marker`, u64.
-    pub const DISRUPTION_MARKER: usize = 0x10;
-    /// `flags`, u64.
-    pub const FLAGS: usize = 0x18;
-    /// `pad`, two bytes.
-    pub const PAD: usize = 0x20;
-    /// `clock_status`, u8.
-    pub const CLOCK_STATUS: usize = 0x22;
-    /// `leap_second_smearing_hint`, u8.
-    pub const LEAP_SECOND_SMEARING_HINT: usize = 0x23;
-    /// `tai_offset_sec`, i16.
-    pub const TAI_OFFSET_SEC: usize = 0x24;
-    /// `leap_indicator`, u8.
-    pub const LEAP_INDICATOR: usize = 0x26;
-    /// `counter_period_shift`, u8.
-    pub const COUNTER_PERIOD_SHIFT: usize = 0x27;
-    /// `counter_value`, u64: the counter at the reference time.
-    pub const COUNTER_VALUE: usize = 0x28;
-    /// `counter_period_frac_sec`, u64: one tick in 2^-(64 + shift) s.
-    pub const COUNTER_PERIOD_FRAC_SEC: usize = 0x30;
-    /// `counter_period_esterror_rate_frac_sec`, u64: the same unit, per tick.
-    pub const COUNTER_PERIOD_ESTERROR_RATE_FRAC_SEC: usize = 0x38;
-    /// `counter_period_maxerror_rate_frac_sec`, u64: the same unit, per tick.
-    pub const COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC: usize = 0x40;
-    /// `time_sec`, u64: the reference time in seconds since the epoch of `time_type`.
-    pub const TIME_SEC: usize = 0x48;
-    /// `time_frac_sec`, u64, in 2^-64 s.
-    pub const TIME_FRAC_SEC: usize = 0x50;
-    /// `time_esterror_nanosec`, u64: ± nanoseconds (picoseconds in RFC PATCH v4).
-    pub const TIME_ESTERROR_NANOSEC: usize = 0x58;
-    /// `time_maxerror_nanosec`, u64: ± nanoseconds (picoseconds in RFC PATCH v4).
-    pub const TIME_MAXERROR_NANOSEC: usize = 0x60;
-    /// `vm_generation_counter`, u64.
-    pub const VM_GENERATION_COUNTER: usize = 0x68;
+/// Calls the macro `$build` with the page's fields, in the order in which the page has them.
+///
+/// This is the only list of them. Four fields are absent, because each is handled in a way of its own:
+/// `magic`, `size`, `seq_count` and `pad`. A row is
+///
+/// ```text
+/// name CONSTANT: type in the page as type that Node-API takes = offset, "documentation";
+/// ```
+///
+/// The documentation is that of the JavaScript interface too. It is a string, because the generator of the
+/// TypeScript declarations does not understand comments that passed through a macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! page_fields {
+    ($build:ident) => {
+        $build! {
+            in_every_page {
+                version VERSION: u16 as u32 = 0x08, "Unsigned 16-bit; 1.";
+                counter_id COUNTER_ID: u8 as u32 = 0x0a,
+                    "Unsigned 8-bit: 0 is Arm's virtual counter, 1 the x86 TSC, 255 none.";
+                time_type TIME_TYPE: u8 as u32 = 0x0b,
+                    "Unsigned 8-bit: 0 is UTC, 1 TAI, 2 monotonic, 3 and 4 smeared.";
+                disruption_marker DISRUPTION_MARKER: u64 as BigInt = 0x10,
+                    "Unsigned 64-bit; changes when the counter was disrupted.";
+                flags FLAGS: u64 as BigInt = 0x18, "Unsigned 64-bit: the bits `VMCLOCK_FLAG_…`.";
+            }
+            where_size_covers_them {
+                clock_status CLOCK_STATUS: u8 as u32 = 0x22,
+                    "Unsigned 8-bit: 0 is unknown, 1 initializing, 2 synchronized, 3 free-running, 4 unreliable.";
+                leap_second_smearing_hint LEAP_SECOND_SMEARING_HINT: u8 as u32 = 0x23,
+                    "Unsigned 8-bit: 0 is strict, 1 noon-linear, 2 UTC-SLS.";
+                tai_offset_sec TAI_OFFSET_SEC: i16 as i32 = 0x24,
+                    "Signed 16-bit, in seconds. Documents disagree about its sign: use `Snapshot.taiMinusUtcSec`.";
+                leap_indicator LEAP_INDICATOR: u8 as u32 = 0x26,
+                    "Unsigned 8-bit: 0 is none; the other values depend on the page's ABI.";
+                counter_period_shift COUNTER_PERIOD_SHIFT: u8 as u32 = 0x27,
+                    "Unsigned 8-bit, 0 to 127: the unit of the period is 2^-(64 + this) s.";
+                counter_value COUNTER_VALUE: u64 as BigInt = 0x28,
+                    "Unsigned 64-bit: the counter at the reference time.";
+                counter_period_frac_sec COUNTER_PERIOD_FRAC_SEC: u64 as BigInt = 0x30,
+                    "Unsigned 64-bit: the period, which is one tick, in 2^-(64 + shift) s.";
+                counter_period_esterror_rate_frac_sec COUNTER_PERIOD_ESTERROR_RATE_FRAC_SEC: u64 as BigInt = 0x38,
+                    "Unsigned 64-bit: the period's estimated error per tick, in the period's unit.";
+                counter_period_maxerror_rate_frac_sec COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC: u64 as BigInt = 0x40,
+                    "Unsigned 64-bit: the period's maximum error per tick, in the period's unit.";
+                time_sec TIME_SEC: u64 as BigInt = 0x48,
+                    "Unsigned 64-bit: the reference time in seconds since the epoch of `timeType`.";
+                time_frac_sec TIME_FRAC_SEC: u64 as BigInt = 0x50,
+                    "Unsigned 64-bit: the fraction of the reference time, in 2^-64 s.";
+                time_esterror_nanosec TIME_ESTERROR_NANOSEC: u64 as BigInt = 0x58,
+                    "Unsigned 64-bit: the estimated error at the reference time, in nanoseconds (picoseconds in RFC PATCH v4).";
+                time_maxerror_nanosec TIME_MAXERROR_NANOSEC: u64 as BigInt = 0x60,
+                    "Unsigned 64-bit: the maximum error at the reference time, in nanoseconds (picoseconds in RFC PATCH v4).";
+                vm_generation_counter VM_GENERATION_COUNTER: u64 as BigInt = 0x68,
+                    "Unsigned 64-bit; changes when the machine was restored from a snapshot or cloned.";
+            }
+        }
+    };
 }
+pub use page_fields;
+
+/// Where a field is in the structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Bytes from the start of the page to the field.
+    pub offset: usize,
+    /// Bytes of the field.
+    pub bytes: usize,
+}
+
+impl Field {
+    const fn new<T>(offset: usize) -> Self {
+        Self {
+            offset,
+            bytes: size_of::<T>(),
+        }
+    }
+}
+
+/// The fields of the structure, by the header's names.
+pub mod field {
+    use super::Field;
+
+    /// Unsigned 32-bit; 0x4b4c4356, the bytes `VCLK`.
+    pub const MAGIC: Field = Field::new::<u32>(0x00);
+    /// Unsigned 32-bit: bytes of the region that holds the structure.
+    pub const SIZE: Field = Field::new::<u32>(0x04);
+    /// Unsigned 32-bit; odd while an update is in progress.
+    pub const SEQ_COUNT: Field = Field::new::<u32>(0x0c);
+    /// Two unused bytes.
+    pub const PAD: Field = Field::new::<[u8; 2]>(0x20);
+
+    macro_rules! constants {
+        ($($presence:ident {$(
+            $name:ident $constant:ident: $type:ty as $js:ident = $offset:literal, $doc:literal;
+        )*})*) => {
+            $($(#[doc = $doc] pub const $constant: Field = Field::new::<$type>($offset);)*)*
+
+            /// The fields of `page_fields!`, in its order.
+            pub(super) const LISTED: &[Field] = &[$($($constant),*),*];
+        };
+    }
+    page_fields!(constants);
+}
+
+/// Adds the bytes of the fields to `taken`, which has a bit for each byte of the structure. Panics if a field
+/// is not naturally aligned, does not come after the one before it, or has a byte that is taken.
+const fn take(mut taken: u128, mut fields: &[Field]) -> u128 {
+    let mut end = 0;
+    while let [Field { offset, bytes }, rest @ ..] = fields {
+        assert!(offset.is_multiple_of(*bytes) && *offset >= end);
+        let own = ((1 << *bytes) - 1) << *offset;
+        assert!(taken & own == 0);
+        taken |= own;
+        end = *offset + *bytes;
+        fields = rest;
+    }
+    taken
+}
+
+// The listed fields have the order of the header, are naturally aligned, and fill the structure together
+// with the four others, without an overlap.
+const _: () = {
+    let others = take(
+        0,
+        &[field::MAGIC, field::SIZE, field::SEQ_COUNT, field::PAD],
+    );
+    assert!(take(others, field::LISTED) == (1 << SIZE_FULL) - 1);
+};
 
 /// `counter_id`: the Arm virtual counter, CNTVCT_EL0.
 pub const VMCLOCK_COUNTER_ARM_VCNT: u8 = 0;
@@ -146,67 +226,3 @@ pub const RFC_V4_LEAP_NEG: u8 = 4;
 pub const RFC_V4_LEAP_POST_POS: u8 = 5;
 /// `leap_indicator` in RFC PATCH v4: as [`VMCLOCK_LEAP_POST_NEG`].
 pub const RFC_V4_LEAP_POST_NEG: u8 = 6;
-
-/// The structure as C lays it out, kept only so that the compiler checks the offsets above. The
-/// page is never seen through it: others write there, and a reference would promise they do not.
-#[repr(C)]
-struct Layout {
-    magic: u32,
-    size: u32,
-    version: u16,
-    counter_id: u8,
-    time_type: u8,
-    seq_count: u32,
-    disruption_marker: u64,
-    flags: u64,
-    pad: [u8; 2],
-    clock_status: u8,
-    leap_second_smearing_hint: u8,
-    tai_offset_sec: i16,
-    leap_indicator: u8,
-    counter_period_shift: u8,
-    counter_value: u64,
-    counter_period_frac_sec: u64,
-    counter_period_esterror_rate_frac_sec: u64,
-    counter_period_maxerror_rate_frac_sec: u64,
-    time_sec: u64,
-    time_frac_sec: u64,
-    time_esterror_nanosec: u64,
-    time_maxerror_nanosec: u64,
-    vm_generation_counter: u64,
-}
-
-macro_rules! assert_offsets {
-    ($($field:ident = $offset:ident),* $(,)?) => {
-        const _: () = {
-            $(assert!(core::mem::offset_of!(Layout, $field) == offset::$offset);)*
-            assert!(size_of::<Layout>() == SIZE_FULL as usize);
-        };
-    };
-}
-
-assert_offsets! {
-    magic = MAGIC,
-    size = SIZE,
-    version = VERSION,
-    counter_id = COUNTER_ID,
-    time_type = TIME_TYPE,
-    seq_count = SEQ_COUNT,
-    disruption_marker = DISRUPTION_MARKER,
-    flags = FLAGS,
-    pad = PAD,
-    clock_status = CLOCK_STATUS,
-    leap_second_smearing_hint = LEAP_SECOND_SMEARING_HINT,
-    tai_offset_sec = TAI_OFFSET_SEC,
-    leap_indicator = LEAP_INDICATOR,
-    counter_period_shift = COUNTER_PERIOD_SHIFT,
-    counter_value = COUNTER_VALUE,
-    counter_period_frac_sec = COUNTER_PERIOD_FRAC_SEC,
-    counter_period_esterror_rate_frac_sec = COUNTER_PERIOD_ESTERROR_RATE_FRAC_SEC,
-    counter_period_maxerror_rate_frac_sec = COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC,
-    time_sec = TIME_SEC,
-    time_frac_sec = TIME_FRAC_SEC,
-    time_esterror_nanosec = TIME_ESTERROR_NANOSEC,
-    time_maxerror_nanosec = TIME_MAXERROR_NANOSEC,
-    vm_generation_counter = VM_GENERATION_COUNTER,
-}

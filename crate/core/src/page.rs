@@ -24,7 +24,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::abi::{SIZE_FULL, SIZE_MIN, VMCLOCK_MAGIC, VMCLOCK_VERSION, offset};
+use crate::abi::{SIZE_FULL, SIZE_MIN, VMCLOCK_MAGIC, VMCLOCK_VERSION, field};
 use crate::error::Error;
 use crate::seqlock::{FIRST_WORD_OFFSET, SharedWords, WORDS};
 
@@ -88,12 +88,12 @@ impl Mapping {
 impl SharedWords for Mapping {
     #[inline(always)]
     fn load_seq(&self) -> u32 {
-        self.word32(offset::SEQ_COUNT).load(Ordering::Relaxed)
+        self.word32(field::SEQ_COUNT.offset).load(Ordering::Relaxed)
     }
 
     #[inline(always)]
     fn load_head(&self) -> u32 {
-        self.word32(offset::VERSION).load(Ordering::Relaxed)
+        self.word32(field::VERSION.offset).load(Ordering::Relaxed)
     }
 
     #[inline(always)]
@@ -190,8 +190,8 @@ impl Page {
         file_bytes: Option<u64>,
         identity: FileIdentity,
     ) -> Result<Self, Error> {
-        let magic = mapping.word32(offset::MAGIC).load(Ordering::Relaxed);
-        let size_bytes = mapping.word32(offset::SIZE).load(Ordering::Relaxed);
+        let magic = mapping.word32(field::MAGIC.offset).load(Ordering::Relaxed);
+        let size_bytes = mapping.word32(field::SIZE.offset).load(Ordering::Relaxed);
         let [v0, v1, ..] = mapping.load_head().to_le_bytes();
         let version = u16::from_le_bytes([v0, v1]);
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());

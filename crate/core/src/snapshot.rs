@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::abi::{self, offset};
+use crate::abi::{self, Field, field, page_fields};
 use crate::seqlock::{Consistent, FIRST_WORD_OFFSET, WORDS};
 use crate::time::TAI_MINUS_UTC_RANGE_SEC;
 
@@ -176,118 +176,77 @@ pub fn tai_minus_utc_sec(raw: i16, flagged_valid: bool) -> Option<i16> {
     TAI_MINUS_UTC_RANGE_SEC.contains(&sec).then_some(sec)
 }
 
-/// Every field of the structure from 0x08 on, raw, as loaded in one consistent look. Bytes that
-/// `size` does not cover are there too and mean nothing: [`Snapshot`] leaves them out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The structure's bytes.
+type Image = [u8; abi::SIZE_FULL as usize];
+
+/// Returns `N` bytes of the structure.
 #[allow(
-    missing_docs,
-    reason = "the fields are those of the header, described in `abi::offset`"
+    clippy::indexing_slicing,
+    reason = "callers give fields and words, all of which are within the structure"
 )]
-pub struct RawFields {
-    pub version: u16,
-    pub counter_id: u8,
-    pub time_type: u8,
-    pub disruption_marker: u64,
-    pub flags: u64,
-    pub clock_status: u8,
-    pub leap_second_smearing_hint: u8,
-    pub tai_offset_sec: i16,
-    pub leap_indicator: u8,
-    pub counter_period_shift: u8,
-    pub counter_value: u64,
-    pub counter_period_frac_sec: u64,
-    pub counter_period_esterror_rate_frac_sec: u64,
-    pub counter_period_maxerror_rate_frac_sec: u64,
-    pub time_sec: u64,
-    pub time_frac_sec: u64,
-    pub time_esterror_nanosec: u64,
-    pub time_maxerror_nanosec: u64,
-    pub vm_generation_counter: u64,
+fn bytes_at<const N: usize>(image: &Image, offset: usize) -> [u8; N] {
+    std::array::from_fn(|index| image[offset + index])
 }
 
+/// Overwrites bytes of the structure.
+fn set_bytes_at(image: &mut Image, offset: usize, bytes: &[u8]) {
+    for (to, from) in image.iter_mut().skip(offset).zip(bytes) {
+        *to = *from;
+    }
+}
+
+macro_rules! raw_fields {
+    ($($presence:ident {$(
+        $name:ident $constant:ident: $type:ty as $js:ident = $offset:literal, $doc:literal;
+    )*})*) => {
+        /// The fields of the structure, raw, as read in one consistent look. Fields that `size` does not
+        /// cover are included and mean nothing: [`Snapshot`] leaves them out.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct RawFields {
+            $($(#[doc = $doc] pub $name: $type,)*)*
+        }
+
+        impl RawFields {
+            fn from_image(image: &Image) -> Self {
+                Self {
+                    $($($name: <$type>::from_le_bytes(bytes_at(image, field::$constant.offset)),)*)*
+                }
+            }
+
+            fn to_image(self) -> Image {
+                let mut image = [0; abi::SIZE_FULL as usize];
+                $($(set_bytes_at(&mut image, field::$constant.offset, &self.$name.to_le_bytes());)*)*
+                image
+            }
+        }
+    };
+}
+page_fields!(raw_fields);
+
 impl RawFields {
-    /// Takes the words of the page apart.
+    /// Splits the words of the page into fields.
     #[must_use]
     pub fn from_words(head: u32, words: &[u64; WORDS]) -> Self {
-        let [v0, v1, counter_id, time_type] = head.to_le_bytes();
-        let [
-            disruption_marker,
-            flags,
-            packed,
-            counter_value,
-            counter_period_frac_sec,
-            counter_period_esterror_rate_frac_sec,
-            counter_period_maxerror_rate_frac_sec,
-            time_sec,
-            time_frac_sec,
-            time_esterror_nanosec,
-            time_maxerror_nanosec,
-            vm_generation_counter,
-        ] = *words;
-        // 0x20: two bytes of padding, then five small fields.
-        let [
-            _,
-            _,
-            clock_status,
-            leap_second_smearing_hint,
-            t0,
-            t1,
-            leap_indicator,
-            shift,
-        ] = packed.to_le_bytes();
-        Self {
-            version: u16::from_le_bytes([v0, v1]),
-            counter_id,
-            time_type,
-            disruption_marker,
-            flags,
-            clock_status,
-            leap_second_smearing_hint,
-            tai_offset_sec: i16::from_le_bytes([t0, t1]),
-            leap_indicator,
-            counter_period_shift: shift,
-            counter_value,
-            counter_period_frac_sec,
-            counter_period_esterror_rate_frac_sec,
-            counter_period_maxerror_rate_frac_sec,
-            time_sec,
-            time_frac_sec,
-            time_esterror_nanosec,
-            time_maxerror_nanosec,
-            vm_generation_counter,
+        let mut image = [0; abi::SIZE_FULL as usize];
+        set_bytes_at(&mut image, field::VERSION.offset, &head.to_le_bytes());
+        for (index, word) in words.iter().enumerate() {
+            set_bytes_at(
+                &mut image,
+                FIRST_WORD_OFFSET + 8 * index,
+                &word.to_le_bytes(),
+            );
         }
+        Self::from_image(&image)
     }
 
-    /// Puts the fields together as the words of the page: [`RawFields::from_words`] undone.
+    /// Joins the fields to the words of the page. It reverses [`RawFields::from_words`].
     #[must_use]
     pub fn to_words(&self) -> (u32, [u64; WORDS]) {
-        let [v0, v1] = self.version.to_le_bytes();
-        let [t0, t1] = self.tai_offset_sec.to_le_bytes();
-        let head = u32::from_le_bytes([v0, v1, self.counter_id, self.time_type]);
-        let packed = u64::from_le_bytes([
-            0,
-            0,
-            self.clock_status,
-            self.leap_second_smearing_hint,
-            t0,
-            t1,
-            self.leap_indicator,
-            self.counter_period_shift,
-        ]);
-        let words = [
-            self.disruption_marker,
-            self.flags,
-            packed,
-            self.counter_value,
-            self.counter_period_frac_sec,
-            self.counter_period_esterror_rate_frac_sec,
-            self.counter_period_maxerror_rate_frac_sec,
-            self.time_sec,
-            self.time_frac_sec,
-            self.time_esterror_nanosec,
-            self.time_maxerror_nanosec,
-            self.vm_generation_counter,
-        ];
+        let image = self.to_image();
+        let head = u32::from_le_bytes(bytes_at(&image, field::VERSION.offset));
+        let words = std::array::from_fn(|index| {
+            u64::from_le_bytes(bytes_at(&image, FIRST_WORD_OFFSET + 8 * index))
+        });
         (head, words)
     }
 }
@@ -333,20 +292,20 @@ impl Snapshot {
         }
     }
 
-    /// Whether `size` covers a field of `bytes` at `offset`.
+    /// Whether `size` covers a field.
     #[must_use]
-    pub fn covers(&self, offset: usize, bytes: usize) -> bool {
+    pub fn covers(&self, field: Field) -> bool {
         let structure = match self.abi {
             Abi::Uapi => abi::SIZE_FULL,
             Abi::RfcV4 => abi::SIZE_RFC_V4,
         };
-        offset + bytes <= self.size_bytes.min(structure) as usize
+        field.offset + field.bytes <= self.size_bytes.min(structure) as usize
     }
 
     /// Whether `size` covers all that a time needs: up to and with `time_frac_sec`.
     #[must_use]
     pub fn covers_time(&self) -> bool {
-        self.covers(offset::TIME_FRAC_SEC, 8)
+        self.covers(field::TIME_FRAC_SEC)
     }
 
     fn flag(&self, bit: u64) -> bool {
@@ -367,28 +326,28 @@ impl Snapshot {
     /// `clock_status`, where `size` covers it.
     #[must_use]
     pub fn clock_status(&self) -> Option<ClockStatus> {
-        self.covers(offset::CLOCK_STATUS, 1)
+        self.covers(field::CLOCK_STATUS)
             .then(|| self.raw.clock_status.into())
     }
 
     /// `leap_second_smearing_hint`, where `size` covers it.
     #[must_use]
     pub fn smearing_hint(&self) -> Option<SmearingHint> {
-        self.covers(offset::LEAP_SECOND_SMEARING_HINT, 1)
+        self.covers(field::LEAP_SECOND_SMEARING_HINT)
             .then(|| self.raw.leap_second_smearing_hint.into())
     }
 
     /// `leap_indicator`, where `size` covers it.
     #[must_use]
     pub fn leap_indicator(&self) -> Option<LeapIndicator> {
-        self.covers(offset::LEAP_INDICATOR, 1)
+        self.covers(field::LEAP_INDICATOR)
             .then(|| LeapIndicator::decode(self.raw.leap_indicator, self.abi))
     }
 
     /// Whether the page marks `tai_offset_sec` valid, and covers it.
     #[must_use]
     pub fn tai_offset_flagged(&self) -> bool {
-        self.flag(abi::VMCLOCK_FLAG_TAI_OFFSET_VALID) && self.covers(offset::TAI_OFFSET_SEC, 2)
+        self.flag(abi::VMCLOCK_FLAG_TAI_OFFSET_VALID) && self.covers(field::TAI_OFFSET_SEC)
     }
 
     /// TAI - UTC in seconds at the page's reference, where the page tells it.
@@ -401,7 +360,7 @@ impl Snapshot {
     #[must_use]
     pub fn time_max_error_ns(&self) -> Option<u64> {
         let stated = self.flag(abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID)
-            && self.covers(offset::TIME_MAXERROR_NANOSEC, 8);
+            && self.covers(field::TIME_MAXERROR_NANOSEC);
         stated.then(|| self.error_ns(self.raw.time_maxerror_nanosec))
     }
 
@@ -409,7 +368,7 @@ impl Snapshot {
     #[must_use]
     pub fn time_est_error_ns(&self) -> Option<u64> {
         let stated = self.flag(abi::VMCLOCK_FLAG_TIME_ESTERROR_VALID)
-            && self.covers(offset::TIME_ESTERROR_NANOSEC, 8);
+            && self.covers(field::TIME_ESTERROR_NANOSEC);
         stated.then(|| self.error_ns(self.raw.time_esterror_nanosec))
     }
 
@@ -424,7 +383,7 @@ impl Snapshot {
     #[must_use]
     pub fn period_max_error(&self) -> Option<u64> {
         (self.flag(abi::VMCLOCK_FLAG_PERIOD_MAXERROR_VALID)
-            && self.covers(offset::COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC, 8))
+            && self.covers(field::COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC))
         .then_some(self.raw.counter_period_maxerror_rate_frac_sec)
     }
 
@@ -433,7 +392,7 @@ impl Snapshot {
     #[must_use]
     pub fn period_est_error(&self) -> Option<u64> {
         (self.flag(abi::VMCLOCK_FLAG_PERIOD_ESTERROR_VALID)
-            && self.covers(offset::COUNTER_PERIOD_ESTERROR_RATE_FRAC_SEC, 8))
+            && self.covers(field::COUNTER_PERIOD_ESTERROR_RATE_FRAC_SEC))
         .then_some(self.raw.counter_period_esterror_rate_frac_sec)
     }
 
@@ -441,7 +400,7 @@ impl Snapshot {
     #[must_use]
     pub fn vm_generation(&self) -> Option<u64> {
         (self.flag(abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT)
-            && self.covers(offset::VM_GENERATION_COUNTER, 8))
+            && self.covers(field::VM_GENERATION_COUNTER))
         .then_some(self.raw.vm_generation_counter)
     }
 

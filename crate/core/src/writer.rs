@@ -23,7 +23,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::abi::{
-    SIZE_FULL, SIZE_REGION, VMCLOCK_COUNTER_INVALID, VMCLOCK_MAGIC, VMCLOCK_VERSION, offset,
+    SIZE_FULL, SIZE_REGION, VMCLOCK_COUNTER_INVALID, VMCLOCK_MAGIC, VMCLOCK_VERSION, field,
 };
 use crate::error::Error;
 use crate::page::Mapping;
@@ -112,14 +112,14 @@ impl SharedWordsMut for Writable {
     #[inline(always)]
     fn store_seq(&self, seq: u32) {
         self.0
-            .word32(offset::SEQ_COUNT)
+            .word32(field::SEQ_COUNT.offset)
             .store(seq, Ordering::Relaxed);
     }
 
     #[inline(always)]
     fn store_head(&self, head: u32) {
         self.0
-            .word32(offset::VERSION)
+            .word32(field::VERSION.offset)
             .store(head, Ordering::Relaxed);
     }
 
@@ -253,8 +253,16 @@ impl PageWriter {
     #[must_use]
     pub fn header(&self) -> PageHeader {
         PageHeader {
-            magic: self.memory.0.word32(offset::MAGIC).load(Ordering::Relaxed),
-            size: self.memory.0.word32(offset::SIZE).load(Ordering::Relaxed),
+            magic: self
+                .memory
+                .0
+                .word32(field::MAGIC.offset)
+                .load(Ordering::Relaxed),
+            size: self
+                .memory
+                .0
+                .word32(field::SIZE.offset)
+                .load(Ordering::Relaxed),
         }
     }
 
@@ -293,11 +301,11 @@ impl PageWriter {
         let (head, words) = fields.to_words();
         self.memory
             .0
-            .word32(offset::MAGIC)
+            .word32(field::MAGIC.offset)
             .store(header.magic, Ordering::Relaxed);
         self.memory
             .0
-            .word32(offset::SIZE)
+            .word32(field::SIZE.offset)
             .store(header.size, Ordering::Relaxed);
         self.memory.store_head(head);
         self.memory.store_words(&words);

@@ -9,20 +9,22 @@ use napi::bindgen_prelude::{BigInt, Function, Object, Result};
 use napi::threadsafe_function::UnknownReturnValue;
 use napi::{Env, sys};
 use napi_derive::napi;
-use vmclock::abi::offset;
 use vmclock::counter::CpuCounter;
-use vmclock::snapshot::{Abi, Snapshot};
+use vmclock::snapshot::Abi;
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use crate::failure::{Failure, Outcome, outcome};
 use crate::hot::{ClockBox, hot_calls};
+use crate::page::NativeSnapshot;
 use crate::typed_array::Elements64;
 use crate::watcher::NativeWatcher;
 
-#[napi(object)]
+#[napi(object, object_to_js = false, use_nullable = true)]
 pub struct NativeClockOptions {
+    /// `utc`, `tai`, `monotonic`, `utc-noon-linear` or `utc-sls`.
     pub timescale: String,
     pub rfc_v4: bool,
+    /// Parts per billion, 0 to 10^9.
     pub assumed_drift_ppb: Option<u32>,
     pub require_synchronized: bool,
     pub non_decreasing: bool,
@@ -52,102 +54,6 @@ impl TryFrom<NativeClockOptions> for Options {
 pub struct NativeSystemOffset {
     pub offset_ns: BigInt,
     pub max_error_ns: Option<BigInt>,
-}
-
-#[napi(object)]
-pub struct NativeSnapshot {
-    pub size_bytes: u32,
-    pub seq_count: u32,
-    pub counter: BigInt,
-    pub version: u32,
-    pub counter_id: u32,
-    pub time_type: u32,
-    pub disruption_marker: BigInt,
-    pub flags: BigInt,
-    pub clock_status: Option<u32>,
-    pub leap_second_smearing_hint: Option<u32>,
-    pub tai_offset_sec: Option<i32>,
-    pub leap_indicator: Option<u32>,
-    pub counter_period_shift: Option<u32>,
-    pub counter_value: Option<BigInt>,
-    pub counter_period_frac_sec: Option<BigInt>,
-    pub counter_period_esterror_rate_frac_sec: Option<BigInt>,
-    pub counter_period_maxerror_rate_frac_sec: Option<BigInt>,
-    pub time_sec: Option<BigInt>,
-    pub time_frac_sec: Option<BigInt>,
-    pub time_esterror_nanosec: Option<BigInt>,
-    pub time_maxerror_nanosec: Option<BigInt>,
-    pub vm_generation_counter: Option<BigInt>,
-    pub time_type_name: String,
-    pub clock_status_name: Option<String>,
-    pub smearing_hint_name: Option<String>,
-    pub leap_indicator_name: Option<String>,
-    pub tai_minus_utc_sec: Option<i32>,
-    pub max_error_ns: Option<BigInt>,
-    pub est_error_ns: Option<BigInt>,
-    pub vm_generation: Option<BigInt>,
-    pub disruption_soon: bool,
-    pub disruption_imminent: bool,
-    pub time_monotonic: bool,
-    pub notification_present: bool,
-}
-
-impl From<Snapshot> for NativeSnapshot {
-    fn from(snapshot: Snapshot) -> Self {
-        let raw = snapshot.raw;
-        let byte = |at, value: u8| snapshot.covers(at, 1).then(|| u32::from(value));
-        let word = |at, value: u64| snapshot.covers(at, 8).then(|| BigInt::from(value));
-        Self {
-            size_bytes: snapshot.size_bytes,
-            seq_count: snapshot.seq_count,
-            counter: snapshot.counter.into(),
-            version: raw.version.into(),
-            counter_id: raw.counter_id.into(),
-            time_type: raw.time_type.into(),
-            disruption_marker: raw.disruption_marker.into(),
-            flags: raw.flags.into(),
-            clock_status: byte(offset::CLOCK_STATUS, raw.clock_status),
-            leap_second_smearing_hint: byte(
-                offset::LEAP_SECOND_SMEARING_HINT,
-                raw.leap_second_smearing_hint,
-            ),
-            tai_offset_sec: snapshot
-                .covers(offset::TAI_OFFSET_SEC, 2)
-                .then(|| raw.tai_offset_sec.into()),
-            leap_indicator: byte(offset::LEAP_INDICATOR, raw.leap_indicator),
-            counter_period_shift: byte(offset::COUNTER_PERIOD_SHIFT, raw.counter_period_shift),
-            counter_value: word(offset::COUNTER_VALUE, raw.counter_value),
-            counter_period_frac_sec: word(
-                offset::COUNTER_PERIOD_FRAC_SEC,
-                raw.counter_period_frac_sec,
-            ),
-            counter_period_esterror_rate_frac_sec: word(
-                offset::COUNTER_PERIOD_ESTERROR_RATE_FRAC_SEC,
-                raw.counter_period_esterror_rate_frac_sec,
-            ),
-            counter_period_maxerror_rate_frac_sec: word(
-                offset::COUNTER_PERIOD_MAXERROR_RATE_FRAC_SEC,
-                raw.counter_period_maxerror_rate_frac_sec,
-            ),
-            time_sec: word(offset::TIME_SEC, raw.time_sec),
-            time_frac_sec: word(offset::TIME_FRAC_SEC, raw.time_frac_sec),
-            time_esterror_nanosec: word(offset::TIME_ESTERROR_NANOSEC, raw.time_esterror_nanosec),
-            time_maxerror_nanosec: word(offset::TIME_MAXERROR_NANOSEC, raw.time_maxerror_nanosec),
-            vm_generation_counter: word(offset::VM_GENERATION_COUNTER, raw.vm_generation_counter),
-            time_type_name: snapshot.time_type().to_string(),
-            clock_status_name: snapshot.clock_status().map(|status| status.to_string()),
-            smearing_hint_name: snapshot.smearing_hint().map(|hint| hint.to_string()),
-            leap_indicator_name: snapshot.leap_indicator().map(|leap| leap.to_string()),
-            tai_minus_utc_sec: snapshot.tai_minus_utc_sec().map(i32::from),
-            max_error_ns: snapshot.time_max_error_ns().map(BigInt::from),
-            est_error_ns: snapshot.time_est_error_ns().map(BigInt::from),
-            vm_generation: snapshot.vm_generation().map(BigInt::from),
-            disruption_soon: snapshot.is_disruption_soon(),
-            disruption_imminent: snapshot.is_disruption_imminent(),
-            time_monotonic: snapshot.is_time_monotonic(),
-            notification_present: snapshot.has_notification(),
-        }
-    }
 }
 
 #[napi]
@@ -195,6 +101,8 @@ impl NativeClock {
         self.path.to_string_lossy().into_owned()
     }
 
+    /// Makes the raw callbacks of the clock, with new arrays at every access. `HotCalls` in `ts/native.ts`
+    /// describes them.
     #[napi(getter)]
     pub fn hot<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
         hot_calls(env, &self.clock)
@@ -221,12 +129,13 @@ impl NativeClock {
         }))
     }
 
+    /// Converts all counters or none. `vm_generation` is absent where the token has none.
     #[napi]
     pub fn convert_into(
         &self,
         env: &Env,
-        counters: Object,
-        out: Object,
+        #[napi(ts_arg_type = "BigUint64Array")] counters: Object,
+        #[napi(ts_arg_type = "BigInt64Array")] out: Object,
         disruption_marker: BigInt,
         vm_generation: Option<BigInt>,
     ) -> Outcome<()> {
@@ -268,6 +177,7 @@ impl NativeClock {
         }))
     }
 
+    /// Starts a watcher, which keeps nothing alive. It calls `callback` when there is something to `take`.
     #[napi]
     pub fn watch(
         &self,
@@ -282,6 +192,8 @@ impl NativeClock {
         )
     }
 
+    /// Unmaps the page, unless a watcher shares the mapping. Afterwards every call fails with
+    /// ERR_VMCLOCK_CLOSED.
     #[napi]
     pub fn close(&self) {
         drop(self.clock.take());
@@ -301,8 +213,9 @@ pub fn list_pages() -> Vec<String> {
         .collect()
 }
 
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct CounterFacts {
+    /// The page's number for this machine's counter: 1 on x86-64 (TSC), 0 on aarch64 (CNTVCT_EL0).
     pub counter_id: u32,
     pub frequency_hz: Option<BigInt>,
     pub invariant: bool,

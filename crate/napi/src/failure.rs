@@ -10,6 +10,7 @@ use vmclock::Error;
 #[napi(object, object_from_js = false)]
 pub struct Failure {
     /// Always true: tells a failure from a result.
+    #[napi(ts_type = "true")]
     pub failed: bool,
     pub code: &'static str,
     /// What is wrong.

@@ -1,5 +1,6 @@
 //! The Node-API glue of vmclock: turns calls from JavaScript into calls of the core crate, and
-//! nothing else. What it exports is typed in `ts/native.ts`.
+//! nothing else. `napi build` generates the TypeScript declarations of its exports, except for those of the
+//! raw callbacks, which `ts/native.ts` has.
 //!
 //! Cold calls are `#[napi]` functions; the calls that stamp are raw callbacks (the module `hot`), because
 //! that is what makes them faster than the built-in clocks. No call throws: one that fails returns

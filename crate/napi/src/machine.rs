@@ -7,24 +7,31 @@ use vmclock::source::kernel::clock::{KernelClock, SystemClock};
 
 use crate::failure::{Outcome, outcome};
 
-#[napi(object)]
+/// What a read of the counter costs.
+#[napi(object, object_from_js = false)]
 pub struct CounterCost {
+    /// Nanoseconds for each read in the median batch.
     pub median_ns: f64,
+    /// Nanoseconds for each read in the fastest batch.
     pub least_ns: f64,
+    /// Whether even the fastest batch took longer than `trappedAboveNs`, as reads that are trapped do.
     pub trapped: bool,
     pub trapped_above_ns: f64,
 }
 
-#[napi(object)]
+/// How the kernel's clock is disciplined, from `adjtimex`.
+#[napi(object, object_from_js = false)]
 pub struct NativeDiscipline {
     pub unsynchronized: bool,
     // Both are at most about 2^31 microseconds, so a double holds them exactly.
     pub max_error_us: f64,
     pub est_error_us: f64,
+    /// TAI - CLOCK_REALTIME; 0 if the kernel was not given it.
     pub tai_minus_utc_sec: i32,
 }
 
-#[napi(object)]
+/// The udev rules, and the path of the file that they belong in.
+#[napi(object, object_from_js = false)]
 pub struct UdevRules {
     pub path: String,
     pub text: String,

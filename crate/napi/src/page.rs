@@ -1,112 +1,232 @@
-//! Writing a page field by field: for tests, and for those who write hypervisors.
+//! The page's fields as JavaScript objects: in snapshots, and for programs that write a page.
 
 use std::cell::RefCell;
 use std::path::Path;
 
-use napi::bindgen_prelude::BigInt;
+use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
 use vmclock::Error;
-use vmclock::snapshot::RawFields;
+use vmclock::abi::{field, page_fields};
+use vmclock::snapshot::{RawFields, Snapshot};
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 
 use crate::failure::{Failure, Outcome, outcome};
 
-/// Any subset of the page's fields, by the header's names.
-#[napi(object)]
-#[derive(Default)]
-pub struct NativePageFields {
-    pub magic: Option<u32>,
-    pub size: Option<u32>,
-    pub version: Option<u32>,
-    pub counter_id: Option<u32>,
-    pub time_type: Option<u32>,
-    pub seq_count: Option<u32>,
-    pub disruption_marker: Option<BigInt>,
-    pub flags: Option<BigInt>,
-    pub clock_status: Option<u32>,
-    pub leap_second_smearing_hint: Option<u32>,
-    pub tai_offset_sec: Option<i32>,
-    pub leap_indicator: Option<u32>,
-    pub counter_period_shift: Option<u32>,
-    pub counter_value: Option<BigInt>,
-    pub counter_period_frac_sec: Option<BigInt>,
-    pub counter_period_esterror_rate_frac_sec: Option<BigInt>,
-    pub counter_period_maxerror_rate_frac_sec: Option<BigInt>,
-    pub time_sec: Option<BigInt>,
-    pub time_frac_sec: Option<BigInt>,
-    pub time_esterror_nanosec: Option<BigInt>,
-    pub time_maxerror_nanosec: Option<BigInt>,
-    pub vm_generation_counter: Option<BigInt>,
+/// How a field is converted between the page and JavaScript, where it is a `Js`.
+trait JsField<Js>: Sized {
+    /// `None` where the value does not fit the field.
+    fn from_js(value: Js) -> Option<Self>;
+
+    /// The range of a number; 0 to 0 for a bigint, which has no range of its own.
+    const RANGE: (f64, f64);
 }
 
-/// A value that does not fit its field.
-fn range(field: &str) -> Failure {
-    Failure::argument(&format!("{field} does not fit its field in the page"))
+macro_rules! number_fields {
+    ($($type:ident as $js:ident),*) => {
+        $(impl JsField<$js> for $type {
+            fn from_js(value: $js) -> Option<Self> {
+                value.try_into().ok()
+            }
+
+            const RANGE: (f64, f64) = ($type::MIN as f64, $type::MAX as f64);
+        })*
+    };
+}
+number_fields!(u8 as u32, u16 as u32, u32 as u32, i16 as i32);
+
+impl JsField<BigInt> for u64 {
+    fn from_js(value: BigInt) -> Option<Self> {
+        match value.get_u64() {
+            (false, word, true) => Some(word),
+            _ => None,
+        }
+    }
+
+    const RANGE: (f64, f64) = (0.0, 0.0);
 }
 
-impl NativePageFields {
-    /// Writes what is given over `fields` and `header`; all or nothing.
-    fn apply(
-        self,
-        header: &mut PageHeader,
-        fields: &mut RawFields,
-    ) -> std::result::Result<(), Failure> {
-        let mut changed = *fields;
-        macro_rules! small {
-            ($($name:ident),* $(,)?) => {
-                $(if let Some(value) = self.$name {
-                    changed.$name = value.try_into().map_err(|_| range(stringify!($name)))?;
+fn converted<Js, T: JsField<Js>>(name: &str, value: Js) -> std::result::Result<T, Failure> {
+    T::from_js(value)
+        .ok_or_else(|| Failure::argument(&format!("{name} does not fit its field in the page")))
+}
+
+macro_rules! field_objects {
+    (
+        in_every_page {$(
+            $every:ident $every_constant:ident: $every_type:ident as $every_js:ident =
+                $every_offset:literal, $every_doc:literal;
+        )*}
+        where_size_covers_them {$(
+            $sized:ident $sized_constant:ident: $sized_type:ident as $sized_js:ident =
+                $sized_offset:literal, $sized_doc:literal;
+        )*}
+    ) => {
+        /// The page's fields as they are there, by the names of `vmclock-abi.h` in camel case. A field
+        /// that the page's size does not cover is undefined.
+        #[napi(object, object_from_js = false, js_name = "RawPage")]
+        pub struct NativeRawPage {
+            /// Unsigned 32-bit: bytes of the region that holds the structure. Fields beyond it do not
+            /// exist.
+            #[napi(readonly)]
+            pub size: u32,
+            /// Unsigned 32-bit, even; it grows by 2 with every update, and wraps.
+            #[napi(readonly)]
+            pub seq_count: u32,
+            $(#[doc = $every_doc] #[napi(readonly)] pub $every: $every_js,)*
+            $(#[doc = $sized_doc] #[napi(readonly)] pub $sized: Either<$sized_js, ()>,)*
+        }
+
+        impl From<&Snapshot> for NativeRawPage {
+            fn from(snapshot: &Snapshot) -> Self {
+                Self {
+                    size: snapshot.size_bytes,
+                    seq_count: snapshot.seq_count,
+                    $($every: snapshot.raw.$every.into(),)*
+                    $($sized: own(
+                        snapshot
+                            .covers(field::$sized_constant)
+                            .then(|| snapshot.raw.$sized.into()),
+                    ),)*
+                }
+            }
+        }
+
+        /// Any subset of the page's fields, by the names of `vmclock-abi.h` in camel case.
+        #[napi(object, object_to_js = false)]
+        pub struct NativePageFields {
+            /// Unsigned 32-bit; 0x4b4c4356, `VCLK`.
+            pub magic: Option<u32>,
+            /// Unsigned 32-bit: bytes of the region that holds the structure.
+            pub size: Option<u32>,
+            /// Unsigned 32-bit, odd while an update is in progress. Only `create` and `writeUnguarded`
+            /// take it.
+            pub seq_count: Option<u32>,
+            $(#[doc = $every_doc] pub $every: Option<$every_js>,)*
+            $(#[doc = $sized_doc] pub $sized: Option<$sized_js>,)*
+        }
+
+        impl NativePageFields {
+            /// Writes the given fields over `header` and `fields`; all or nothing.
+            fn apply(
+                self,
+                header: &mut PageHeader,
+                fields: &mut RawFields,
+            ) -> std::result::Result<(), Failure> {
+                let mut changed = *fields;
+                $(if let Some(value) = self.$every {
+                    changed.$every = converted(stringify!($every), value)?;
                 })*
-            };
-        }
-        macro_rules! wide {
-            ($($name:ident),* $(,)?) => {
-                $(if let Some(value) = self.$name {
-                    let (negative, word, lossless) = value.get_u64();
-                    if negative || !lossless {
-                        return Err(range(stringify!($name)));
-                    }
-                    changed.$name = word;
+                $(if let Some(value) = self.$sized {
+                    changed.$sized = converted(stringify!($sized), value)?;
                 })*
-            };
+                header.magic = self.magic.unwrap_or(header.magic);
+                header.size = self.size.unwrap_or(header.size);
+                *fields = changed;
+                Ok(())
+            }
         }
-        small!(
-            version,
-            counter_id,
-            time_type,
-            clock_status,
-            leap_second_smearing_hint
-        );
-        small!(tai_offset_sec, leap_indicator, counter_period_shift);
-        wide!(
-            disruption_marker,
-            flags,
-            counter_value,
-            counter_period_frac_sec
-        );
-        wide!(
-            counter_period_esterror_rate_frac_sec,
-            counter_period_maxerror_rate_frac_sec
-        );
-        wide!(
-            time_sec,
-            time_frac_sec,
-            time_esterror_nanosec,
-            time_maxerror_nanosec
-        );
-        wide!(vm_generation_counter);
-        if let Some(magic) = self.magic {
-            header.magic = magic;
+
+        /// The fields of `NativePageFields`.
+        #[napi]
+        pub fn page_field_types() -> Vec<NativeFieldType> {
+            vec![
+                NativeFieldType::of::<u32, u32>("magic"),
+                NativeFieldType::of::<u32, u32>("size"),
+                NativeFieldType::of::<u32, u32>("seq_count"),
+                $(NativeFieldType::of::<$every_js, $every_type>(stringify!($every)),)*
+                $(NativeFieldType::of::<$sized_js, $sized_type>(stringify!($sized)),)*
+            ]
         }
-        if let Some(size) = self.size {
-            header.size = size;
+    };
+}
+page_fields!(field_objects);
+
+/// What a field of the page can hold.
+#[napi(object, object_from_js = false)]
+pub struct NativeFieldType {
+    #[napi(ts_type = "keyof NativePageFields")]
+    pub name: String,
+    /// Whether it is an unsigned 64-bit bigint. If not, it is a whole number in the range.
+    pub is_bigint: bool,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl NativeFieldType {
+    fn of<Js, T: JsField<Js>>(name: &str) -> Self {
+        let (least, most) = T::RANGE;
+        Self {
+            name: camel_case(name),
+            is_bigint: most == 0.0,
+            least,
+            most,
         }
-        *fields = changed;
-        Ok(())
     }
 }
 
-#[napi(object)]
+/// The name that a field has in JavaScript.
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |joined, word| {
+        let (initial, rest) = word.split_at(1);
+        joined + &initial.to_uppercase() + rest
+    })
+}
+
+/// One consistent state of a page, decoded. What the page does not have is undefined.
+#[napi(object, object_from_js = false)]
+pub struct NativeSnapshot {
+    pub counter: BigInt,
+    pub disruption_marker: BigInt,
+    pub vm_generation: Either<BigInt, ()>,
+    pub time_type: String,
+    pub clock_status: Either<String, ()>,
+    pub smearing_hint: Either<String, ()>,
+    pub leap_indicator: Either<String, ()>,
+    pub tai_minus_utc_sec: Either<i32, ()>,
+    pub max_error_ns: Either<BigInt, ()>,
+    pub est_error_ns: Either<BigInt, ()>,
+    pub disruption_soon: bool,
+    pub disruption_imminent: bool,
+    pub time_monotonic: bool,
+    pub notification_present: bool,
+    pub raw: NativeRawPage,
+}
+
+impl From<Snapshot> for NativeSnapshot {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            counter: snapshot.counter.into(),
+            disruption_marker: snapshot.raw.disruption_marker.into(),
+            vm_generation: own(snapshot.vm_generation().map(BigInt::from)),
+            time_type: snapshot.time_type().to_string(),
+            clock_status: text(snapshot.clock_status()),
+            smearing_hint: text(snapshot.smearing_hint()),
+            leap_indicator: text(snapshot.leap_indicator()),
+            tai_minus_utc_sec: own(snapshot.tai_minus_utc_sec().map(i32::from)),
+            max_error_ns: own(snapshot.time_max_error_ns().map(BigInt::from)),
+            est_error_ns: own(snapshot.time_est_error_ns().map(BigInt::from)),
+            disruption_soon: snapshot.is_disruption_soon(),
+            disruption_imminent: snapshot.is_disruption_imminent(),
+            time_monotonic: snapshot.is_time_monotonic(),
+            notification_present: snapshot.has_notification(),
+            raw: (&snapshot).into(),
+        }
+    }
+}
+
+/// A value, or undefined as an own property. napi leaves out the property of an `Option` that is `None`, so
+/// JavaScript could find it on a prototype instead.
+fn own<T>(value: Option<T>) -> Either<T, ()> {
+    value.map_or(Either::B(()), Either::A)
+}
+
+fn text(value: Option<impl ToString>) -> Either<String, ()> {
+    own(value.map(|value| value.to_string()))
+}
+
+#[napi(object, object_to_js = false, use_nullable = true)]
 pub struct NativePageLayout {
     pub file_bytes: Option<f64>,
     pub page_offset: Option<f64>,

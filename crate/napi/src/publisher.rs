@@ -11,13 +11,16 @@ use vmclock::{Error, Maintenance};
 
 use crate::failure::{Failure, Outcome, outcome};
 
-#[napi(object)]
+#[napi(object, object_to_js = false, use_nullable = true)]
 pub struct NativePublisherOptions {
+    /// `time`, `marker` or `marker-and-generation`.
     pub shape: String,
+    /// `auto`, `always` or `never`.
     pub generation: String,
     pub interval_ms: Option<f64>,
     pub max_error_ns: Option<BigInt>,
     pub tai_minus_utc_sec: Option<i32>,
+    /// The wander of the counter's rate that is allowed for, in parts per billion.
     pub wander_ppb: Option<u32>,
     pub allow_untrusted_counter: bool,
     pub mode: Option<u32>,
@@ -128,6 +131,7 @@ impl NativePublisher {
             .into()
     }
 
+    /// Why the publisher had to stop by itself, if it had to.
     #[napi]
     pub fn failure(&self) -> Either<String, ()> {
         let publisher = self.publisher.borrow();
@@ -146,6 +150,7 @@ impl NativePublisher {
         self.with(Publisher::bump_generation)
     }
 
+    /// `announced` is `none`, `soon` or `imminent`.
     #[napi]
     pub fn set_maintenance(&self, announced: String) -> Outcome<()> {
         self.with(|publisher| {

@@ -425,19 +425,19 @@ mod tests {
 
     #[test]
     fn only_a_ptp_clocks_refusal_names_a_udev_rule() {
-        let message = |name: Option<&str>| {
+        let remedy = |name: Option<&str>| {
             let error = Error::PtpAccess {
                 path: "/dev/ptp7".into(),
                 name: name.map(str::to_owned),
                 errno: Errno::PERM.raw_os_error(),
             };
-            error.to_string()
+            error.remedy().unwrap().into_owned()
         };
         let plain = r#"SUBSYSTEM=="ptp", ATTR{clock_name}=="vmclock0", MODE="0444""#;
-        assert!(message(Some("vmclock0")).contains(plain));
+        assert!(remedy(Some("vmclock0")).contains(plain));
         // The rule cannot match this name literally.
-        assert!(message(Some("a\"b*")).contains(r#"SUBSYSTEM=="ptp", MODE="0444""#));
-        let unknown = message(None);
+        assert!(remedy(Some("a\"b*")).contains(r#"SUBSYSTEM=="ptp", MODE="0444""#));
+        let unknown = remedy(None);
         assert!(
             !unknown.contains("SUBSYSTEM") && unknown.contains("--device"),
             "{unknown}"
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn find_of_an_unknown_name_fails_with_a_printable_message() {
+    fn find_of_an_unknown_name_fails_with_a_printable_remedy() {
         let error = PtpClock::find("no such \u{1b} clock").unwrap_err();
         assert_eq!(error.code(), "ERR_VMCLOCK_NOT_FOUND");
         assert!(!error.to_string().contains('\u{1b}'));
