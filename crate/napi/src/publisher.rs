@@ -1,4 +1,4 @@
-//! Publishing a page from this machine's own clock.
+//! Publishes a page from this machine's own clock.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -136,7 +136,7 @@ impl NativePublisher {
     pub fn failure(&self) -> Either<String, ()> {
         let publisher = self.publisher.borrow();
         let reason = publisher.as_ref().and_then(Publisher::failure);
-        // An absent Option would reach JavaScript as null.
+        // napi would convert `None` to null.
         reason.map_or(Either::B(()), Either::A)
     }
 

@@ -179,6 +179,8 @@ impl KernelDevice {
         number: Number,
         structure: &mut T,
     ) -> Result<(), Errno> {
+        // The header numbers every second request 9 above its first.
+        const { assert!(SECOND == FIRST + 9) };
         match number {
             Number::First => self.ioctl::<FIRST, T>(structure),
             Number::Second => self.ioctl::<SECOND, T>(structure),
