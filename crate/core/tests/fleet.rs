@@ -1,5 +1,5 @@
-//! A fleet of guests whose truth is known: whatever happens to them, the truth lies within every bound
-//! that a reading states.
+//! A simulated fleet of guests whose true time is known. Every bound that a reading states must hold the
+//! true time, through all events in the guests' lives.
 
 #![allow(
     missing_docs,
@@ -10,7 +10,7 @@
 )]
 #![allow(
     unreachable_pub,
-    reason = "the virtual machine is a module of this test"
+    reason = "the modules of this test use `pub` as a crate does"
 )]
 
 #[path = "fleet/daemon.rs"]
@@ -32,7 +32,7 @@ use std::thread;
 use life::{Flaw, Life};
 use tally::Tally;
 
-/// So many readings make a life.
+/// Readings in one life.
 const READINGS_PER_LIFE: u64 = 20_000;
 const DEFAULT_READINGS: u64 = 1_000_000;
 
@@ -46,7 +46,7 @@ fn from_environment(name: &str) -> Option<u64> {
     }))
 }
 
-/// Lives the lives of some seeds, and returns what they came to, or the first violation.
+/// Simulates the lives of some seeds. Returns their tally, or the first violation.
 fn live(seeds: std::ops::Range<u64>, flaw: Flaw) -> Result<Tally, String> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(seeds.start);
@@ -70,7 +70,7 @@ fn live(seeds: std::ops::Range<u64>, flaw: Flaw) -> Result<Tally, String> {
                         (Ok(_), Err(violation)) => {
                             failed.store(true, Ordering::Relaxed);
                             *outcome = Err(format!(
-                                "{violation}\nto see it again: VMCLOCK_FLEET_SEED={seed} cargo test -p vmclock --test fleet the_truth"
+                                "{violation}\nto see it again: VMCLOCK_FLEET_SEED={seed} cargo test -p vmclock --test fleet every_bound"
                             ));
                         }
                         (Err(_), _) => {}
@@ -83,7 +83,7 @@ fn live(seeds: std::ops::Range<u64>, flaw: Flaw) -> Result<Tally, String> {
 }
 
 #[test]
-fn the_truth_lies_within_every_bound_whatever_happens_to_a_fleet() {
+fn every_bound_of_a_fleet_holds_the_true_time() {
     if let Some(seed) = from_environment("VMCLOCK_FLEET_SEED") {
         match live(seed..seed + 1, Flaw::None) {
             Ok(tally) => println!("seed {seed}: {tally}"),
@@ -107,12 +107,12 @@ fn the_truth_lies_within_every_bound_whatever_happens_to_a_fleet() {
     }
 }
 
-/// A fleet with something broken in it must find that.
+/// Asserts that a fleet with a planted flaw finds a violation.
 fn assert_caught(flaw: Flaw) {
     let lives = DEFAULT_READINGS / READINGS_PER_LIFE;
     match live(0..lives, flaw) {
-        Ok(tally) => panic!("nothing was found in {tally}"),
-        // What was wrong, and in whose life.
+        Ok(tally) => panic!("found no violation in {tally}"),
+        // The violation, and the seed of its life.
         Err(violation) => {
             let words: Vec<_> = violation.lines().take(2).collect();
             println!("{flaw:?}: {}", words.join(" "));
@@ -121,16 +121,16 @@ fn assert_caught(flaw: Flaw) {
 }
 
 #[test]
-fn a_publisher_whose_bound_of_the_period_is_1_ppm_too_small_is_caught() {
+fn a_period_bound_that_is_1_ppm_too_small_is_caught() {
     assert_caught(Flaw::RateBoundTooSmall);
 }
 
 #[test]
-fn a_reader_that_maps_no_interval_across_a_leap_second_is_caught() {
+fn a_reader_that_ignores_the_leap_second_in_its_interval_is_caught() {
     assert_caught(Flaw::NoHull);
 }
 
 #[test]
-fn a_publisher_that_trusts_a_maximum_error_that_was_set_to_0_is_caught() {
+fn a_publisher_that_trusts_a_maximum_error_of_0_is_caught() {
     assert_caught(Flaw::TrustsZero);
 }

@@ -1,6 +1,6 @@
-//! A page of any bytes, changed byte by byte between two loads of a read, gives the time that the
-//! specification's formulas give, or their refusal; and a publisher that finds one goes on with it only
-//! where its time is the present's past. `VMCLOCK_HOSTILE_RUNS` sets how many pages.
+//! Pages of arbitrary bytes, which change between two loads of a read. The reader gives the time of the
+//! specification's formulas, or their refusal. A publisher continues such a page only if its time is
+//! consistent with the present. `VMCLOCK_HOSTILE_RUNS` sets the number of pages.
 
 #![allow(
     clippy::indexing_slicing,
@@ -21,7 +21,7 @@ use vmclock_testkit::hostile::{
 };
 use vmclock_testkit::virtual_machine::Random;
 
-/// Of a build that checks for overflow, and may run under emulation, fewer.
+/// Fewer in a build that checks for overflow, which may run under emulation.
 const RUNS: u64 = if cfg!(debug_assertions) {
     1_000
 } else {
@@ -120,7 +120,7 @@ impl Inputs {
             }
         }
         if self.one_in(4) {
-            // A clock that was set by about as much as its bounds are wide, and kept them.
+            // A clock that was stepped by about its bound, and kept its error figures.
             input[1] = 0x50;
             input[9] = 0;
             let step = self.next() >> (38 + self.next() % 12);
@@ -208,7 +208,7 @@ fn the_fuzz_corpus_of_files_gives_the_time_of_the_formulas_or_their_refusal() {
 }
 
 #[test]
-fn the_fuzz_corpus_of_takeovers_leaves_only_true_statements_on_the_page() {
+fn the_fuzz_corpus_of_takeovers_keeps_only_true_statements() {
     let seen = run_corpus("takeover", check_takeover);
     assert!(seen.readings > 0 && seen.refusals > 0, "VACUOUS: {seen:?}");
 }
@@ -223,7 +223,7 @@ fn a_hostile_file_gives_what_the_formulas_give_or_their_refusal() {
 }
 
 #[test]
-fn a_hostile_page_that_is_taken_over_leaves_nothing_but_what_it_truly_tells() {
+fn a_takeover_of_a_hostile_page_keeps_only_true_statements() {
     let (runs, seen) = run_any(Inputs::takeover, check_takeover);
     assert!(
         seen.readings > runs / 10 && seen.refusals > runs / 10,

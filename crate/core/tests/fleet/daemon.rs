@@ -1,8 +1,8 @@
-//! Who disciplines a kernel's clock, and how honest it is about that.
+//! Time daemons that discipline a simulated kernel's clock, and report its error more or less honestly.
 //!
-//! All of them do only what the publisher's claims take into account: the clock drifts by less than
-//! 500 ppm while nobody slews it, a daemon's `maxerror` covers what it cannot know (the network's
-//! asymmetry) and an operator's stated error holds at every point. Within that, they go to the edges.
+//! All of them stay within the assumptions behind the publisher's claims. The clock drifts by less than
+//! 500 ppm while nobody slews it. An honest daemon's `maxerror` covers the network's asymmetry. An
+//! operator's stated error holds at every point. Within these limits, they go to the extremes.
 
 use vmclock::publish::PublishOptions;
 
@@ -10,19 +10,19 @@ use vmclock_testkit::virtual_machine::{Random, State};
 
 const NS_PER_SEC: i64 = 1_000_000_000;
 const NS_PER_MS: i64 = 1_000_000;
-/// ntpd steps what is more than this.
+/// ntpd steps the clock by more than this, and slews it by less.
 const STEP_THRESHOLD_NS: i64 = 128 * NS_PER_MS;
-/// What the kernel allows a clock to drift, less what an oscillator wanders.
+/// The drift that the kernel allows for, less an oscillator's wander.
 const DRIFT_EDGE_PPB: i64 = 480_000;
 
-/// A daemon, or what stands in its place.
+/// The kinds of daemons, or their substitute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Keeps `maxerror` as ntpd and chrony do.
     Honest,
-    /// Sets `maxerror` to 0 whatever the network is like, as systemd-timesyncd does.
+    /// Sets `maxerror` to 0 at every update, as systemd-timesyncd does.
     Zeroing,
-    /// None.
+    /// No daemon.
     Nobody,
     /// An operator who states the error.
     Stated,
@@ -31,37 +31,37 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Daemon {
     pub(crate) kind: Kind,
-    /// True TAI at which it acts next.
+    /// The true TAI of its next turn.
     next_ns: i128,
     poll_exponent: i64,
-    /// The time constant that it gives the kernel's loop: the page goes by the present one after a gap.
+    /// The time constant that it gives the kernel's phase-locked loop.
     loop_shift: u32,
-    /// The operator has just told the kernel what to slew.
+    /// Until then the operator leaves the kernel to slew the clock.
     silent_until_ns: i128,
-    /// It corrects by `tick` until its next turn.
+    /// It slews the clock by `tick` until its next turn.
     by_tick: bool,
-    /// For so many turns it does not believe yet that another set the clock.
+    /// Turns in which it does not notice yet that another process stepped the clock.
     unaware_turns: u32,
-    /// By so much, and what was to be slewed and no more is.
+    /// The change that it does not notice: the step, and the slews that the step cancelled.
     missed_ns: i64,
-    /// It told the kernel an error as if nobody had.
+    /// It reported an error as if nobody had stepped the clock.
     has_misled: bool,
     pub(crate) stated_ns: i64,
-    /// Where the operator's clock is led to, and how fast.
+    /// How the operator's clock moves.
     pub(crate) lead: Lead,
 }
 
-/// How the clock whose error an operator states is moved within that error.
+/// How a clock moves within the error that its operator states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lead {
-    /// Steps and slews from one place to another.
+    /// Steps and slews to random offsets.
     Anywhere,
-    /// Drifts evenly from one edge to the other.
+    /// Drifts evenly from one limit to the other.
     Across,
 }
 
-/// What the operator's clock keeps away from the edge, for what happens between two turns of
-/// [`STATED_TURN_NS`].
+/// The operator's clock stays this far from its limits, for its changes between two turns
+/// ([`STATED_TURN_NS`]).
 const GUARD_NS: i64 = 12_000;
 const STATED_TURN_NS: i64 = 250 * NS_PER_MS;
 
@@ -86,7 +86,7 @@ impl Daemon {
         }
     }
 
-    /// One of its kind on another machine, by the same operator.
+    /// A daemon of the same kind on another machine, of the same operator.
     pub(crate) fn successor(&self, now_ns: i128, random: &mut Random) -> Self {
         Self {
             stated_ns: self.stated_ns,
@@ -94,18 +94,18 @@ impl Daemon {
         }
     }
 
-    /// What the operator tells the publisher.
-    pub(crate) fn tell(&self, options: &mut PublishOptions) {
+    /// Sets the error that the operator states.
+    pub(crate) fn state_error(&self, options: &mut PublishOptions) {
         options.max_error_ns = (self.kind == Kind::Stated).then_some(self.stated_ns.unsigned_abs());
     }
 
-    /// Keeps it from noticing, for so many turns, what moves its clock from now on: it takes what it
-    /// sees for noise, as chrony does, and goes on from where it takes the clock to be.
+    /// Makes it unaware of changes by others for so many turns. It takes them for noise, as chrony does, and
+    /// continues from the offset that it believes in.
     pub(crate) fn be_unaware(&mut self, turns: u32) {
         self.unaware_turns = turns;
     }
 
-    /// Moves its clock, as another program or a disruption does.
+    /// Changes its clock, as another process or a disruption does.
     pub(crate) fn disturb(&mut self, state: &mut State, disturb: impl FnOnce(&mut State)) {
         let expected_ns =
             state.settled_error_ns() + state.discipline.offset_ns + state.discipline.single_shot_ns;
@@ -115,12 +115,12 @@ impl Daemon {
         }
     }
 
-    /// Puts its next turn off until then, at least.
+    /// Delays its next turn until `ns` at least.
     pub(crate) fn wait_until(&mut self, ns: i128) {
         self.next_ns = self.next_ns.max(ns);
     }
 
-    /// It takes back at once what it told of a clock that another set.
+    /// Makes it aware of all changes. It withdraws an error that it reported in ignorance.
     pub(crate) fn be_aware(&mut self, state: &mut State) {
         self.unaware_turns = 0;
         self.missed_ns = 0;
@@ -129,7 +129,7 @@ impl Daemon {
         }
     }
 
-    /// Another takes its place: what it had not corrected yet, nobody will.
+    /// Ends the daemon. Nobody completes its corrections.
     pub(crate) fn end(&mut self, state: &mut State) {
         self.be_aware(state);
         state.discipline.tick_us = 10_000;
@@ -138,7 +138,7 @@ impl Daemon {
         }
     }
 
-    /// The machine that it runs on stood still.
+    /// Shifts its schedule after a pause of its machine.
     pub(crate) fn carry_on(&mut self, paused_ns: i128) {
         self.next_ns += paused_ns;
     }
@@ -147,8 +147,8 @@ impl Daemon {
         self.next_ns
     }
 
-    /// Its turn. Returns whether it set the clock, which it does only if it `may_step`: a clock that
-    /// is set back over a leap second would repeat that.
+    /// Takes a turn. Returns whether it stepped the clock, which it does only if it `may_step`: a clock that is
+    /// stepped back over a leap second would repeat it.
     pub(crate) fn act(&mut self, state: &mut State, may_step: bool) -> bool {
         let now_ns = state.truth_tai_ns();
         match self.kind {
@@ -172,7 +172,7 @@ impl Daemon {
     }
 
     fn plan_poll(&mut self, now_ns: i128, state: &mut State) {
-        // Now and then a burst, as quick as ntpd's.
+        // Sometimes a burst, as fast as ntpd's.
         let poll_ns = if state.random.chance(8) {
             state.random.range(2 * NS_PER_SEC, 3 * NS_PER_SEC)
         } else {
@@ -197,10 +197,10 @@ impl Daemon {
         forget_slews(state);
         if left_ns.abs() > STEP_THRESHOLD_NS && may_step {
             state.step(-left_ns);
-            speak(state, maxerror_us);
+            report(state, maxerror_us);
             return true;
         }
-        speak(state, maxerror_us);
+        report(state, maxerror_us);
         let correction_ns = -left_ns;
         if left_ns.abs() > STEP_THRESHOLD_NS {
             state.discipline.unsynchronized = true;
@@ -215,7 +215,7 @@ impl Daemon {
             }
             2 => state.discipline.single_shot_ns = correction_ns,
             3 => {
-                // As chrony, until done.
+                // Like chrony: slew by `tick` until the correction is done.
                 let most_us = (correction_ns.abs() / 200_000).max(1);
                 let tick_us = state.random.range(1, most_us);
                 let takes_ns = correction_ns.abs() * 10_000 / tick_us;
@@ -231,25 +231,25 @@ impl Daemon {
             }
         }
         if state.random.chance(3) {
-            // What a clock drifts while nobody slews it.
+            // The drift while nobody slews the clock.
             let residual_ppb = match state.random.range(0, 9) {
                 0 => DRIFT_EDGE_PPB,
                 1 => -DRIFT_EDGE_PPB,
                 _ => state.random.range(-20_000, 20_000),
             };
-            // The kernel takes no more than 500 ppm.
+            // The kernel accepts at most 500 ppm.
             let frequency_ppb = (residual_ppb - state.oscillator_ppb).clamp(-500_000, 500_000);
             state.set_frequency_ppb(frequency_ppb);
         }
-        // What it corrects by itself is part of what it tells, as it is of what chrony does; or is not, where
-        // it turns the clock by more than the kernel counts.
-        if !is_turned(state) || state.random.chance(2) {
+        // Its own correction is part of the reported error, as with chrony. It may be missing if the daemon
+        // slews the clock by more than the kernel counts.
+        if !is_off_nominal(state) || state.random.chance(2) {
             state.discipline.maxerror_us += uncounted_us;
         }
         false
     }
 
-    /// Moves the clock whose error is stated, within that error.
+    /// Moves the operator's clock within its stated error.
     fn lead(&mut self, state: &mut State, may_step: bool) -> bool {
         let room_ns = self.stated_ns - GUARD_NS;
         let settled_ns = state.settled_error_ns();
@@ -261,11 +261,11 @@ impl Daemon {
             return true;
         }
         let steady_ppb = -state.oscillator_ppb;
-        // As seldom as a daemon speaks.
+        // As rarely as a daemon updates.
         let now_ns = state.truth_tai_ns();
-        let has_spoken = now_ns < self.silent_until_ns;
+        let is_silent = now_ns < self.silent_until_ns;
         match self.lead {
-            Lead::Anywhere if !has_spoken && state.random.chance(10) => {
+            Lead::Anywhere if !is_silent && state.random.chance(10) => {
                 self.silent_until_ns = now_ns + i128::from(2 * NS_PER_SEC);
                 match state.random.range(0, 5) {
                     0 if may_step => {
@@ -303,15 +303,15 @@ impl Daemon {
         }
     }
 
-    /// Puts the operator's clock at one edge, from where it drifts to the other.
-    /// Returns how many seconds that takes.
+    /// Steps the operator's clock to one limit, from which it drifts to the other. Returns the seconds that
+    /// takes.
     pub(crate) fn set_out(&mut self, up: bool, state: &mut State) -> i64 {
         self.lead = Lead::Across;
         let room_ns = self.stated_ns - GUARD_NS;
         let sign = if up { 1 } else { -1 };
         forget_slews(state);
         state.step(-sign * room_ns - state.error_ns());
-        // Slow enough for what is kept free at the edges.
+        // Slow enough for the margin at the limits.
         let sec = state.random.range(200, 1000).max(2 * room_ns / 20_000);
         let residual_ppb = sign * 2 * room_ns / sec;
         state.set_frequency_ppb(residual_ppb - state.oscillator_ppb);
@@ -319,26 +319,26 @@ impl Daemon {
     }
 }
 
-/// Whether the clock is turned by more than the 500 ppm that the kernel counts.
-fn is_turned(state: &State) -> bool {
+/// Returns whether the clock runs off nominal by more than the 500 ppm that the kernel counts.
+fn is_off_nominal(state: &State) -> bool {
     let by_tick_scaled = (state.discipline.tick_us - 10_000) * (100 << 16);
     (by_tick_scaled + state.discipline.frequency_scaled_ppm).abs() > 500 << 16
 }
 
-/// What the daemon was to slew is void; what the present second slews goes on.
+/// Cancels the slews that the daemon requested. The present second's slew continues.
 fn forget_slews(state: &mut State) {
     state.discipline.offset_ns = 0;
     state.discipline.single_shot_ns = 0;
 }
 
-fn speak(state: &mut State, maxerror_us: u64) {
+fn report(state: &mut State, maxerror_us: u64) {
     state.discipline.unsynchronized = false;
     state.discipline.maxerror_us = maxerror_us;
     state.discipline.esterror_us = maxerror_us / 2;
 }
 
-/// What the network adds to a measurement, and what bounds it: half the way there and back, cut to
-/// whole microseconds as daemons do.
+/// The network's asymmetry in one measurement, in nanoseconds, and its bound in microseconds: half the round
+/// trip, truncated to whole microseconds as daemons do.
 fn measure(state: &mut State) -> (i64, u64) {
     let delay_ns = match state.random.range(0, 19) {
         0 => state.random.range(100 * NS_PER_MS, 800 * NS_PER_MS),
@@ -369,6 +369,6 @@ fn zeroing(state: &mut State, may_step: bool) -> bool {
         state.discipline.offset_ns = -left_ns;
         state.discipline.has_loop = true;
     }
-    speak(state, 0);
+    report(state, 0);
     must_step
 }

@@ -1,4 +1,4 @@
-//! A guest: its seat on a host, which changes under it, and what it does with time.
+//! A guest: its seat on a host, which may change, and its clocks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,13 +11,13 @@ use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use vmclock_testkit::virtual_machine::{Machine, Memory};
 
-/// Where the guest runs. What holds one follows the guest from host to host.
+/// The guest's place on a host. Its holders follow the guest from host to host.
 #[derive(Clone)]
 pub(crate) struct Seat(Rc<Place>);
 
 struct Place {
     machine: RefCell<Rc<Machine>>,
-    /// Happens within the next counter read: before or after the counter itself is read.
+    /// An event within the next counter read, before or after the counter itself is read.
     intrusion: RefCell<Option<Intrusion>>,
     last_read: Cell<Read>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Intrusion {
     pub(crate) happen: Box<dyn FnOnce()>,
 }
 
-/// The last look at the counter.
+/// The last counter read, and the true time then.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Read {
     pub(crate) counter: u64,
@@ -55,7 +55,7 @@ impl Seat {
         *self.0.intrusion.borrow_mut() = Some(intrusion);
     }
 
-    /// What was to happen within a counter read happens without one.
+    /// Lets a planned intrusion happen without a counter read.
     pub(crate) fn let_happen(&self) {
         let intrusion = self.0.intrusion.borrow_mut().take();
         if let Some(intrusion) = intrusion {
@@ -91,11 +91,11 @@ impl Counter for Seat {
     }
 }
 
-/// Clock and counter as a publisher sees them, on whatever machine the guest is.
+/// The clock and counter that a publisher sees, on the guest's present machine.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) seat: Seat,
-    /// Takes a `maxerror` that was counted up from 0 for a real one.
+    /// Accepts a `maxerror` that the kernel counted up from 0.
     pub(crate) trusts_zero: bool,
 }
 
@@ -131,7 +131,7 @@ impl SystemClock for Host {
     }
 }
 
-/// A clock that the guest holds for all of its life, and the last that it gave.
+/// A clock that the guest keeps for its whole life, and the last time that it returned.
 #[derive(Clone)]
 pub(crate) struct Held {
     pub(crate) clock: VmClock<Memory, Seat>,
@@ -141,7 +141,7 @@ pub(crate) struct Held {
     pub(crate) last_ns: Option<i64>,
 }
 
-/// The drift that a caller assumes of a page that states none.
+/// The drift that a caller assumes for a page that states none.
 pub(crate) const ASSUMED_DRIFT_PPB: u32 = 1_000_000;
 
 /// One clock of every kind.
@@ -161,7 +161,7 @@ pub(crate) fn clocks(memory: &Arc<Memory>, seat: &Seat) -> Vec<Held> {
         ("utc, drift assumed", Timescale::Utc, |options| {
             options.assumed_drift_ppb = Some(ASSUMED_DRIFT_PPB);
         }),
-        ("utc, none that runs free", Timescale::Utc, |options| {
+        ("utc, synchronized only", Timescale::Utc, |options| {
             options.require_synchronized = true;
         }),
     ];
@@ -185,7 +185,7 @@ pub(crate) fn clocks(memory: &Arc<Memory>, seat: &Seat) -> Vec<Held> {
         .collect()
 }
 
-/// A counter that was kept, to be converted later.
+/// A captured counter, to be converted later.
 #[derive(Clone, Copy)]
 pub(crate) struct Capture {
     pub(crate) read: Read,

@@ -1,4 +1,4 @@
-//! What a life, or the whole fleet, came to.
+//! The tally of a life, or of the whole fleet.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +8,9 @@ pub(crate) struct Tally {
     pub(crate) readings: u64,
     pub(crate) bounded: u64,
     pub(crate) unknown: u64,
-    /// By code.
+    /// Counts by error code.
     pub(crate) refused: BTreeMap<&'static str, u64>,
-    /// Events, and what else was seen, by name.
+    /// Counts of events and other observations, by name.
     pub(crate) seen: BTreeMap<&'static str, u64>,
     pub(crate) simulated_sec: u64,
 }
@@ -40,24 +40,24 @@ impl Tally {
     }
 }
 
-/// What no fleet may lack: it would prove nothing about it.
+/// Observations without which a fleet would prove too little.
 const OCCURS: [&str; 32] = [
     "a second clone",
     "bound below 1 ms",
     "capture converted",
     "capture refused after a disruption",
-    "clock set by hand",
-    "clock set by its daemon",
+    "clock stepped by another process",
+    "clock stepped by its daemon",
     "daemon unaware of a disruption",
-    "daemon unaware that the clock was set",
+    "daemon unaware that the clock was stepped",
     "disruption declared",
-    "from edge to edge",
+    "from limit to limit",
     "honest daemon",
-    "leap second's flag taken back",
+    "leap second's flag cleared",
     "migration",
     "migration within a reading",
     "no daemon",
-    "oscillator takes another course",
+    "oscillator changes its course",
     "page updated",
     "pause",
     "publisher closed",
@@ -69,9 +69,9 @@ const OCCURS: [&str; 32] = [
     "reading in a smear",
     "restored",
     "saved",
-    "skip to where a timescale changes",
+    "skip to a change of timescale",
     "suspend",
-    "suspend, counter goes on",
+    "suspend, counter continues",
     "update within a reading",
     "zeroing daemon",
 ];
@@ -83,7 +83,7 @@ const REFUSED: [&str; 4] = [
 ];
 
 impl Tally {
-    /// Fails where a whole fleet's readings say too little.
+    /// Fails if a whole fleet saw too little to prove anything.
     pub(crate) fn assert_not_vacuous(&self) {
         for name in OCCURS {
             assert!(self.seen.contains_key(name), "never seen: {name}");
@@ -106,7 +106,7 @@ impl fmt::Display for Tally {
         let share = |count: u64| 100.0 * count as f64 / self.readings.max(1) as f64;
         writeln!(
             f,
-            "{} readings in {} simulated hours: {:.1} % bounded, {:.1} % said to be unknown, {:.1} % refused",
+            "{} readings in {} simulated hours: {:.1} % bounded, {:.1} % without a bound, {:.1} % refused",
             self.readings,
             self.simulated_sec / 3600,
             share(self.bounded),

@@ -1,5 +1,6 @@
-//! What a perfect clock of each timescale shows: from true TAI and the leap second alone, by the
-//! definitions of the timescales and none of the library's code.
+//! The time of a perfect clock in each timescale, from true TAI and the leap second alone.
+//!
+//! It follows the definitions of the timescales and uses none of the library's code.
 
 use vmclock::Timescale;
 
@@ -7,10 +8,10 @@ use vmclock_testkit::virtual_machine::{Leap, ONE};
 
 const FINE_PER_SEC: i128 = 1_000_000_000 * ONE;
 
-/// TAI - UTC before the leap second.
+/// TAI − UTC before the leap second.
 pub(crate) const TAI_MINUS_UTC_SEC: i128 = 37;
 
-/// The label of a moment of TAI, both in units of 1 / [`ONE`] ns since 1970.
+/// The label of an instant of TAI, both in units of 1 / [`ONE`] ns since 1970.
 pub(crate) fn label_fine(timescale: Timescale, tai_fine: i128, leap: Option<Leap>) -> i128 {
     let utc_before = tai_fine - TAI_MINUS_UTC_SEC * FINE_PER_SEC;
     let Some(leap) = leap.filter(|_| timescale != Timescale::Tai) else {
@@ -23,11 +24,11 @@ pub(crate) fn label_fine(timescale: Timescale, tai_fine: i128, leap: Option<Leap
     let sign = if leap.inserted { 1 } else { -1 };
     let edge = leap.edge_sec * FINE_PER_SEC;
     let utc_after = utc_before - sign * FINE_PER_SEC;
-    // A smear begins here and takes so long, in which it shows a second less or more.
+    // The smear's begin and duration. It shows one second less or more in that time.
     let (begins, takes_sec) = match timescale {
         Timescale::UtcNoonLinear => (edge - 43_200 * FINE_PER_SEC, 86_400 + sign),
         Timescale::UtcSls => (edge + (sign - 1000) * FINE_PER_SEC, 1000),
-        // 23:59:60 shows 23:59:59 again; where 23:59:59 is left out, midnight follows 23:59:58.
+        // An inserted 23:59:60 shows 23:59:59 again. A deleted 23:59:59 makes midnight follow 23:59:58.
         _ => (edge + sign.min(0) * FINE_PER_SEC, 0),
     };
     let since = utc_before - begins;
@@ -40,9 +41,9 @@ pub(crate) fn label_fine(timescale: Timescale, tai_fine: i128, leap: Option<Leap
     }
 }
 
-/// The moments of TAI, in nanoseconds, near which a timescale does something: where the smears
-/// begin and end, and both ends of the second that is inserted or left out.
-pub(crate) fn moments_ns(leap: Leap) -> [i128; 6] {
+/// The instants of TAI, in nanoseconds, at which a timescale changes: begin and end of the smears, and both
+/// ends of the inserted or deleted second.
+pub(crate) fn changes_ns(leap: Leap) -> [i128; 6] {
     let sign = if leap.inserted { 1 } else { -1 };
     [
         -43_200,

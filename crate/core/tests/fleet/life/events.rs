@@ -1,4 +1,4 @@
-//! What happens to a guest, its clocks and its publisher where it is.
+//! Events that leave a guest on its host.
 
 use std::rc::Rc;
 
@@ -32,9 +32,9 @@ impl Life {
             19..=21 => self.tear()?,
             22..=27 => self.pause()?,
             28..=31 => self.suspend()?,
-            32..=34 => self.set_clock()?,
+            32..=34 => self.step_clock()?,
             35..=38 => self.change_daemon(),
-            39..=40 => self.skip_to_moment()?,
+            39..=40 => self.skip_to_change()?,
             41 => {
                 self.note("disruption declared");
                 self.publish(Cause::Disrupt)?;
@@ -44,15 +44,15 @@ impl Life {
                 let course = self.new_wander().course;
                 self.machine.state.borrow_mut().wander =
                     wander.map(|wander| Wander { course, ..wander });
-                self.note("oscillator takes another course");
+                self.note("oscillator changes its course");
             }
-            43..=45 => self.take_flag_back(),
+            43..=45 => self.clear_leap_flag(),
             _ => {}
         }
         Ok(())
     }
 
-    /// A pause of the guest, or of its publisher alone; or a long time in which nobody looks.
+    /// Pauses the publisher, with or without readings by the guest.
     pub(super) fn pause(&mut self) -> Outcome {
         let far = self
             .leap
@@ -64,7 +64,7 @@ impl Life {
         };
         self.note("pause");
         if self.random.chance(2) {
-            // The guest looks on while its publisher is not let run.
+            // The guest reads while its publisher does not run.
             for _ in 0..8 {
                 self.pass(i128::from(ns) / 8);
                 self.look()?;
@@ -78,12 +78,12 @@ impl Life {
         Ok(())
     }
 
-    pub(super) fn skip_to_moment(&mut self) -> Outcome {
-        if let Some(ahead_ns) = self.next_moment_ns()
+    pub(super) fn skip_to_change(&mut self) -> Outcome {
+        if let Some(ahead_ns) = self.next_change_ns()
             && ahead_ns > 3 * NS_PER_SEC
         {
             let early_ns = i128::from(self.random.range(60_000_000, 2_900_000_000));
-            self.note("skip to where a timescale changes");
+            self.note("skip to a change of timescale");
             if self.random.chance(2) {
                 for _ in 0..20 {
                     self.pass((ahead_ns - early_ns) / 20);
@@ -97,21 +97,21 @@ impl Life {
         Ok(())
     }
 
-    pub(super) fn take_flag_back(&mut self) {
+    pub(super) fn clear_leap_flag(&mut self) {
         let Some(leap) = self.leap else { return };
         let since_sec = self.truth_ns() / NS_PER_SEC - leap.edge_sec - TAI_MINUS_UTC_SEC;
-        // A kernel that was not there at the leap second carries it out when its clock gets there.
+        // A kernel whose clock is behind the leap second still has to apply it.
         let is_behind = self.machine.state.borrow().clock_offset_sec() == TAI_MINUS_UTC_SEC;
-        if since_sec < 600 || self.is_flag_taken_back || is_behind {
+        if since_sec < 600 || self.is_flag_cleared || is_behind {
             return;
         }
-        self.is_flag_taken_back = true;
+        self.is_flag_cleared = true;
         let mut state = self.machine.state.borrow_mut();
         state.leap = None;
         state.announced = false;
-        self.tell_leap(&mut state);
+        self.announce_leap(&mut state);
         drop(state);
-        self.note("leap second's flag taken back");
+        self.note("leap second's flag cleared");
     }
 
     pub(super) fn change_daemon(&mut self) {
@@ -133,8 +133,8 @@ impl Life {
         });
     }
 
-    /// Somebody sets the clock, to a right time or a wrong one.
-    pub(super) fn set_clock(&mut self) -> Outcome {
+    /// Steps the clock as another process does, to a right or a wrong time.
+    pub(super) fn step_clock(&mut self) -> Outcome {
         if self.is_stated || self.is_near_leap(10 * NS_PER_SEC) {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl Life {
             1 => self.random.range(-50_000_000, 50_000_000),
             _ => self.random.range(-7_200, 7_200) * 1_000_000_000,
         };
-        // Not over the leap second: a kernel that was set back over it would not repeat it.
+        // Not across the leap second: a kernel that is stepped back across it would not repeat it.
         let is_over_leap = self.is_near_leap(i128::from(by_ns.abs()) * 2);
         if is_over_leap || by_ns > 50_000_000 && self.is_before_leap() {
             return Ok(());
@@ -154,25 +154,25 @@ impl Life {
         });
         let is_unaware = is_trusted && self.random.chance(2);
         if is_unaware {
-            // It may take a small step for noise, until it has forgotten all that it measured before.
+            // It may take a small step for noise until its earlier measurements have expired.
             let most = if by_ns.abs() <= 50_000_000 { 63 } else { 4 };
             let turns = self.random.range(1, most);
             self.daemon.be_unaware(u32::try_from(turns).unwrap());
-            self.note("daemon unaware that the clock was set");
+            self.note("daemon unaware that the clock was stepped");
         }
         let mut state = self.machine.state.borrow_mut();
         self.daemon.disturb(&mut state, |state| state.step(by_ns));
         drop(state);
         self.alarm = true;
-        self.note("clock set by hand");
+        self.note("clock stepped by another process");
         if is_unaware {
             self.examine()?;
         }
         Ok(())
     }
 
-    /// The alarm wakes the publisher, which sees no report of the daemon's in the intervals around the
-    /// step. A report there would be taken for the daemon's own account of it.
+    /// Updates the page through the intervals around a step, without an update by the daemon. An update there
+    /// would explain the step.
     fn examine(&mut self) -> Outcome {
         const INTERVALS: i128 = 3;
         let interval_ns = self.options.interval.as_nanos().cast_signed();
@@ -187,7 +187,7 @@ impl Life {
         Ok(())
     }
 
-    /// The publisher dies in the middle of an update.
+    /// Kills the publisher in the middle of an update.
     pub(super) fn tear(&mut self) -> Outcome {
         let Some(fields) = self.step(Cause::Interval)? else {
             return Ok(());
@@ -205,12 +205,12 @@ impl Life {
         Ok(())
     }
 
-    /// The worst that an operator's statement and the allowance for wander permit together: the
-    /// clock drifts from one edge of its error to the other while the period is measured at one edge
-    /// of the oscillator's frequency, and then the publisher dies and the frequency goes to the other.
+    /// The worst case that an operator's statement and the allowance for wander permit together. The clock
+    /// drifts from one limit of its error to the other, while the oscillator stays at one limit of its
+    /// frequency. Then the publisher dies, and the frequency goes to the other limit.
     pub(super) fn cross(&mut self) -> Outcome {
         let up = self.random.chance(2);
-        self.note("from edge to edge");
+        self.note("from limit to limit");
         self.pin_oscillator(!up);
         let machine = Rc::clone(&self.machine);
         let sec = self.daemon.set_out(up, &mut machine.state.borrow_mut());

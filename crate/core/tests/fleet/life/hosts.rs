@@ -1,4 +1,4 @@
-//! The machines that a guest lives on.
+//! The machines that a guest runs on.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use super::{Life, OffsetSource};
 use crate::truth::TAI_MINUS_UTC_SEC;
 use vmclock_testkit::virtual_machine::{Course, Machine, State, Wander};
 
-/// A little less than the publisher's allowance, which is relative to another rate.
+/// A little less than the publisher's allowance, which is relative to a slightly different rate.
 const WANDER_PPB: i64 = 14_998;
 
 impl Life {
@@ -33,7 +33,7 @@ impl Life {
         }
     }
 
-    /// Another machine at a time, whose clock this life's daemon has been keeping.
+    /// Makes another machine at a true time, whose clock a daemon of this life's kind disciplines.
     pub(super) fn new_machine(&mut self, truth_fine: i128) -> Rc<Machine> {
         let machine = Machine::new(self.random.next_u64(), 0);
         let wander = self.new_wander();
@@ -46,7 +46,7 @@ impl Life {
             let error_ns = state.random.range(-room_ns, room_ns);
             state.step(error_ns);
             state.set_frequency_ppb(-wander.low_ppb);
-            self.tell_leap(&mut state);
+            self.announce_leap(&mut state);
             self.daemon = self
                 .daemon
                 .successor(state.truth_tai_ns(), &mut self.random);
@@ -55,11 +55,11 @@ impl Life {
         Rc::new(machine)
     }
 
-    pub(super) fn tell_leap(&self, state: &mut State) {
+    pub(super) fn announce_leap(&self, state: &mut State) {
         let knows_offset = self.source == OffsetSource::Kernel;
         state.discipline.tai_minus_utc_sec = if knows_offset { 37 } else { 0 };
         match self.leap {
-            Some(leap) if self.is_flag_taken_back => {
+            Some(leap) if self.is_flag_cleared => {
                 state.tai_minus_utc_sec = TAI_MINUS_UTC_SEC + if leap.inserted { 1 } else { -1 };
             }
             leap => {

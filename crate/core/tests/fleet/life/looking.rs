@@ -1,4 +1,4 @@
-//! What a guest does with time, held against the truth.
+//! A guest's calls, and their comparison with the true time.
 
 use vmclock::publish::Publication;
 use vmclock::time::fixed;
@@ -10,11 +10,11 @@ use crate::truth;
 use vmclock_testkit::virtual_machine::ONE;
 
 impl Life {
-    /// What the guest does with time now and then.
+    /// Makes some calls on one clock.
     pub(super) fn look(&mut self) -> Outcome {
         let which = usize::try_from(self.random.range(0, 7)).unwrap();
         if self.is_torn {
-            // The first look waits for real time to pass.
+            // The first call waits for its deadline in real time.
             if self.torn_looks_left > 0 {
                 self.torn_looks_left -= 1;
                 self.read(which)?;
@@ -43,10 +43,10 @@ impl Life {
             }
         };
         if reading.counter != read.counter {
-            return Err(self.violation("a reading is of another counter than was read"));
+            return Err(self.violation("a reading has another counter value than was read"));
         }
         self.never_decreases(which, reading.epoch_ns)?;
-        self.judge(which, &reading, read)
+        self.check(which, &reading, read)
     }
 
     pub(super) fn never_decreases(&mut self, which: usize, ns: i64) -> Outcome {
@@ -59,7 +59,7 @@ impl Life {
         Ok(())
     }
 
-    /// The hot call, and the same counter converted.
+    /// Calls `now_ns`, and compares it with a conversion of the same counter.
     pub(super) fn stamp(&mut self, which: usize) -> Outcome {
         let clock = &mut self.held[which].clock;
         let Ok(token) = clock.continuity_token() else {
@@ -90,7 +90,7 @@ impl Life {
             let text = format!("now_ns gave {ns}, and converted it is {reading:?}");
             return Err(self.violation(&text));
         }
-        self.judge(which, &reading, read)
+        self.check(which, &reading, read)
     }
 
     pub(super) fn capture(&mut self, which: usize) -> Outcome {
@@ -123,7 +123,7 @@ impl Life {
         self.tally.readings += 1;
         if capture.era != self.era.get() {
             if fits.is_ok_and(|fits| fits) || result.is_ok() {
-                return Err(self.violation("a token from before a disruption fits after it"));
+                return Err(self.violation("a token from before a disruption is valid after it"));
             }
             self.tally.note("capture refused after a disruption");
             if self.random.chance(2) {
@@ -133,7 +133,7 @@ impl Life {
         match result {
             Ok(reading) => {
                 self.tally.note("capture converted");
-                self.judge(which, &reading, capture.read)
+                self.check(which, &reading, capture.read)
             }
             Err(error) => {
                 self.tally.refuse(error.code());
@@ -142,8 +142,8 @@ impl Life {
         }
     }
 
-    /// Holds a reading against the truth at its counter.
-    pub(super) fn judge(&mut self, which: usize, reading: &Reading, read: Read) -> Outcome {
+    /// Compares a reading with the true time at its counter.
+    pub(super) fn check(&mut self, which: usize, reading: &Reading, read: Read) -> Outcome {
         let held = &mut self.held[which];
         let (name, timescale) = (held.name, held.timescale);
         let non_decreasing = held.non_decreasing;
@@ -190,7 +190,7 @@ impl Life {
         if !is_within || off_fine.abs() > i128::from(max_error_ns) * ONE && self.flaw == Flaw::None
         {
             let text = format!(
-                "{name}: the truth is {} ns after {}, and the interval is from {} to {}, ± {} ns: {reading:?}",
+                "{name}: the true time is {} ns after {}, and the interval is from {} to {}, ± {} ns: {reading:?}",
                 off_fine as f64 / ONE as f64,
                 reading.epoch_ns,
                 earliest - reading.epoch_ns,
@@ -214,7 +214,7 @@ impl Life {
         if timescale != Timescale::Tai && label != strict {
             self.tally.note("reading in a smear");
         }
-        // The interval of a reading that was held reaches to where it is held.
+        // The interval of a held reading ends at the held time.
         if reading.latest_ns == Some(reading.epoch_ns) {
             self.tally.note("reading held");
         }

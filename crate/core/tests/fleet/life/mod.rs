@@ -1,5 +1,5 @@
-//! The life of one guest: its hosts, their daemons and publishers, what happens to them, and every
-//! reading that the guest takes, held against the truth.
+//! The life of one guest: its hosts, daemons, publishers and events. Every reading of the guest is compared
+//! with the true time.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -25,31 +25,31 @@ const NS_PER_SEC: i128 = 1_000_000_000;
 const NS_PER_MS: i128 = 1_000_000;
 /// 1 July 2026 and 1 January 2027.
 const EDGES_SEC: [i128; 2] = [1_782_864_000, 1_798_761_600];
-/// Near a leap second time passes in small steps.
+/// Within this distance of a leap second, time passes in small steps.
 const NEAR_NS: i128 = 40 * NS_PER_MS;
 
-/// What is broken on purpose.
+/// A planted flaw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     None,
     /// The publisher's bound of the period is 1 ppm too small.
     RateBoundTooSmall,
-    /// The reader takes the bound of the count for that of the label, across a leap second too.
+    /// The reader uses the symmetric bound, across a leap second too.
     NoHull,
     /// The publisher trusts a `maxerror` that was set to 0.
     TrustsZero,
 }
 
-/// Who publishes the guest's page.
+/// The provider of the guest's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Provider {
-    /// The host that it runs on.
+    /// The guest's host.
     Hypervisor,
     /// The guest itself, from its own kernel's clock.
     Guest,
 }
 
-/// Who knows TAI - UTC.
+/// The source of TAI − UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OffsetSource {
     Kernel,
@@ -62,22 +62,22 @@ pub(crate) struct Life {
     seed: u64,
     flaw: Flaw,
     provider: Provider,
-    /// The page does not say how far its period may be off.
+    /// The page states no error of its period.
     hides_rate_error: bool,
     source: OffsetSource,
-    /// One operator states the error, all the time.
+    /// An operator states the clock's error for the whole life.
     is_stated: bool,
     random: Random,
     leap: Option<Leap>,
-    is_flag_taken_back: bool,
+    is_flag_cleared: bool,
     memory: Arc<Memory>,
     seat: Seat,
-    /// The machine whose clock is published: the host, or the guest itself.
+    /// The machine whose clock is published: the host or the guest.
     machine: Rc<Machine>,
     daemon: Daemon,
     options: PublishOptions,
     publication: Option<Publication<Host, Host>>,
-    /// The clock was set, and the publisher has not been told yet.
+    /// The clock was stepped, and the publisher has not been woken yet.
     alarm: bool,
     /// Counts the disruptions of the counter.
     era: Rc<Cell<u64>>,
@@ -92,11 +92,11 @@ pub(crate) struct Life {
     tally: Tally,
 }
 
-/// What a violated promise looks like.
+/// The result of a check: `Err` describes a violated promise.
 pub(crate) type Outcome = Result<(), String>;
 
 impl Life {
-    /// Lives `readings` readings, and says what they came to.
+    /// Simulates a life of so many readings. Returns its tally.
     pub(crate) fn live(seed: u64, flaw: Flaw, readings: u64) -> Result<Tally, String> {
         let mut life = Self::new(seed, flaw, readings);
         life.run()?;
@@ -148,7 +148,7 @@ impl Life {
             source,
             is_stated,
             leap,
-            is_flag_taken_back: false,
+            is_flag_cleared: false,
             held: guest::clocks(&memory, &seat),
             memory,
             seat,
@@ -194,14 +194,13 @@ impl Life {
         self.machine.state.borrow().truth_tai_ns()
     }
 
-    /// Nanoseconds to the nearest moment at which a timescale does something, and whether that is
-    /// ahead.
-    fn next_moment_ns(&self) -> Option<i128> {
+    /// Nanoseconds to the next change of a timescale; negative shortly after one.
+    fn next_change_ns(&self) -> Option<i128> {
         let now_ns = self.truth_ns();
-        let moments = truth::moments_ns(self.leap?);
-        moments
+        let changes = truth::changes_ns(self.leap?);
+        changes
             .into_iter()
-            .map(|moment_ns| moment_ns - now_ns)
+            .map(|change_ns| change_ns - now_ns)
             .filter(|ahead_ns| *ahead_ns > -NEAR_NS)
             .min()
     }
@@ -219,7 +218,7 @@ impl Life {
         })
     }
 
-    /// Lets time pass, in which the daemon has its turns.
+    /// Lets time pass. The daemon takes its turns.
     fn pass(&mut self, ns: i128) {
         let end_ns = self.truth_ns() + ns;
         loop {
@@ -235,7 +234,7 @@ impl Life {
                 let mut state = machine.state.borrow_mut();
                 if self.daemon.act(&mut state, may_step) {
                     self.alarm = true;
-                    self.tally.note("clock set by its daemon");
+                    self.tally.note("clock stepped by its daemon");
                 }
             }
         }
@@ -250,15 +249,15 @@ impl Life {
         self.history.push_back(line);
     }
 
-    /// Some readings, and an update.
+    /// Takes some readings, then updates the page.
     fn beat(&mut self) -> Outcome {
         let interval_ns = self.options.interval.as_nanos().cast_signed();
         let rounds = self.random.range(2, 6);
         for _ in 0..rounds {
             let most_ns = i64::try_from(interval_ns / i128::from(rounds)).unwrap();
-            let most_ns = match self.next_moment_ns() {
+            let most_ns = match self.next_change_ns() {
                 Some(ahead_ns) if ahead_ns < NEAR_NS => 1_500_000,
-                // Not past it.
+                // Stop before it.
                 Some(ahead_ns) => {
                     most_ns.min(i64::try_from(ahead_ns - NEAR_NS / 2).unwrap_or(i64::MAX))
                 }
@@ -268,16 +267,16 @@ impl Life {
             self.pass(ns.into());
             self.look()?;
         }
-        if self.next_moment_ns().is_some_and(|ns| ns < NEAR_NS) && self.random.chance(2) {
+        if self.next_change_ns().is_some_and(|ns| ns < NEAR_NS) && self.random.chance(2) {
             return Ok(());
         }
         if self.is_near_leap(NEAR_NS) {
-            // The kernel sets its clock then, which wakes the publisher.
+            // The kernel steps its clock then, which wakes the publisher.
             self.alarm = true;
         }
-        let is_at_ease = self.publication.is_some() && !self.is_torn && !self.alarm;
-        if is_at_ease && self.random.chance(50) {
-            // In the middle of a reading.
+        let is_quiet = self.publication.is_some() && !self.is_torn && !self.alarm;
+        if is_quiet && self.random.chance(50) {
+            // An update in the middle of a reading.
             if let Some(fields) = self.step(Cause::Interval)? {
                 self.intrude(fields, None);
             }
@@ -313,7 +312,7 @@ impl Life {
              in the life of seed {}: page of the {:?}, offset from {:?}, {:?}, leap {:?}, \
              {:?}, oscillator {} ppb of {:?}\n\
              reading {}, era {}\n\
-             what happened before:\n{}\n{}\n\
+             earlier events:\n{}\n{}\n\
              page: {:?}\n\
              kernel: {:?}",
             self.seed,

@@ -1,4 +1,4 @@
-//! What moves a guest: migrations, suspends, snapshots and their clones.
+//! Migrations, suspends, snapshots and clones of a guest.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::daemon::Daemon;
 use crate::guest::{Capture, Held, Host};
 use vmclock_testkit::virtual_machine::{Machine, NOMINAL_HZ, ONE, Random, State};
 
-/// The guest as it was saved.
+/// A snapshot of the guest.
 pub(super) struct Saved {
     seq: u32,
     head: u32,
@@ -32,8 +32,8 @@ impl Life {
         self.make_aware();
     }
 
-    /// Another publisher, or another machine's, waits for 8 updates at most, where the one before waited
-    /// for 64: so the daemon understands at once.
+    /// Makes the daemon aware of all changes. A new publisher waits for 8 updates at most, even if the earlier
+    /// one waited for 64.
     pub(super) fn make_aware(&mut self) {
         self.daemon.be_aware(&mut self.machine.state.borrow_mut());
     }
@@ -67,7 +67,7 @@ impl Life {
                 }
                 self.settle()
             }
-            // A publisher that is dead learns nothing.
+            // A dead publisher notices nothing.
             Provider::Guest if self.publication.is_none() => Ok(()),
             Provider::Guest => {
                 self.carry_on(paused_ns.into());
@@ -78,7 +78,7 @@ impl Life {
         }
     }
 
-    /// The guest's own kernel goes on on another host, after a pause.
+    /// Continues the guest's kernel on another host, after a pause.
     pub(super) fn carry_on(&mut self, paused_ns: i128) {
         let even_ticks = paused_ns * NOMINAL_HZ / NS_PER_SEC;
         let ticks = if self.is_stated {
@@ -100,14 +100,14 @@ impl Life {
             .disturb(&mut state, |state| state.carry_on(paused_ns, ticks));
         state.wander = Some(wander);
         state.oscillator_ppb = wander.low_ppb;
-        // The daemon keeps what the clock drifts within what the kernel allows for.
+        // The daemon keeps the clock's drift within the kernel's allowance.
         state.set_frequency_ppb(-wander.low_ppb);
         drop(state);
         self.daemon.carry_on(paused_ns);
         self.era.set(self.era.get() + 1);
     }
 
-    /// A daemon may not notice for some measurements that the machine was disrupted.
+    /// Sometimes makes the daemon unaware of a disruption for some measurements.
     fn be_unaware_of_disruption(&mut self) {
         if !self.is_stated && self.publication.is_some() && self.random.chance(2) {
             let turns = self.random.range(1, 7);
@@ -144,7 +144,7 @@ impl Life {
         }
         self.daemon.carry_on(ns);
         if keeps_counting {
-            self.note("suspend, counter goes on");
+            self.note("suspend, counter continues");
         } else {
             self.era.set(self.era.get() + 1);
             self.note("suspend");
@@ -179,7 +179,7 @@ impl Life {
         });
         self.note("saved");
         if self.provider == Provider::Guest {
-            // The one that was saved must not live twice.
+            // The saved publisher must not run twice.
             self.restart()?;
         }
         Ok(())
@@ -204,7 +204,7 @@ impl Life {
                 self.seat.move_to(Rc::clone(&self.machine));
                 self.disrupted();
                 RawFields {
-                    // Nothing of it is to be compared with the present.
+                    // Compare nothing of it with the present.
                     counter_period_frac_sec: 0,
                     ..self.found()
                 }
@@ -236,7 +236,7 @@ impl Life {
         let is_fresh = token.disruption_marker != saved.before.disruption_marker
             && token.vm_generation != saved.before.vm_generation;
         if !is_fresh {
-            return Err(self.violation("a token from before the restore fits after it"));
+            return Err(self.violation("a token from before the restore is valid after it"));
         }
         if saved.clones.last().is_some_and(|other| *other != token) {
             return Err(self.violation("two clones of one snapshot hold different tokens"));

@@ -1,4 +1,4 @@
-//! The publisher of a guest's page, as its thread goes about it.
+//! The publisher of a guest's page, with the order of events of its thread.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Life {
             seat: host_seat,
             trusts_zero: self.flaw == Flaw::TrustsZero,
         };
-        // An operator knows the offset by which the clock runs, but not in the seconds around a leap.
+        // An operator knows the clock's offset, but not in the seconds around a leap second.
         let offset_sec = i16::try_from(self.machine.state.borrow().clock_offset_sec()).unwrap();
         let states_offset =
             self.source == OffsetSource::Operator && !self.is_near_leap(5 * NS_PER_SEC);
@@ -44,7 +44,7 @@ impl Life {
             generation: Generation::Always,
             ..PublishOptions::default()
         };
-        self.daemon.tell(&mut self.options);
+        self.daemon.state_error(&mut self.options);
         self.make_aware();
         let list = (self.source == OffsetSource::List)
             .then(|| leap_list(self.leap))
@@ -52,14 +52,14 @@ impl Life {
         Publication::new(host.clone(), host, self.options.clone(), list, old).unwrap()
     }
 
-    /// What a page shows of a publisher's fields.
+    /// The fields on the page, after planted flaws.
     pub(super) fn shown(&mut self, mut fields: RawFields) -> RawFields {
         const PERIOD_MAXERROR_VALID: u64 = 1 << 4;
         let rate = &mut fields.counter_period_maxerror_rate_frac_sec;
         if self.flaw == Flaw::RateBoundTooSmall {
             *rate = rate.saturating_sub(fields.counter_period_frac_sec / 1_000_000);
         }
-        // Where what a caller assumes instead is true.
+        // Only if the drift that a caller assumes instead is true.
         let assumed =
             fields.counter_period_frac_sec / 1_000_000_000 * u64::from(guest::ASSUMED_DRIFT_PPB);
         if self.hides_rate_error && *rate < assumed {
@@ -92,11 +92,11 @@ impl Life {
         Ok(())
     }
 
-    /// The publisher's turn, in the order in which its thread looks at what woke it.
+    /// Updates the page, in the order in which the publisher's thread looks at its wake-ups.
     pub(super) fn update(&mut self) -> Outcome {
         if self.publication.is_some() && std::mem::take(&mut self.alarm) {
             if self.random.chance(8) {
-                // The alarm went off just after the thread looked at it.
+                // The alarm fired just after the thread looked at it.
                 self.publish(Cause::Interval)?;
             }
             return self.publish(Cause::ClockStep);
@@ -104,7 +104,7 @@ impl Life {
         self.publish(Cause::Interval)
     }
 
-    /// Until the page is past its first baseline. The guest may look meanwhile.
+    /// Updates until the page is past its first baseline. The guest may read meanwhile.
     pub(super) fn settle(&mut self) -> Outcome {
         while let Some(publication) = &self.publication
             && !publication.is_settled()
@@ -124,7 +124,7 @@ impl Life {
         RawFields::from_words(self.memory.load_head(), &self.memory.load_words())
     }
 
-    /// Another publisher takes the page over, and shows nothing before it has settled.
+    /// Starts another publisher on the page. It writes nothing before it has settled.
     pub(super) fn restart(&mut self) -> Outcome {
         let old = self.found();
         self.alarm = false;
@@ -153,7 +153,7 @@ impl Life {
         Ok(())
     }
 
-    /// A new page, and perhaps a new host, within the next counter read.
+    /// Plans a new page state, and perhaps a new host, within the next counter read.
     pub(super) fn intrude(&mut self, fields: RawFields, machine: Option<Rc<Machine>>) {
         let (head, words) = fields.to_words();
         let memory = Arc::clone(&self.memory);
