@@ -8,11 +8,11 @@ import { liveFields, page } from './pages'
 /** Opens the default page, or the page at a path, and prints the result. */
 const OPEN = `
   const { VmClock } = require('vmclock')
-  const tell = (value) => console.log(JSON.stringify(value))
+  const print = (value) => console.log(JSON.stringify(value))
   try {
     const clock = VmClock.open(process.argv[1])
-    tell([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuityToken())])
-  } catch ({ name, code, remedy, path }) { tell({ name, code, remedy, path }) }`
+    print([clock.path, clock.nowNs() > 0n, clock.isContinuous(clock.continuityToken())])
+  } catch ({ name, code, remedy, path }) { print({ name, code, remedy, path }) }`
 
 test('without /sys a page can be read, and the doctor answers', async (t) => {
   const { path } = page(t, liveFields(t))
@@ -33,10 +33,10 @@ const EMPTY_DEV = `mount -t tmpfs none /run
 test('in a container without the device open fails with NOT_FOUND', async (t) => {
   const by = inOwnMounts(t, EMPTY_DEV)
   if (by === undefined) return
-  const told = await evaluate<{ code: string; remedy: string; path: string }>(OPEN, [], { by })
-  t.is(told.code, 'ERR_VMCLOCK_NOT_FOUND')
-  t.is(told.path, '/dev/vmclock0')
-  t.regex(told.remedy, /vmclock publish/)
+  const result = await evaluate<{ code: string; remedy: string; path: string }>(OPEN, [], { by })
+  t.is(result.code, 'ERR_VMCLOCK_NOT_FOUND')
+  t.is(result.path, '/dev/vmclock0')
+  t.regex(result.remedy, /vmclock publish/)
 })
 
 test('in a container that got the page open finds it by default', async (t) => {
@@ -51,7 +51,7 @@ test('in a container that got the page open finds it by default', async (t) => {
 
 test('without free descriptors open, watch and publish fail, and open clocks go on', async (t) => {
   const { path } = page(t, liveFields(t))
-  const told = await evaluate<unknown[]>(
+  const result = await evaluate<unknown[]>(
     `const { VmClock, VmClockPublisher } = require('vmclock')
     const { openSync, closeSync } = require('node:fs')
     const path = ${JSON.stringify(path)}
@@ -75,7 +75,7 @@ test('without free descriptors open, watch and publish fail, and open clocks go 
   )
   // EMFILE
   const refused = ['ERR_VMCLOCK_SYSTEM', 24]
-  t.deepEqual(told, [[refused, refused, refused], true])
+  t.deepEqual(result, [[refused, refused, refused], true])
 })
 
 test('under the permission model without addons open names the missing option', async (t) => {
@@ -90,8 +90,10 @@ test('under the permission model without addons open names the missing option', 
   const { path } = page(t, liveFields(t))
   const words = [flag, '--allow-fs-read=*', '--no-warnings']
   const env = { VMCLOCK_PATH: path }
-  const told = await evaluate<{ name: string; code: string; remedy: string }>(OPEN, words, { env })
-  t.is(told.name, 'VmClockError')
-  t.is(told.code, 'ERR_VMCLOCK_NATIVE')
-  t.regex(told.remedy, /--allow-addons/)
+  const result = await evaluate<{ name: string; code: string; remedy: string }>(OPEN, words, {
+    env,
+  })
+  t.is(result.name, 'VmClockError')
+  t.is(result.code, 'ERR_VMCLOCK_NATIVE')
+  t.regex(result.remedy, /--allow-addons/)
 })

@@ -58,13 +58,13 @@ test('find of an unknown name fails, and the message lists the names that exist'
 })
 
 test('list gives the clocks of sysfs', (t) => {
-  const folderOfAll = '/sys/class/ptp'
-  const devices = existsSync(folderOfAll) ? readdirSync(folderOfAll) : []
+  const sysfsClass = '/sys/class/ptp'
+  const devices = existsSync(sysfsClass) ? readdirSync(sysfsClass) : []
   t.deepEqual(
     PtpClock.list().sort((one, other) => (one.path < other.path ? -1 : 1)),
     devices.sort().map((device) => ({
       path: `/dev/${device}`,
-      name: readFileSync(join(folderOfAll, device, 'clock_name'), 'utf8').trimEnd(),
+      name: readFileSync(join(sysfsClass, device, 'clock_name'), 'utf8').trimEnd(),
     })),
   )
 })

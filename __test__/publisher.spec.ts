@@ -308,7 +308,7 @@ test('create refuses a missing directory', (t) => {
 test('create refuses a directory and a file of another kind', (t) => {
   const path = newPath(t)
   mkdirSync(path)
-  refuses(t, () => publish(t, path), 'ERR_VMCLOCK_UNTRUSTED', /regular|folder|directory/)
+  refuses(t, () => publish(t, path), 'ERR_VMCLOCK_UNTRUSTED', /regular file/)
   const other = newPath(t)
   writeFileSync(other, 'dear diary\n'.repeat(1000))
   refuses(t, () => publish(t, other), 'ERR_VMCLOCK_BAD_MAGIC', /path/)

@@ -65,18 +65,18 @@ for (const [type, fields, previous, current] of [
       clockStatus: 2,
     })
     const watcher = watch(t, made.path)
-    const told: VmClockEvent[] = []
+    const reported: VmClockEvent[] = []
     for (const name of ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced']) {
-      watcher.on(name as 'replaced', (event: VmClockEvent) => told.push(event))
+      watcher.on(name as 'replaced', (event: VmClockEvent) => reported.push(event))
     }
     const seen = next(watcher, type)
     made.write({ timeSec: 1n })
     made.write(fields)
     await seen
-    t.deepEqual(told, [
+    t.deepEqual(reported, [
       { type, previous, current, updates: 2, seqCount: made.seqCount } as VmClockEvent,
     ])
-    t.true(Object.isFrozen(told[0]))
+    t.true(Object.isFrozen(reported[0]))
   })
 }
 
@@ -104,8 +104,8 @@ test('a watcher reports what a publisher does', async (t) => {
 test('a burst of updates is one event of each type, and counts every update', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
-  const told: Array<{ updates: number; previous: bigint; current: bigint }> = []
-  watcher.on('disruption', (event) => told.push(event))
+  const reported: Array<{ updates: number; previous: bigint; current: bigint }> = []
+  watcher.on('disruption', (event) => reported.push(event))
   const begun = made.seqCount
   // The thread sees some of the updates during the loop, and JavaScript none until the loop ends.
   for (let marker = 1n; marker <= 20_000n; marker++) made.write({ disruptionMarker: marker })
@@ -116,24 +116,24 @@ test('a burst of updates is one event of each type, and counts every update', as
   })
   await alive(end)
   // One event for the updates that the thread saw during the loop, and one for the later ones.
-  t.true(told.length <= 2, `${told.length} events`)
+  t.true(reported.length <= 2, `${reported.length} events`)
   t.is(
-    told.reduce((sum, { updates }) => sum + updates, 0),
+    reported.reduce((sum, { updates }) => sum + updates, 0),
     (made.seqCount - begun) / 2,
   )
-  t.is(told[0]?.previous, 0n)
+  t.is(reported[0]?.previous, 0n)
 })
 
 test('a change that was undone before the report is reported', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
-  const told = next(watcher, 'replaced')
+  const reported = next(watcher, 'replaced')
   const seen: VmClockEvent[] = []
   watcher.on('maintenance', (event) => seen.push(event))
   watcher.on('disruption', (event) => seen.push(event))
   made.write({ flags: FLAG.DISRUPTION_SOON, disruptionMarker: 1n })
   VmClockPage.create(made.path, {}).close()
-  await told
+  await reported
   t.deepEqual(
     seen.map(({ type }) => type),
     ['disruption', 'maintenance'],
@@ -220,12 +220,12 @@ test('an open watcher or a pending iteration keeps no process alive', async (t) 
 test('a watcher that a listener closes emits no further event', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
-  const told: string[] = []
+  const reported: string[] = []
   watcher.on('disruption', () => {
-    told.push('disruption')
+    reported.push('disruption')
     watcher.close()
   })
-  watcher.on('maintenance', () => told.push('maintenance'))
+  watcher.on('maintenance', () => reported.push('maintenance'))
   const disruption = next(watcher, 'disruption')
   made.write({ disruptionMarker: 1n, flags: FLAG.DISRUPTION_SOON })
   await disruption
@@ -234,21 +234,21 @@ test('a watcher that a listener closes emits no further event', async (t) => {
   const other = next(watch(t, made.path), 'disruption')
   made.write({ disruptionMarker: 2n, flags: 0n })
   await other
-  t.deepEqual(told, ['disruption'])
+  t.deepEqual(reported, ['disruption'])
 })
 
 for (const closes of [false, true]) {
   const what = closes ? 'is dropped by close' : 'emits its event'
   test(`a call that the native thread has queued ${what}`, async (t) => {
     const { path } = page(t, {})
-    const told = await evaluate<number>(
+    const reported = await evaluate<number>(
       `const { VmClock } = require('vmclock')
       const { VmClockPage } = require('vmclock/testing')
       const { readdirSync, readFileSync } = require('node:fs')
       const writer = VmClockPage.open(${JSON.stringify(path)})
       const watcher = VmClock.open(writer.path).watch({ intervalMs: 1 })
-      let told = 0
-      watcher.on('disruption', () => told++)
+      let reported = 0
+      watcher.on('disruption', () => reported++)
       const read = (id, name) => readFileSync('/proc/self/task/' + id + '/' + name, 'utf8')
       const isOurs = (id) => read(id, 'comm').startsWith('vmclock-watch')
       let thread
@@ -259,30 +259,30 @@ for (const closes of [false, true]) {
       const before = waits()
       while (waits() < before + 2);
       if (${closes}) watcher.close()
-      setTimeout(() => setImmediate(() => console.log(told)), 0)`,
+      setTimeout(() => setImmediate(() => console.log(reported)), 0)`,
     )
-    t.is(told, closes ? 0 : 1)
+    t.is(reported, closes ? 0 : 1)
   })
 }
 
 test('an error in a listener is uncaught, and the other listeners are called', async (t) => {
   const { path } = page(t, {})
-  const told = await evaluate<string[]>(
+  const reported = await evaluate<string[]>(
     `const { VmClock } = require('vmclock')
     const { VmClockPage } = require('vmclock/testing')
-    const told = []
+    const reported = []
     const watcher = VmClock.open(${JSON.stringify(path)}).watch({ intervalMs: 1 })
     const alive = setInterval(() => {}, 1 << 30)
     process.on('uncaughtException', ({ message }) => {
-      told.push(message)
+      reported.push(message)
       clearInterval(alive)
-      console.log(JSON.stringify(told))
+      console.log(JSON.stringify(reported))
     })
     watcher.on('disruption', () => { throw new Error('mine') })
-    watcher.on('maintenance', ({ current }) => told.push(current))
+    watcher.on('maintenance', ({ current }) => reported.push(current))
     VmClockPage.open(${JSON.stringify(path)}).write({ disruptionMarker: 1n, flags: 2n })`,
   )
-  t.deepEqual(told, ['soon', 'mine'])
+  t.deepEqual(reported, ['soon', 'mine'])
 })
 
 test('abort closes the watcher', async (t) => {
@@ -323,14 +323,14 @@ test('watchers that are made and closed in listeners each report, and none is le
   const writer = VmClockPage.open(made.path)
   t.teardown(() => writer.close())
   const clock = VmClock.open(made.path)
-  const told: number[] = []
+  const reported: number[] = []
   let older = clock.watch(OFTEN)
   const outer = older
   await alive(
     new Promise<void>((resolve) => {
       const listen = (watcher: VmClockWatcher, depth: number): void => {
         watcher.on('disruption', () => {
-          told.push(depth)
+          reported.push(depth)
           if (depth === 20) return resolve()
           const newer = clock.watch(OFTEN)
           // By turns it closes the watcher whose listener runs and the other one.
@@ -347,7 +347,7 @@ test('watchers that are made and closed in listeners each report, and none is le
     }),
   )
   t.deepEqual(
-    told,
+    reported,
     Array.from({ length: 21 }, (_, depth) => depth),
   )
   clock.close()
@@ -373,12 +373,12 @@ test('abort at any await of an iteration ends it and leaves nothing', async (t) 
     const controller = new AbortController()
     const clock = VmClock.open(made.path)
     const watcher = clock.watch({ ...OFTEN, signal: controller.signal })
-    const told: string[] = []
+    const reported: string[] = []
     if (place === 'before the first') controller.abort()
     if (place === 'in a listener') watcher.on('disruption', () => controller.abort())
     const iteration = (async () => {
       for await (const { type } of watcher) {
-        told.push(type)
+        reported.push(type)
         if (place === 'with one waiting') {
           const waiting = next(watcher, 'disruption')
           change()
@@ -392,7 +392,7 @@ test('abort at any await of an iteration ends it and leaves nothing', async (t) 
     await alive(iteration)
     t.true(watcher.closed, place)
     // A waiting iteration gets an event before the listeners.
-    t.is(told.length, place === 'before the first' || place === 'while it waits' ? 0 : 1, place)
+    t.is(reported.length, place === 'before the first' || place === 'while it waits' ? 0 : 1, place)
     clock.close()
     // Only the writer's mapping is left.
     t.is(held(made.path).length, 1, place)
@@ -482,11 +482,11 @@ test('a watcher has one thread, which ends with it', async (t) => {
 test('an iteration gives the events, and ends on close', async (t) => {
   const made = page(t, {})
   const watcher = watch(t, made.path)
-  const told: string[] = []
+  const reported: string[] = []
   const iteration = alive(
     (async () => {
       for await (const event of watcher) {
-        told.push(event.type)
+        reported.push(event.type)
         if (event.type === 'disruption') made.write({ leapIndicator: 1 })
         else watcher.close()
       }
@@ -494,7 +494,7 @@ test('an iteration gives the events, and ends on close', async (t) => {
   )
   made.write({ disruptionMarker: 1n })
   await iteration
-  t.deepEqual(told, ['disruption', 'leap'])
+  t.deepEqual(reported, ['disruption', 'leap'])
   for await (const event of watcher) t.fail(event.type)
 })
 
