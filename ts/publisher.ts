@@ -6,8 +6,11 @@ import { checked, closedError, invalidArgument } from './errors'
 import { type NativePublisher, type NativePublisherOptions, native } from './native'
 
 /**
- * The content of a page: time and disruption marker; the disruption marker only, like the pages of EC2 and
- * QEMU; or disruption marker and generation counter, like the pages of Firecracker.
+ * The content of a page.
+ *
+ * - `time`: time and disruption marker, and a generation counter if `generation` says so
+ * - `marker`: only the disruption marker, like the pages of EC2 and QEMU
+ * - `marker-and-generation`: disruption marker and generation counter, like the pages of Firecracker
  */
 export type PageShape = 'time' | 'marker' | 'marker-and-generation'
 

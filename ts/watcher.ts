@@ -132,8 +132,8 @@ export function watch(clock: NativeClock, path: string, options: unknown): VmClo
  * `VmClock.watch()` makes it. Listeners and any number of iterations may be used together.
  *
  * A watcher reports every change after `watch()` returned that is still visible on the page. Several changes
- * between two looks at the page, or between two turns of the event loop, give one event of each type, with
- * the number of updates. So events never accumulate.
+ * between two looks at the page, or between two turns of the event loop, give one event of each type. It has
+ * the number of updates, so events never accumulate.
  *
  * One native thread does the work while the watcher is open. Neither the thread nor a pending iteration keeps
  * the process or the worker alive. A program that waits for an event needs something else that keeps it

@@ -1,4 +1,4 @@
-//! Measures the cost of publishing on this machine: an update under the seqlock, a whole step of the
+//! Measures the cost of publishing on this machine: an update under the seqlock, a step of the
 //! publication, and the publisher thread's share of a core.
 
 use std::error::Error;

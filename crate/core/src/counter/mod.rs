@@ -15,8 +15,8 @@ pub trait Counter {
 
     /// Reads the counter.
     ///
-    /// The read has the order that the kernel's vDSO gives it: after every load that precedes it in
-    /// the program, and before every load that follows a later acquire fence.
+    /// The read has the order that the kernel's vDSO gives it. It comes after every load that precedes
+    /// it in the program, and before every load that follows a later acquire fence.
     fn read(&self) -> u64;
 }
 
@@ -36,9 +36,9 @@ pub struct CounterFacts {
 /// Measures the counter's step in ticks: the smallest advance that a series of reads sees, plus one.
 /// Returns 0 if the counter does not move.
 ///
-/// The extra tick covers a step that is not a whole number of ticks. A counter may advance in steps
-/// of several ticks: an Arm counter that is scaled to 1 GHz, a TSC that counts multiples of a bus
-/// clock, or an emulated counter that counts microseconds. Its value then lags by up to one step.
+/// The extra tick covers a step that is not a whole number of ticks. Some counters advance by several
+/// ticks at a time: an Arm counter scaled to 1 GHz, a TSC that counts multiples of a bus clock, an
+/// emulated counter of microseconds. The counter's value then lags by up to one step.
 #[must_use]
 pub fn step_ticks(counter: &impl Counter) -> u64 {
     const ADVANCES: usize = 64;

@@ -21,8 +21,8 @@ impl Counter for CpuCounter {
         VMCLOCK_COUNTER_X86_TSC
     }
 
-    /// `lfence; rdtsc`, as the kernel's vDSO does it (Intel SDM vol. 2B, RDTSC: "if software
-    /// requires RDTSC to be executed only after all previous loads are globally visible").
+    /// `lfence; rdtsc`, as in the kernel's vDSO. The `lfence` delays RDTSC until "all previous loads are
+    /// globally visible" (Intel SDM vol. 2B, RDTSC).
     ///
     /// No fence follows. The CPU may therefore perform the seqlock's later loads before the counter
     /// read, by as much as it looks ahead. That is harmless in both cases that matter:

@@ -34,8 +34,8 @@ use wait::{Device, Waiter};
 /// machine for about this long, and a reader waits this long for a stuck page.
 ///
 /// Ten looks per second cost about 30 µs each, mostly for the wake-up: 0.03 % of a CPU. A tenth of this
-/// interval would cost ten times that in every process, and save little: the reaction also takes a turn
-/// of the event loop and a network round trip.
+/// interval would cost ten times that in every process. It would save little, because the reaction also
+/// takes a turn of the event loop and a network round trip.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The permitted intervals.

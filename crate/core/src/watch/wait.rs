@@ -32,9 +32,9 @@ use crate::error::Error;
 
 /// The longest poll of a device that notifies.
 ///
-/// A notification ends the poll at once. This limit is for the changes that have no notification: an
-/// update without an interrupt, which the driver reports at the poll's timeout, and another file at the
-/// page's path. Six wake-ups a minute cost an idle machine nothing that can be measured.
+/// A notification ends the poll at once. This limit is for the changes that have no notification. One is
+/// an update without an interrupt, which the driver reports at the poll's timeout. The other is another
+/// file at the page's path. Six wake-ups a minute cost an idle machine nothing that can be measured.
 pub(super) const LONGEST_POLL: Duration = Duration::from_secs(10);
 
 /// The number of successive wake-ups without an update after which the driver is not polled for a while.
