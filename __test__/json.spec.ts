@@ -113,6 +113,7 @@ test('a snapshot has every field of the page, decoded and raw', (t) => {
     disruptionImminent: true,
     timeMonotonic: true,
     notificationPresent: true,
+    boundUnavailable: undefined,
   })
 })
 

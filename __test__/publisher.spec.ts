@@ -82,14 +82,26 @@ test('options on Object.prototype are ignored', (t) => {
   t.true(maxErrorNs === undefined || maxErrorNs > 1000n, `${maxErrorNs}`)
 })
 
-test('an unsynchronized clock is published as free-running, without a bound', (t) => {
-  const reading = open(t, publish(t, newPath(t)).path).read()
+test('an unsynchronized clock is published as free-running, without a bound, and the page says why', (t) => {
+  const publisher = publish(t, newPath(t))
+  const clock = open(t, publisher.path)
+  const reading = clock.read()
+  const { boundUnavailable } = clock.snapshot()
   if (reading.status === 'synchronized') {
-    t.not(reading.maxErrorNs, undefined)
+    t.is(reading.maxErrorNs === undefined, boundUnavailable !== undefined)
   } else {
     t.is(reading.status, 'free-running')
     t.is(reading.maxErrorNs, undefined)
+    t.is(boundUnavailable?.reason, 'unsynchronized')
+    t.true(boundUnavailable && Object.hasOwn(boundUnavailable, 'updatesLeft'))
+    t.deepEqual(publisher.boundUnavailable, boundUnavailable)
   }
+})
+
+test('a page with a stated bound gives no reason for its absence', (t) => {
+  const publisher = publish(t, newPath(t), { maxErrorNs: 1_000_000n })
+  t.is(publisher.boundUnavailable, undefined)
+  t.is(open(t, publisher.path).snapshot().boundUnavailable, undefined)
 })
 
 test('taiMinusUtcSec is published', (t) => {
@@ -187,6 +199,7 @@ test('a closed publisher refuses every call', (t) => {
     () => publisher.updates,
     () => publisher.cpuTimeNs,
     () => publisher.failure,
+    () => publisher.boundUnavailable,
   ]) {
     refuses(t, call, 'ERR_VMCLOCK_CLOSED', /open a new one/)
   }

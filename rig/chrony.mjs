@@ -69,8 +69,8 @@ export const networkCommands = [
 
 /** Starts chronyd in the guest, with lines of its configuration besides the server. */
 export function startChronyd(port, lines) {
-  const server = `server 10.0.2.2 port ${port} iburst minpoll 0 maxpoll 1`
-  // Else it leaves the kernel's word that nothing corrects the clock, and only tells it the error.
+  const server = `server 10.0.2.2 port ${port} iburst minpoll 0 maxpoll 0`
+  // Without `rtcsync` it leaves the kernel's flag that nothing corrects the clock, and reports the error only.
   const words = [server, 'rtcsync', ...lines].map((line) => `'${line}'`).join(' ')
   return `LD_LIBRARY_PATH=chrony chrony/chronyd -u root -l /tmp/chrony.log ${words}`
 }

@@ -26,6 +26,8 @@ export {
   type UsableClockStatus,
 } from './reading'
 export type {
+  BoundUnavailable,
+  BoundUnavailableReason,
   ClockStatus,
   CounterKind,
   LeapIndicator,

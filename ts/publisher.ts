@@ -4,6 +4,7 @@ import * as argument from './arguments'
 import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
 import { type NativePublisher, type NativePublisherOptions, native } from './native'
+import type { BoundUnavailable } from './snapshot'
 
 /**
  * The content of a page.
@@ -210,6 +211,17 @@ export class VmClockPublisher {
    */
   get failure(): string | undefined {
     return this.#open().failure() ?? undefined
+  }
+
+  /**
+   * Why the page states no bound on its time, as of its last update; undefined if it states one, or
+   * has no time.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  get boundUnavailable(): BoundUnavailable | undefined {
+    // The native part names reasons as the type lists them.
+    return this.#open().boundUnavailable() as BoundUnavailable | undefined
   }
 
   /**

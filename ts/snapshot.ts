@@ -39,6 +39,41 @@ export type LeapIndicator =
 /** `counter_id`: which counter the page's time belongs to. */
 export type CounterKind = 'arm-virtual-counter' | 'x86-tsc' | 'none' | UnknownValue
 
+/** Why a published page states no bound on its time. */
+export type BoundUnavailableReason =
+  /** Nothing corrects the clock, or the kernel's maximum error has run out. */
+  | 'unsynchronized'
+  /** No daemon has reported an error: the kernel may have counted its figure up from 0. */
+  | 'never-updated'
+  /** The clock runs more than 500 ppm off nominal. */
+  | 'off-nominal'
+  /** The clock was just changed. The next update shows whether its daemon did that. */
+  | 'change-pending'
+  /** Distrusted: another process set the clock. */
+  | 'stepped'
+  /** Distrusted: another process slewed the clock, by `adjtime` or the kernel's loop. */
+  | 'slewed'
+  /** Distrusted: another process changed the clock's rate by more than 100 ppm. */
+  | 'frequency-changed'
+  /** Distrusted: the machine was suspended. */
+  | 'suspended'
+  /** Distrusted: the machine was migrated or restored, or its counter jumped. */
+  | 'disrupted'
+  /** Distrusted: the publisher took over a page that stated no bound. */
+  | 'taken-over'
+  /** Distrusted: the machine may have been disrupted before the publisher began. */
+  | 'started'
+  /** Distrusted: a daemon reported a maximum error of 0. */
+  | 'zero-error'
+  | UnknownValue
+
+/** Why a published page states no bound on its time. */
+export interface BoundUnavailable {
+  readonly reason: BoundUnavailableReason
+  /** Where the clock is distrusted: the updates of its daemon that are missing. */
+  readonly updatesLeft: number | undefined
+}
+
 /** One consistent state of a page: what its fields mean, and `raw`, the fields themselves. */
 export interface Snapshot {
   /** Which counter the page's time belongs to. */
@@ -74,6 +109,11 @@ export interface Snapshot {
   readonly timeMonotonic: boolean
   /** The provider notifies the guest of updates. */
   readonly notificationPresent: boolean
+  /**
+   * Why the page states no bound on its time, where its publisher says so. Undefined if the page states a
+   * bound or no usable time, and for pages of other publishers.
+   */
+  readonly boundUnavailable: BoundUnavailable | undefined
   /** The fields as they stand in the page. */
   readonly raw: RawPage
 }

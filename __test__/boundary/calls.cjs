@@ -388,10 +388,12 @@ const calls = {
     call({ publisher }, given) {
       publisher.disrupt(...given)
       publisher.bumpGeneration(...given)
-      return [publisher.updates, publisher.cpuTimeNs, publisher.failure, publisher.closed]
+      const { updates, cpuTimeNs, failure, closed, boundUnavailable } = publisher
+      return [updates, cpuTimeNs, failure, closed, boundUnavailable]
     },
-    right(_world, _given, [updates, cpuTimeNs, failure, closed]) {
+    right(_world, _given, [updates, cpuTimeNs, failure, closed, boundUnavailable]) {
       assert.ok(updates > 0n && cpuTimeNs >= 0n)
+      assert.ok(boundUnavailable === undefined || typeof boundUnavailable.reason === 'string')
       assert.deepEqual([failure, closed], [undefined, false])
     },
   },

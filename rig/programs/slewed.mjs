@@ -1,5 +1,5 @@
-// A publisher of this package's in a guest whose clock the host turns: it says what readers of its page
-// are told whenever the host asks. Any other line is a command of the shell.
+// A publisher of this package's in a guest whose clock the host adjusts. It prints what a reader of its
+// page gets whenever the host asks. Any other line is a command for the shell.
 
 import { execSync } from 'node:child_process'
 import { readSync, writeSync } from 'node:fs'
@@ -8,6 +8,12 @@ import { VmClock, VmClockPublisher } from 'vmclock'
 const [intervalMs] = process.argv.slice(2).map(Number)
 const READINGS = 20
 const APART_MS = 1
+const LOOK_MS = 5
+// A report of the daemon's is seen, and then its interval and the next one are over.
+const QUIET_INTERVALS = 2.5
+const QUIET_MS = 5_000
+// A change is seen, its interval ends, and then the next one.
+const VERDICT_INTERVALS = 6
 const nobody = new Int32Array(new SharedArrayBuffer(4))
 
 const device = VmClock.open('/dev/vmclock0')
@@ -48,7 +54,7 @@ const answers = {
       readings.push(
         earliestNs === undefined ? `${counter}` : `${counter} ${earliestNs} ${latestNs}`,
       )
-      Atomics.wait(nobody, 0, 0, APART_MS)
+      wait(APART_MS)
     }
     return readings.join(',')
   },
@@ -58,6 +64,51 @@ const answers = {
     const { offsetNs, maxErrorNs } = device.systemOffset()
     return `${offsetNs} ${maxErrorNs}`
   },
+
+  /** Why there is no bound, and the updates that are missing; or that there is one. */
+  trust() {
+    const { reason, updatesLeft } = publisher.boundUnavailable ?? { reason: 'bound' }
+    return updatesLeft === undefined ? reason : `${reason} ${updatesLeft}`
+  },
+
+  /** Waits until the daemon has just reported, and its report lies two intervals back. */
+  quiet() {
+    const errorNs = () => clock.snapshot().maxErrorNs ?? 0n
+    const endMs = performance.now() + QUIET_MS
+    for (let lastNs = errorNs(); ; ) {
+      wait(LOOK_MS)
+      const ns = errorNs()
+      // The kernel adds half a millisecond each second, so that a report shows as less.
+      if (lastNs - ns > 100_000n) break
+      if (performance.now() > endMs) return 'no report'
+      lastNs = ns
+    }
+    wait(QUIET_INTERVALS * intervalMs)
+    return 'quiet'
+  },
+
+  /** Waits until the clock is distrusted, as it soon is if a change was not taken for its daemon's. */
+  verdict() {
+    const endMs = performance.now() + VERDICT_INTERVALS * intervalMs
+    while (performance.now() < endMs) {
+      if (publisher.boundUnavailable?.updatesLeft !== undefined) return 'distrusted'
+      wait(LOOK_MS)
+    }
+    return 'trusted'
+  },
+
+  /** Reports errors to the kernel so many times, each less than the one before, down to `us`. */
+  report(us, times) {
+    for (let left = Number(times) - 1; left >= 0; left--) {
+      // The kernel adds less than this in the meantime. A multiple of 500 looks as if it were counted
+      // up from 0.
+      const figure = Number(us) + left * 301
+      const answer = command(adjtimex(figure % 500 === 0 ? figure + 1 : figure))
+      if (!answer.startsWith('done')) return answer
+      wait(1.5 * intervalMs)
+    }
+    return 'done'
+  },
 }
 
 // Without an event loop in between, which would only take time.
@@ -66,11 +117,20 @@ writeSync(1, 'ready\n')
 for (;;) {
   const line = bytes.toString('latin1', 0, readSync(0, bytes)).trimEnd()
   if (line === 'end') break
-  writeSync(1, `${answers[line]?.() ?? command(line)}\n`)
+  const [word, ...rest] = line.split(' ')
+  writeSync(1, `${answers[word]?.(...rest) ?? command(line)}\n`)
 }
 clock.close()
 publisher.close()
 device.close()
+
+function wait(ms) {
+  Atomics.wait(nobody, 0, 0, ms)
+}
+
+function adjtimex(us) {
+  return `./adjtimex --status 0 --maxerror ${us} --esterror ${us}`
+}
 
 /** What it printed, in one line, or how it failed. */
 function command(line) {

@@ -1,6 +1,7 @@
-// The package's own publisher in a guest whose clock is turned while it publishes: by frequency, by tick, by
-// adjtime, and by steps; by hand, and under a chronyd that has to follow. No reading's interval may miss the
-// host's clock, which is known at the reading's own counter.
+// The package's own publisher in a guest whose clock is stepped and slewed while it publishes: by frequency,
+// by tick, by adjtime, and by steps; by hand, and under a chronyd that has to follow. No reading's interval
+// may miss the host's clock, which is known at the reading's own counter. While the publisher distrusts the
+// clock, no reading may have an interval.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -19,39 +20,44 @@ import { withGuest } from '../guest.mjs'
 import { hostNowNs } from '../page.mjs'
 import { Truth } from '../truth.mjs'
 
-const INTERVAL_MS = 200
+const INTERVAL_MS = 100
 const NS_PER_S = 1_000_000_000n
 const SCALED_PER_PPM = 65_536
 const MOVE_US = 2_000
 
 // What the kernel counts each second of what its clock may be off in rate, less what it may be off without
-// being turned.
+// being slewed.
 const COUNTED_PPM = 450n
 
-// How long each way of turning lasts, how often all of them come, and how much longer what is vouched for it
-// holds, or a recovery may take: far longer than it does, so that a machine that others keep busy fails
-// nothing.
+// Updates after which the publisher trusts a clock again that another program changed. The first report of
+// them may show as no less than the figure before.
+const UPDATES = 64 + 2
+
+// How long each change lasts, how often all of them come, and how much longer a reported error holds, or a
+// recovery may take: far longer than it does, so that a busy machine fails nothing.
 const FORMS = {
   short: { holdMs: 500, rounds: 1 },
-  long: { holdMs: 10_000, rounds: Number(process.env.VMCLOCK_SLEW_ROUNDS ?? 8) },
+  long: { holdMs: 10_000, rounds: Number(process.env.VMCLOCK_SLEW_ROUNDS ?? 2) },
 }
-const SPARE_MS = 30_000
-const RECOVERY_MS = 120_000
-const TALK_MS = 7_200_000
+const SPARE_MS = 60_000
+const RECOVERY_MS = 600_000
+const TALK_MS = 14_400_000
+const ATTEMPTS = 20
 
-// chronyd that sets a clock that is far off whenever it finds one, and chronyd as Debian's package has it,
-// which does so at its first measurements only and turns the clock back by its tick after that.
+// chronyd that steps a clock that is far off whenever it finds one, and chronyd as Debian's package has it,
+// which does so at its first measurements only and slews the clock by its tick after that.
 const MANNERS = { 'that steps': ['makestep 0.1 -1'], 'that slews': ['makestep 1 3'] }
-// What the latter finds first, and has to turn back.
+// What the latter finds first, and has to slew.
 const OFF_MS = 700
 
-// chronyd that turns the clock back by less than the kernel counts, so that only the error that it tells the
-// kernel says how far there is to go; and what it finds each time that it begins, and is far from having turned back when it ends.
+// chronyd that slews the clock by less than the kernel counts, so that only the error that it reports to the
+// kernel says how far there is to go; and the offset that it finds each time that it begins, of which it has
+// slewed little when it ends.
 const SLOWLY = ['maxslewrate 100']
 const SLOWLY_OFF_MS = [900, -900]
 
 export const ownGuests = {
-  async 'a publisher under a clock that is turned never states a bound that misses the time'(
+  async 'a publisher whose clock is stepped and slewed states no bound that misses the time'(
     prepared,
     { isShort },
   ) {
@@ -61,20 +67,26 @@ export const ownGuests = {
     const adjtimex = join(await clockPrograms(), 'usr/sbin/adjtimex')
     return await withGuest(prepared, { programs: [['adjtimex', adjtimex]] }, async (guest) => {
       const seen = await Readings.begin(guest)
-      await seen.unbounded('before anybody vouches for the clock')
+      await seen.unbounded('before anybody reports an error')
+      await seen.set()
+      await seen.recovered()
       for (let round = 0; round < rounds; round++) {
-        await seen.recovered(() => seen.set())
-        for (const { name, begin, end, ppm } of turnings()) {
-          await seen.vouch(ppm, holdMs)
-          await seen.command(`./adjtimex ${begin}`)
-          await seen.during(holdMs, name)
+        for (const { name, begin, end, ppm, isFar } of slews()) {
+          const isStated = await seen.reported(ppm, holdMs, begin)
+          assert.ok(isStated || isFar, `${name}: no bound for a change with its report`)
+          await seen.during(holdMs, `${name}, reported`)
           await seen.command(`./adjtimex ${end}`)
-          await seen.recovered(() => seen.vouch(0, holdMs))
+          await seen.again()
+          await seen.interfere(`./adjtimex ${begin}`)
+          await seen.none(holdMs, `${name}, by another program`)
+          await seen.command(`./adjtimex ${end}`)
+          await seen.again()
         }
         for (const aheadMs of [2000, -2000]) {
           await seen.step(aheadMs)
-          await seen.unbounded(`after a step of ${aheadMs} ms`)
-          await seen.recovered(() => seen.set())
+          await seen.none(holdMs, `stepped by ${aheadMs} ms`)
+          await seen.set()
+          await seen.again()
           await seen.during(holdMs, 'set right')
         }
       }
@@ -82,7 +94,7 @@ export const ownGuests = {
     })
   },
 
-  async 'a publisher under chronyd never states a bound that misses the time, turn or step the clock who may'(
+  async 'a publisher under chronyd states no bound that misses the time, whoever changes the clock'(
     prepared,
     { isShort },
   ) {
@@ -96,24 +108,21 @@ export const ownGuests = {
       withGuest(prepared, options, async (guest) => {
         const seen = await Readings.begin(guest)
         for (const line of networkCommands) await seen.command(line)
-        await seen.unbounded('before anybody vouches for the clock')
+        await seen.unbounded('before anybody reports an error')
         for (const [manner, lines] of Object.entries(MANNERS)) {
           await seen.step(OFF_MS)
           await seen.unbounded(`before chronyd ${manner}`)
-          await seen.recovered(() => seen.command(startChronyd(port, lines)))
+          await seen.command(startChronyd(port, lines))
+          await seen.recovered()
           await seen.during(3 * holdMs, `chronyd ${manner}, begun`)
           await seen.chronyd(manner)
           for (let round = 0; round < rounds; round++) {
-            for (const { name, command } of meddlings()) {
-              await seen.command(command)
-              await seen.during(holdMs, `chronyd ${manner}, ${name}`)
+            for (const { name, command } of interferences(isShort)) {
+              await seen.interfere(command)
+              await seen.none(holdMs, `chronyd ${manner}, ${name}`)
               await seen.chronyd(manner)
-            }
-            for (const aheadMs of [1000, -1000]) {
-              await seen.step(aheadMs)
-              await seen.unbounded(`chronyd ${manner}, after a step of ${aheadMs} ms`)
-              await seen.recovered(() => {})
-              await seen.during(3 * holdMs, `chronyd ${manner}, stepped by ${aheadMs} ms`)
+              await seen.recovered()
+              await seen.during(3 * holdMs, `chronyd ${manner}, after ${name}`)
               await seen.chronyd(manner)
             }
           }
@@ -122,12 +131,13 @@ export const ownGuests = {
         for (let round = 0; round < rounds; round++) {
           for (const aheadMs of SLOWLY_OFF_MS) {
             const manner = `that slews slowly from ${aheadMs} ms`
-            // Nothing that the page said before is to help it.
             await seen.step(aheadMs)
             await seen.unbounded(`before chronyd ${manner}`)
+            // A publisher that takes over a page without a bound waits for 8 updates only.
             await seen.command('publish')
-            await seen.unbounded(`published anew, before chronyd ${manner}`)
-            await seen.recovered(() => seen.command(startChronyd(port, SLOWLY)))
+            await seen.unbounded(`published again, before chronyd ${manner}`)
+            await seen.command(startChronyd(port, SLOWLY))
+            await seen.recovered()
             await seen.during(3 * holdMs, `chronyd ${manner}`)
             await seen.chronyd(manner)
             await seen.command(endChronyd)
@@ -147,21 +157,22 @@ function notShown({ machine }) {
   return undefined
 }
 
-/** The ways of turning, in the words of adjtimex(8), and what they change of the clock's rate at most. */
-function turnings() {
-  const bySlew = [500, -500].map((ppm) => ({
+/** The ways to slew a clock, as options of adjtimex(8), and the most that they change of its rate. */
+function slews() {
+  const byFrequency = [500, -500].map((ppm) => ({
     name: `frequency ${ppm} ppm`,
     begin: `--frequency ${ppm * SCALED_PER_PPM}`,
     end: '--frequency 0',
     ppm: Math.abs(ppm),
     isChronyd: true,
   }))
-  // One microsecond of it is 100 ppm: more than a daemon can know of that somebody else turns the clock by.
+  // One microsecond is 100 ppm. The publisher states no bound for a rate so far off nominal.
   const byTick = [10_050, 9_950].map((us) => ({
     name: `tick ${us} us`,
     begin: `--tick ${us}`,
     end: '--tick 10000',
     ppm: Math.abs(us - 10_000) * 100,
+    isFar: true,
   }))
   const byAdjtime = [MOVE_US, -MOVE_US].map((us) => ({
     name: `adjtime ${us} us`,
@@ -170,29 +181,33 @@ function turnings() {
     ppm: 500,
     isChronyd: true,
   }))
-  return [...bySlew, ...byTick, ...byAdjtime]
+  return [...byFrequency, ...byTick, ...byAdjtime]
 }
 
-/** What another may do to chronyd's clock, and not be noticed at once. */
-function meddlings() {
-  const turned = turnings().filter(({ isChronyd }) => isChronyd)
-  return [
-    ...turned.map(({ name, begin }) => ({ name, command: `./adjtimex ${begin}` })),
+/** The changes that another program makes to chronyd's clock, which chronyd may not notice at once. */
+function interferences(isShort) {
+  const slewed = slews().filter(({ isChronyd }) => isChronyd)
+  const all = [
+    ...slewed.map(({ name, begin }) => ({ name, command: `./adjtimex ${begin}` })),
     ...[MOVE_US, -MOVE_US].flatMap((us) => [
       // Only a kernel that is told to use its loop takes an offset.
       { name: `offset ${us} us`, command: `./adjtimex --status 1 --offset ${us}` },
-      { name: `set by ${us} us`, command: setClockBy(us / 1000) },
+      { name: `a step of ${us} us`, command: setClockBy(us / 1000) },
     ]),
+    ...[1000, -1000].map((ms) => ({ name: `a step of ${ms} ms`, command: setClockBy(ms) })),
   ]
+  const inShort = [`adjtime ${MOVE_US} us`, `a step of ${MOVE_US} us`, 'a step of 1000 ms']
+  return isShort ? all.filter(({ name }) => inShort.includes(name)) : all
 }
 
-/** What a guest's program reads, held against the truth, and what is done to the guest's clock meanwhile. */
+/** The readings of a guest's program, compared with the truth, and the changes to the guest's clock meanwhile. */
 class Readings {
   #talk
   #truth
   #bounded = 0
   #unbounded = 0
   #recoveriesMs = []
+  #takenForDaemons = 0
   #widest = new Map()
   #states = new Map()
 
@@ -242,14 +257,23 @@ class Readings {
     }
   }
 
+  /** Reads for a while. Every bound has to hold. */
   async during(ms, when) {
     const endMs = performance.now() + ms
     do await this.some(when)
     while (performance.now() < endMs)
     assert.ok(
       performance.now() < endMs + SPARE_MS,
-      `${when}: the machine is too busy for what was vouched for`,
+      `${when}: the machine is too busy for the error that was reported`,
     )
+  }
+
+  /** Reads for a while. No bound may be stated. */
+  async none(ms, when) {
+    await this.unbounded(when)
+    const endMs = performance.now() + ms
+    do assert.equal(await this.some(when), false, `${when}: a bound`)
+    while (performance.now() < endMs)
   }
 
   /** Waits until no bound is stated, as it may not be for long. */
@@ -258,16 +282,29 @@ class Readings {
     while (await this.some(when)) assert.ok(performance.now() < endMs, `${when}: still a bound`)
   }
 
-  /** Waits for the bound that follows `vouched`. */
-  async recovered(vouched) {
-    await vouched()
+  /** Waits for a bound. */
+  async recovered() {
     const startMs = performance.now()
     let lacked = false
     while (!(await this.some('recovering'))) {
       lacked = true
-      assert.ok(performance.now() < startMs + RECOVERY_MS, 'no bound again')
+      const trust = await this.#talk.ask('trust')
+      assert.ok(performance.now() < startMs + RECOVERY_MS, `no bound again: ${trust}`)
     }
     if (lacked) this.#recoveriesMs.push(performance.now() - startMs)
+  }
+
+  /** Has another program than the daemon change the clock, which the publisher has to notice. */
+  async interfere(command) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      await this.#talk.ask('quiet')
+      await this.command(command)
+      if ((await this.#talk.ask('verdict')) === 'distrusted') return
+      // Next to a report of the daemon's, a change is taken for the daemon's own. The readings after it
+      // are compared with nothing, until such a change is noticed.
+      this.#takenForDaemons += 1
+    }
+    assert.fail(`the publisher trusts its clock after ${command}`)
   }
 
   /** Sets the clock so far ahead of the time: to a whole second, when that is so far ahead. */
@@ -278,25 +315,44 @@ class Readings {
     await this.command(`date -s @${second}`)
   }
 
-  /** Sets the clock to the host's, and vouches for it. */
+  /** Sets the clock to the host's. */
   async set() {
     await this.step(0)
-    await this.vouch(0, 0)
+    await this.#report(0, 0, UPDATES)
+  }
+
+  /** Reports errors until the publisher trusts the clock again. */
+  async again() {
+    await this.#report(0, 0, UPDATES)
+    await this.recovered()
+  }
+
+  /** Reports an error, and changes the clock in the same moment. Returns whether a bound is stated then. */
+  async reported(ppm, holdMs, change) {
+    const us = await this.#errorUs(ppm, holdMs)
+    const figure = us % 500n === 0n ? us + 1n : us
+    await this.command(
+      `./adjtimex --status 0 --maxerror ${figure} --esterror ${figure} && ./adjtimex ${change}`,
+    )
+    return (await this.#talk.ask('verdict')) === 'trusted' && (await this.some('reported'))
+  }
+
+  async #report(ppm, holdMs, times) {
+    const us = await this.#errorUs(ppm, holdMs)
+    const answer = await this.#talk.ask(`report ${us} ${times}`)
+    assert.equal(answer, 'done')
   }
 
   /**
-   * Tells the kernel how far its clock is off at most, as an honest daemon does, from a look at it; and what
-   * of its being turned by `ppm` for so long the kernel will not count by itself.
+   * How far the kernel's clock is off at most, from a look at it; and what the kernel does not count of a
+   * rate that is off by `ppm` for so long.
    */
-  async vouch(ppm, holdMs) {
+  async #errorUs(ppm, holdMs) {
     await this.#truth.tell()
     const [aheadNs, withinNs] = (await this.#talk.ask('ahead')).split(' ').map(BigInt)
     const offNs = (aheadNs < 0n ? -aheadNs : aheadNs) + withinNs
     const uncountedPpm = BigInt(ppm) > COUNTED_PPM ? BigInt(ppm) - COUNTED_PPM : 0n
-    const us = (offNs + BigInt(holdMs + SPARE_MS) * uncountedPpm) / 1000n + 1n
-    // A multiple of 500 looks as if it were counted up from 0.
-    const told = us % 500n === 0n ? us + 1n : us
-    await this.command(`./adjtimex --status 0 --maxerror ${told} --esterror ${told}`)
+    return (offNs + BigInt(holdMs + SPARE_MS) * uncountedPpm) / 1000n + 1n
   }
 
   /** Takes note of what chronyd says of the clock. */
@@ -320,6 +376,7 @@ class Readings {
     print(
       `a bound again after ${sorted[sorted.length >> 1]} ms in the middle, ${sorted.at(-1)} at most, ${sorted.length} times`,
     )
+    print(`${this.#takenForDaemons} changes next to a report were taken for the daemon’s`)
     for (const [state, us] of this.#states) {
       print(`${state} ${us.length} times, ${Math.max(...us).toFixed(0)} us to be corrected at most`)
     }

@@ -150,6 +150,51 @@ const _: () = {
     assert!(take(others, field::LISTED) == (1 << SIZE_FULL) - 1);
 };
 
+/// The extension that this package's publisher writes behind the structure, into pages of at least
+/// [`SIZE_REGION`] bytes. It is not part of the specification. It is little-endian, like the page.
+pub mod extension {
+    /// The byte offset of the extension from the start of the page. UAPI.13 grows from 0x70 on.
+    pub const OFFSET: usize = 0x800;
+    /// `magic`, u32 at 0x00: the bytes `VCLX`.
+    pub const MAGIC: u32 = 0x584c_4356;
+    /// `version`, u16 at 0x04. A reader of one version ignores others.
+    pub const VERSION: u16 = 1;
+    /// `size`, u16 at 0x06: the bytes of the extension. It may grow.
+    pub const SIZE: u16 = 0x10;
+
+    // At 0x08 `no_bound`, u8; at 0x09 `updates_left`, u8; at 0x0a two bytes of 0; at 0x0c `seq_count`,
+    // u32: the page's own after the update that wrote the extension. If they differ, a writer that
+    // knows no extension has updated the page since.
+
+    /// `no_bound`: the page states a bound, or has no time.
+    pub const BOUND: u8 = 0;
+    /// `no_bound`: nothing corrects the clock, or the kernel's maximum error has run out.
+    pub const UNSYNCHRONIZED: u8 = 1;
+    /// `no_bound`: no daemon has reported an error.
+    pub const NEVER_UPDATED: u8 = 2;
+    /// `no_bound`: the clock runs more than 500 ppm off nominal.
+    pub const OFF_NOMINAL: u8 = 3;
+    /// `no_bound`: the clock was just changed, perhaps by its daemon.
+    pub const CHANGE_PENDING: u8 = 4;
+    /// `no_bound`, from here on: the clock is distrusted for `updates_left` updates. Another process
+    /// stepped it.
+    pub const STEPPED: u8 = 16;
+    /// `no_bound`: distrusted, another process slewed the clock.
+    pub const SLEWED: u8 = 17;
+    /// `no_bound`: distrusted, another process changed the clock's frequency.
+    pub const FREQUENCY_CHANGED: u8 = 18;
+    /// `no_bound`: distrusted, the machine was suspended.
+    pub const SUSPENDED: u8 = 19;
+    /// `no_bound`: distrusted, the machine was disrupted.
+    pub const DISRUPTED: u8 = 20;
+    /// `no_bound`: distrusted, the page that was taken over stated no bound.
+    pub const TAKEN_OVER: u8 = 21;
+    /// `no_bound`: distrusted, the machine may have been disrupted before the publisher began.
+    pub const STARTED: u8 = 22;
+    /// `no_bound`: distrusted, a daemon reported a maximum error of 0.
+    pub const ZERO_ERROR: u8 = 23;
+}
+
 /// `counter_id`: the Arm virtual counter, CNTVCT_EL0.
 pub const VMCLOCK_COUNTER_ARM_VCNT: u8 = 0;
 /// `counter_id`: the x86 time stamp counter.

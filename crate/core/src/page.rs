@@ -5,9 +5,10 @@
 //! - Others write to a mapped page at any time, so no reference into it ever exists but one to an atomic,
 //!   made from a raw pointer, one word at a time.
 //! - The mapping is shared, read-only (for readers) and closed on exec.
-//! - Only offsets below [`SIZE_FULL`] from the start of the page are touched, which lie within one
-//!   memory page, and a mapping is always at least that long: what lies behind the end of a short
-//!   file in its last page reads as zero. Only a file that shrinks to nothing *after* it was mapped
+//! - Only offsets below [`SIZE_FULL`] from the start of the page are touched, and those of the extension in
+//!   mappings of at least [`SIZE_REGION`] bytes. All of them lie within one memory page, and a mapping is
+//!   always at least that long: what lies behind the end of a short file in its last page reads as zero.
+//!   The extension is read from regular files only, never from a device. Only a file that shrinks to nothing *after* it was mapped
 //!   makes an access fault (SIGBUS), which is why a file that others may write is refused.
 
 #![allow(
@@ -24,9 +25,11 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::abi::{SIZE_FULL, SIZE_MIN, VMCLOCK_MAGIC, VMCLOCK_VERSION, field};
+use crate::abi::{
+    SIZE_FULL, SIZE_MIN, SIZE_REGION, VMCLOCK_MAGIC, VMCLOCK_VERSION, extension, field,
+};
 use crate::error::Error;
-use crate::seqlock::{FIRST_WORD_OFFSET, SharedWords, WORDS};
+use crate::seqlock::{EXTENSION_WORDS, FIRST_WORD_OFFSET, SharedWords, WORDS};
 
 /// The environment variable that names a page.
 pub const PATH_VARIABLE: &str = "VMCLOCK_PATH";
@@ -47,21 +50,27 @@ impl Mapping {
         Ok(Self { map })
     }
 
-    /// Maps the page at `page_offset` bytes into `file` for writing. The file must hold all of the
-    /// structure there.
-    pub(crate) fn writable(file: &File, page_offset: u64) -> std::io::Result<Self> {
+    /// Maps `bytes` of a page at `page_offset` bytes into `file` for writing: the structure, or more.
+    /// The file must hold all of them.
+    pub(crate) fn writable(file: &File, page_offset: u64, bytes: usize) -> std::io::Result<Self> {
         if !page_offset.is_multiple_of(8) {
             return Err(Errno::INVAL.into());
         }
         let map = MmapOptions::new()
             .offset(page_offset)
-            .len(SIZE_FULL as usize)
+            .len(bytes)
             .map_raw(file)?;
         Ok(Self { map })
     }
 
+    /// The words of the extension, if the mapping covers it.
+    pub(crate) fn extension(&self) -> Option<[&AtomicU64; EXTENSION_WORDS]> {
+        (self.map.len() >= SIZE_REGION as usize)
+            .then(|| std::array::from_fn(|word| self.word64(extension::OFFSET + 8 * word)))
+    }
+
     /// The address `at` bytes into the page. `at` is always a field's offset from `abi`, so the word
-    /// of up to 8 bytes there lies within the structure, and so within the mapping.
+    /// of up to 8 bytes there lies within the structure, or within an extension that the mapping covers.
     #[inline(always)]
     fn address(&self, at: usize) -> *mut u8 {
         self.map.as_mut_ptr().wrapping_add(at)
@@ -102,6 +111,12 @@ impl SharedWords for Mapping {
             self.word64(FIRST_WORD_OFFSET + 8 * word)
                 .load(Ordering::Relaxed)
         })
+    }
+
+    #[inline(always)]
+    fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
+        let words = self.extension()?;
+        Some(words.map(|word| word.load(Ordering::Relaxed)))
     }
 
     #[inline(always)]
@@ -159,10 +174,14 @@ impl Page {
         let (file_bytes, map_bytes) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 check_trust(path, &stat, trusted_uids)?;
-                (
-                    Some(stat.st_size.max(0).cast_unsigned()),
-                    SIZE_FULL as usize,
-                )
+                let file_bytes = stat.st_size.max(0).cast_unsigned();
+                let has_extension = file_bytes >= u64::from(SIZE_REGION);
+                let map_bytes = if has_extension {
+                    SIZE_REGION
+                } else {
+                    SIZE_FULL
+                };
+                (Some(file_bytes), map_bytes as usize)
             }
             // A device has no size of its own: the driver maps exactly one page of memory.
             _ => (None, rustix::param::page_size()),
@@ -271,6 +290,15 @@ impl SharedWords for Page {
     #[inline(always)]
     fn load_words(&self) -> [u64; WORDS] {
         self.mapping.load_words()
+    }
+
+    #[inline(always)]
+    fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
+        // Never a device's: what lies behind its structure is its own.
+        if self.identity.is_character_device {
+            return None;
+        }
+        self.mapping.load_extension()
     }
 
     #[inline(always)]

@@ -29,6 +29,9 @@ use crate::counter::Counter;
 /// (0x10) to the end (0x70).
 pub const WORDS: usize = 12;
 
+/// Words of the extension, from [`abi::extension::OFFSET`](crate::abi::extension::OFFSET) on.
+pub const EXTENSION_WORDS: usize = 2;
+
 /// Byte offset of the first of the [`WORDS`].
 pub const FIRST_WORD_OFFSET: usize = 0x10;
 
@@ -40,6 +43,12 @@ pub trait SharedWords {
     fn load_head(&self) -> u32;
     /// All [`WORDS`], each by one relaxed 64-bit load.
     fn load_words(&self) -> [u64; WORDS];
+    /// All [`EXTENSION_WORDS`], each by one relaxed 64-bit load; `None` for memory without an
+    /// extension, such as a device's.
+    #[inline(always)]
+    fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
+        None
+    }
     /// An acquire fence: no load above it is performed after a load or store below it.
     fn fence_acquire(&self);
 }
@@ -52,6 +61,10 @@ pub trait SharedWordsMut: SharedWords {
     fn store_head(&self, head: u32);
     /// All [`WORDS`], each by one relaxed 64-bit store.
     fn store_words(&self, words: &[u64; WORDS]);
+    /// All [`EXTENSION_WORDS`], each by one relaxed 64-bit store; nothing for memory without an
+    /// extension.
+    #[inline(always)]
+    fn store_extension(&self, _words: &[u64; EXTENSION_WORDS]) {}
     /// A release fence: no load or store above it is performed after a store below it.
     fn fence_release(&self);
 }
@@ -65,6 +78,8 @@ pub struct Consistent {
     pub head: u32,
     /// The structure from 0x10 on.
     pub words: [u64; WORDS],
+    /// The extension, if the memory has one.
+    pub extension: Option<[u64; EXTENSION_WORDS]>,
     /// The counter, read while the fields were as they are here.
     pub counter: u64,
 }
@@ -98,6 +113,7 @@ pub fn read<M: SharedWords, C: Counter>(
             memory.fence_acquire();
             let head = memory.load_head();
             let words = memory.load_words();
+            let extension = memory.load_extension();
             let now = counter.read();
             // Pairs with the fence after `begin` stores the odd number: who sees any later field
             // (or a counter that jumped with them) sees the sequence number moved.
@@ -107,6 +123,7 @@ pub fn read<M: SharedWords, C: Counter>(
                     seq,
                     head,
                     words,
+                    extension,
                     counter: now,
                 });
             }
@@ -167,5 +184,21 @@ pub fn write<M: SharedWordsMut>(memory: &M, head: u32, words: &[u64; WORDS]) {
     let odd = begin(memory);
     memory.store_head(head);
     memory.store_words(words);
+    end(memory, odd);
+}
+
+/// Rewrites the page and its extension as its only writer, in one update. `extension` gets the even
+/// sequence number that the update ends with.
+#[inline]
+pub fn write_extended<M: SharedWordsMut>(
+    memory: &M,
+    head: u32,
+    words: &[u64; WORDS],
+    extension: impl FnOnce(u32) -> [u64; EXTENSION_WORDS],
+) {
+    let odd = begin(memory);
+    memory.store_head(head);
+    memory.store_words(words);
+    memory.store_extension(&extension(odd.wrapping_add(1)));
     end(memory, odd);
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::abi::{self, Field, field, page_fields};
+use crate::no_bound::{self, NoBound};
 use crate::seqlock::{Consistent, FIRST_WORD_OFFSET, WORDS};
 use crate::time::TAI_MINUS_UTC_RANGE_SEC;
 
@@ -276,6 +277,8 @@ pub struct Snapshot {
     pub abi: Abi,
     /// The fields as they stand, whether `size` covers them or not.
     pub raw: RawFields,
+    /// Why the page's publisher states no bound, if it says so.
+    pub(crate) no_bound: Option<NoBound>,
 }
 
 impl Snapshot {
@@ -289,7 +292,22 @@ impl Snapshot {
             counter: seen.counter,
             abi,
             raw,
+            no_bound: seen
+                .extension
+                .and_then(|words| no_bound::from_extension(words, seen.seq)),
         }
+    }
+
+    /// Why the page states no bound on its time, where its publisher says so. `None` if the page
+    /// states a bound or no usable time, and for pages of other publishers.
+    #[must_use]
+    pub fn no_bound(&self) -> Option<NoBound> {
+        let is_usable = matches!(
+            self.clock_status(),
+            Some(ClockStatus::Synchronized | ClockStatus::FreeRunning)
+        );
+        self.no_bound
+            .filter(|_| is_usable && self.time_max_error_ns().is_none())
     }
 
     /// Whether `size` covers a field.

@@ -26,8 +26,11 @@ use crate::abi::{
     SIZE_FULL, SIZE_REGION, VMCLOCK_COUNTER_INVALID, VMCLOCK_MAGIC, VMCLOCK_VERSION, field,
 };
 use crate::error::Error;
+use crate::no_bound::{self, NoBound};
 use crate::page::Mapping;
-use crate::seqlock::{self, FIRST_WORD_OFFSET, SharedWords, SharedWordsMut, WORDS};
+use crate::seqlock::{
+    self, EXTENSION_WORDS, FIRST_WORD_OFFSET, SharedWords, SharedWordsMut, WORDS,
+};
 use crate::snapshot::RawFields;
 
 /// Memory is backed by a file in steps of at least this many bytes on every architecture.
@@ -133,6 +136,13 @@ impl SharedWordsMut for Writable {
     }
 
     #[inline(always)]
+    fn store_extension(&self, words: &[u64; EXTENSION_WORDS]) {
+        for (at, word) in self.0.extension().into_iter().flatten().zip(words) {
+            at.store(*word, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
     fn fence_release(&self) {
         // Pairs with the readers' acquire fences; `seqlock` says which with which.
         fence(Ordering::Release);
@@ -180,7 +190,8 @@ impl PageWriter {
         file.as_file()
             .write_all_at(page.get(..within_page).unwrap_or(&page), layout.page_offset)
             .map_err(|error| failed("pwrite", path, error))?;
-        let memory = Mapping::writable(file.as_file(), layout.page_offset)
+        let bytes = mapped_bytes(layout.file_bytes, layout.page_offset);
+        let memory = Mapping::writable(file.as_file(), layout.page_offset, bytes)
             .map_err(|error| failed("mmap", path, error))?;
         let mut writer = Self {
             memory: Writable(memory),
@@ -233,8 +244,9 @@ impl PageWriter {
                 available_bytes: available_bytes.saturating_sub(page_offset),
             });
         }
-        let memory =
-            Mapping::writable(file, page_offset).map_err(|error| failed("mmap", path, error))?;
+        let bytes = mapped_bytes(available_bytes, page_offset);
+        let memory = Mapping::writable(file, page_offset, bytes)
+            .map_err(|error| failed("mmap", path, error))?;
         let fields = RawFields::from_words(memory.load_head(), &memory.load_words());
         Ok(Self {
             memory: Writable(memory),
@@ -281,6 +293,15 @@ impl PageWriter {
         seqlock::write(&self.memory, head, &words);
     }
 
+    /// Writes all fields, and the extension where the file holds one, in one update.
+    pub(crate) fn publish(&mut self, fields: &RawFields, no_bound: Option<NoBound>) {
+        self.fields = *fields;
+        let (head, words) = self.fields.to_words();
+        seqlock::write_extended(&self.memory, head, &words, |seq| {
+            no_bound::to_extension(no_bound, seq)
+        });
+    }
+
     /// Begins an update and leaves it open: the sequence number is odd until [`PageWriter::end`]
     /// or the next [`PageWriter::update`]. For tests, and for writers that cannot compute all
     /// fields beforehand.
@@ -325,6 +346,17 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// The bytes of a page that are mapped: its extension too, where the file holds one.
+fn mapped_bytes(file_bytes: u64, page_offset: u64) -> usize {
+    let has_extension = file_bytes.saturating_sub(page_offset) >= u64::from(SIZE_REGION);
+    let bytes = if has_extension {
+        SIZE_REGION
+    } else {
+        SIZE_FULL
+    };
+    bytes as usize
 }
 
 fn check_offset(page_offset: u64) -> Result<(), Error> {

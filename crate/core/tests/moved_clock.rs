@@ -305,7 +305,7 @@ fn a_change_is_seen_though_the_page_states_no_bound_for_another_reason() {
 }
 
 #[test]
-fn a_step_of_a_clock_that_its_daemon_missed_never_makes_a_bound_false() {
+fn the_truth_lies_within_every_bound_whatever_steps_a_daemon_misses() {
     /// The daemon sets its clock by more than this, and now and then by less.
     const FAR_NS: i64 = 50_000_000;
     for seed in 0..12 {

@@ -7,6 +7,7 @@ use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
 use vmclock::Error;
 use vmclock::abi::{field, page_fields};
+use vmclock::no_bound::NoBound;
 use vmclock::snapshot::{RawFields, Snapshot};
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 
@@ -191,6 +192,7 @@ pub struct NativeSnapshot {
     pub disruption_imminent: bool,
     pub time_monotonic: bool,
     pub notification_present: bool,
+    pub bound_unavailable: Either<NativeNoBound, ()>,
     pub raw: NativeRawPage,
 }
 
@@ -211,7 +213,24 @@ impl From<Snapshot> for NativeSnapshot {
             disruption_imminent: snapshot.is_disruption_imminent(),
             time_monotonic: snapshot.is_time_monotonic(),
             notification_present: snapshot.has_notification(),
+            bound_unavailable: own(snapshot.no_bound().map(NativeNoBound::from)),
             raw: (&snapshot).into(),
+        }
+    }
+}
+
+/// Why a published page states no bound.
+#[napi(object, object_from_js = false)]
+pub struct NativeNoBound {
+    pub reason: String,
+    pub updates_left: Either<u32, ()>,
+}
+
+impl From<NoBound> for NativeNoBound {
+    fn from(no_bound: NoBound) -> Self {
+        Self {
+            reason: no_bound.name().into_owned(),
+            updates_left: own(no_bound.updates_left().map(u32::from)),
         }
     }
 }

@@ -10,6 +10,7 @@ use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::{Error, Maintenance};
 
 use crate::failure::{Failure, Outcome, outcome};
+use crate::page::NativeNoBound;
 
 #[napi(object, object_to_js = false, use_nullable = true)]
 pub struct NativePublisherOptions {
@@ -138,6 +139,13 @@ impl NativePublisher {
         let reason = publisher.as_ref().and_then(Publisher::failure);
         // napi would convert `None` to null.
         reason.map_or(Either::B(()), Either::A)
+    }
+
+    #[napi]
+    pub fn bound_unavailable(&self) -> Either<NativeNoBound, ()> {
+        let publisher = self.publisher.borrow();
+        let no_bound = publisher.as_ref().and_then(Publisher::no_bound);
+        no_bound.map_or(Either::B(()), |no_bound| Either::A(no_bound.into()))
     }
 
     #[napi]

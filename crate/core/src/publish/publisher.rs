@@ -18,6 +18,7 @@ use super::{Cause, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
 use crate::counter::clocksource::kernel_lists_tsc;
 use crate::error::Error;
+use crate::no_bound::NoBound;
 use crate::page::PUBLISHED_PATH;
 use crate::snapshot::Maintenance;
 use crate::source::kernel::clock::KernelClock;
@@ -115,7 +116,7 @@ impl Publisher {
             }) => {
                 file.set_permissions(Permissions::from_mode(mode))
                     .map_err(|error| failed("fchmod", path, error))?;
-                writer.update(|page| *page = fields);
+                writer.publish(&fields, publication.no_bound());
                 writer
             }
             None => {
@@ -123,7 +124,10 @@ impl Publisher {
                     mode,
                     ..PageLayout::default()
                 };
-                PageWriter::create(path, &layout, PageHeader::default(), &fields)?
+                let mut writer = PageWriter::create(path, &layout, PageHeader::default(), &fields)?;
+                // The extension too: readers may have found the page already.
+                writer.publish(&fields, publication.no_bound());
+                writer
             }
         };
         let page = Published {
@@ -147,6 +151,7 @@ impl Publisher {
             updates: AtomicU64::new(1),
             cpu_time_ns: AtomicU64::new(0),
             failure: Mutex::new(None),
+            no_bound: Mutex::new(publication.no_bound()),
         });
         if let Some(device) = &mut device {
             device.arm(&shared);
@@ -226,6 +231,13 @@ impl Publisher {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         locked(&self.shared.failure).clone()
+    }
+
+    /// Why the page states no bound on its time, as of its last update; `None` if it states one, or
+    /// has no time.
+    #[must_use]
+    pub fn no_bound(&self) -> Option<NoBound> {
+        *locked(&self.shared.no_bound)
     }
 
     /// Marks the page unreliable, gives up the lock and ends the thread. Again: does nothing.

@@ -18,6 +18,7 @@ use crate::abi::VMCLOCK_STATUS_UNRELIABLE;
 use crate::clock::{Options, VmClock};
 use crate::counter::CpuCounter;
 use crate::error::Error;
+use crate::no_bound::NoBound;
 use crate::page::DEVICE_PATH;
 use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) updates: AtomicU64,
     pub(super) cpu_time_ns: AtomicU64,
     pub(super) failure: Mutex<Option<String>>,
+    /// As of the last update.
+    pub(super) no_bound: Mutex<Option<NoBound>>,
 }
 
 impl Shared {
@@ -179,10 +182,12 @@ impl Worker {
             fields = self.publication.step(cause)?;
         }
         self.due_at = Instant::now() + self.publication.next_within();
+        *locked(&self.shared.no_bound) = self.publication.no_bound();
         // A page without time has nothing new to say at most wake-ups, and its sequence number is
         // what watchers wait for.
         if fields != self.page.writer.fields() {
-            self.page.writer.update(|page| *page = fields);
+            let no_bound = self.publication.no_bound();
+            self.page.writer.publish(&fields, no_bound);
             self.shared.updates.fetch_add(1, Ordering::Relaxed);
         }
         let cpu = clock_gettime(ClockId::ThreadCPUTime);

@@ -138,6 +138,7 @@ mod tests {
             counter: 0,
             abi: Abi::Uapi,
             raw,
+            no_bound: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A guest's calls, and their comparison with the true time.
 
+use vmclock::no_bound::NoBound;
 use vmclock::publish::Publication;
 use vmclock::time::fixed;
 use vmclock::{Reading, Timescale};
@@ -158,7 +159,8 @@ impl Life {
             self.tally.unknown += 1;
             let reason = self.publication.as_ref().map(Publication::no_bound);
             self.tally.note(match reason {
-                Some(Some(no_bound)) => no_bound.name(),
+                Some(Some(NoBound::Distrusted { .. })) => "no bound, as the clock is distrusted",
+                Some(Some(_)) => "no bound, for another reason",
                 Some(None) => "no bound of another page",
                 None => "no bound, and no publisher",
             });
