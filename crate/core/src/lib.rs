@@ -1,53 +1,28 @@
-//! Trustworthy, high-rate time on virtual machines: error-bounded UTC or TAI from the hypervisor's
-//! *vmclock* page and the CPU's counter, without a system call, and notice of migrations, restores
-//! and clones in the same breath.
+//! Error-bounded UTC or TAI on virtual machines, from the hypervisor's *vmclock* page and the CPU's counter,
+//! without a system call. The same reading says whether the machine was migrated, restored or cloned.
 //!
-//! # What a vmclock page is
+//! # The vmclock page
 //!
-//! A guest's kernel can be disciplined by NTP to well under a millisecond, until the machine is
-//! moved: a live migration gives it another host's counter, of another frequency and another
-//! offset, and nothing tells the guest. The hypervisor knows. The *vmclock* device is one page of
-//! memory, shared with the guest, in which it says so: a *disruption marker* that changes when the
-//! counter was disrupted, a *generation counter* that changes when the machine was restored from a
-//! snapshot or cloned, and, where the provider fills them in, a reference (counter value and time),
-//! the counter's period, and bounds on the error of both. The layout is in [`abi`]; it follows the
-//! Linux header `include/uapi/linux/vmclock-abi.h` and the UAPI group's specification UAPI.13, and
-//! the driver `drivers/ptp/ptp_vmclock.c` maps the page as `/dev/vmclock0`.
+//! A live migration moves a guest to a host whose counter has another frequency and another offset, and
+//! nothing tells the guest's clock. The hypervisor knows. A *vmclock* device is one page of memory that the
+//! hypervisor shares with the guest. It holds
 //!
-//! Most hypervisors today fill in the marker only. Continuity works on such a page; time gives
-//! [`Error::NoTime`]. On a machine without any device, [`publish`] makes a page from the machine's
-//! own clock.
+//! - a *disruption marker*, which changes when the counter was disrupted,
+//! - a *generation counter*, which changes when the machine was restored from a snapshot or cloned,
+//! - and, from some providers, time: a counter value and the time at it, the counter's period, and bounds on
+//!   the error of both.
 //!
-//! # How a read works
-//!
-//! ```text
-//! page ──► seqlock ──► snapshot ──► fixed ──► leap ──► clock
-//!          counter ───────────────────┘
-//! ```
-//!
-//! 1. [`page`] opens, checks and maps the page, once. Who could write a page could lie about the
-//!    time, so a regular file that others may write is refused.
-//! 2. [`seqlock`] takes fields and counter as of one sequence number, or gives up after 100 ms: a
-//!    reading is never torn and never hangs. After the first look a reader keeps what follows from
-//!    the fields, and a stamp is the counter, one look at the sequence number, and arithmetic.
-//! 3. [`counter`] reads the TSC or CNTVCT_EL0, ordered as the kernel's vDSO orders it.
-//! 4. [`time::fixed`] turns the counter's distance from the reference into nanoseconds and a bound, in
-//!    exact 128-bit integers. Where nothing stands in the way, one multiplication gives the same
-//!    (`time::linear`).
-//! 5. [`time::leap`] turns the page's timescale into the one asked for, and the bound into the interval
-//!    that holds the truth, also across a leap second or a smear.
-//! 6. [`clock`] puts it together: [`VmClock`].
-//!
-//! Two rules stand above speed: never a wrong or torn time, and never a bound that is not true. A
-//! figure that the page does not give is `None`, and a page that may not be used is an [`Error`]
-//! with a stable code.
+//! Most hypervisors fill in the marker only. Continuity works on such a page, and a call for the time returns
+//! [`Error::NoTime`]. [`Publisher`] makes a page from a machine's own clock. [`abi`] has the layout, by the
+//! Linux header `include/uapi/linux/vmclock-abi.h` and the UAPI group's specification UAPI.13. The driver
+//! `drivers/ptp/ptp_vmclock.c` maps the page as `/dev/vmclock0`.
 //!
 //! ```
 //! use vmclock::{Options, PublishOptions, Publisher, VmClock};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("page");
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("page");
 //! // On a machine with `/dev/vmclock0`, leave this out and open `None`.
 //! let publisher = Publisher::create(&path, PublishOptions::default())?;
 //!
@@ -66,38 +41,45 @@
 //! # }
 //! ```
 //!
-//! # Writing a page
+//! # Rooms
 //!
-//! [`writer`] puts fields into a page under the seqlock and knows nothing of clocks: hypervisors
-//! and tests use it. [`publish`] uses it to publish a page from this machine's own clock, with
-//! bounds that are no better than what the kernel knows ([`source::kernel::clock`]).
+//! ```text
+//! source ─► publish ─► writer ─► page ─► seqlock ─► snapshot ─► time ─► clock
+//!                                        counter ────────────────┘
+//! ```
 //!
-//! # Watching a page
-//!
-//! [`watch`] blocks until the page changes, by the driver's notification where there is one and by a
-//! timer elsewhere, and says what happened: a disruption, a clone, an announcement.
-//!
-//! # The kernel's own clock
-//!
-//! Of a page with time the driver also makes a PTP clock. [`ptp`] reads it, as any other, and against
-//! the system's clocks, and tells which timescale it is in by comparison with the page.
-//!
-//! # Counters and memory of the caller's
+//! | room | holds |
+//! |---|---|
+//! | [`abi`] | the page's layout |
+//! | [`page`], [`writer`] | opening and checking a page that is read, or written |
+//! | [`seqlock`] | fields and counter as of one sequence number, or [`Error::Timeout`] after 100 ms |
+//! | [`counter`] | the TSC or CNTVCT_EL0, ordered as the kernel's vDSO orders it |
+//! | [`snapshot`] | the fields of one sequence number, decoded |
+//! | [`time`] | exact arithmetic: counter to time and bound, leap seconds, smears, the fast path |
+//! | [`clock`] | [`VmClock`]: the checks, once for each page state, and readings |
+//! | [`watch`] | waiting until the page changes |
+//! | [`ptp`] | the kernel's PTP clocks, one of which the driver makes from a page with time |
+//! | [`source`] | the clocks that a page can be made from |
+//! | [`publish`] | the bounds that such a page may state, and the thread that writes it |
+//! | [`no_bound`] | the reasons why a published page states no bound |
+//! | [`machine`] | the hypervisor's name, and the device's udev rules |
 //!
 //! [`VmClock`] is generic over its memory ([`seqlock::SharedWords`]) and its counter
-//! ([`counter::Counter`]), both resolved at compile time. A simulation drives the very code that
-//! runs in production with a virtual counter, and the model checker runs the very seqlock.
+//! ([`counter::Counter`]). So a simulation drives the code that runs in production, and the model checker runs
+//! the seqlock itself.
 //!
-//! # What it does not promise
+//! # Promises and limits
 //!
-//! - A page is believed. A hypervisor that lies, lies about everything else in the guest, too.
-//! - Marker and generation detect change. Two clones of one snapshot read the same numbers, so they
-//!   are never an identity.
-//! - A counter is taken to be the same on all CPUs, as the page format does. One that moves in larger
-//!   steps than its ticks ([`counter::step_ticks`]) lags behind by up to a step, which only the page's
-//!   provider can include in its bound; [`publish`] does.
-//! - Between a disruption and the hypervisor's update of the page nothing can be noticed; providers
-//!   update it before the guest runs again.
+//! Two rules go before speed: never a wrong or torn time, and never a bound that is not true. A figure that
+//! the page does not state is `None`. A page that may not be used is an [`Error`] with a stable code.
+//!
+//! - The page is trusted. So a regular file that others may write is refused. A hypervisor that lies, lies
+//!   about everything else in the guest too.
+//! - Marker and generation detect change and are no identity: clones of one snapshot read the same numbers.
+//! - The counter is taken to be the same on all CPUs, as the page format does. A counter that moves in steps
+//!   ([`counter::step_ticks`]) lags by up to a step. Only the page's provider can include that in its bound;
+//!   [`publish`] does.
+//! - A disruption is visible once the provider updates the page. Providers do so before the guest runs again.
 
 #[cfg(not(all(
     target_os = "linux",

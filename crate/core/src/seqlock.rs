@@ -1,104 +1,106 @@
-//! The page's read protocol and its writer twin.
+//! The page's read protocol, and the writer's half of it.
 //!
-//! A vmclock page is guarded by `seq_count`: odd while its provider rewrites the fields, and two
-//! larger after each update. A reader takes the sequence number, the fields and the counter, looks
-//! at the sequence number again and throws all of it away if that moved. What makes this right is
-//! the order of those steps, which neither the compiler nor the CPU keeps by itself.
+//! A vmclock page is guarded by its sequence number, `seq_count`. The number is odd while the provider
+//! rewrites the fields, and two larger after each update. A reader loads the sequence number, then the
+//! fields, then the counter, then the sequence number again. If the number changed, the reader discards
+//! everything. The protocol is correct only in this order, which neither the compiler nor the CPU keeps by
+//! itself.
 //!
 //! # The rules of this room
 //!
-//! - Every access to shared words is a *relaxed atomic* load or store; order comes from the fences
-//!   alone. The page is mapped read-only, and relaxed loads of up to 8 bytes are the atomic accesses
-//!   that the standard library allows on read-only memory.
-//! - Each fence names the fence in the other half that it pairs with. Take one away and the model
-//!   in `tests/model.rs` finds an execution that tears; a stress test does not.
-//! - The counter is read *between* the fields and the last look at the sequence number. A live
-//!   migration changes counter and page together, so a counter that is not enclosed may belong to
-//!   another host than the fields do.
-//! - What was derived from the fields may be kept and used again while the sequence number is
-//!   unchanged, provided that it is compared *after* the counter is read: [`counter_if_unchanged`].
-//!   A sequence number comes round after 2^31 updates, which at a thousand a second is 24 days
-//!   between two looks by the same reader, and then it must hit the very same number.
+//! - Every access to shared words is a *relaxed atomic* load or store. Only the fences order them. The page
+//!   is mapped read-only, and the standard library allows relaxed atomic loads of up to 8 bytes on read-only
+//!   memory.
+//! - Each fence names the fence in the other half that it pairs with. The model in `tests/model.rs` finds a
+//!   torn execution if any fence is removed. A stress test does not.
+//! - The counter is read *between* the fields and the second load of the sequence number. A live migration
+//!   changes counter and page together, so a counter that is not enclosed may belong to another host than
+//!   the fields.
+//! - A reader may cache values derived from the fields, and use them while the sequence number is unchanged.
+//!   It must compare the number *after* it reads the counter: [`counter_if_unchanged`]. A sequence number
+//!   repeats after 2^31 updates, which is 24 days at a thousand updates a second. The cache is wrong only if
+//!   that many updates pass between two checks by one reader and the number is the very same again.
 //!
-//! The functions are generic over the memory that they touch, so that the model checker runs this
-//! very source over its own atomics, and a simulation over plain memory.
+//! The functions are generic over the memory that they access. So the model checker runs this very source
+//! over its own atomics, and a simulation runs it over plain memory.
 
 use crate::counter::Counter;
 
-/// Words of the structure that readers take under the sequence number, from `disruption_marker`
-/// (0x10) to the end (0x70).
+/// How many words of the structure the sequence number guards, from `disruption_marker` (0x10) to the end
+/// (0x70).
 pub const WORDS: usize = 12;
 
-/// Words of the extension, from [`abi::extension::OFFSET`](crate::abi::extension::OFFSET) on.
+/// How many words of the extension the sequence number guards, from
+/// [`abi::extension::OFFSET`](crate::abi::extension::OFFSET) on.
 pub const EXTENSION_WORDS: usize = 2;
 
-/// Byte offset of the first of the [`WORDS`].
+/// Byte offset of the first of these [`WORDS`].
 pub const FIRST_WORD_OFFSET: usize = 0x10;
 
-/// A page's memory as a reader sees it: relaxed atomic loads, and a fence.
+/// A page's memory, as a reader accesses it: relaxed atomic loads, and a fence.
 pub trait SharedWords {
-    /// `seq_count`, a relaxed load.
+    /// Loads `seq_count`, relaxed.
     fn load_seq(&self) -> u32;
-    /// The 32 bits at 0x08: `version`, `counter_id` and `time_type`; a relaxed load.
+    /// Loads the 32 bits at 0x08 (`version`, `counter_id` and `time_type`), relaxed.
     fn load_head(&self) -> u32;
-    /// All [`WORDS`], each by one relaxed 64-bit load.
+    /// Loads all [`WORDS`], each by one relaxed 64-bit load.
     fn load_words(&self) -> [u64; WORDS];
-    /// All [`EXTENSION_WORDS`], each by one relaxed 64-bit load; `None` for memory without an
+    /// Loads all [`EXTENSION_WORDS`], each by one relaxed 64-bit load. `None` for memory without an
     /// extension, such as a device's.
     #[inline(always)]
     fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
         None
     }
-    /// An acquire fence: no load above it is performed after a load or store below it.
+    /// Acquire fence: no load before it is performed after a load or store behind it.
     fn fence_acquire(&self);
 }
 
-/// A page's memory as its only writer sees it.
+/// A page's memory, as its only writer accesses it.
 pub trait SharedWordsMut: SharedWords {
-    /// `seq_count`, a relaxed store.
+    /// Stores `seq_count`, relaxed.
     fn store_seq(&self, seq: u32);
-    /// The 32 bits at 0x08, a relaxed store.
+    /// Stores the 32 bits at 0x08, relaxed.
     fn store_head(&self, head: u32);
-    /// All [`WORDS`], each by one relaxed 64-bit store.
+    /// Stores all [`WORDS`], each by one relaxed 64-bit store.
     fn store_words(&self, words: &[u64; WORDS]);
-    /// All [`EXTENSION_WORDS`], each by one relaxed 64-bit store; nothing for memory without an
+    /// Stores all [`EXTENSION_WORDS`], each by one relaxed 64-bit store. Does nothing for memory without an
     /// extension.
     #[inline(always)]
     fn store_extension(&self, _words: &[u64; EXTENSION_WORDS]) {}
-    /// A release fence: no load or store above it is performed after a store below it.
+    /// Release fence: no load or store before it is performed after a store behind it.
     fn fence_release(&self);
 }
 
-/// What one undisturbed look at the page saw.
+/// The page and the counter, as of one sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consistent {
-    /// The sequence number, even, under which all of it stood.
+    /// The sequence number, even, at which all of it was read.
     pub seq: u32,
     /// The 32 bits at 0x08.
     pub head: u32,
-    /// The structure from 0x10 on.
+    /// The words from 0x10 on.
     pub words: [u64; WORDS],
     /// The extension, if the memory has one.
     pub extension: Option<[u64; EXTENSION_WORDS]>,
-    /// The counter, read while the fields were as they are here.
+    /// The counter, read while the page held these fields.
     pub counter: u64,
 }
 
-/// The page was never still within the time that the caller allowed.
+/// The page was being updated at every try that the caller allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stuck {
-    /// The sequence number that was seen last. Odd: an update was begun and never ended.
+    /// The sequence number that was loaded last. Odd: an update began and did not end.
     pub seq: u32,
 }
 
 /// Reads fields and counter as of one sequence number.
 ///
-/// `again` is called after each failed look with the sequence number seen, and decides whether to
-/// look once more: the caller's deadline. A successful first look never calls it.
+/// After each failed try `again` receives the sequence number that was loaded, and decides whether to try
+/// once more. It holds the caller's deadline. A first try that succeeds never calls it.
 ///
 /// # Errors
 ///
-/// [`Stuck`] when `again` said no.
+/// [`Stuck`] when `again` returned false.
 #[inline]
 pub fn read<M: SharedWords, C: Counter>(
     memory: &M,
@@ -108,15 +110,15 @@ pub fn read<M: SharedWords, C: Counter>(
     loop {
         let seq = memory.load_seq();
         if seq & 1 == 0 {
-            // Pairs with the fence before `end` stores the even number: who sees that number
-            // sees the fields stored before it.
+            // Pairs with the fence before `end` stores the even number: a reader that loaded that number
+            // loads the fields that were stored before it.
             memory.fence_acquire();
             let head = memory.load_head();
             let words = memory.load_words();
             let extension = memory.load_extension();
             let now = counter.read();
-            // Pairs with the fence after `begin` stores the odd number: who sees any later field
-            // (or a counter that jumped with them) sees the sequence number moved.
+            // Pairs with the fence after `begin` stores the odd number: a reader that loaded any later
+            // field (or a counter that jumped with them) now loads another sequence number.
             memory.fence_acquire();
             if memory.load_seq() == seq {
                 return Ok(Consistent {
@@ -134,8 +136,8 @@ pub fn read<M: SharedWords, C: Counter>(
     }
 }
 
-/// Reads the counter, and returns it if the page still stands under `seq`, which must be the even
-/// number that [`read`] returned with the fields that the caller kept.
+/// Reads the counter, and returns it if the sequence number is still `seq`. That must be the even number
+/// that [`read`] returned with the fields that the caller caches.
 #[inline(always)]
 pub fn counter_if_unchanged<M: SharedWords, C: Counter>(
     memory: &M,
@@ -143,42 +145,42 @@ pub fn counter_if_unchanged<M: SharedWords, C: Counter>(
     seq: u32,
 ) -> Option<u64> {
     let now = counter.read();
-    // Pairs with the fence after `begin` stores the odd number: a counter that jumped in an update
-    // is never returned with what was kept from before that update.
+    // Pairs with the fence after `begin` stores the odd number: a counter that jumped in an update is never
+    // returned for a cache from before that update.
     memory.fence_acquire();
     (memory.load_seq() == seq).then_some(now)
 }
 
-/// Whether the page still stands under `seq`, as of now and of everything loaded before the call.
+/// Returns whether the sequence number is still `seq`, now and at everything loaded before the call.
 #[inline(always)]
 pub fn unchanged<M: SharedWords>(memory: &M, seq: u32) -> bool {
-    // Pairs as in `counter_if_unchanged`: whatever the caller loaded before is not newer than the
-    // page that it kept.
+    // Pairs as in `counter_if_unchanged`: nothing that the caller loaded before is newer than the page that
+    // it caches.
     memory.fence_acquire();
     memory.load_seq() == seq
 }
 
-/// Begins an update as the page's only writer, and returns the odd number under which it runs. A
-/// number that a dead writer left odd is taken over.
+/// Begins an update as the page's only writer, and returns the odd sequence number of the update. A number
+/// that a dead writer left odd is taken over.
 #[inline]
 pub fn begin<M: SharedWordsMut>(memory: &M) -> u32 {
     let odd = memory.load_seq() | 1;
     memory.store_seq(odd);
-    // Pairs with the reader's fence before its last look at the sequence number.
+    // Pairs with the reader's fence before its second load of the sequence number.
     memory.fence_release();
     odd
 }
 
-/// Ends the update that [`begin`] began under `odd`.
+/// Ends the update for which [`begin`] returned `odd`.
 #[inline]
 pub fn end<M: SharedWordsMut>(memory: &M, odd: u32) {
-    // Pairs with the reader's fence after its first look at the sequence number.
+    // Pairs with the reader's fence after its first load of the sequence number.
     memory.fence_release();
     memory.store_seq(odd.wrapping_add(1));
 }
 
-/// Rewrites the page as its only writer. A sequence number that a dead writer left odd is taken
-/// over: it goes on to the next even one.
+/// Rewrites the page as its only writer. A sequence number that a dead writer left odd is taken over: it
+/// becomes the next even one.
 #[inline]
 pub fn write<M: SharedWordsMut>(memory: &M, head: u32, words: &[u64; WORDS]) {
     let odd = begin(memory);

@@ -6,7 +6,7 @@
 //!
 //! A fast call reads the counter, then checks that the page is still the one that the fast path was
 //! computed from, then multiplies once. Every fast call checks the page in
-//! [`VmClock::current_counter`] or [`VmClock::is_current`] and nowhere else.
+//! `current_counter` or `is_current` and nowhere else.
 
 use crate::clock::VmClock;
 use crate::counter::Counter;
