@@ -1,6 +1,6 @@
-//! The core's arithmetic against the same formulas in integers without limits (`exact`), over the
-//! whole input space, with the places where 64 and 128 bits end weighted in. `PROPTEST_CASES` sets
-//! how many cases each property tries.
+//! Compares the core's arithmetic with the same formulas in integers without limits (`exact`), over the
+//! whole input space. Values where 64 and 128 bits end are chosen more often. `PROPTEST_CASES` sets how many
+//! cases each property tries.
 
 #![allow(
     clippy::indexing_slicing,
@@ -22,7 +22,7 @@ use vmclock::{Error, Options, Reading, Timescale, VmClock};
 use vmclock_testkit::exact::{self, View, big, two_to};
 use vmclock_testkit::virtual_page::{Bench, token};
 
-/// Seconds in 2^63 ns, where times stop fitting.
+/// Seconds in 2^63 ns, beyond which no time fits.
 const LAST_SEC: u64 = 9_223_372_036;
 /// A reference right after the last leap second so far, 2017-01-01.
 const AFTER_LEAP_SEC: u64 = 1_483_228_800;
@@ -39,7 +39,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// Any 64 bits, and more often those next to which something overflows.
+/// Any 64 bits, but more often those next to an overflow.
 fn edgy() -> BoxedStrategy<u64> {
     prop_oneof![
         3 => select(vec![
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn an_error_grows_rounded_up_and_saturates_only_at_its_end(
+    fn an_error_grows_rounded_up_and_saturates_only_at_2_to_the_63rd(
         at_reference in edgy(), d in edgy_signed(), rate in edgy(), shift in edgy_shift()
     ) {
         let growth_ns = fixed::growth_ns(d, rate, shift);
@@ -114,8 +114,7 @@ proptest! {
         prop_assert_eq!(big(fixed::saturate(growth_ns)), exact::saturated(big(growth_ns)));
     }
 
-    /// The refusal of a live counter compares ticks; a second is the exact rational that it stands
-    /// for.
+    /// A live counter is refused by a comparison of ticks. The expectation is an exact second.
     #[test]
     fn a_second_in_ticks_divides_the_distances_where_an_exact_second_does(
         d in edgy_signed(), period in edgy(), shift in edgy_shift(), away in -2..=2_i64
@@ -127,7 +126,7 @@ proptest! {
             let exact_ticks = two_to(64 + u32::from(shift)).div_floor(&big(period));
             prop_assert_eq!(big(per_second), exact_ticks.min(big(u64::MAX)));
         }
-        // Distances around the border itself, too.
+        // Distances around the border too.
         let border = i64::try_from(per_second).unwrap_or(i64::MAX).wrapping_neg();
         for d in [d, border.saturating_add(away)] {
             let is_behind = d < 0 && d.unsigned_abs() > per_second;
@@ -140,7 +139,7 @@ proptest! {
 
     /// Two floors take away less than a nanosecond and a unit of 2^-64 s.
     #[test]
-    fn the_time_is_at_most_the_exact_one_and_less_than_its_rounding_below(
+    fn the_time_is_less_than_its_two_roundings_below_the_exact_time(
         time_sec in edgy(), time_frac_sec in edgy(),
         d in edgy_signed(), period in edgy(), shift in edgy_shift()
     ) {
@@ -155,7 +154,7 @@ proptest! {
     }
 }
 
-/// A page of any bits that still says it can be used; most have no time that 64 bits can hold.
+/// A page of any bits that can be used by its status. Most have no time that fits into 64 bits.
 fn any_page() -> BoxedStrategy<RawFields> {
     (
         (edgy(), edgy(), edgy(), edgy_shift()),
@@ -196,7 +195,7 @@ fn any_offset() -> BoxedStrategy<i16> {
     .boxed()
 }
 
-/// Where a page's reference may lie: anywhere, at the ends of what fits, and around leap seconds.
+/// A page's reference: anywhere, at the ends of what fits, and around leap seconds.
 fn reference_sec() -> BoxedStrategy<u64> {
     let around = |second: u64, away: i64| {
         (-away..=away).prop_map(move |by| second.saturating_add_signed(by))
@@ -213,7 +212,7 @@ fn reference_sec() -> BoxedStrategy<u64> {
     .boxed()
 }
 
-/// A page of a counter that some machine could have: 1 MHz to 10 GHz.
+/// A page with a counter that a machine could have: 1 MHz to 10 GHz.
 fn plausible_page() -> BoxedStrategy<RawFields> {
     let flags = prop_oneof![2 => Just(0x3ff_u64), 1 => any::<u64>()];
     let error = || prop_oneof![0..10_u64, 0..2_000_000_000_u64, edgy()];
@@ -241,7 +240,7 @@ fn plausible_page() -> BoxedStrategy<RawFields> {
         .boxed()
 }
 
-/// A page, and a counter from near its reference to anywhere.
+/// A page, and a counter near its reference or anywhere.
 fn page_and_counter() -> BoxedStrategy<(RawFields, u64)> {
     let page = prop_oneof![1 => any_page(), 3 => plausible_page()];
     let seconds = prop_oneof![
@@ -310,7 +309,7 @@ fn in_64_bits(ns: &BigInt) -> i64 {
     i64::try_from(ns.clone().clamp(big(i64::MIN), big(i64::MAX))).unwrap()
 }
 
-/// Holds a conversion against what the page means.
+/// Compares a conversion with the page's exact meaning.
 fn assert_means(
     view: &View,
     page: &RawFields,
@@ -376,9 +375,9 @@ proptest! {
         prop_assert_eq!(many.ok(), result.ok().map(|reading| reading.epoch_ns));
     }
 
-    /// Leap seconds get a property of their own: among pages at random, few are near one.
+    /// Leap seconds have a property of their own, because few random pages are near one.
     #[test]
-    fn a_label_near_a_leap_and_its_interval_are_the_image_of_what_the_page_says(
+    fn a_label_near_a_leap_second_and_its_interval_are_the_exact_ones(
         (page, away_sec) in (plausible_page(), -90_000..90_000_i64),
         near in any::<bool>(),
         away_ns in prop_oneof![Just(0_i64), -2..=2_i64, -1_000_000_000..=1_000_000_000_i64],
@@ -428,7 +427,7 @@ proptest! {
     }
 
     #[test]
-    fn a_live_reading_is_the_conversion_of_its_counter_on_every_way_to_it(
+    fn a_live_reading_equals_the_conversion_of_its_counter(
         (page, counter) in page_and_counter(), view in view()
     ) {
         let bench = Bench::with(&page);
@@ -450,7 +449,7 @@ proptest! {
         };
         let expected = if is_behind { None } else { converted.ok() };
 
-        // From nothing, then from what the first left behind.
+        // First without a cache, then with the cache of the first call.
         let mut fresh = bench.clock(view.size_bytes, options.clone());
         for _ in 0..2 {
             let now = fresh.now_ns();
@@ -474,12 +473,13 @@ proptest! {
     }
 }
 
-/// Whether no other double lies between `ms` and `ns` nanoseconds: it is one of the two next to it.
+/// Returns whether no other double lies between `ms` and `ns` nanoseconds, so that `ms` is one of the two
+/// doubles next to it.
 fn is_one_rounding_from(ms: f64, ns: i64) -> bool {
     if ns == 0 {
         return ms == 0.0;
     }
-    // In 2^-100 ms all doubles of a nanosecond and more are whole.
+    // In units of 2^-100 ms all doubles of a nanosecond and more are whole numbers.
     let in_units = |ms: f64| {
         let fraction = (ms.fract() * 2_f64.powi(100)) as i128;
         (big(ms.trunc() as i64) * two_to(100) + big(fraction)) * 1_000_000_i64
@@ -488,7 +488,7 @@ fn is_one_rounding_from(ms: f64, ns: i64) -> bool {
     in_units(ms.next_down()) < exact && exact < in_units(ms.next_up())
 }
 
-/// One step of a page's life: a new state of it, and a counter to read.
+/// Steps of a page's life: each a new state of the page, and a counter to read.
 fn life() -> BoxedStrategy<Vec<(RawFields, i64, i64, bool)>> {
     let step = (
         plausible_page(),
@@ -503,33 +503,33 @@ proptest! {
     #![proptest_config(config(2_000))]
 
     #[test]
-    fn time_that_may_not_decrease_does_not_and_its_bound_still_holds_the_truth(
+    fn a_non_decreasing_clock_never_steps_back_and_its_bound_holds_the_truth(
         life in life(), view in view()
     ) {
         let view = View { size_bytes: 0x1000, ..view };
         let bench = Bench::default();
-        let held_options = Options { non_decreasing: true, ..options(&view) };
-        let mut held = bench.clock(view.size_bytes, held_options);
+        let non_decreasing_options = Options { non_decreasing: true, ..options(&view) };
+        let mut non_decreasing = bench.clock(view.size_bytes, non_decreasing_options);
         let mut plain = bench.clock(view.size_bytes, options(&view));
         let mut last = None;
         for (page, step_ns, ticks, by_read) in life {
-            // The same machine throughout, whose reference steps to and fro.
+            // The same machine throughout. Its reference steps back and forth.
             let time_sec = AFTER_LEAP_SEC.saturating_add_signed(step_ns / 1_000_000_000);
             bench.publish(&RawFields { time_sec, time_type: 0, tai_offset_sec: 37, ..page });
             bench.counter.set(page.counter_value.wrapping_add_signed(ticks));
             for _ in 0..2 {
                 let truth = plain.read();
                 let (now_ns, error) = if by_read {
-                    let read = held.read();
+                    let read = non_decreasing.read();
                     (read.as_ref().ok().map(|reading| reading.epoch_ns), Some(read))
                 } else {
-                    let now = held.now_ns();
+                    let now = non_decreasing.now_ns();
                     prop_assert_eq!(code(&now), code(&truth));
                     (now.ok(), None)
                 };
                 let Ok(truth) = truth else { continue };
                 let Some(now_ns) = now_ns else {
-                    prop_assert!(false, "held gave nothing for {truth:?}");
+                    prop_assert!(false, "no time for {truth:?}");
                     continue;
                 };
                 prop_assert_eq!(now_ns, truth.epoch_ns.max(last.unwrap_or(i64::MIN)));
@@ -548,7 +548,7 @@ proptest! {
                 };
                 prop_assert_eq!(reading.earliest_ns, Some(earliest));
                 prop_assert_eq!(reading.latest_ns, Some(latest.max(now_ns)));
-                // A saturated bound covers all that can be said.
+                // A saturated bound covers every time that fits.
                 if bound < i64::MAX as u64 {
                     prop_assert!(big(now_ns) - big(bound) <= big(earliest));
                     prop_assert!(big(now_ns) + big(bound) >= big(latest));
@@ -558,10 +558,10 @@ proptest! {
     }
 }
 
-/// 300 years do not fit into 2^63 - 1 ns, but their interval's start does: an interval made from the
-/// saturated error would begin eight years too late.
+/// An error of 300 years does not fit into 2^63 - 1 ns, but the interval's start does. An interval made
+/// from the saturated error would begin eight years too late.
 #[test]
-fn an_error_that_saturates_leaves_the_interval_true() {
+fn an_interval_is_made_from_the_whole_error_before_the_error_saturates() {
     const YEAR_NS: i64 = 31_557_600_000_000_000;
     let page = RawFields {
         version: 1,
@@ -581,7 +581,7 @@ fn an_error_that_saturates_leaves_the_interval_true() {
     assert_eq!(reading.latest_ns, Some(i64::MAX));
 }
 
-/// A counter that goes on by the same step with every look at it.
+/// A counter that advances by the same step at every read.
 struct SteppingCounter {
     next: Cell<u64>,
     step: u64,
@@ -597,11 +597,11 @@ impl Counter for SteppingCounter {
     }
 }
 
-/// The bracket's middle may be any time of an inserted second and of the one before, up to its
-/// joint: both ends of the bracket are a little away from that.
+/// Within such a bracket the page's time may be any time of the inserted second and of the second before
+/// it, but both ends of the bracket are a little away from where UTC jumps.
 #[test]
-fn the_system_clock_is_held_against_all_of_a_bracket_that_a_leap_second_falls_into() {
-    // 2^30 ticks a second, and about a millisecond between two looks.
+fn a_system_offset_bound_covers_a_leap_second_within_the_bracket() {
+    // 2^30 ticks a second, and about a millisecond between two reads.
     const STEP: u64 = 1 << 20;
     const EDGE_TICKS: u64 = 1 << 40;
     const EDGE_NS: i64 = AFTER_LEAP_SEC as i64 * 1_000_000_000;
@@ -617,19 +617,19 @@ fn the_system_clock_is_held_against_all_of_a_bracket_that_a_leap_second_falls_in
         ..RawFields::default()
     };
     let bench = Bench::with(&page);
-    // One look for the page; the second and third make the first bracket.
+    // The first read is for the page; the second and third make the first bracket.
     let before = EDGE_TICKS - STEP / 2;
     let counter = SteppingCounter {
         next: Cell::new(before - STEP),
         step: STEP,
     };
     let mut clock = VmClock::new(bench.page.clone(), 0x70, counter, Options::default());
-    let held = clock.system_offset().unwrap();
+    let offset = clock.system_offset().unwrap();
     let token = clock.continuity_token().unwrap();
     let ends = [before, before + STEP].map(|end| clock.convert(end, &token).unwrap().epoch_ns);
     assert!(ends[1] < EDGE_NS - 900_000_000 && ends[0] > EDGE_NS - 100_000_000);
     let middle_ns = i64::midpoint(ends[0], ends[1]);
-    let max_error_ns = held.max_error_ns.unwrap().cast_signed();
+    let max_error_ns = offset.max_error_ns.unwrap().cast_signed();
     assert!(max_error_ns >= EDGE_NS - middle_ns, "{max_error_ns}");
     assert!(
         max_error_ns >= middle_ns - (EDGE_NS - 1_000_000_000),
@@ -637,11 +637,11 @@ fn the_system_clock_is_held_against_all_of_a_bracket_that_a_leap_second_falls_in
     );
 }
 
-/// An interval's end is cut off at what 64 bits hold, and an error is not.
+/// An interval's end is cut off at what 64 bits hold, but the error is not.
 #[test]
-fn the_system_clock_may_be_as_far_off_as_the_page_says_beyond_the_year_2262() {
-    // 285 years, more than 64 bits hold after the reference, where a second was inserted: towards the
-    // past the interval is a second shorter.
+fn a_system_offset_bound_counts_an_interval_beyond_the_year_2262() {
+    // 285 years, which end after the last time that 64 bits hold. A second was inserted at the reference,
+    // so towards the past the interval is a second shorter.
     const ERROR_NS: u64 = 9_000_000_000_000_000_000;
     let page = RawFields {
         version: 1,

@@ -1,6 +1,6 @@
-//! The short way from counter to time gives what the long way gives, to the last bit: over random
-//! pages, through updates, and next to the borders between two results, where the short way must see
-//! that it cannot tell.
+//! Compares the fast path from counter to time with the formulas: over random pages, through updates, and
+//! next to the borders between two results, where the fast path must refuse. They must agree to the last
+//! bit.
 
 #![allow(
     clippy::indexing_slicing,
@@ -21,7 +21,7 @@ use vmclock_testkit::virtual_page::{Bench, VirtualClock, token};
 const NS_PER_SEC: i128 = 1_000_000_000;
 const SIZE_BYTES: u32 = 0x1000;
 
-/// Offset of TAI, both errors of the period, both of the time, generation.
+/// Valid are the TAI offset, both errors of the period, both errors of the time, and the generation.
 const FLAGS: u64 = 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -35,8 +35,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// A page of a counter of 1 MHz to 10 GHz, in UTC or TAI, from 1970 to 2106, now and then with a leap
-/// second announced.
+/// A page with a counter of 1 MHz to 10 GHz, in UTC or TAI, from 1970 to 2106. Some announce a leap second.
 fn any_page() -> BoxedStrategy<RawFields> {
     let rate = prop_oneof![Just(0), 1..1_u64 << 20, 1..1_u64 << 45, any::<u64>()];
     let error = prop_oneof![0..10_u64, 0..2_000_000_000_u64, any::<u64>()];
@@ -72,7 +71,7 @@ fn any_page() -> BoxedStrategy<RawFields> {
         .boxed()
 }
 
-/// A distance from the reference, from a little before it to far behind what the short way reaches.
+/// A distance from the reference, from a little before it to far behind the reach of the fast path.
 fn any_distance() -> BoxedStrategy<i64> {
     prop_oneof![
         -1_000_000..1_000_000_i64,
@@ -94,7 +93,8 @@ fn outcome<T>(result: Result<T, Error>) -> Result<T, &'static str> {
     result.map_err(|error| error.code())
 }
 
-/// Holds everything that `living` gives by whichever way against the long way of a new clock.
+/// Compares everything that `living` returns, by the fast and the slow path, with the formulas of a new
+/// clock.
 fn assert_same(
     living: &mut VirtualClock,
     bench: &Bench,
@@ -102,11 +102,11 @@ fn assert_same(
 ) -> Result<(), TestCaseError> {
     let mut fresh = clock(bench, living.timescale());
     let counter = living.counter();
-    let long = outcome(fresh.convert(counter, &token(page)));
-    // The conversion of a counter knows nothing of one that is too far behind to be live.
+    let exact = outcome(fresh.convert(counter, &token(page)));
+    // A conversion does not refuse a counter that is too far behind to be live.
     let read = outcome(living.read());
     if read != Err("ERR_VMCLOCK_COUNTER_MISMATCH") {
-        prop_assert_eq!(read, long);
+        prop_assert_eq!(read, exact);
     }
     let ns = read.map(|reading| reading.epoch_ns);
     prop_assert_eq!(outcome(living.now_ns()), ns);
@@ -117,9 +117,9 @@ fn assert_same(
             prop_assert!(is_nearest(ms, ns), "{ms} ms for {ns} ns");
         }
     }
-    // What is asked for again, with all in place, must not differ from what was asked for first.
-    if let Ok(short) = living.fast_now_ns() {
-        prop_assert_eq!(Ok(short), ns);
+    // A second call, with everything cached, must not differ from the first.
+    if let Ok(fast) = living.fast_now_ns() {
+        prop_assert_eq!(Ok(fast), ns);
     }
     let point = match living.fast_time_point() {
         Ok(point) => Some(point),
@@ -130,7 +130,7 @@ fn assert_same(
     }
     let many = fresh.converter(&token(page));
     let many = outcome(many.and_then(|converter| converter.epoch_ns(counter)));
-    prop_assert_eq!(many, long.map(|reading| reading.epoch_ns));
+    prop_assert_eq!(many, exact.map(|reading| reading.epoch_ns));
     Ok(())
 }
 
@@ -143,14 +143,15 @@ fn time_point(reading: Reading) -> TimePoint {
     }
 }
 
-/// Whether no other double is nearer to `ns` nanoseconds. Two are as near only before 1970-01-02.
+/// Returns whether no other double is nearer to `ns` nanoseconds. Two can be equally near only before
+/// 1970-01-02.
 fn is_nearest(ms: f64, ns: i64) -> bool {
-    // In 2^-60 ms, in which all doubles from 2^-8 ms on are whole.
+    // In units of 2^-60 ms all doubles from 2^-8 ms on are whole numbers.
     let units = |ms: f64| {
         let fraction = (ms.fract() * 2_f64.powi(60)) as i128;
         ((ms.trunc() as i128) << 60) + fraction
     };
-    // Over 10^6, so that the time itself is whole as well.
+    // Times 10^6, so that the time itself is a whole number too.
     let off = |ms: f64| (units(ms) * 1_000_000 - (i128::from(ns) << 60)).unsigned_abs();
     ms.abs() < 86_400_000.0 || (off(ms) < off(ms.next_up()) && off(ms) < off(ms.next_down()))
 }
@@ -159,7 +160,7 @@ proptest! {
     #![proptest_config(config(2_000))]
 
     #[test]
-    fn a_clock_that_lives_through_updates_gives_what_a_new_one_gives(
+    fn a_clock_that_read_earlier_page_states_agrees_with_a_new_clock(
         life in proptest::collection::vec(
             (any_page(), proptest::collection::vec(any_distance(), 1..4)), 1..6
         ),
@@ -177,34 +178,34 @@ proptest! {
     }
 
     #[test]
-    fn a_clock_that_never_goes_back_holds_the_same_time_whichever_way_it_is_asked(
+    fn every_call_of_a_non_decreasing_clock_remembers_the_last_time(
         life in proptest::collection::vec(
             (any_page(), proptest::collection::vec((any_distance(), 0..3_usize, 1..=3_usize), 1..4)), 1..6
         ),
     ) {
         let bench = Bench::default();
         let options = Options { non_decreasing: true, ..Options::default() };
-        let mut held = bench.clock(SIZE_BYTES, options);
+        let mut living = bench.clock(SIZE_BYTES, options);
         let mut last_ns = i64::MIN;
-        for (page, looks) in life {
+        for (page, reads) in life {
             bench.publish(&page);
-            for (distance, first, ways) in looks {
+            for (distance, first, calls) in reads {
                 bench.counter.set(page.counter_value.wrapping_add_signed(distance));
                 let Ok(plain) = clock(&bench, Timescale::Utc).read() else {
-                    prop_assert!(held.now_ns().is_err() && held.read().is_err());
+                    prop_assert!(living.now_ns().is_err() && living.read().is_err());
                     continue;
                 };
                 last_ns = last_ns.max(plain.epoch_ns);
-                // Each way has to remember by itself, so one may be all that is asked.
-                for way in 0..ways {
-                    match (first + way) % 3 {
-                        0 => prop_assert_eq!(outcome(held.now_ns()), Ok(last_ns)),
+                // Each call has to remember the time by itself, so it may be the only call.
+                for call in 0..calls {
+                    match (first + call) % 3 {
+                        0 => prop_assert_eq!(outcome(living.now_ns()), Ok(last_ns)),
                         1 => {
-                            let ms = held.now_ms().unwrap();
+                            let ms = living.now_ms().unwrap();
                             prop_assert!(is_nearest(ms, last_ns), "{ms} ms for {last_ns} ns");
                         }
                         _ => {
-                            let read = held.read().unwrap();
+                            let read = living.read().unwrap();
                             let by = last_ns.abs_diff(plain.epoch_ns);
                             prop_assert_eq!(read.epoch_ns, last_ns);
                             prop_assert_eq!(
@@ -220,11 +221,11 @@ proptest! {
         }
     }
 
-    /// A line is off by up to its reach in units of 2^-64 ns, and the formulas' first rounding takes
-    /// up to one of 2^-64 s: both sides of both are tried, around whole nanoseconds and around the
-    /// middle between two doubles of a millisecond.
+    /// A linear function is off by up to its reach in 2^-64 ns, and the formulas' first rounding takes up to
+    /// 2^-64 s. The property tries both sides of both, around whole nanoseconds and around the middle between
+    /// two doubles of a millisecond.
     #[test]
-    fn next_to_a_border_the_short_way_gives_what_the_long_way_gives(
+    fn every_call_next_to_a_rounding_border_agrees_with_the_formulas(
         page in any_page(),
         distance in any_distance(),
         sec in (1_u64 << 29)..(1 << 32) - (1 << 20),
@@ -255,9 +256,9 @@ proptest! {
         assert_same(&mut living, &bench, &page)?;
     }
 
-    /// All counters of such a page lie next to a border.
+    /// Every counter of such a page lies next to a border.
     #[test]
-    fn ticks_of_whole_nanoseconds_give_what_the_long_way_gives(
+    fn every_call_with_ticks_of_whole_nanoseconds_agrees_with_the_formulas(
         page in any_page(),
         (tick_ns, off_by) in (1..100_u64, -1..=1_i64),
         (sec, whole_ns, beyond) in (1_u64 << 20..1 << 32, 0..1_000_000_000_u64, 0..=1_u64),
@@ -276,7 +277,7 @@ proptest! {
         let options = Options { non_decreasing, ..Options::default() };
         let mut living = bench.clock(SIZE_BYTES, options);
         let mut distances = distances;
-        // What is held back differs from the long way of a new clock.
+        // A time that is repeated would differ from that of a new clock.
         if non_decreasing {
             distances.sort_unstable();
         }
@@ -286,9 +287,9 @@ proptest! {
         }
     }
 
-    /// Errors that grow by a whole number of nanoseconds now and then, and are rounded up.
+    /// The errors grow by a whole number of nanoseconds now and then, and are rounded up.
     #[test]
-    fn next_to_a_whole_error_the_short_way_gives_what_the_long_way_gives(
+    fn every_call_next_to_a_whole_error_agrees_with_the_formulas(
         page in any_page(),
         (power, steps, away) in (10..20_u32, 0..4_i64, -1..=1_i64),
         period_of_steps in 1..64_u64,
@@ -313,9 +314,9 @@ proptest! {
     }
 }
 
-/// Without this the properties above could hold because the short way is never taken.
+/// The properties above would hold too if the fast path always refused.
 #[test]
-fn an_ordinary_stamp_takes_the_short_way() {
+fn an_ordinary_timestamp_takes_the_fast_path() {
     let page = RawFields {
         version: 1,
         counter_id: CpuCounter.id(),
@@ -338,7 +339,7 @@ fn an_ordinary_stamp_takes_the_short_way() {
         let mut living = bench.clock(SIZE_BYTES, options);
         let token = living.continuity_token().unwrap();
         let mut taken = [0; 3];
-        // Every microsecond of a second, about.
+        // About every microsecond of a second.
         for ticks in (1 << 20..2_600_000_000_u64).step_by(2_603) {
             bench.counter.set(ticks);
             taken[0] += usize::from(living.fast_now_ns().is_ok());
@@ -346,7 +347,7 @@ fn an_ordinary_stamp_takes_the_short_way() {
             taken[2] += usize::from(living.fast_time_point().is_ok());
         }
         let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
-        // Near a middle of two doubles, which are 244 ns apart, one in 244 may not.
+        // Doubles are 244 ns apart, so one nanosecond in 244 lies next to the middle of two.
         assert!(taken[0] > all - all / 1_000, "{taken:?} of {all}");
         assert!(taken[1] > all - all / 200, "{taken:?} of {all}");
         assert!(taken[2] > all - all / 1_000, "{taken:?} of {all}");
@@ -354,7 +355,7 @@ fn an_ordinary_stamp_takes_the_short_way() {
     }
 }
 
-/// A page whose ticks are of so many whole nanoseconds, as near as its period comes to that.
+/// Gives `page` ticks of `tick_ns` nanoseconds, as exactly as a period can state that.
 fn whole_ns_page(page: RawFields, tick_ns: u64, off_by: i64) -> RawFields {
     let shift = 29 - tick_ns.ilog2() as u8;
     let period = (u128::from(tick_ns) << (64 + shift)) / 1_000_000_000;
@@ -365,9 +366,9 @@ fn whole_ns_page(page: RawFields, tick_ns: u64, off_by: i64) -> RawFields {
     }
 }
 
-/// Without this such a page could be right and each of its stamps five times as slow.
+/// Reading the page again would return right times too, but take five times as long.
 #[test]
-fn a_stamp_next_to_a_border_asks_no_more_of_the_page() {
+fn the_slow_path_next_to_a_rounding_border_does_not_read_the_page_again() {
     let page = RawFields {
         version: 1,
         counter_id: CpuCounter.id(),
@@ -388,7 +389,7 @@ fn a_stamp_next_to_a_border_asks_no_more_of_the_page() {
             bench.counter.set(counter);
             let slow_path = living.fast_now_ns().unwrap_err();
             let exact = living.convert(counter, &token).unwrap();
-            // Whoever read it again would give this one's time.
+            // A second read would return this counter.
             bench.counter.set(counter + 1_000_000_000);
             assert_eq!(living.slow_now_ns(slow_path).unwrap(), exact.epoch_ns);
             assert!(is_nearest(
@@ -439,9 +440,9 @@ fn a_call_next_to_a_rounding_border_reads_the_counter_once() {
     assert_eq!(counter.read() - before, 201);
 }
 
-/// The short ways look at the sequence number like the long ones.
+/// The fast path compares the sequence number as the slow path does.
 #[test]
-fn no_short_way_outlives_the_page_that_it_was_made_for() {
+fn the_fast_path_refuses_after_every_update_of_the_page() {
     let page = RawFields {
         version: 1,
         counter_id: CpuCounter.id(),
@@ -463,7 +464,7 @@ fn no_short_way_outlives_the_page_that_it_was_made_for() {
     assert!(!living.fast_is_continuous(&token));
     assert!(living.is_continuous(&token).unwrap());
     assert!(living.fast_now_ns().is_ok());
-    // A page that cannot be read is no state that something could be known of.
+    // A page that cannot be read counts as a new state, and nothing of the old one is left.
     let last_state = living.states_seen();
     bench.publish(&RawFields { version: 2, ..page });
     assert!(!living.fast_is_continuous(&token));

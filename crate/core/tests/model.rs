@@ -1,14 +1,14 @@
-//! The read protocol under a model checker: loom runs the production source of `seqlock` through
-//! every interleaving of its threads, and through every older value that a relaxed load may still
-//! return, where a test on real threads sees a few of them.
+//! Checks the read protocol with the model checker loom. It runs the production source of `seqlock` through
+//! every interleaving of its threads, and through every older value that a relaxed load may still return. A
+//! test on real threads sees only a few of them.
 //!
-//! The memory, the counter and the writer's death are the models' own; the protocol is not: readers
-//! and writers call `vmclock::seqlock`. Every result must satisfy the relation that only fields,
-//! counter and sequence number of one and the same state of the page have.
+//! The memory, the counter and the writer's death are simulated. The protocol is not: readers and writers
+//! call `vmclock::seqlock`. Every result must satisfy a relation that only fields, counter and sequence
+//! number of one state of the page satisfy.
 //!
-//! The short form bounds how often a thread is preempted and takes seconds. `VMCLOCK_MODEL=long`
-//! lifts the bound and adds updates and threads. `tools/model.mjs` demands that these models reject
-//! a seqlock with any one of its parts missing.
+//! The short form limits how often a thread is preempted, and takes seconds. `VMCLOCK_MODEL=long` lifts the
+//! limit and adds updates and threads. `tools/model.mjs` requires that these models reject a seqlock from
+//! which any one part is missing.
 
 #![allow(
     clippy::indexing_slicing,
@@ -28,19 +28,19 @@ use loom::thread;
 use vmclock::counter::Counter;
 use vmclock::seqlock::{self, SharedWords, SharedWordsMut, WORDS};
 
-/// A page of the model, and the counter of the machine that the page was written for.
+/// A page, and the counter of the machine that the page was written for.
 ///
-/// The twelve words are two cells, the first six and the last six. That hides nothing: the loads of
-/// the words are not ordered among each other, so a torn result is two locations of different
-/// generations, and an execution on twelve words that tears leaves an execution on those two that
-/// tears. More cells only multiply the states.
+/// The twelve words are two cells: the first six and the last six. That hides nothing. The loads of the words
+/// are not ordered among each other, so a torn result is two locations of different generations. For every
+/// execution on twelve words that tears there is one on two cells that tears. More cells only multiply the
+/// executions.
 struct Page {
     seq: AtomicU32,
     head: AtomicU32,
     first: AtomicU64,
     last: AtomicU64,
-    /// A migration moves the machine to another counter while the page is odd, so a write of a new
-    /// generation changes this among the fields.
+    /// A migration moves the machine to another counter while the sequence number is odd. So a write of a
+    /// new generation changes this among the fields.
     counter: AtomicU64,
 }
 
@@ -76,9 +76,9 @@ impl SharedWords for Page {
     }
 }
 
-/// The counter of whichever machine this is by now. A relaxed load: the order that the counter
-/// trait promises (after the loads above it, before the loads below a fence) is the order that a
-/// relaxed load of an atomic has, so the counter is one more field that nobody may tear off.
+/// The counter of the present machine. It is a relaxed load, which has the order that the `Counter` trait
+/// promises: after the loads before it, and before the loads behind a fence. So the counter is one more field
+/// that must not be torn off.
 struct Machine(Arc<Page>);
 
 impl Counter for Machine {
@@ -91,12 +91,12 @@ impl Counter for Machine {
     }
 }
 
-/// The page as its writer sees it. It performs `stores_left` stores and then is dead.
+/// The page's writer. It performs `stores_left` stores and then is dead.
 ///
-/// It remembers the sequence number instead of loading it: the only writer reads its own last store
-/// in every execution, and loom, which keeps one last access for each cell when it looks for orders
-/// to try, would take the writer's own load for the access that its store races with, and would miss
-/// the readers' loads before that.
+/// It remembers the sequence number instead of loading it. The only writer reads its own last store in every
+/// execution, so that changes nothing. But loom keeps one last access for each cell when it looks for orders
+/// to try. It would take the writer's own load for the access that the store races with, and would miss the
+/// readers' loads before it.
 struct Writer {
     page: Arc<Page>,
     seq: Cell<u32>,
@@ -112,8 +112,8 @@ impl Writer {
         }
     }
 
-    /// The writer that takes the page over from this one. The lock that lets it in orders it after all that
-    /// the dead one did, so it sees the sequence number that was left.
+    /// Returns the writer that takes the page over from this one. The publisher's lock orders it after
+    /// everything that the dead writer did, so it sees the sequence number that was left.
     fn successor(self) -> Self {
         Self {
             stores_left: Cell::new(u32::MAX),
@@ -125,6 +125,7 @@ impl Writer {
         seqlock::write(self, generation as u32, &[generation; WORDS]);
     }
 
+    /// Counts a store. Returns whether the writer lives to make it.
     fn lives(&self) -> bool {
         let left = self.stores_left.get();
         self.stores_left.set(left.saturating_sub(1));
@@ -181,15 +182,15 @@ impl SharedWordsMut for Writer {
     }
 }
 
-/// Which state of the page something belongs to. All that one update writes holds the same number,
-/// and the sequence number that it ends with is twice that.
+/// The number of a state of the page. Everything that one update writes holds this number, and the sequence
+/// number at its end is twice that.
 type Generation = u64;
 
-/// What a writer that dies was about to publish: no sequence number ever stands for it.
+/// The generation that a dying writer was about to publish. No sequence number belongs to it.
 const NEVER_PUBLISHED: Generation = 3;
 
-/// What a model saw over all of its executions: one that never came to the interesting states must
-/// not pass.
+/// The counts of one model over all of its executions. A model that never reached the interesting states
+/// must not pass.
 #[derive(Clone, Default)]
 struct Seen {
     executions: Uncounted<Tally>,
@@ -206,7 +207,7 @@ impl Seen {
             assert!(times > 0, "VACUOUS: no read of generation {generation}");
         }
         let failed = self.failed_reads.load(Relaxed);
-        assert!(failed > 0, "VACUOUS: no look at the page was disturbed");
+        assert!(failed > 0, "VACUOUS: no read of the page was disturbed");
     }
 
     fn require_cache_hits(&self, generations: impl IntoIterator<Item = Generation>) {
@@ -214,7 +215,7 @@ impl Seen {
             let times = self.cache_hits[generation as usize].load(Relaxed);
             assert!(
                 times > 0,
-                "VACUOUS: no use of what was kept of {generation}"
+                "VACUOUS: no use of a cache of generation {generation}"
             );
         }
         let missed = self.cache_misses.load(Relaxed);
@@ -222,19 +223,19 @@ impl Seen {
     }
 }
 
-/// What a reader keeps of one read, as the clock does.
+/// The cache that a reader keeps of one read, as the clock does.
 #[derive(Clone, Copy)]
-struct Kept {
+struct Cache {
     seq: u32,
     generation: Generation,
 }
 
-/// Reads with at most `looks` looks at the page; all of what it got must be of one generation.
-fn read(page: &Arc<Page>, looks: u32, seen: &Seen) -> Option<Kept> {
-    let mut looks_left = looks;
+/// Reads the page with at most `tries` tries. Everything that it returns must be of one generation.
+fn read(page: &Arc<Page>, tries: u32, seen: &Seen) -> Option<Cache> {
+    let mut tries_left = tries;
     let result = seqlock::read(&**page, &Machine(Arc::clone(page)), |_| {
-        looks_left -= 1;
-        looks_left > 0
+        tries_left -= 1;
+        tries_left > 0
     });
     let Ok(got) = result else {
         seen.failed_reads.fetch_add(1, Relaxed);
@@ -246,7 +247,7 @@ fn read(page: &Arc<Page>, looks: u32, seen: &Seen) -> Option<Kept> {
             && u64::from(got.head) == generation
             && got.words == [generation; WORDS]
             && got.counter == generation,
-        "TORN: head {}, first word {}, last word {} and counter {} under sequence number {}",
+        "TORN: head {}, first word {}, last word {} and counter {} at sequence number {}",
         got.head,
         got.words[0],
         got.words[WORDS - 1],
@@ -254,37 +255,37 @@ fn read(page: &Arc<Page>, looks: u32, seen: &Seen) -> Option<Kept> {
         got.seq,
     );
     seen.reads[generation as usize].fetch_add(1, Relaxed);
-    Some(Kept {
+    Some(Cache {
         seq: got.seq,
         generation,
     })
 }
 
-/// The short way: the counter of now for the fields that were kept. Whether it may be taken.
-fn read_counter(page: &Arc<Page>, kept: Kept, seen: &Seen) -> bool {
-    let counter = seqlock::counter_if_unchanged(&**page, &Machine(Arc::clone(page)), kept.seq);
-    check(kept, counter, seen)
+/// Fast path: reads the counter for cached fields. Returns whether the cache was current.
+fn read_counter(page: &Arc<Page>, cache: Cache, seen: &Seen) -> bool {
+    let counter = seqlock::counter_if_unchanged(&**page, &Machine(Arc::clone(page)), cache.seq);
+    check(cache, counter, seen)
 }
 
-/// The check of a token after the fact: what was loaded before it is as old as what was kept.
-fn check_token(page: &Arc<Page>, kept: Kept, seen: &Seen) -> bool {
+/// Checks a token after a capture. If the cache is current, the capture belongs to it.
+fn check_token(page: &Arc<Page>, cache: Cache, seen: &Seen) -> bool {
     let captured = Machine(Arc::clone(page)).read();
-    let counter = seqlock::unchanged(&**page, kept.seq).then_some(captured);
-    check(kept, counter, seen)
+    let counter = seqlock::unchanged(&**page, cache.seq).then_some(captured);
+    check(cache, counter, seen)
 }
 
-fn check(kept: Kept, counter: Option<u64>, seen: &Seen) -> bool {
+fn check(cache: Cache, counter: Option<u64>, seen: &Seen) -> bool {
     let Some(counter) = counter else {
         seen.cache_misses.fetch_add(1, Relaxed);
         return false;
     };
     assert!(
-        counter == kept.generation,
-        "TORN: counter {counter} with fields {} kept under sequence number {}",
-        kept.generation,
-        kept.seq,
+        counter == cache.generation,
+        "TORN: counter {counter} with fields {} cached at sequence number {}",
+        cache.generation,
+        cache.seq,
     );
-    seen.cache_hits[kept.generation as usize].fetch_add(1, Relaxed);
+    seen.cache_hits[cache.generation as usize].fetch_add(1, Relaxed);
     true
 }
 
@@ -292,15 +293,15 @@ fn long() -> bool {
     std::env::var_os("VMCLOCK_MODEL").is_some_and(|form| form == "long")
 }
 
-/// How often a thread may be preempted in this form of the model; `None` is without limit.
+/// Returns how often a thread may be preempted in this form of the model. `None` means without limit.
 fn preemptions(short: usize, long_form: Option<usize>) -> Option<usize> {
     if long() { long_form } else { Some(short) }
 }
 
-/// All that a writer does, until it ends or dies.
+/// Everything that a writer does until it ends or dies.
 type Life = fn(Writer);
 
-/// Runs `reader` on a thread of its own against `writer`, through all of their executions.
+/// Runs `readers` threads of `reader` against `writer`, through all of their executions.
 fn explore(
     name: &str,
     preemptions: Option<usize>,
@@ -354,53 +355,53 @@ fn three_updates(writer: Writer) {
     writer.write(3);
 }
 
-fn look_once(page: &Arc<Page>, seen: &Seen) {
+fn read_once(page: &Arc<Page>, seen: &Seen) {
     read(page, 1, seen);
 }
 
-fn look_twice(page: &Arc<Page>, seen: &Seen) {
+fn read_twice(page: &Arc<Page>, seen: &Seen) {
     read(page, 2, seen);
 }
 
-/// The page as it stood before the first update, kept by a reader from then.
-const KEPT_BEFORE: Kept = Kept {
+/// The cache of a reader from before the first update.
+const CACHE_FROM_BEFORE: Cache = Cache {
     seq: 0,
     generation: 0,
 };
 
 fn use_a_cache_from_before(page: &Arc<Page>, seen: &Seen) {
-    // The clock's own sequence: the short way, and a read where that is barred.
-    if read_counter(page, KEPT_BEFORE, seen) {
-        read_counter(page, KEPT_BEFORE, seen);
-    } else if let Some(kept) = read(page, 1, seen) {
-        read_counter(page, kept, seen);
+    // As the clock does: the fast path, and a read if the cache is not current.
+    if read_counter(page, CACHE_FROM_BEFORE, seen) {
+        read_counter(page, CACHE_FROM_BEFORE, seen);
+    } else if let Some(cache) = read(page, 1, seen) {
+        read_counter(page, cache, seen);
     }
 }
 
-fn use_a_cache_from_meanwhile(page: &Arc<Page>, seen: &Seen) {
-    if let Some(kept) = read(page, 1, seen) {
-        read_counter(page, kept, seen);
-        read_counter(page, kept, seen);
+fn use_a_cache_from_during_the_update(page: &Arc<Page>, seen: &Seen) {
+    if let Some(cache) = read(page, 1, seen) {
+        read_counter(page, cache, seen);
+        read_counter(page, cache, seen);
     }
 }
 
 fn use_a_token(page: &Arc<Page>, seen: &Seen) {
-    check_token(page, KEPT_BEFORE, seen);
-    if let Some(kept) = read(page, 1, seen) {
-        check_token(page, kept, seen);
+    check_token(page, CACHE_FROM_BEFORE, seen);
+    if let Some(cache) = read(page, 1, seen) {
+        check_token(page, cache, seen);
     }
 }
 
 #[test]
 fn a_read_during_an_update_is_never_torn() {
     let most = preemptions(4, None);
-    explore("a read during one update", most, 1, look_once, one_update).require_reads(0..=1);
+    explore("a read during one update", most, 1, read_once, one_update).require_reads(0..=1);
     let most = preemptions(2, None);
     explore(
         "a read with a retry during one update",
         most,
         1,
-        look_twice,
+        read_twice,
         one_update,
     )
     .require_reads(0..=1);
@@ -409,14 +410,14 @@ fn a_read_during_an_update_is_never_torn() {
 #[test]
 fn a_read_during_several_updates_is_never_torn() {
     let most = preemptions(2, Some(4));
-    explore("a read during two updates", most, 1, look_once, two_updates).require_reads(0..=2);
+    explore("a read during two updates", most, 1, read_once, two_updates).require_reads(0..=2);
     if long() {
         let most = preemptions(2, Some(3));
         explore(
             "a read with a retry during two updates",
             most,
             1,
-            look_twice,
+            read_twice,
             two_updates,
         )
         .require_reads(0..=2);
@@ -424,7 +425,7 @@ fn a_read_during_several_updates_is_never_torn() {
             "a read during three updates",
             most,
             1,
-            look_once,
+            read_once,
             three_updates,
         )
         .require_reads(0..=3);
@@ -433,7 +434,7 @@ fn a_read_during_several_updates_is_never_torn() {
             "two readers during one update",
             most,
             2,
-            look_once,
+            read_once,
             one_update,
         )
         .require_reads(0..=1);
@@ -441,7 +442,7 @@ fn a_read_during_several_updates_is_never_torn() {
 }
 
 #[test]
-fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
+fn a_cache_is_used_only_with_the_counter_of_its_own_machine() {
     let most = preemptions(3, Some(4));
     let seen = explore(
         "a cache from before one update",
@@ -455,7 +456,7 @@ fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
         "a cache from the middle of one update",
         most,
         1,
-        use_a_cache_from_meanwhile,
+        use_a_cache_from_during_the_update,
         one_update,
     );
     seen.require_cache_hits(0..=1);
@@ -473,7 +474,7 @@ fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
             "a cache from the middle of two updates",
             most,
             1,
-            use_a_cache_from_meanwhile,
+            use_a_cache_from_during_the_update,
             two_updates,
         );
         seen.require_cache_hits(0..=2);
@@ -481,7 +482,7 @@ fn what_was_kept_is_used_only_with_the_counter_of_its_own_machine() {
 }
 
 #[test]
-fn a_token_that_still_stands_vouches_for_what_was_loaded_before_the_check() {
+fn a_token_that_is_current_covers_what_was_loaded_before_the_check() {
     let most = preemptions(2, Some(4));
     let seen = explore(
         "a token during one update",
@@ -504,8 +505,8 @@ fn a_token_that_still_stands_vouches_for_what_was_loaded_before_the_check() {
     }
 }
 
-/// The writer dies after `STORES` stores (the sequence number, the head, the first words, the
-/// counter, the last words) and another takes its page over.
+/// Dies after `STORES` stores, which are those of the sequence number, the head, the first words, the
+/// counter and the last words. Then another writer takes the page over.
 fn die_and_be_succeeded<const STORES: u32>(writer: Writer) {
     writer.stores_left.set(STORES);
     writer.write(NEVER_PUBLISHED);
@@ -525,7 +526,7 @@ fn a_page_whose_writer_died_is_never_seen_half_written() {
     let deaths_tried = if long() { deaths.len() } else { 1 };
     for (place, death) in deaths.into_iter().take(deaths_tried) {
         let name = format!("a takeover from a writer that died {place}");
-        explore(&name, most, 1, look_once, death).require_reads(0..=1);
+        explore(&name, most, 1, read_once, death).require_reads(0..=1);
         let name = format!("a cache during a takeover from one that died {place}");
         explore(&name, most, 1, use_a_cache_from_before, death).require_cache_hits(0..=1);
     }

@@ -1,7 +1,7 @@
-//! Bugs that a sanitizer has to report: that it finds nothing in the other tests means something only
-//! where it was seen to find these. The `sanitizers` suite runs them.
+//! Holds bugs that a sanitizer has to report. The `sanitizers` suite runs them to show that each sanitizer
+//! finds bugs at all.
 
-#![allow(unsafe_code, reason = "what is planted is what safe code cannot do")]
+#![allow(unsafe_code, reason = "safe code cannot have these bugs")]
 #![allow(
     clippy::unwrap_used,
     reason = "a test that meets the unexpected fails; clippy exempts only the functions marked as tests"
@@ -24,7 +24,7 @@ fn a_word_is_read_behind_the_last_one() {
     black_box(unsafe { behind.read() });
 }
 
-/// For the thread sanitizer, which tells memory by its address: both threads have the same mapping.
+/// For the thread sanitizer. Both threads use the same mapping, because it identifies memory by its address.
 #[test]
 #[ignore = "a bug: the `sanitizers` suite runs it, and wants it reported"]
 fn a_mapped_word_is_stored_without_an_atomic_while_another_thread_loads_it() {
@@ -42,8 +42,8 @@ fn a_mapped_word_is_stored_without_an_atomic_while_another_thread_loads_it() {
         });
         both.wait();
         for _ in 0..1000 {
-            // SAFETY: the word is mapped and aligned. That another thread stores to it otherwise is the
-            // bug.
+            // SAFETY: the word is mapped and aligned. The bug is the other thread's store, which is not
+            // atomic.
             let word = unsafe { AtomicU64::from_ptr(map.as_mut_ptr().cast()) };
             black_box(word.load(Ordering::Relaxed));
         }

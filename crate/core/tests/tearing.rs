@@ -1,8 +1,7 @@
-//! No reading mixes two states of a page that is rewritten without end, at the full speed of a
-//! writer in another thread.
+//! Reads a page that another thread rewrites at full speed: no reading may mix two states of the page.
 //!
-//! The model in `model.rs` shows that the protocol is right; this shows that what the compiler made
-//! of it does not fail grossly. A missing fence would not show here.
+//! The model in `model.rs` shows that the protocol is right. This test shows that the compiled code does
+//! not fail grossly. It would not show a missing fence.
 
 #![allow(
     missing_docs,
@@ -28,7 +27,7 @@ const READS: u64 = if cfg!(debug_assertions) {
     5_000_000
 };
 
-/// The state of a page in its generation `g`: every field follows from it.
+/// Returns the state of the page in its generation `g`, from which every field follows.
 fn state(g: u64) -> RawFields {
     let [a, b, c, ..] = g.to_le_bytes();
     RawFields {
@@ -54,7 +53,7 @@ fn state(g: u64) -> RawFields {
     }
 }
 
-/// What one reader saw.
+/// The counts of one reader.
 struct Seen {
     whole: u64,
     timeouts: u64,
@@ -68,7 +67,7 @@ fn read_all(mut clock: VmClock, reads: u64) -> Seen {
         states: 0,
     };
     let mut last = None;
-    // On one CPU all reads could pass while the writer waits: go on until it was seen to write.
+    // On one CPU all reads could pass while the writer waits, so read on until the page has changed.
     while seen.whole + seen.timeouts < reads || seen.states < 100 {
         match clock.snapshot() {
             Ok(snapshot) => {
@@ -87,8 +86,8 @@ fn read_all(mut clock: VmClock, reads: u64) -> Seen {
     seen
 }
 
-/// Reads in all readers against a writer that calls `pause` after each update; also gives the time
-/// that the longest update took, which is long only where the writer had to wait for a CPU.
+/// Reads in all readers against a writer that calls `pause` after each update. Returns the time of the
+/// longest update too, which is long only if the writer had to wait for a CPU.
 fn race(pause: fn()) -> (Vec<Seen>, Duration) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("page");
@@ -147,7 +146,7 @@ fn report((seen, longest): &(Vec<Seen>, Duration)) {
 }
 
 #[test]
-fn against_a_writer_that_pauses_a_microsecond_every_read_is_whole_and_none_fails() {
+fn every_read_succeeds_beside_a_writer_that_pauses_for_a_microsecond() {
     let race = race(|| {
         let start = Instant::now();
         while start.elapsed() < Duration::from_micros(1) {
@@ -156,19 +155,19 @@ fn against_a_writer_that_pauses_a_microsecond_every_read_is_whole_and_none_fails
     });
     report(&race);
     let (seen, longest) = race;
-    // A writer that waits for a CPU in the middle of an update keeps the page from its readers. On a
-    // busy machine that can last, and come again before a reader has run: where it has to wait at
-    // all, a timeout is the right answer.
+    // A writer that waits for a CPU in the middle of an update blocks its readers. On a busy machine that
+    // can last, and can happen again before a reader has run. So a timeout is right if the writer had to
+    // wait at all.
     let failed = seen.iter().any(|seen| seen.timeouts != 0);
     assert!(!failed || longest >= UPDATE_TIMEOUT / 10, "{longest:?}");
 }
 
 #[test]
-fn against_a_writer_that_never_pauses_every_read_is_whole_or_times_out() {
+fn every_read_is_whole_or_times_out_beside_a_writer_that_never_pauses() {
     report(&race(|| {}));
 }
 
-/// The state `g` of a soaked page, by the relation of `__test__/tearing/page.cjs`.
+/// Sets the fields to state `g`, by the relation of `__test__/tearing/page.cjs`.
 fn soaked(fields: &mut RawFields, g: u64) {
     fields.disruption_marker = g;
     fields.vm_generation_counter = g ^ 0x5555_5555_5555_5555;
@@ -178,15 +177,15 @@ fn soaked(fields: &mut RawFields, g: u64) {
     fields.tai_offset_sec = -10 - i16::try_from(g % 200).expect("less than 200");
 }
 
-/// Whether a reading is of one of these states.
+/// Returns whether a reading is of one of these states.
 fn is_whole(raw: &RawFields) -> bool {
     let mut whole = *raw;
     soaked(&mut whole, raw.disruption_marker);
     *raw == whole
 }
 
-/// A reader that looks again as soon as an update is over never meets the next one in the middle of its
-/// look: now and then it does something else, for as long as it pleases.
+/// Waits for a random time. A reader that reads again as soon as an update is over would never meet the
+/// next update in the middle of a read.
 fn stray(random: &mut u64) {
     *random ^= *random << 13;
     *random ^= *random >> 7;
@@ -196,11 +195,11 @@ fn stray(random: &mut u64) {
     }
 }
 
-/// So many looks one after the other.
-const LOOKS: u64 = 16;
+/// How many reads follow one another without a pause.
+const READS_AT_ONCE: u64 = 16;
 
-/// Reads `path` until `end`; counts the readings, those that timed out, those that were torn, and how
-/// often the state was another than before: a reader that never looks again would see none torn.
+/// Reads `path` until `end`. Counts the readings, timeouts, torn readings, and changes of state: a reader
+/// that saw no change could see none torn.
 fn read_until(path: &str, end: Instant, mut random: u64) -> [u64; 4] {
     let mut clock = VmClock::open(Some(path.as_ref()), Options::default()).expect("a clock");
     let [mut readings, mut timeouts, mut torn, mut states] = [0; 4];
@@ -208,7 +207,7 @@ fn read_until(path: &str, end: Instant, mut random: u64) -> [u64; 4] {
     while Instant::now() < end {
         for _ in 0..64 {
             stray(&mut random);
-            for _ in 0..LOOKS {
+            for _ in 0..READS_AT_ONCE {
                 readings += 1;
                 match clock.snapshot() {
                     Ok(snapshot) => {
@@ -265,7 +264,7 @@ fn soak_writer() {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Until whoever started this closes it.
+            // Until the process that started this one closes its input.
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
             done.store(true, Ordering::Relaxed);
         });

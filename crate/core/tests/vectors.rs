@@ -1,4 +1,4 @@
-//! The published test vectors through the Rust API. The TypeScript tests read the same two files.
+//! Checks the published test vectors through the Rust API. The TypeScript tests read the same two files.
 
 #![allow(
     clippy::indexing_slicing,
@@ -21,7 +21,7 @@ const SYNCHRONIZED: u8 = 2;
 const PERIOD_MAXERROR_VALID: u64 = 1 << 4;
 const TIME_MAXERROR_VALID: u64 = 1 << 6;
 
-/// A number, which stands there as text where it may be too large for a JSON number.
+/// Returns a number. It is text in the file if it may be too large for a JSON number.
 fn number<T: TryFrom<i128>>(object: &Value, name: &str) -> T {
     let value = &object[name];
     let number = match value {
@@ -34,8 +34,8 @@ fn number<T: TryFrom<i128>>(object: &Value, name: &str) -> T {
         .unwrap_or_else(|| panic!("{name} is {value}"))
 }
 
-/// The fields of a page as a vector names them. One that this does not know would be ignored
-/// silently, so it is an error.
+/// Returns the fields of a page as a vector names them. An unknown name fails the test, because the field
+/// would be ignored otherwise.
 fn fields(object: &Value) -> RawFields {
     let mut fields = RawFields {
         version: 1,
