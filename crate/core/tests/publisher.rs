@@ -415,7 +415,7 @@ fn what_is_not_a_page_is_never_replaced_or_written() {
     let nowhere = folder.path().join("missing").join("page");
     let missing = Publisher::create(&nowhere, options()).unwrap_err();
     assert_eq!(missing.code(), "ERR_VMCLOCK_NOT_FOUND");
-    assert!(missing.to_string().contains("mkdir -p"), "{missing}");
+    assert!(missing.remedy().unwrap().contains("mkdir -p"), "{missing}");
     // Worth nothing to anybody: replaced whole.
     fs::write(&path, "").unwrap();
     Publisher::create(&path, options()).unwrap();
