@@ -95,6 +95,7 @@ pub mod counter;
 mod error;
 pub mod machine;
 pub mod no_bound;
+mod open;
 pub mod page;
 pub mod ptp;
 pub mod publish;

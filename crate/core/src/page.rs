@@ -22,13 +22,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::abi::{
     SIZE_FULL, SIZE_MIN, SIZE_REGION, VMCLOCK_MAGIC, VMCLOCK_VERSION, extension, field,
 };
 use crate::error::Error;
+use crate::open;
 use crate::seqlock::{EXTENSION_WORDS, FIRST_WORD_OFFSET, SharedWords, WORDS};
 
 /// The environment variable that names a page.
@@ -168,9 +169,7 @@ impl Page {
     /// that is being updated opens.
     pub fn open(path: impl AsRef<Path>, trusted_uids: &[u32]) -> Result<Self, Error> {
         let path = path.as_ref();
-        let file = open_file(path)?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| system("fstat", path, errno))?;
-        check_kind(path, &stat)?;
+        let (file, stat) = open_file(path)?;
         let (file_bytes, map_bytes) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 check_trust(path, &stat, trusted_uids)?;
@@ -270,8 +269,7 @@ impl Page {
         if !self.identity.is_character_device {
             return None;
         }
-        let file = open_file(&self.absolute).ok()?;
-        let stat = rustix::fs::fstat(&file).ok()?;
+        let (file, stat) = open_file(&self.absolute).ok()?;
         (FileIdentity::from(&stat) == self.identity).then_some(file)
     }
 }
@@ -351,16 +349,8 @@ pub fn list() -> Vec<PathBuf> {
     found
 }
 
-fn open_file(path: &Path) -> Result<OwnedFd, Error> {
-    // Before it is opened, which a FIFO's writer would notice. What cannot be looked at cannot be opened
-    // either, for the same reason.
-    if let Ok(stat) = rustix::fs::stat(path) {
-        check_kind(path, &stat)?;
-    }
-    // Without O_NONBLOCK a FIFO that came to stand there meanwhile would hang here; the device and regular
-    // files do not care.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+fn open_file(path: &Path) -> Result<(OwnedFd, Stat), Error> {
+    let refusal = |errno| match errno {
         Errno::NOENT | Errno::NOTDIR => Error::NotFound {
             path: path.to_path_buf(),
         },
@@ -370,8 +360,9 @@ fn open_file(path: &Path) -> Result<OwnedFd, Error> {
             is_device: is_device(path),
             errno: errno.raw_os_error(),
         },
-        other => system("open", path, other),
-    })
+        other => Error::system("open", Some(path), other),
+    };
+    open::for_reading(path, |stat| check_kind(path, stat), refusal)
 }
 
 fn check_kind(path: &Path, stat: &Stat) -> Result<(), Error> {
@@ -431,13 +422,9 @@ fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Err
     Ok(())
 }
 
-fn system(syscall: &'static str, path: &Path, errno: Errno) -> Error {
-    Error::system(syscall, Some(path), errno)
-}
-
 #[cfg(test)]
 mod tests {
-    use rustix::fs::{CWD, inotify, mkfifoat};
+    use rustix::fs::{CWD, Mode, inotify, mkfifoat};
 
     use super::*;
 

@@ -19,7 +19,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::abi::{
@@ -27,6 +27,7 @@ use crate::abi::{
 };
 use crate::error::Error;
 use crate::no_bound::{self, NoBound};
+use crate::open;
 use crate::page::Mapping;
 use crate::seqlock::{
     self, EXTENSION_WORDS, FIRST_WORD_OFFSET, SharedWords, SharedWordsMut, WORDS,
@@ -217,16 +218,14 @@ impl PageWriter {
     /// [`Error::NotFound`], [`Error::WriteAccess`], [`Error::Untrusted`] where it is no regular
     /// file, [`Error::TooSmall`], [`Error::InvalidArgument`], [`Error::System`].
     pub fn open(path: &Path, page_offset: u64) -> Result<Self, Error> {
-        // Without O_NONBLOCK a FIFO would hang here.
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        let file = open::for_writing(path).map_err(|errno| match errno {
             Errno::NOENT | Errno::NOTDIR => Error::NotFound {
                 path: path.to_path_buf(),
             },
             Errno::LOOP | Errno::ISDIR | Errno::NXIO => no_regular_file(path),
             other => failed("open", path, other.into()),
         })?;
-        Self::from_file(&File::from(file), path, page_offset)
+        Self::from_file(&file, path, page_offset)
     }
 
     /// As [`PageWriter::open`], with a file that is open for reading and writing.

@@ -23,12 +23,13 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, major, minor};
+use rustix::fs::{FileType, Stat, major, minor};
 use rustix::io::Errno;
 
 use crate::clock::VmClock;
 use crate::counter::Counter;
 use crate::error::Error;
+use crate::open;
 use crate::seqlock::SharedWords;
 use crate::time::leap::Timescale;
 
@@ -267,16 +268,9 @@ impl PtpClock {
     }
 }
 
-/// Opens the device at `path` for reading, unless it is known to be of another kind.
+/// Opens the device at `path` for reading, unless it is certainly no PTP clock.
 fn open_device(path: &Path) -> Result<(OwnedFd, Stat), Error> {
-    // Opening a FIFO releases its writer, and opening a watchdog starts it. If this `stat` fails, the
-    // `open` fails for the same reason.
-    if let Ok(stat) = rustix::fs::stat(path) {
-        check_kind(path, &stat)?;
-    }
-    // A FIFO may have replaced the device since then. Without O_NONBLOCK this would wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+    let refusal = |errno| match errno {
         Errno::NOENT | Errno::NOTDIR => Error::NoPtpDevice {
             path: path.to_path_buf(),
         },
@@ -290,11 +284,8 @@ fn open_device(path: &Path) -> Result<(OwnedFd, Stat), Error> {
         Errno::NXIO => not_ptp(path, "a device without a driver"),
         Errno::NODEV => vanished(path),
         other => Error::system("open", Some(path), other),
-    })?;
-    let stat =
-        rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", Some(path), errno))?;
-    check_kind(path, &stat)?;
-    Ok((file, stat))
+    };
+    open::for_reading(path, |stat| check_kind(path, stat), refusal)
 }
 
 /// Refuses a file that is certainly no PTP clock.
@@ -343,7 +334,7 @@ fn sysfs_directory(stat: &Stat) -> PathBuf {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use rustix::fs::{CWD, inotify, makedev, mkfifoat, mknodat};
+    use rustix::fs::{CWD, Mode, inotify, makedev, mkfifoat, mknodat};
 
     use super::*;
 

@@ -5,11 +5,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::abi::{SIZE_FULL, VMCLOCK_MAGIC, VMCLOCK_VERSION};
 use crate::error::Error;
+use crate::open;
 use crate::snapshot::RawFields;
 use crate::writer::{PageWriter, failed};
 
@@ -30,10 +30,8 @@ pub(super) fn take_over(path: &Path) -> Result<Option<Found>, Error> {
         reason,
         remedy: remedy.to_owned(),
     };
-    // Without O_NONBLOCK a FIFO would hang here.
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
+    let mut file = match open::for_writing(path) {
+        Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
             return Err(untrusted(
