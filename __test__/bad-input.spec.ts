@@ -41,8 +41,8 @@ const REMEDY = {
   ERR_VMCLOCK_UNSYNCHRONIZED: /wait until its provider has synchronized it/,
   ERR_VMCLOCK_BAD_PERIOD: /check what wrote the page/,
   ERR_VMCLOCK_OUT_OF_RANGE: /check the page's reference time/,
-  ERR_VMCLOCK_NO_TAI_OFFSET: /open it with the timescale that the page itself has/,
-  ERR_VMCLOCK_TIMESCALE: /open it with another timescale/,
+  ERR_VMCLOCK_NO_TAI_OFFSET: /open it with the timescale 'page'/,
+  ERR_VMCLOCK_TIMESCALE: /open it with the timescale 'page'|have its provider give UTC/,
   ERR_VMCLOCK_TIMEOUT: /restart what publishes the page/,
   ERR_VMCLOCK_COUNTER_MISMATCH: /restart what publishes the page/,
 } as const satisfies Partial<Record<VmClockErrorCode, RegExp>>
@@ -60,7 +60,7 @@ function timeRefuses(
   t: ExecutionContext,
   fields: PageFields,
   code: Refusal,
-  timescale: Timescale = 'utc',
+  timescale: Timescale | 'page' = 'utc',
 ): void {
   const { path } = page(t, fields)
   const clock = VmClock.open(path, { timescale })
@@ -78,7 +78,7 @@ function timeRefuses(
     code,
     REMEDY[code],
   )
-  if (timescale.startsWith('utc')) {
+  if (clock.timescale.startsWith('utc')) {
     refusesWithRemedy(t, () => clock.nowMs(), code, REMEDY[code])
     refusesWithRemedy(t, () => clock.nowDate(), code, REMEDY[code])
     refusesWithRemedy(t, () => clock.systemOffset(), code, REMEDY[code])
@@ -335,6 +335,53 @@ for (const timeType of [0, 1, 2, 3, 4, 255]) {
     }
   }
 }
+
+for (const [timeType, timescale, offset] of [
+  [0, 'utc', 'known'],
+  [0, 'utc', 'unknown'],
+  [1, 'tai', 'known'],
+  [1, 'tai', 'unknown'],
+  [2, 'monotonic', 'unknown'],
+] as const) {
+  test(`time type ${timeType} as page, TAI offset ${offset}: time in ${timescale}`, (t) => {
+    const fields = liveFields(t)
+    const flags = fields.flags | (offset === 'known' ? FLAG.TAI_OFFSET_VALID : 0n)
+    const made = page(t, { ...fields, timeType, flags, taiOffsetSec: -37 })
+    const clock = open(t, made.path, { timescale: 'page' })
+    const reading = clock.read()
+    t.is(clock.timescale, timescale)
+    t.is(reading.timescale, timescale)
+    t.is(reading.toJSON().timescale, timescale)
+    // The page's own time, unchanged.
+    const second = reading.epochNs / 1_000_000_000n - 1767225600n
+    t.true(second >= 0n && second < 30n, `${second}`)
+    if (timescale === 'utc') t.is(typeof clock.nowMs(), 'number')
+    else refuses(t, () => clock.nowMs(), 'ERR_VMCLOCK_TIMESCALE', /follows UTC/)
+  })
+}
+
+for (const timeType of [3, 4, 255]) {
+  test(`time type ${timeType} as page: ERR_VMCLOCK_TIMESCALE`, (t) => {
+    timeRefuses(t, { ...liveFields(t), timeType }, 'ERR_VMCLOCK_TIMESCALE', 'page')
+  })
+}
+
+test('a page that changes its time type gives time in the timescale that it had at first', (t) => {
+  const fields = liveFields(t)
+  const made = page(t, {
+    ...fields,
+    flags: fields.flags | FLAG.TAI_OFFSET_VALID,
+    taiOffsetSec: -37,
+  })
+  const clock = open(t, made.path, { timescale: 'page' })
+  const beforeNs = clock.nowNs()
+  made.write({ timeType: 1, timeSec: 1_767_225_637n })
+  const afterNs = clock.nowNs()
+  t.true(afterNs >= beforeNs && afterNs < beforeNs + 30_000_000_000n, `${afterNs - beforeNs}`)
+  t.is(clock.read().timescale, 'utc')
+  made.write({ timeType: 2 })
+  refuses(t, () => clock.nowNs(), 'ERR_VMCLOCK_TIMESCALE', /timescale 'page'/)
+})
 
 for (const taiOffsetSec of [0, 9, -9, 256, -32768]) {
   test(`a TAI offset of ${taiOffsetSec} that is marked valid`, (t) => {

@@ -226,6 +226,12 @@ test('now: reads other timescales and the other document', async (t) => {
   })
   t.regex((await vmclock('now', path, '--timescale', 'tai')).stdout, /^time +2026-01-01T.* TAI$/m)
   t.is((await vmclock('now', path, '--timescale', 'monotonic')).exitCode, 1)
+  const tai = page(t, { ...liveFields(t), timeType: 1 })
+  t.regex(
+    (await vmclock('now', tai.path, '--timescale', 'page')).stdout,
+    /^time +2026-01-01T.* TAI$/m,
+  )
+  t.is((await vmclock('now', tai.path)).exitCode, 1)
   const rfc = parse((await vmclock('now', path, '--abi', 'rfc-v4', '--json')).stdout)
   t.is(rfc['maxErrorNs'], '6')
 })

@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import test from 'ava'
-import { type Timescale, VmClockError } from 'vmclock'
+import { VmClockError } from 'vmclock'
 import { type Check, type CheckName, type Diagnosis, diagnose } from 'vmclock/doctor'
 import { VmClockPage } from 'vmclock/testing'
 import { diagnosisText } from '../ts/cli/doctor'
@@ -651,8 +651,8 @@ test('fewer timestamps are measured if each is trapped', (t) => {
     const scene = stage(t, {})
     const facts = {
       counterCost: () => ({ medianNs: 2100, leastNs: 1900, trapped, trappedAboveNs: 300 }),
-      open(timescale: Timescale) {
-        const clock = scene.open(timescale)
+      open() {
+        const clock = scene.open()
         const nowNs = clock.nowNs.bind(clock)
         clock.nowNs = () => {
           count++

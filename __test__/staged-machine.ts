@@ -91,9 +91,9 @@ export function stage(t: ExecutionContext, { files, facts, page, published }: Ch
     kernelRelease: RELEASE,
     files: new Files(root),
     pagePath: () => path,
-    open(timescale) {
+    open() {
       try {
-        return VmClock.open(join(root, path), { timescale })
+        return VmClock.open(join(root, path), { timescale: 'page' })
       } catch (error) {
         if (!(error instanceof VmClockError)) throw error
         // The message names the path below the root of the staged files.

@@ -26,8 +26,11 @@ const abi = (): Option =>
     .default('uapi')
 
 const timescale = (): Option =>
-  new Option('--timescale <scale>', 'timescale of the time shown')
-    .choices(TIMESCALES)
+  new Option(
+    '--timescale <scale>',
+    'timescale of the time shown; page is the one that the page has',
+  )
+    .choices([...TIMESCALES, 'page'])
     .default('utc')
 
 const assumedDrift = (): Option =>

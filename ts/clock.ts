@@ -21,11 +21,16 @@ import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
 const NS_PER_MS = 1_000_000n
 const PPB_PER_PPM = 1000
 const MOST_PPM = 1e6
+const SELECTABLE = [...TIMESCALES, 'page'] as const
 
 /** How a page is to be read. */
 export interface VmClockOptions {
-  /** The timescale of all times; `utc` if left out. */
-  readonly timescale?: Timescale | undefined
+  /**
+   * The timescale of all times; `utc` if left out. With `page` it is the page's own, UTC, TAI or monotonic:
+   * `VmClock.timescale` and `Reading.timescale` say which. It is found when the page is opened. A page that
+   * changes its own afterwards gives times in the first timescale or refuses them.
+   */
+  readonly timescale?: Timescale | 'page' | undefined
   /**
    * Which document the page follows: the released header `vmclock-abi.h` (`uapi`, if left out) or
    * RFC PATCH v4. Both say version 1, so a page cannot tell.
@@ -199,10 +204,8 @@ export class VmClock {
   static open(path: string | undefined, options?: VmClockOptions): VmClock
   static open(pathOrOptions?: string | VmClockOptions, maybeOptions?: VmClockOptions): VmClock {
     const [path, options] = argument.pathAndOptions(pathOrOptions, maybeOptions)
-    const checkedOptions = clockOptions(options)
-    const { timescale } = checkedOptions
-    const clock = checked(native().openClock(path, checkedOptions))
-    opening = { clock, hot: hotCalls(clock), timescale }
+    const clock = checked(native().openClock(path, clockOptions(options)))
+    opening = { clock, hot: hotCalls(clock), timescale: clock.timescale as Timescale }
     try {
       return make()
     } finally {
@@ -235,7 +238,7 @@ export class VmClock {
     return this.#path
   }
 
-  /** The timescale of all times of this clock. */
+  /** The timescale of all times of this clock. It is never `page`. */
   get timescale(): Timescale {
     return this.#timescale
   }
@@ -514,11 +517,11 @@ function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
   to[at + 11] = from[11] as bigint
 }
 
-function clockOptions(value: unknown): NativeClockOptions & { timescale: Timescale } {
+function clockOptions(value: unknown): NativeClockOptions {
   const given = argument.record(value, 'options', OPTIONS)
   const driftPpm = argument.number(given['assumedDriftPpm'], 'options.assumedDriftPpm', 0, MOST_PPM)
   return {
-    timescale: argument.choice(given['timescale'], 'options.timescale', TIMESCALES) ?? 'utc',
+    timescale: argument.choice(given['timescale'], 'options.timescale', SELECTABLE) ?? 'utc',
     rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
     // Rounded up: an allowance must not shrink.
     assumedDriftPpb: driftPpm === undefined ? null : Math.ceil(driftPpm * PPB_PER_PPM),

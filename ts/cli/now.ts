@@ -9,7 +9,7 @@ import { line, table } from './output'
 
 /** Options of all commands that read the time of a page. */
 export interface ReadingOptions {
-  readonly timescale: Timescale
+  readonly timescale: Timescale | 'page'
   readonly abi: 'uapi' | 'rfc-v4'
   readonly assumedDrift?: number
   readonly requireSynchronized?: boolean

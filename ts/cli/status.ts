@@ -1,8 +1,8 @@
 /** `vmclock status`: the fields of a page and their meaning. */
 
-import { VmClock, type VmClockOptions } from '../clock'
+import { VmClock } from '../clock'
 import { VmClockError } from '../errors'
-import type { Reading, Timescale } from '../reading'
+import type { Reading } from '../reading'
 import type { Snapshot } from '../snapshot'
 import { boundText } from './bound'
 import { json } from './escape'
@@ -25,11 +25,10 @@ type Attempt =
 export function status(path: string | undefined, options: StatusOptions): void {
   const pages = path === undefined ? VmClock.list() : undefined
   const { abi, assumedDrift } = options
-  const clockOptions = { abi, assumedDriftPpm: assumedDrift }
-  const clock = VmClock.open(path, clockOptions)
+  const clock = VmClock.open(path, { timescale: 'page', abi, assumedDriftPpm: assumedDrift })
   try {
     const snapshot = clock.snapshot()
-    const attempt = read(clock.path, snapshot, clockOptions)
+    const attempt = read(clock)
     if (options.json) {
       line(
         json({
@@ -50,28 +49,13 @@ export function status(path: string | undefined, options: StatusOptions): void {
   }
 }
 
-// Reads in UTC if the page gives it, else in the page's own timescale.
-function read(path: string, snapshot: Snapshot, options: VmClockOptions): Attempt {
-  const own: Timescale | undefined =
-    snapshot.timeType === 'tai' || snapshot.timeType === 'monotonic' ? snapshot.timeType : undefined
-  const inUtc = tryRead(path, options)
-  if ('reading' in inUtc || own === undefined) return inUtc
-  const { code } = inUtc.refusal
-  return code === 'ERR_VMCLOCK_TIMESCALE' || code === 'ERR_VMCLOCK_NO_TAI_OFFSET'
-    ? tryRead(path, { ...options, timescale: own })
-    : inUtc
-}
-
-function tryRead(path: string, options: VmClockOptions): Attempt {
-  const clock = VmClock.open(path, options)
+function read(clock: VmClock): Attempt {
   try {
     const reading = clock.read()
     return { reading, bound: boundText(reading, clock) }
   } catch (error) {
     if (!VmClockError.isVmClockError(error)) throw error
     return { refusal: error }
-  } finally {
-    clock.close()
   }
 }
 

@@ -1,7 +1,7 @@
 /** Examines the page: access, validity, and time that is usable now. */
 
 import { VmClockError } from '../errors'
-import type { Reading, Timescale } from '../reading'
+import type { Reading } from '../reading'
 import type { Snapshot } from '../snapshot'
 import { containerRemedy } from './container'
 import { type CheckName, type Finding, failed, ok, skipped, warning } from './diagnosis'
@@ -35,13 +35,13 @@ export function refusalOf(error: unknown): VmClockError {
 /** Opens and reads the page. The caller closes the clock. */
 export function examinePage(scene: Scene): ExaminedPage {
   const path = scene.pagePath()
-  const opened = open(scene, 'utc')
+  const opened = open(scene)
   if ('refusal' in opened) return { path, ...opened }
   const { clock } = opened
   try {
     const snapshot = clock.snapshot()
     const { hasTime } = clock
-    return { path, clock, snapshot, hasTime, ...stamp(scene, clock, snapshot) }
+    return { path, clock, snapshot, hasTime, ...tryRead(clock) }
   } catch (error) {
     return { path, clock, refusal: refusalOf(error) }
   }
@@ -51,28 +51,11 @@ type Attempt = { readonly reading: Reading } | { readonly refusal: VmClockError 
 
 function open(
   scene: Scene,
-  timescale: Timescale,
 ): { readonly clock: DiagnosedClock } | { readonly refusal: VmClockError } {
   try {
-    return { clock: scene.open(timescale) }
+    return { clock: scene.open() }
   } catch (error) {
     return { refusal: refusalOf(error) }
-  }
-}
-
-// Reads in UTC if the page gives it, else in the page's own timescale.
-function stamp(scene: Scene, clock: DiagnosedClock, { timeType }: Snapshot): Attempt {
-  const inUtc = tryRead(clock)
-  const own = timeType === 'tai' || timeType === 'monotonic' ? timeType : undefined
-  if ('reading' in inUtc || own === undefined) return inUtc
-  const { code } = inUtc.refusal
-  if (code !== 'ERR_VMCLOCK_TIMESCALE' && code !== 'ERR_VMCLOCK_NO_TAI_OFFSET') return inUtc
-  const again = open(scene, own)
-  if ('refusal' in again) return again
-  try {
-    return tryRead(again.clock)
-  } finally {
-    again.clock.close()
   }
 }
 
@@ -192,7 +175,7 @@ function checkReading(
     maxErrorNs: maxErrorNs === undefined ? undefined : String(maxErrorNs),
     taiMinusUtcSec,
   }
-  if (timescale !== 'utc') {
+  if (timescale === 'monotonic' || (timescale === 'tai' && taiMinusUtcSec === undefined)) {
     const orOffset =
       timescale === 'tai' ? ', or have its provider state the offset between TAI and UTC' : ''
     return warning(

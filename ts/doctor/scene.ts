@@ -11,7 +11,6 @@ import {
   obstacle,
 } from '../native'
 import { PtpClock } from '../ptp'
-import type { Timescale } from '../reading'
 import type { Refusal } from './diagnosis'
 import { Files } from './files'
 
@@ -33,7 +32,7 @@ export interface Scene {
   /** Returns the path of the page to diagnose. */
   pagePath(): string
   /** Opens that page as `VmClock.open` does. */
-  open(timescale: Timescale): DiagnosedClock
+  open(): DiagnosedClock
   /** Returns the hypervisor's signature from CPUID, if there is one. */
   hypervisorSignature(): string | undefined
   counterFacts(): CounterFacts
@@ -52,7 +51,7 @@ export function thisMachine(path: string | undefined): Scene {
     kernelRelease: release(),
     files: new Files('/'),
     pagePath: () => path ?? native().defaultPath(),
-    open: (timescale) => VmClock.open(path, { timescale }),
+    open: () => VmClock.open(path, { timescale: 'page' }),
     hypervisorSignature: () => native().hypervisorSignature() ?? undefined,
     counterFacts: () => native().counterFacts(),
     counterCost: () => native().counterCost(),

@@ -402,11 +402,15 @@ impl Error {
             }
             Self::OutOfRange => "check the page's reference time and the counter",
             Self::NoTaiOffset { .. } => {
-                "open it with the timescale that the page itself has, or have its provider set the \
-                 offset"
+                "open it with the timescale 'page', which is the page's own, or have its provider \
+                 set the offset"
             }
             Self::Disrupted => "take a new token and read the counter again",
-            Self::Timescale { .. } => "open it with another timescale",
+            Self::Timescale {
+                page: TimeType::Utc | TimeType::Tai | TimeType::Monotonic,
+                ..
+            } => "open it with the timescale 'page', which is the page's own",
+            Self::Timescale { .. } => "have its provider give UTC, TAI or a monotonic time instead",
             Self::NotUtc { .. } => "open the page with 'utc' as well",
             Self::Busy { .. } => "stop it first, or publish to another path",
             Self::NoPtpDevice { .. } => {

@@ -169,6 +169,71 @@ fn each_time_type_gives_the_timescales_that_follow_from_it() {
 }
 
 #[test]
+fn the_timescale_page_is_that_of_the_pages_time_type() {
+    for (flagged, offset, is_offset) in [(true, -37, true), (true, 0, false), (false, -37, false)] {
+        for time_type in 0..=255_u8 {
+            let (timescale, expected) = match (time_type, flagged, is_offset) {
+                (0, ..) => (Timescale::Utc, None),
+                // A page that marks an impossible offset as valid may call UTC TAI.
+                (1, true, false) => (Timescale::Tai, NO_OFFSET),
+                (1, ..) => (Timescale::Tai, None),
+                (2, ..) => (Timescale::Monotonic, None),
+                _ => (Timescale::Utc, TIMESCALE),
+            };
+            let fields = RawFields {
+                time_type,
+                tai_offset_sec: offset,
+                flags: ALL_FLAGS & !(u64::from(!flagged) * TAI_OFFSET_VALID),
+                ..sound()
+            };
+            let bench = Bench::with(&fields);
+            bench.counter.set(fields.counter_value);
+            let options = Options {
+                timescale: Timescale::Page,
+                ..Options::default()
+            };
+            let mut clock = bench.clock(0x70, options);
+            let name = format!("time type {time_type}, offset {offset}, flagged {flagged}");
+            assert_eq!(clock.timescale(), timescale, "{name}");
+            assert_eq!(refusal(&mut clock, &fields), expected, "{name}");
+            if let Ok(reading) = clock.read() {
+                assert_eq!(reading.timescale, timescale, "{name}");
+                let reference_ns = i64::try_from(fields.time_sec).unwrap() * 1_000_000_000;
+                assert_eq!(reading.epoch_ns, reference_ns, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clock_of_the_timescale_page_keeps_its_timescale_if_the_page_changes_its_own() {
+    let utc = sound();
+    let bench = Bench::with(&utc);
+    bench.counter.set(utc.counter_value);
+    let options = Options {
+        timescale: Timescale::Page,
+        ..Options::default()
+    };
+    let mut clock = bench.clock(0x70, options);
+    let utc_ns = clock.now_ns().unwrap();
+    let tai = RawFields {
+        time_type: 1,
+        time_sec: utc.time_sec + 37,
+        ..utc
+    };
+    bench.publish(&tai);
+    assert_eq!(clock.now_ns().unwrap(), utc_ns);
+    assert_eq!(clock.read().unwrap().timescale, Timescale::Utc);
+    let monotonic = RawFields {
+        time_type: 2,
+        ..utc
+    };
+    bench.publish(&monotonic);
+    assert_eq!(code(clock.now_ns()), TIMESCALE);
+    assert_eq!(code(clock.read()), TIMESCALE);
+}
+
+#[test]
 fn a_counter_that_this_machine_does_not_have_gives_no_time() {
     for counter_id in 0..=255_u8 {
         let expected = match counter_id {

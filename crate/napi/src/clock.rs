@@ -21,7 +21,7 @@ use crate::watcher::NativeWatcher;
 
 #[napi(object, object_to_js = false, use_nullable = true)]
 pub struct NativeClockOptions {
-    /// `utc`, `tai`, `monotonic`, `utc-noon-linear` or `utc-sls`.
+    /// `utc`, `tai`, `monotonic`, `utc-noon-linear`, `utc-sls` or `page`.
     pub timescale: String,
     pub rfc_v4: bool,
     /// Parts per billion, 0 to 10^9.
@@ -60,6 +60,7 @@ pub struct NativeSystemOffset {
 pub struct NativeClock {
     clock: Rc<ClockBox>,
     path: PathBuf,
+    timescale: Timescale,
 }
 
 #[napi]
@@ -71,10 +72,10 @@ pub fn open_clock(path: Option<String>, options: NativeClockOptions) -> Outcome<
 impl NativeClock {
     fn open(path: Option<&Path>, options: NativeClockOptions) -> std::result::Result<Self, Error> {
         let clock = VmClock::open(path, options.try_into()?)?;
-        let path = clock.path().to_path_buf();
         Ok(Self {
+            path: clock.path().to_path_buf(),
+            timescale: clock.timescale(),
             clock: Rc::new(RefCell::new(Some(clock))),
-            path,
         })
     }
 
@@ -99,6 +100,12 @@ impl NativeClock {
     #[napi(getter)]
     pub fn path(&self) -> String {
         self.path.to_string_lossy().into_owned()
+    }
+
+    /// The timescale of all readings. It is never `page`.
+    #[napi(getter)]
+    pub fn timescale(&self) -> &'static str {
+        self.timescale.name()
     }
 
     /// Makes the raw callbacks of the clock, with new arrays at every access. `HotCalls` in `ts/native.ts`

@@ -35,7 +35,8 @@ pub use system_offset::SystemOffset;
 /// How a page is to be read.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The timescale of all readings.
+    /// The timescale of all readings. [`Timescale::Page`] becomes the one that the page has when the clock
+    /// is made. If the page changes its own later, readings remain in the first one or are refused.
     pub timescale: Timescale,
     /// Which document the page follows.
     pub abi: Abi,
@@ -111,7 +112,11 @@ impl VmClock {
 
 impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// Makes a clock over `memory`, which holds a page of `size_bytes`, with the caller's counter.
-    pub fn new(memory: Arc<M>, size_bytes: u32, counter: C, options: Options) -> Self {
+    pub fn new(memory: Arc<M>, size_bytes: u32, counter: C, mut options: Options) -> Self {
+        // One load suffices, even within an update: every later reading is checked against its own state of
+        // the page.
+        let [.., time_type] = memory.load_head().to_le_bytes();
+        options.timescale = options.timescale.on_page(time_type.into());
         Self {
             memory,
             size_bytes,
@@ -125,7 +130,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
-    /// Returns the timescale of all readings.
+    /// Returns the timescale of all readings, which is never [`Timescale::Page`].
     #[must_use]
     pub fn timescale(&self) -> Timescale {
         self.options.timescale

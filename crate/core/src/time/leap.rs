@@ -26,8 +26,7 @@ use crate::error::Error;
 use crate::snapshot::{LeapIndicator, TimeType, tai_minus_utc_sec};
 use crate::time::{NS_PER_SEC, SEC_PER_DAY};
 
-/// The timescale that a clock is asked for. All but [`Timescale::Monotonic`] count nanoseconds
-/// since 1970-01-01.
+/// The timescale that a clock is asked for. UTC and TAI count nanoseconds since 1970-01-01.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timescale {
@@ -42,10 +41,13 @@ pub enum Timescale {
     UtcNoonLinear,
     /// UTC with a leap second spread over the 1000 s before its end (UTC-SLS).
     UtcSls,
+    /// The page's own: UTC, TAI or monotonic, by the page's `time_type` when the clock is made. Only a
+    /// request: a clock and its readings have the timescale that it became.
+    Page,
 }
 
 impl Timescale {
-    /// All of them, in the order of their numbers in the Node API.
+    /// The timescales that a reading can have.
     pub const ALL: [Self; 5] = [
         Self::Utc,
         Self::Tai,
@@ -63,6 +65,19 @@ impl Timescale {
             Self::Monotonic => "monotonic",
             Self::UtcNoonLinear => "utc-noon-linear",
             Self::UtcSls => "utc-sls",
+            Self::Page => "page",
+        }
+    }
+
+    /// Returns what a request becomes on a page of this type: itself, or for [`Timescale::Page`] the page's
+    /// own timescale. A page of no known timescale makes it UTC, which such a page then refuses.
+    #[must_use]
+    pub fn on_page(self, time_type: TimeType) -> Self {
+        match (self, time_type) {
+            (Self::Page, TimeType::Tai) => Self::Tai,
+            (Self::Page, TimeType::Monotonic) => Self::Monotonic,
+            (Self::Page, _) => Self::Utc,
+            (timescale, _) => timescale,
         }
     }
 
@@ -85,11 +100,12 @@ impl FromStr for Timescale {
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL
             .into_iter()
+            .chain([Self::Page])
             .find(|scale| scale.name() == name)
             .ok_or_else(|| {
                 Error::invalid_argument(format!(
-                    "the timescale must be utc, tai, monotonic, utc-noon-linear or utc-sls, and \
-                     this is \"{}\"",
+                    "the timescale must be utc, tai, monotonic, utc-noon-linear, utc-sls or page, \
+                     and this is \"{}\"",
                     name.escape_debug()
                 ))
             })
@@ -166,6 +182,7 @@ impl Mapping {
     /// [`Error::Timescale`] where the page's timescale does not lead to it, and [`Error::NoTaiOffset`]
     /// where only the offset between TAI and UTC is missing or impossible.
     pub fn new(reference: &Reference, wanted: Timescale) -> Result<Self, Error> {
+        let wanted = wanted.on_page(reference.time_type);
         let tai_minus_utc_sec =
             tai_minus_utc_sec(reference.tai_offset_sec, reference.tai_offset_flagged);
         let no_offset = || Error::NoTaiOffset {
