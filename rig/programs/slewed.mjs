@@ -14,6 +14,7 @@ const QUIET_INTERVALS = 2.5
 const QUIET_MS = 5_000
 // A change is seen, its interval ends, and then the next one.
 const VERDICT_INTERVALS = 6
+const MOST_REPORTS = 400
 const nobody = new Int32Array(new SharedArrayBuffer(4))
 
 const device = VmClock.open('/dev/vmclock0')
@@ -97,18 +98,23 @@ const answers = {
     return 'trusted'
   },
 
-  /** Reports errors to the kernel so many times, each less than the one before, down to `us`. */
-  report(us, times) {
-    for (let left = Number(times) - 1; left >= 0; left--) {
-      // The kernel adds less than this in the meantime. A multiple of 500 looks as if it were counted
-      // up from 0.
-      const figure = Number(us) + left * 301
-      const answer = command(adjtimex(figure % 500 === 0 ? figure + 1 : figure))
+  /**
+   * Reports errors above `us` to the kernel, each less than the one before, until the publisher trusts the
+   * clock. A busy publisher may see two reports as one.
+   */
+  report(us) {
+    let left = MOST_REPORTS
+    while (publisher.boundUnavailable !== undefined && left > 0) {
+      const answer = reported(Number(us) + left * 301)
       if (!answer.startsWith('done')) return answer
       wait(1.5 * intervalMs)
+      left -= 1
     }
     return 'done'
   },
+
+  /** Reports this error to the kernel. */
+  reportOnce: (us) => reported(Number(us)),
 }
 
 // Without an event loop in between, which would only take time.
@@ -128,8 +134,11 @@ function wait(ms) {
   Atomics.wait(nobody, 0, 0, ms)
 }
 
-function adjtimex(us) {
-  return `./adjtimex --status 0 --maxerror ${us} --esterror ${us}`
+/** Reports an error in microseconds. The kernel adds less than 301 of them from one report to the next. */
+function reported(us) {
+  // A multiple of 500 looks as if it were counted up from 0.
+  const figure = us % 500 === 0 ? us + 1 : us
+  return command(`./adjtimex --status 0 --maxerror ${figure} --esterror ${figure}`)
 }
 
 /** What it printed, in one line, or how it failed. */

@@ -29,10 +29,6 @@ const MOVE_US = 2_000
 // being slewed.
 const COUNTED_PPM = 450n
 
-// Updates after which the publisher trusts a clock again that another program changed. The first report of
-// them may show as no less than the figure before.
-const UPDATES = 64 + 2
-
 // How long each change lasts, how often all of them come, and how much longer a reported error holds, or a
 // recovery may take: far longer than it does, so that a busy machine fails nothing.
 const FORMS = {
@@ -318,12 +314,12 @@ class Readings {
   /** Sets the clock to the host's. */
   async set() {
     await this.step(0)
-    await this.#report(0, 0, UPDATES)
+    await this.#report()
   }
 
   /** Reports errors until the publisher trusts the clock again. */
   async again() {
-    await this.#report(0, 0, UPDATES)
+    await this.#report()
     await this.recovered()
   }
 
@@ -337,10 +333,11 @@ class Readings {
     return (await this.#talk.ask('verdict')) === 'trusted' && (await this.some('reported'))
   }
 
-  async #report(ppm, holdMs, times) {
-    const us = await this.#errorUs(ppm, holdMs)
-    const answer = await this.#talk.ask(`report ${us} ${times}`)
-    assert.equal(answer, 'done')
+  async #report() {
+    for (const way of ['report', 'reportOnce']) {
+      const answer = await this.#talk.ask(`${way} ${await this.#errorUs(0, 0)}`)
+      assert.match(answer, /^done/)
+    }
   }
 
   /**

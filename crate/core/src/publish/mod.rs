@@ -1,71 +1,11 @@
-//! A page from this machine's own clock, with honest bounds.
+//! Publishes a page from this machine's own clock.
 //!
-//! A machine whose hypervisor provides no vmclock page can publish one for itself: the kernel's
-//! CLOCK_REALTIME, tied to the CPU counter, with the bounds that the kernel's own figures allow.
-//! Readers then stamp from it without a system call, as they would from a hypervisor's.
+//! The page gives the kernel's CLOCK_REALTIME, tied to the CPU's counter, and bounds that are no better
+//! than what the kernel knows. `docs/bounds.md`, "What a published page claims", derives each figure.
 //!
-//! # What the page claims
-//!
-//! At an update the counter is read before and after CLOCK_REALTIME, `w` apart. The claims follow:
-//!
-//! - **`time_maxerror`** = the kernel's `maxerror` + what it still has to slew + `w` / 2 + one step of
-//!   the counter, which may move in larger steps than its ticks. Daemons hand `maxerror` over in
-//!   whole microseconds, cut off, so one is added. The kernel lets `maxerror` grow by 500 µs at the
-//!   start of each second, for what the clock may have drifted in the second before, so 500 µs are
-//!   added for the present one. What is slewed in the present second the kernel no longer shows among
-//!   what it has to slew, so the most that this can be is added. What ran before the publisher
-//!   began, or while it was not let run for more than 1.5 s, no sample showed: then that is the most
-//!   that the kernel slews at all for a daemon like the present one, until the daemon speaks again.
-//!   In less time a daemon is taken to speak once at most.
-//! - **No bound** where the kernel's figure is worth nothing. systemd-timesyncd and linuxptp's
-//!   `phc2sys` set `maxerror` to 0 at each adjustment, with milliseconds still to go. The kernel
-//!   adds 500 µs a second from there, so a `maxerror` that is a multiple of 500 µs was counted up
-//!   from 0, and the page then states no bound; once an actual 0 was seen it never states one
-//!   again. Nor does it after a suspend (also one before it began) or a counter reset, or where it
-//!   takes over a page that states none, until the daemon has measured anew. A daemon's real
-//!   figure is such a multiple one time in 500, and goes without bound until the next one: silence
-//!   is the safe side. An operator who knows the error can state it
-//!   ([`PublishOptions::max_error_ns`]) and then answers for it.
-//! - **After the clock was set**, by whomever, or another than the daemon began to slew it (by an
-//!   `adjtime` or an offset for the kernel's loop, unless the daemon is seen to do so time after time; or by
-//!   turning its rate by more than 100 ppm where the daemon tells nothing in the same interval, unless back to
-//!   what it was before), the daemon's word alone does not count until eight of its measurements have agreed
-//!   with what the page said before, carried on by the counter: until then the bound covers that too. A
-//!   daemon that did not move the clock itself does not know at once. What another hands to `adjtime` or to
-//!   the loop, and steps that are too small for the daemon to have noticed, it may take for noise for longer,
-//!   and would agree all the same: they stay in the bound for 64 of its measurements. So does what the kernel
-//!   still had to slew when the clock was set, which it then forgets.
-//! - **Not seen** is what another did to the clock before the publisher began, while it was not let run for
-//!   more than 1.5 s, or while the kernel did not take the clock for synchronized; by a smaller rate, or one
-//!   that the daemon took back without noticing; by an `adjtime` that began and ended between two updates,
-//!   500 µs at most for each second, or by what looks like the kernel's own progress with what it slews. Nor
-//!   is what the daemon handed to the kernel in the very interval in which another set the clock; nor that a
-//!   daemon learns of the one of two larger steps after they cancelled each other for eight measurements. For
-//!   all that the daemon's word is taken: let one program keep the clock.
-//! - **chrony** puts into the `maxerror` that it tells at a measurement, and into `esterror`, the whole
-//!   correction that it has yet to carry out ("System time" in `chronyc tracking`; since 2.0,
-//!   `set_sync_status` in its `sys_generic.c`): of a clock that it turns back from 900 ms by 100 ppm it
-//!   tells more than 900 ms. So a correction below the 500 ppm that the kernel counts needs nothing
-//!   more. Where it turns the clock by more, which takes `tick`, the kernel's figure does not follow:
-//!   then the page goes by what it said before that, as above, or states no bound where it said nothing.
-//! - **An unsynchronized clock** (STA_UNSYNC, or `maxerror` at its ceiling of 16 s) is published
-//!   as free-running, without a bound.
-//! - **`counter_period_maxerror`** = (sum of the bounds at both ends of the baseline) / its length,
-//!   plus an allowance for wander ([`PublishOptions::wander_ppb`]). It is never more than the
-//!   ceiling: the kernel's |frequency| and |tick - nominal|, 500 ppm that it may slew, and 100 ppm
-//!   of oscillator; which is also what holds before there is a baseline. A baseline ends at a step,
-//!   a suspend, a disruption, a change of the kernel's frequency or tick, and where nobody looked
-//!   for 1.5 s.
-//! - **TAI** where the offset is known: from the kernel, else from tzdata's `leap-seconds.list`
-//!   until that expires, else from the operator. Else UTC, with the offset marked unknown.
-//! - **TIME_MONOTONIC is never claimed**: an update publishes the best time there is, which may be
-//!   below what the last one gave. A reader who needs more asks for `non_decreasing`.
-//!
-//! # Two parts
-//!
-//! [`Publication`] decides what the page says; it is a state machine over clock and counter, with
-//! neither thread nor file, so that a simulation can drive it. [`Publisher`] owns the file, the
-//! lock and the thread.
+//! [`Publication`] decides what the page says. It is a state machine over clock and counter, without a
+//! thread or a file, so that a simulation can drive it. [`Publisher`] owns the file, the lock and the
+//! thread.
 
 mod baseline;
 mod existing;
