@@ -1,4 +1,4 @@
-//! Why a published page states no bound on its time, and the extension in which the page says so.
+//! The reasons for which a published page states no bound, and the page's extension that carries them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use crate::abi::extension as abi;
 use crate::seqlock::EXTENSION_WORDS;
 
-/// Why a published page states no bound on its time.
+/// The reason for which a published page states no bound on its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoBound {
@@ -21,7 +21,7 @@ pub enum NoBound {
     ChangePending,
     /// The daemon's figures do not count before it has updated so many times more.
     Distrusted {
-        /// What happened.
+        /// The event that the daemon may not know of.
         cause: Distrust,
         /// Updates that are missing.
         updates_left: u8,
@@ -30,7 +30,7 @@ pub enum NoBound {
     Unknown(u8),
 }
 
-/// Why the daemon's error figures do not count for a while.
+/// The event after which the daemon's error figures do not count for a while.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Distrust {

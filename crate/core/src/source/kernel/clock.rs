@@ -1,13 +1,12 @@
-//! The kernel's clocks: what they say, how well, and when they were set.
+//! Reads the kernel's clocks and their figures.
 //!
-//! Nothing here decides what a page may claim; `publish` does. The clocks come through the small
-//! trait [`SystemClock`], so that a simulation can put virtual ones in their place.
+//! The small trait [`SystemClock`] stands between them and the publisher, so that a simulation can supply
+//! virtual clocks.
 //!
 //! # The rules of this room
 //!
-//! `adjtimex` is the one call that rustix lacks. It is called with modes that change nothing, which
-//! need no privilege, and the structure that it fills is the kernel's own (`struct timex`,
-//! `include/uapi/linux/timex.h`).
+//! rustix lacks `adjtimex`. It is called with modes that change nothing and need no privilege. It fills the
+//! kernel's own structure (`struct timex`, `include/uapi/linux/timex.h`).
 
 #![allow(
     unsafe_code,
@@ -25,7 +24,7 @@ use crate::time::NS_PER_SEC;
 
 const NS_PER_US: i64 = 1_000;
 
-/// The system's clocks between counter reads.
+/// The system's clocks, read between reads of the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bracket {
     /// The counter just before CLOCK_REALTIME was read.
@@ -34,8 +33,8 @@ pub struct Bracket {
     pub width_ticks: u64,
     /// CLOCK_REALTIME, in nanoseconds since 1970, read in between.
     pub realtime_ns: i128,
-    /// CLOCK_MONOTONIC, in nanoseconds, read after that. It is never set, so it tells a counter
-    /// that jumped from a clock that was.
+    /// CLOCK_MONOTONIC, in nanoseconds, read after that. Nobody can set it, so that it distinguishes a
+    /// counter that jumped from a clock that was set.
     pub monotonic_ns: i128,
     /// Ticks from `counter` to the counter just after CLOCK_MONOTONIC was read.
     pub span_ticks: u64,
@@ -43,18 +42,18 @@ pub struct Bracket {
 
 /// The system's clocks, as the publisher sees them.
 pub trait SystemClock {
-    /// CLOCK_REALTIME and CLOCK_MONOTONIC between counter reads: the narrowest of several tries.
+    /// Reads CLOCK_REALTIME and CLOCK_MONOTONIC between counter reads: the narrowest of several tries.
     fn bracket(&self, counter: &impl Counter) -> Bracket;
 
-    /// How CLOCK_REALTIME is disciplined.
+    /// Reads the kernel's figures about CLOCK_REALTIME.
     ///
     /// # Errors
     ///
-    /// [`Error::System`] where the system refuses to tell.
+    /// [`Error::System`] if the system refuses the call.
     fn discipline(&self) -> Result<Discipline, Error>;
 
-    /// How long this machine has been suspended since boot: CLOCK_BOOTTIME - CLOCK_MONOTONIC, in
-    /// nanoseconds.
+    /// Returns how long this machine has been suspended since boot, in nanoseconds: CLOCK_BOOTTIME -
+    /// CLOCK_MONOTONIC.
     fn suspended_ns(&self) -> i128;
 }
 
@@ -127,7 +126,7 @@ impl SystemClock for KernelClock {
 
     fn discipline(&self) -> Result<Discipline, Error> {
         let (state, timex) = adjtimex(0)?;
-        // An `adjtime` in progress does not show in `offset`.
+        // `offset` does not show an `adjtime` in progress.
         let (_, single_shot) = adjtimex(libc::ADJ_OFFSET_SS_READ)?;
         Ok(decode(state, &timex, single_shot.offset))
     }

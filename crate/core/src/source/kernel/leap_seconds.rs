@@ -1,4 +1,4 @@
-//! The history of TAI - UTC as tzdata has it.
+//! Reads the history of TAI - UTC that tzdata provides.
 
 use std::path::Path;
 
@@ -7,15 +7,15 @@ use std::path::Path;
 pub struct LeapSeconds {
     /// (first second of UTC since 1970, TAI - UTC from then on), in order of time.
     entries: Vec<(i64, i16)>,
-    /// Seconds of UTC since 1970 from which on the list is not to be relied on.
+    /// Seconds of UTC since 1970 at which the list expires.
     expires_sec: i64,
 }
 
 impl LeapSeconds {
-    /// Where Debian, Fedora, Alpine and others put it.
+    /// The path of the list on Debian, Fedora, Alpine and others.
     pub const PATH: &str = "/usr/share/zoneinfo/leap-seconds.list";
 
-    /// Reads the system's list; `None` where there is none that can be read whole.
+    /// Reads the system's list; `None` if there is none that can be read whole.
     #[must_use]
     pub fn load() -> Option<Self> {
         Self::load_from(Path::new(Self::PATH))
@@ -27,8 +27,8 @@ impl LeapSeconds {
         Self::parse(&std::fs::read_to_string(path).ok()?)
     }
 
-    /// Reads a list: lines of NTP seconds (since 1900) and TAI - UTC, and the day of its expiry
-    /// behind `#@`. A list without that is refused, as is one with a line that is neither.
+    /// Parses a list: lines of NTP seconds (since 1900) and TAI - UTC, and its expiry behind `#@`. Returns
+    /// `None` for a list without an expiry, or with another kind of line.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         const NTP_EPOCH_SEC: i64 = 2_208_988_800;
@@ -50,7 +50,7 @@ impl LeapSeconds {
         (!list.entries.is_empty()).then_some(list)
     }
 
-    /// TAI - UTC at a second of UTC since 1970, in seconds; `None` before the first entry and once
+    /// Returns TAI - UTC in seconds at a second of UTC since 1970; `None` before the first entry, and after
     /// the list has expired.
     #[must_use]
     pub fn tai_minus_utc_sec(&self, utc_sec: i64) -> Option<i16> {

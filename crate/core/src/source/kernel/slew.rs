@@ -1,47 +1,49 @@
-//! What the kernel slews in the present second, of which it tells nothing.
+//! Tracks the part of a slew that the kernel carries out in the present second, and does not show.
 
 use std::collections::VecDeque;
 
 use super::discipline::{Discipline, MAXERROR_GROWTH_US_PER_SEC};
 use crate::time::NS_PER_SEC;
 
-/// Between samples closer than this a daemon speaks once at most (ntpd's bursts are 2 s apart), and
-/// the kernel begins two seconds at most.
+/// Between samples closer than this a daemon reports at most once (ntpd's bursts are 2 s apart), and
+/// the kernel begins at most two seconds.
 const LONGEST_GAP_NS: i128 = 3 * NS_PER_SEC / 2;
 
-/// What the kernel carries out of an `adjtime` in a second.
+/// The kernel carries out so much of an `adjtime` in a second.
 const SINGLE_SHOT_NS: u64 = 500_000;
 
 /// The kernel may show the loop's offset in whole microseconds.
 const CUT_NS: u64 = 1000;
 
-/// What was to be slewed at the samples of the last second.
+/// Remembers the slews that the samples of the last second showed.
 #[derive(Debug, Default)]
 pub(crate) struct SlewTracker {
     /// (CLOCK_MONOTONIC, the most that the kernel takes off in one second), in order.
     recent: VecDeque<(i128, u128)>,
     last: Discipline,
-    /// What was running when the daemon last spoke.
+    /// The slew that ran when the daemon last reported.
     overlooked_ns: u128,
 }
 
-/// What the kernel slews without showing it, in nanoseconds.
+/// The slews that the kernel does not show, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HiddenSlew {
-    /// At most so much in the present second.
+    /// The most that the kernel slews in the present second.
     pub(crate) running_ns: u128,
-    /// So much at most is between the clock and what the daemon wanted: what runs now, and what ran
-    /// when it last measured the clock and told the kernel what to slew. The kernel carried out the
-    /// rest of that second's share on top.
+    /// The most by which the clock differs from the daemon's wish: the slew that runs now, and the one that
+    /// ran when the daemon last gave the kernel an offset. The kernel carried out the rest of that second's
+    /// share on top of it.
     pub(crate) owed_ns: u128,
-    /// Nobody looked for so long that the kernel may have slewed what no sample shows.
+    /// No sample was taken for so long that the kernel may have begun and ended slews meanwhile.
     pub(crate) is_unseen: bool,
 }
 
 impl SlewTracker {
-    /// Takes note of a sample. A second's share is slewed to the second's end even if a daemon has
-    /// given the kernel another offset, or none, meanwhile: so the largest of a second's samples
-    /// counts, and the one before them, which was in force when that second began.
+    /// Takes note of a sample, and returns the hidden slews.
+    ///
+    /// The kernel slews a second's share to the second's end, even if a daemon gives it another offset
+    /// meanwhile, or none. So the largest share of the last second's samples counts, and that of the sample
+    /// before them, which was in force when the second began.
     pub(crate) fn look(&mut self, monotonic_ns: i128, discipline: &Discipline) -> HiddenSlew {
         let last_ns = self.recent.back().map(|(at, _)| *at);
         let is_unseen = last_ns.is_none_or(|at| monotonic_ns - at > LONGEST_GAP_NS);
@@ -51,12 +53,12 @@ impl SlewTracker {
         }
         let mut share_ns = discipline.running_slew_ns();
         if is_unseen {
-            // Nobody can say any more what ran when the daemon last spoke, or what runs now if it
-            // spoke in the present second.
+            // The slew that ran when the daemon last reported is unknown. So is the one that runs now, if the
+            // daemon reported in the present second.
             share_ns = share_ns.max(discipline.largest_slew_ns());
-            // It may as well not have spoken meanwhile, and an earlier one had another loop.
+            // Or the daemon has not reported meanwhile, and the figure of an earlier one still holds.
             self.overlooked_ns = self.overlooked_ns.max(share_ns);
-        } else if last_ns.is_some_and(|at| spoke(&self.last, discipline, monotonic_ns - at)) {
+        } else if last_ns.is_some_and(|at| has_report(&self.last, discipline, monotonic_ns - at)) {
             self.overlooked_ns = self.largest_ns();
         }
         self.last = *discipline;
@@ -75,8 +77,9 @@ impl SlewTracker {
     }
 }
 
-/// Whether what the kernel says is not what it counted and slewed by itself in `elapsed_ns`.
-fn spoke(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> bool {
+/// Returns whether a daemon reported an error or gave the kernel something to slew in `elapsed_ns`. If not, the
+/// kernel only counted and slewed by itself.
+fn has_report(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> bool {
     let grown_us = MAXERROR_GROWTH_US_PER_SEC.saturating_mul(seconds(elapsed_ns));
     let was_set = Set::between(last, now, elapsed_ns);
     now.maxerror_us < last.maxerror_us
@@ -85,7 +88,7 @@ fn spoke(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> bool {
         || was_set.single_shot
 }
 
-/// What somebody had the kernel slew, or leave alone, between two samples.
+/// The slews that somebody began or ended between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Set {
     /// The offset of the phase-locked loop.
@@ -95,9 +98,9 @@ pub(crate) struct Set {
 }
 
 impl Set {
-    /// What is left to be slewed after `elapsed_ns` and was not left by the kernel itself.
+    /// Compares two samples that are `elapsed_ns` apart with what the kernel does by itself.
     pub(crate) fn between(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> Self {
-        // The kernel takes off no more than `share_ns` in a second.
+        // In a second the kernel takes off at most `share_ns`.
         let by_itself = |last: i64, now: i64, share_ns: u64| {
             let (most, left) = (last.unsigned_abs(), now.unsigned_abs());
             let least = most.saturating_sub(share_ns.saturating_mul(seconds(elapsed_ns)));
@@ -111,7 +114,7 @@ impl Set {
     }
 }
 
-/// How many seconds of the kernel's may have begun in `elapsed_ns`.
+/// Returns the most seconds of the kernel's that can begin in `elapsed_ns`.
 fn seconds(elapsed_ns: i128) -> u64 {
     u64::try_from(elapsed_ns / NS_PER_SEC + 1).unwrap_or(u64::MAX)
 }
@@ -122,9 +125,9 @@ mod tests {
     use crate::source::kernel::discipline::Discipline;
 
     #[test]
-    fn what_the_loop_slews_by_itself_is_set_by_nobody_however_it_is_shown() {
+    fn the_kernels_own_progress_with_an_offset_is_no_new_offset() {
         let shown = |offset_ns: i64, is_cut: bool| Discipline {
-            // As `system_clock` has it: never understated.
+            // Never understated, as `clock` decodes it.
             offset_ns: if is_cut {
                 (offset_ns / 1000 + 1) * 1000
             } else {

@@ -7,9 +7,11 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use crate::error::Error;
 
-/// Tells at once when CLOCK_REALTIME is set (`settimeofday`, ADJ_SETOFFSET, a leap second, a
-/// resume): a timer that never runs out, but is cancelled by that (TFD_TIMER_CANCEL_ON_SET,
-/// `timerfd_create(2)`). Slewing does not trigger it.
+/// Reports at once that CLOCK_REALTIME was set: by `settimeofday`, ADJ_SETOFFSET, a leap second, another TAI
+/// offset or a resume. It does not report slews.
+///
+/// It is a timer that never expires, and that the kernel cancels when the clock is set
+/// (TFD_TIMER_CANCEL_ON_SET, `timerfd_create(2)`).
 #[derive(Debug)]
 pub struct StepAlarm {
     timer: OwnedFd,
@@ -37,14 +39,14 @@ impl StepAlarm {
         };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
         match rustix::time::timerfd_settime(&timer, flags, &never) {
-            // Cancelled: the clock was set while this armed the timer, which it did all the same.
+            // Cancelled: the clock was set meanwhile. The timer is armed all the same.
             Ok(_) | Err(Errno::CANCELED) => Ok(Self { timer }),
             Err(errno) => Err(Error::system("timerfd_settime", None, errno)),
         }
     }
 
-    /// Whether the clock was set since the last call. Does not wait, and leaves the alarm armed:
-    /// a cancelled timer that was read is cancelled again by the next step.
+    /// Returns whether the clock was set since the last call, without waiting. The alarm stays armed: the
+    /// next step cancels the timer again.
     #[must_use]
     pub fn went_off(&self) -> bool {
         let mut expirations = [0_u8; 8];

@@ -1,9 +1,9 @@
-//! Whether the daemon's error figures describe the kernel's clock as it is now.
+//! Decides whether the daemon's error figures describe the kernel's clock as it is now.
 //!
-//! A daemon answers for a clock that only it adjusts. After another program changed the clock, and
-//! after the machine was suspended or migrated, the daemon goes on to report small errors until its
-//! measurements have caught up. Until then the publisher states no bound. `docs/bounds.md` gives the
-//! observations behind the two counts.
+//! A daemon answers for a clock that only it adjusts. After another program changed the clock, and after the
+//! machine was suspended or migrated, the daemon goes on to report small errors until its measurements have
+//! caught up. Until then the publisher states no bound. `docs/bounds.md` gives the observations behind the
+//! two counts.
 
 use super::discipline::{Discipline, MAXERROR_GROWTH_US_PER_SEC};
 use super::slew::Set;
@@ -17,36 +17,36 @@ const AFTER_DISRUPTION: u8 = 8;
 /// Samples that follow each other faster belong to one interval. No publisher's interval is shorter.
 const SHORTEST_INTERVAL_NS: i128 = 100_000_000;
 
-/// Whether the daemon's error figures describe the clock as it is now.
+/// The trust in the daemon's error figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Trust {
+    /// The figures describe the clock as it is now.
     #[default]
     Trusted,
-    Distrusted {
-        updates_left: u8,
-    },
+    /// The figures may not describe it before the daemon has updated so many times more.
+    Distrusted { updates_left: u8 },
 }
 
-/// Decides on trust from what two successive samples differ in.
+/// Follows the trust in the daemon from sample to sample.
 #[derive(Debug, Default)]
 pub(crate) struct TrustTracker {
     trust: Trust,
-    /// The count that a distrusted clock is in, from its beginning.
+    /// The length of the count that a distrusted clock is in.
     count: u8,
     cause: Distrust,
-    /// The interval before the last one saw this change, and no update explains it so far.
+    /// A change in the previous interval that no report explains so far.
     pending: Option<Distrust>,
     previous: Interval,
     current: Interval,
-    /// The rate before the change of rate that lasts until now.
+    /// The rate before the change of rate that lasts.
     earlier_rate: Option<Discipline>,
 }
 
-/// What the samples of one interval saw.
+/// The observations of one interval.
 #[derive(Clone, Copy, Debug, Default)]
 struct Interval {
     began_ns: Option<i128>,
-    has_update: bool,
+    has_report: bool,
     was_synchronized: bool,
     change: Option<Distrust>,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Change<'a> {
     /// CLOCK_MONOTONIC at both.
     pub(crate) last_ns: i128,
     pub(crate) now_ns: i128,
-    /// Whether somebody set CLOCK_REALTIME in between. A leap second does not count.
+    /// True if somebody set CLOCK_REALTIME in between. A leap second does not count.
     pub(crate) is_step: bool,
 }
 
@@ -80,9 +80,9 @@ impl TrustTracker {
     /// Takes note of the next sample.
     pub(crate) fn observe(&mut self, change: &Change<'_>) {
         if change.is_step {
-            // What the daemon reported before a step does not account for it.
-            self.previous.has_update = false;
-            self.current.has_update = false;
+            // A report before a step does not explain it.
+            self.previous.has_report = false;
+            self.current.has_report = false;
             if self.trust != Trust::Trusted {
                 self.distrust(Distrust::Step, self.count);
             }
@@ -90,14 +90,14 @@ impl TrustTracker {
         let (last, now) = (change.last, change.now);
         let current = &mut self.current;
         current.began_ns.get_or_insert(change.last_ns);
-        current.has_update |= now.is_updated_since(last);
+        current.has_report |= now.is_updated_since(last);
         current.was_synchronized |= last.is_synchronized();
         let was_synchronized = current.was_synchronized || self.previous.was_synchronized;
         let seen = self.changed(change).filter(|_| was_synchronized);
         self.current.change = self.current.change.or(seen);
         let was_examining = self.is_examining();
         self.close_interval(change.now_ns);
-        // What the kernel counted up from 0 is no figure of a daemon's.
+        // No daemon reported a figure that the kernel counted up from 0.
         let is_counted_from_0 = now.maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
         if now.maxerror_us == 0 {
             self.trust = Trust::Trusted;
@@ -107,7 +107,7 @@ impl TrustTracker {
         }
     }
 
-    /// Why the daemon's figures give no bound; `None` if they do.
+    /// Returns why the daemon's figures give no bound; `None` if they do.
     pub(crate) fn no_bound(&self) -> Option<NoBound> {
         match self.trust {
             Trust::Distrusted { updates_left } => Some(NoBound::Distrusted {
@@ -118,7 +118,7 @@ impl TrustTracker {
         }
     }
 
-    /// What changed the clock between two samples, other than the kernel itself.
+    /// Returns the change that somebody made to the clock between two samples.
     fn changed(&mut self, change: &Change<'_>) -> Option<Distrust> {
         let (last, now) = (change.last, change.now);
         let set = Set::between(last, now, change.now_ns - change.last_ns);
@@ -132,7 +132,7 @@ impl TrustTracker {
         }
     }
 
-    /// Whether the rate goes back to what it was before: chrony ends its slews so, without a report.
+    /// Returns whether the rate goes back to the earlier one. chrony ends its slews so, without a report.
     fn is_earlier_rate(&mut self, last: &Discipline, now: &Discipline) -> bool {
         let earlier = *self.earlier_rate.get_or_insert(*last);
         let is_back = !now.has_distant_rate(&earlier);
@@ -142,26 +142,26 @@ impl TrustTracker {
         is_back
     }
 
-    /// Whether the clock changed and its daemon may yet account for that.
+    /// Returns whether the clock changed and a report may yet explain that.
     fn is_examining(&self) -> bool {
-        let is_explained = self.current.has_update || self.previous.has_update;
-        self.pending.is_some() && !self.current.has_update
+        let is_explained = self.current.has_report || self.previous.has_report;
+        self.pending.is_some() && !self.current.has_report
             || self.current.change.is_some() && !is_explained
     }
 
-    /// Ends the interval, if it lasted long enough to be one: an update in it explains the changes of
-    /// the interval before, its own and the next one's.
+    /// Ends the interval, if it was long enough. A report in it explains the changes of the previous interval,
+    /// its own, and those of the next one.
     fn close_interval(&mut self, now_ns: i128) {
         let began_ns = self.current.began_ns.unwrap_or(now_ns);
         if now_ns - began_ns < SHORTEST_INTERVAL_NS {
             return;
         }
         let closed = std::mem::take(&mut self.current);
-        let pending = self.pending.take().filter(|_| !closed.has_update);
+        let pending = self.pending.take().filter(|_| !closed.has_report);
         if let Some(cause) = pending {
             self.distrust(cause, AFTER_CHANGE);
         }
-        let is_explained = closed.has_update || self.previous.has_update;
+        let is_explained = closed.has_report || self.previous.has_report;
         self.pending = closed.change.filter(|_| !is_explained);
         self.previous = closed;
     }
@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    /// What the kernel does when somebody sets the clock.
+    /// Changes the figures as the kernel does when somebody sets the clock.
     fn forget(now: &mut Discipline) {
         now.unsynchronized = true;
         now.maxerror_us = FORGOTTEN_US;
