@@ -1,4 +1,5 @@
-// An aarch64 guest: QEMU's virt, the page announced by the device tree, the driver built in.
+// An aarch64 guest: QEMU's `virt` machine. The device tree describes the page, and the kernel contains the
+// driver.
 
 import { join } from 'node:path'
 import { setUpArm64Addon } from '../tools/aarch64.mjs'
@@ -11,10 +12,10 @@ const RAM_ADDRESS = 0x4000_0000
 
 const MACHINE = 'virt,gic-version=3'
 
-// QEMU emulates Armv8.6's counter, of 1 GHz.
+// QEMU emulates the counter of Armv8.6, which runs at 1 GHz.
 const COUNTER_RATE = { ticks: 1n, ns: 1n }
 
-// A machine's counter begins with it, and it begins within this time of its page being written.
+// The counter starts at 0 when the machine starts, at most this long after the page is written.
 const START_NS = 10_000_000_000n
 
 export const aarch64 = {
@@ -29,20 +30,20 @@ export const aarch64 = {
   counterRate: COUNTER_RATE,
   pageOffset: PAGE_ADDRESS - RAM_ADDRESS,
 
-  /** What the page says at the start: the driver makes a PTP clock of one that has time at boot. */
+  /** The page's fields before boot. The driver makes a PTP clock only if the page has time at boot. */
   earlyFields() {
     const startNs = hostNowNs() + START_NS / 2n
     const pair = { answer: 0n, epochNs: startNs, widthNs: START_NS }
     return { counterId: this.counterId, ...timeFields(pair, COUNTER_RATE) }
   },
 
-  // The shared peripheral interrupt of the tree.
+  // The shared peripheral interrupt of the device tree.
   interruptLine: ['arm-gicv3', 100],
 
-  // QEMU's own device is described by ACPI, which this machine does not boot with.
+  // ACPI describes QEMU's own device, and this machine boots without ACPI.
   ownVmclock: undefined,
 
-  // Shown on x86-64: they are the same drivers.
+  // The tests on x86-64 cover the network cards: the drivers are the same.
   cards: undefined,
 
   setUpPackage: setUpArm64Addon,
@@ -54,7 +55,7 @@ export const aarch64 = {
       libraryFolder: 'usr/lib/aarch64-linux-gnu',
     }),
 
-  /** The machine's own options, with or without the page's description, which is made in `folder`. */
+  /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `folder`. */
   async machineOptions(tools, folder, ramMebibytes, isDescribed) {
     const [own, overlay, whole] = ['own.dtb', 'vmclock.dtbo', 'whole.dtb'].map((file) =>
       join(folder, file),
@@ -62,7 +63,7 @@ export const aarch64 = {
     const cpu = ['-cpu', 'max,pauth-impdef=on']
     const options = [`${MACHINE},memory-backend=ram`, '-accel', 'tcg,thread=multi', ...cpu]
     if (!isDescribed) return ['-M', ...options]
-    // The machine describes itself, and is given its description back with the page in it.
+    // QEMU writes its own device tree. The overlay adds the page, and QEMU gets the result.
     await capture(tools.program('qemu-system-aarch64'), [
       ...['-M', `${MACHINE},dumpdtb=${own}`, ...cpu, '-m', `${ramMebibytes}M`],
       ...['-nodefaults', '-display', 'none'],
@@ -79,8 +80,8 @@ export const aarch64 = {
 const LARGE_PAGE_BYTES = 0x4000
 
 /**
- * The same machine with a kernel whose memory has pages of 16 KiB. The driver lets a process map the
- * page only if it says that it is as large. (Debian has no kernel with pages of 64 KiB.)
+ * The same machine with a kernel that has memory pages of 16 KiB. With it the driver maps a vmclock page only
+ * if the page's size field is 16 KiB too. Debian has no kernel with memory pages of 64 KiB.
  */
 export const aarch64WithLargePages = {
   ...aarch64,

@@ -1,5 +1,5 @@
-// The guest's serial console: a line to the guest is a shell command; what it prints comes back, then
-// a line that begins with this boot's mark and ends with the command's exit code.
+// The guest's serial console. Each line to the guest is a shell command. The guest answers with the
+// command's output, and then with a line of this boot's mark and the command's exit code.
 
 export class GuestConsole {
   #input
@@ -8,20 +8,20 @@ export class GuestConsole {
   #command
   #ended
 
-  /** `mark` is a word that no program prints. */
+  /** `mark` is a random word, which no program prints. */
   constructor(mark) {
     this.#mark = mark
   }
 
   /**
-   * Connects to the machine that the guest is in: when it starts, and again whenever it goes on in
-   * another one. What runs in the guest does not notice, and neither does who waits for it here.
+   * Connects to the emulator process that runs the guest: at the start, and again when the guest continues
+   * in another process. Neither a running command nor its caller notices.
    */
   connect(input, output) {
     this.#input = input
     output.setEncoding('utf8')
     output.on('data', (text) => this.#take(text))
-    // A guest that has ended can no longer be written to; `end` says why it did.
+    // A write to an ended guest fails here. `end` reports the reason.
     input.on('error', () => {})
   }
 
@@ -31,8 +31,8 @@ export class GuestConsole {
   }
 
   /**
-   * Runs a command in the guest and gives its exit code. `onText` gets what it prints, standard error
-   * too, by whole lines as they come. `send` types to it.
+   * Runs a command in the guest and returns its exit code. `onText` gets each line of its standard output
+   * and standard error. `send` writes to its standard input.
    */
   execute(line, { onText = () => {}, timeoutMs = 60_000 } = {}) {
     const ended = this.#await(line, onText, timeoutMs)
@@ -40,17 +40,17 @@ export class GuestConsole {
     return ended
   }
 
-  /** As `execute`, of the command that already runs: in a guest that was saved while it ran. */
+  /** Like `execute`, for the command that was running when this guest was saved. */
   takeOver({ onText = () => {}, timeoutMs = 60_000 } = {}) {
-    return this.#await('what ran when it was saved', onText, timeoutMs)
+    return this.#await('the command that was running when the guest was saved', onText, timeoutMs)
   }
 
-  /** Types a line to the command that is running. */
+  /** Writes a line to the standard input of the running command. */
   send(line) {
     this.#input.write(`${line}\n`)
   }
 
-  /** To be called when the machine is gone: what still waits for it fails for this reason. */
+  /** Ends the console when the emulator has ended. A waiting command fails with this reason. */
   end(reason) {
     this.#ended = reason
     this.#command?.reject(new Error(`${reason}\n${this.#command.tail}${this.#unread}`))
@@ -87,7 +87,7 @@ export class GuestConsole {
   #takeLine(line) {
     const command = this.#command
     if (command === undefined) return
-    // Not only at the line's beginning: a program need not end its last line.
+    // Anywhere in the line, because a program may leave its last line without a newline.
     const at = line.indexOf(this.#mark)
     const text = at < 0 ? line : line.slice(0, at)
     if (text !== '') {

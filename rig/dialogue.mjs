@@ -1,5 +1,5 @@
-// A talk with a program in the guest: it says lines, of its own accord and in answer to lines, and
-// ends at the line `end`.
+// A dialogue with a program in the guest. The program prints lines, some of them as answers to lines from
+// the host. It ends at the line `end`.
 
 export class Dialogue {
   #console
@@ -8,7 +8,7 @@ export class Dialogue {
   #failure
   #ended
 
-  /** `execute` starts the program, or takes over one that runs: as `GuestConsole.execute`. */
+  /** `execute` starts the program, or attaches to a running one. See `GuestConsole`. */
   constructor(console, execute) {
     this.#console = console
     this.#ended = execute({
@@ -26,7 +26,7 @@ export class Dialogue {
     })
   }
 
-  /** The next line that the program says. */
+  /** Returns the next line that the program prints. */
   async next() {
     if (this.#lines.length === 0) {
       if (this.#failure !== undefined) throw this.#failure
@@ -38,19 +38,19 @@ export class Dialogue {
     return this.#lines.shift()
   }
 
-  /** Waits for the program to say that it is ready, as its first line. */
+  /** Waits for the program's first line, which must be `ready`. */
   async ready() {
     const line = await this.next()
     if (line !== 'ready') throw new Error(`not ready: ${line}\n${await this.#ended}`)
   }
 
-  /** Types a line, and gives the next one that the program says. */
+  /** Sends a line, and returns the next line that the program prints. */
   ask(line = 'ask') {
     this.#console.send(line)
     return this.next()
   }
 
-  /** Lets the program end; it has to end well, and to have nothing more to say. */
+  /** Ends the program. Throws if its exit code is not 0, or if it printed another line. */
   async end() {
     this.#console.send('end')
     const how = await this.#ended

@@ -1,6 +1,5 @@
-// One process of the emulator: the guest's console on its standard streams, and a socket each to
-// control the machine and to raise its interrupts, both open from the start and without a name. It
-// does not outlive this process.
+// One emulator process. Its standard streams are the guest's console. Two unnamed sockets control the
+// machine and raise its interrupts. The emulator ends with this process, even if this process is killed.
 
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
@@ -13,17 +12,17 @@ const INTERRUPTS_FD = 4
 
 export class Emulator {
   #kill
-  /** The console's streams, as this process sees them. */
+  /** The streams of the console: `input` goes to the guest, `output` comes from it. */
   input
   output
-  /** The machine, to be stopped, saved and continued: a `MachineControl`. */
+  /** Stops, saves and continues the machine: a `MachineControl`. */
   control
-  /** The way to its interrupt controllers: an `InterruptLines`. */
+  /** Raises the machine's interrupts: an `InterruptLines`. */
   interrupts
-  /** Resolves with the reason when the process is gone and all that it said was heard. */
+  /** Resolves with the reason when the process has ended and its output is complete. */
   exited
 
-  /** Starts the emulator of this name with these options, and with a console, a control and so on. */
+  /** Starts the emulator with these options, besides those for the console and the sockets. */
   constructor(tools, name, options) {
     const socket = (id, fd) => ['-chardev', `socket,id=${id},fd=${fd}`]
     const child = spawn(
@@ -40,7 +39,7 @@ export class Emulator {
         ...options,
       ],
       {
-        // Beyond the standard streams a pipe of Node's is a pair of sockets.
+        // For other than the standard streams, Node's 'pipe' is a pair of sockets.
         stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
         env: {
           ...process.env,
@@ -63,7 +62,7 @@ export class Emulator {
     this.#kill = disposedAtTheLatestAtExit(() => child.kill('SIGKILL'))
   }
 
-  /** Ends the process and waits until it is gone. */
+  /** Ends the process, and waits for its end. */
   async end() {
     this.#kill()
     await this.exited

@@ -1,5 +1,5 @@
-// A guest from boot to end: an emulated machine whose memory is a file of the host's, with the page
-// inside it that the host writes and the guest's driver maps.
+// Boots, runs and ends a guest. The guest's memory is a file on the host. The vmclock page is part of that
+// file: the host writes it, and the guest's driver maps it.
 
 import { randomBytes } from 'node:crypto'
 import { readdirSync } from 'node:fs'
@@ -14,18 +14,18 @@ import { scratchFolder } from './scratch.mjs'
 
 const RAM_MEBIBYTES = 1024
 const RAM_BYTES = RAM_MEBIBYTES * 1024 ** 2
-// Many times what it takes: a machine that others keep busy must not fail a test.
+// Much longer than a boot takes, so that a busy host does not fail a test.
 const BOOT_MS = 300_000
 
-// What Node and the addon link to.
+// The libraries that Node and the addon link with.
 const LIBRARIES = ['libc.so.6', 'libm.so.6', 'libdl.so.2', 'libpthread.so.0', 'librt.so.1'].concat([
   'libgcc_s.so.1',
   'libstdc++.so.6',
 ])
 
-/** Brings the tree and the cache to where a guest of this machine can boot. */
+/** Builds and unpacks everything that a guest of this machine needs to boot. */
 export async function prepareGuest(machine) {
-  // A guest must not outlive whoever started it, not even one that was killed.
+  // setpriv ends the guest when its parent ends, even if the parent is killed.
   if (!(await succeeds('setpriv', ['--version']))) throw new Unavailable('no setpriv (util-linux)')
   const tools = await machine.tools()
   const parts = await machine.guest()
@@ -34,10 +34,12 @@ export async function prepareGuest(machine) {
 }
 
 /**
- * Boots a guest, gives it to `work` and ends it, whatever happens. `programs` are files of this
- * machine that stand beside those of `programs/` in the guest, by the names they have there; `devices`
- * are QEMU's own to add, in the words of its `-device`; with `isDescribed` false the firmware says
- * nothing of the page, so that the driver finds no device.
+ * Boots a guest, calls `work` with it, and always ends it. The options:
+ *
+ * - `programs`: files of the host to add to the guest's `programs/`, as pairs of name and path.
+ * - `devices`: devices of QEMU to add, as arguments of its `-device`.
+ * - `isDescribed`: if false, the firmware does not describe the page, and the driver finds no device.
+ * - `isOnHostsNetwork`: if true, the guest can reach the host's loopback at 10.0.2.2.
  */
 export function withGuest({ machine, tools, parts }, options, work) {
   return withinScratch(machine, tools, async (guest) => {
@@ -47,8 +49,9 @@ export function withGuest({ machine, tools, parts }, options, work) {
 }
 
 /**
- * Restores what `Guest.snapshot` gave, as often as one likes, gives the guest to `work` and ends it,
- * whatever happens. `beforeItRuns` gets it as well: it is the host's moment to write its page.
+ * Restores a snapshot of `Guest.snapshot`, calls `work` with the clone, and always ends it. A snapshot can be
+ * restored many times. `beforeItRuns` gets the clone while it is stopped, so that the host can write its
+ * page.
  */
 export function withClone(snapshot, beforeItRuns, work) {
   const { machine, tools } = snapshot
@@ -69,7 +72,7 @@ async function withinScratch(machine, tools, work) {
   }
 }
 
-// Imported only here: the package is built after this module is loaded.
+// A late import: the package is built after this module is loaded.
 async function importPackage() {
   return { ...(await import('vmclock')), ...(await import('vmclock/testing')) }
 }
@@ -79,23 +82,24 @@ class Guest {
   #vmclock
   #folder
   #emulator
-  // The machine's options that do not depend on which process it is.
+  // The emulator options that all processes of this guest share.
   #options
   #mark
   #hostClock
   #hostAtStart
-  /** What kind of machine it is, as of `machines.mjs`. */
+  /** The kind of machine, from `machines.mjs`. */
   machine
-  /** The guest's page, for the host to write: a `VmClockPage`. */
+  /** The guest's vmclock page, which the host writes: a `VmClockPage`. */
   page
-  /** The console, for commands: see `GuestConsole`. */
+  /** The console, which runs commands: a `GuestConsole`. */
   console
-  /** The fields that were last written as the truth. */
+  /** The fields of the true time that `writeTime` wrote last. */
   timeFields
-  /** Seconds from the start to the shell, and from there to a page with time and its driver. */
+  /** Seconds from the start to the shell. */
   bootSeconds
+  /** Seconds from the shell to a page with time and a loaded driver. */
   clockSeconds
-  /** When a restored guest was let run, in milliseconds of `performance.now()`. */
+  /** The time at which a restored guest continued, in milliseconds of `performance.now()`. */
   resumedAtMs
 
   constructor(machine, tools, vmclock, folder) {
@@ -112,7 +116,7 @@ class Guest {
     writeInitramfs(initramfs, userland(machine, parts, programs))
     this.page = this.#vmclock.VmClockPage.create(
       this.#ramPath,
-      // It says nothing yet, unless the machine needs it to.
+      // Without time, unless the machine's driver needs time at boot.
       {
         seqCount: 2,
         disruptionMarker: 1n,
@@ -121,9 +125,9 @@ class Guest {
       },
       { fileBytes: RAM_BYTES, pageOffset: machine.pageOffset, mode: 0o600 },
     )
-    await this.#lookAtHost()
+    await this.#openHostClock()
     this.#mark = randomBytes(8).toString('hex')
-    // What the kernel has to say, unless it ends, would stand in the middle of what programs say.
+    // Only fatal kernel messages, so that the others do not mix with the output of programs.
     const words = [...machine.kernelWords, 'loglevel=1', 'panic=-1', `rig.mark=${this.#mark}`]
     this.#options = [
       ...(await machine.machineOptions(this.#tools, this.#folder, RAM_MEBIBYTES, isDescribed)),
@@ -136,26 +140,26 @@ class Guest {
     this.#start()
     await this.console.ready(BOOT_MS)
     this.bootSeconds = secondsSince(startMs)
-    await this.tellTime()
+    await this.writeTime()
     if (machine.loadDriver !== undefined) {
       const loaded = await this.console.execute(machine.loadDriver)
-      if (loaded !== 0) throw new Error('the driver does not load')
+      if (loaded !== 0) throw new Error('the driver cannot be loaded')
     }
     this.clockSeconds = secondsSince(startMs) - this.bootSeconds
   }
 
-  /** The machine itself, to be stopped and continued: a `MachineControl`. */
+  /** Stops and continues the machine: a `MachineControl`. */
   get control() {
     return this.#emulator.control
   }
 
-  /** One line that says what was booted and how long it took. */
+  /** One line with the machine and its boot times. */
   get summary() {
     const [boot, clock] = [this.bootSeconds, this.clockSeconds].map((s) => s.toFixed(1))
     return `vmclock: guest (${this.machine.name}): boot ${boot} s, clock and driver ${clock} s`
   }
 
-  /** A counter of the host's that runs as the guest's does but for its origin. */
+  /** Returns a function that reads a counter of the host with the same rate as the guest's counter. */
   get ticksNow() {
     const { counterIsTheHosts, counterRate } = this.machine
     return counterIsTheHosts
@@ -163,8 +167,8 @@ class Guest {
       : () => (process.hrtime.bigint() * counterRate.ticks) / counterRate.ns
   }
 
-  /** Writes the truth on the page, and `others` of its fields in the same update. */
-  async tellTime(others = {}) {
+  /** Writes the true time to the page, and the fields `others` in the same update. */
+  async writeTime(others = {}) {
     const rate = await this.#counterRate()
     const pair = await this.converse('calibration.mjs', [], (ask) =>
       pairWithHost(async () => BigInt(await ask())),
@@ -173,24 +177,24 @@ class Guest {
     this.page.write({ ...this.timeFields, ...others })
   }
 
-  /** Makes the page one that has the marker only. */
-  tellNoTime() {
+  /** Removes the time from the page, and leaves only the disruption marker. */
+  removeTime() {
     this.page.write(noTimeFields)
   }
 
-  /** Raises the interrupt by which the page's changes are notified of. */
+  /** Raises the interrupt that notifies the guest of a changed page. */
   interrupt() {
     return this.#emulator.interrupts.pulse(...this.machine.interruptLine)
   }
 
-  /** Runs a program of `rig/programs/` in the guest's Node; options and result as of `execute`. */
+  /** Runs a program of `rig/programs/` in the guest's Node. Options and result are those of `execute`. */
   run(program, args = [], options = {}) {
     return this.console.execute(['node', program, ...args].map(quoted).join(' '), options)
   }
 
   /**
-   * Runs a program that can be talked with, and waits until it is ready: a `Dialogue`. The talk may take
-   * `timeoutMs`, or as long as the console lets any command take.
+   * Starts a program and returns a `Dialogue` with it when it is ready. The program must end within
+   * `timeoutMs`, or within the console's default.
    */
   async talk(program, args = [], { timeoutMs } = {}) {
     const dialogue = new Dialogue(this.console, (options) =>
@@ -200,12 +204,12 @@ class Guest {
     return dialogue
   }
 
-  /** The dialogue that was under way when the guest was saved. */
-  goOnTalking() {
+  /** Continues the dialogue that was active when this guest was saved. */
+  resumeTalk() {
     return new Dialogue(this.console, (options) => this.console.takeOver(options))
   }
 
-  /** Talks with a program for as long as `work` does, which gets a function that asks once. */
+  /** Runs a program while `work` runs. `work` gets a function that asks the program once. */
   async converse(program, args, work) {
     const dialogue = await this.talk(program, args)
     const result = await work(() => dialogue.ask())
@@ -214,9 +218,9 @@ class Guest {
   }
 
   /**
-   * Moves the guest to another process of the emulator, as a live migration moves it to another host.
-   * `beforeItRuns` is that host's moment to write the page. Gives the moment at which the guest was let
-   * go on, in milliseconds of `performance.now()`.
+   * Moves the guest to another emulator process, like a live migration to another host. `beforeItRuns` runs
+   * while the guest is stopped, so that the host can write the page. Returns the time at which the guest
+   * continued, in milliseconds of `performance.now()`.
    */
   async migrate(beforeItRuns = () => {}) {
     const state = join(this.#folder, 'state')
@@ -228,7 +232,7 @@ class Guest {
     return this.#startFrom(state, beforeItRuns)
   }
 
-  /** Saves the guest as it is now, for `withClone`, as long as this guest lives; it goes on. */
+  /** Saves the guest's state for `withClone`, and lets the guest continue. Valid until the guest ends. */
   async snapshot() {
     const state = join(this.#folder, 'snapshot')
     const ram = `${state}-ram`
@@ -243,11 +247,11 @@ class Guest {
     }
   }
 
-  /** See `withClone`. */
+  /** Restores a snapshot into this guest. See `withClone`. */
   async restore({ options, mark, state, ram, timeFields }, beforeItRuns) {
     await copyMemory(ram, this.#ramPath)
     this.page = this.#vmclock.VmClockPage.open(this.#ramPath, this.machine.pageOffset)
-    await this.#lookAtHost()
+    await this.#openHostClock()
     this.#options = options
     this.#mark = mark
     this.timeFields = timeFields
@@ -284,15 +288,15 @@ class Guest {
     this.#emulator = emulator
     this.console.connect(emulator.input, emulator.output)
     emulator.exited.then((reason) => {
-      // Not of a machine that the guest has left.
+      // Ignores the end of a process that the guest has left.
       if (this.#emulator === emulator) this.console.end(reason)
     })
   }
 
-  // This machine's counter and clock, to hold the guest's counter against.
-  async #lookAtHost() {
+  // Opens the host's counter, which the guest's counter is compared with.
+  async #openHostClock() {
     const { VmClock, VmClockPage } = this.#vmclock
-    // Any page will do to read the counter.
+    // Reading the counter needs a page, but no time in it.
     const path = join(this.#folder, 'host')
     VmClockPage.create(path, {}).close()
     this.#hostClock = VmClock.open(path)
@@ -313,7 +317,7 @@ class Guest {
   }
 }
 
-// With its holes: most of a guest's memory was never touched.
+// Keeps the holes in the file, because a guest uses little of its memory.
 function copyMemory(from, to) {
   return capture('cp', ['--sparse=always', from, to])
 }
@@ -335,7 +339,7 @@ function userland(machine, parts, programs) {
   if (machine.driver !== undefined) {
     entries.set('driver.ko.xz', { file: join(parts.modules, machine.driver) })
   }
-  // As an installed package would lie there.
+  // Like an installed package.
   const packageFiles = readdirSync(join(rootFolder, 'dist')).map((file) => `dist/${file}`)
   for (const path of ['package.json', `native/${machine.addon}`].concat(
     packageFiles.filter((file) => /\.[cm]js$/.test(file)),

@@ -1,51 +1,51 @@
-// Runs things in a guest that have to end well, and gives the lines that they printed.
+// Runs programs and commands in a guest, demands exit code 0, and returns the lines that they print.
 
 import assert from 'node:assert/strict'
 import { anyFields, pairWithHost } from './page.mjs'
 
 /**
- * A program of `rig/programs/`; `onText` gets what it prints, a line at a time. It may take `timeoutMs`, or
- * as long as the console lets any command take.
+ * Runs a program of `rig/programs/`. `onText` gets each line that it prints. It must end within `timeoutMs`,
+ * or within the console's default.
  */
 export function program(guest, name, args, onText, timeoutMs) {
   return lines(onText, (options) => guest.run(name, args, { ...options, timeoutMs }))
 }
 
-/** A command of the guest's shell. */
+/** Runs a command in the guest's shell. */
 export function inShell(guest, command) {
   return lines(undefined, (options) => guest.console.execute(command, options))
 }
 
 /**
- * A reading of the guest's, by this document, against the host's clock, which has to meet it: each is
- * an interval that holds the time.
+ * Compares a reading in the guest, under this ABI version, with the host's clock. Each is an interval that
+ * contains the time, so the two must overlap.
  */
 export async function trueReading(guest, abi) {
   const { answer, epochNs, widthNs } = await guest.converse('reading.mjs', [abi], pairWithHost)
   const [earliestNs, latestNs, maxErrorNs] = answer.split(' ').map(BigInt)
   assert.ok(
     earliestNs <= epochNs + widthNs / 2n && epochNs - widthNs / 2n <= latestNs,
-    `the guest says ${earliestNs} to ${latestNs}, the host ${epochNs} within ${widthNs / 2n}`,
+    `the guest reads ${earliestNs} to ${latestNs}, the host ${epochNs} within ${widthNs / 2n}`,
   )
   return { maxErrorNs }
 }
 
 /**
- * Compares what is mapped with what the driver reads, so many times and over so many updates of a page
- * that is rewritten all the while.
+ * Compares the mapped page with the driver's `read`, this many times and over this many updates, while the
+ * host rewrites the page.
  */
 export async function compareFields(guest, { comparisons, updates }) {
-  const told = guest.timeFields
+  const { timeFields } = guest
   const writer = setInterval(() => guest.page.write(anyFields()), 2)
   try {
     return await program(guest, 'device-fields.mjs', [`${comparisons}`, `${updates}`])
   } finally {
     clearInterval(writer)
-    guest.page.write(told)
+    guest.page.write(timeFields)
   }
 }
 
-/** Takes the device from its driver and gives it back, which looks at the page anew. */
+/** Unbinds the device from its driver and binds it again, so that the driver reads the page again. */
 export function bindAgain(guest) {
   const driver = '/sys/bus/platform/drivers/vmclock'
   const device = `$(ls ${driver} | grep -vxE 'bind|unbind|uevent|module')`
@@ -61,7 +61,7 @@ async function lines(onText, execute) {
       try {
         onText?.(text)
       } catch (error) {
-        // Fails the test, and not the console that has called here.
+        // Collected, because an error must fail the test and not the console.
         failures.push(error)
       }
     },

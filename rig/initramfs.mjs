@@ -1,6 +1,6 @@
-// The guest's whole file system as one archive for the kernel: cpio in the form "newc"
-// (Documentation/driver-api/early-userspace/buffer-format.rst). Not compressed: to unpack it would
-// cost an emulated machine more than to be given more bytes.
+// Writes the guest's file system as an archive for the kernel: cpio in the "newc" format
+// (Documentation/driver-api/early-userspace/buffer-format.rst). It is not compressed, because an emulated
+// machine loads more bytes faster than it decompresses fewer.
 
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path/posix'
@@ -10,9 +10,9 @@ const PROGRAM = 0o100755
 const LINK = 0o120777
 
 /**
- * Writes an archive. `entries` maps paths in the guest, without a slash before them, to what is
- * there: `{ file }` is a copy of a file of this machine, `{ text }` a file of this text, and
- * `{ link }` a symbolic link. The folders that they stand in are made. Every file may be run.
+ * Writes an archive. `entries` maps paths in the guest, without a leading slash, to `{ file }`, a copy of a
+ * host's file, `{ text }`, a file with this text, or `{ link }`, a symbolic link. It adds their directories.
+ * Every file is executable.
  */
 export function writeInitramfs(path, entries) {
   const archive = openSync(path, 'w', 0o600)
@@ -33,7 +33,7 @@ export function writeInitramfs(path, entries) {
   }
 }
 
-// Each before what stands in it.
+// Returns all directories, each before its contents.
 function foldersOf(names) {
   const folders = new Set()
   for (const name of names) {
@@ -47,7 +47,7 @@ function foldersOf(names) {
 function record(name, mode, content, inode) {
   const links = 1
   const nameBytes = Buffer.from(`${name}\0`)
-  // Owner, group and times are 0: all of it is root's.
+  // Owner, group and times are 0: root owns everything.
   const fields = [inode, mode, 0, 0, links, 0, content.length, 0, 0, 0, 0, nameBytes.length, 0]
   const header = `070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}`
   return [
@@ -59,7 +59,7 @@ function record(name, mode, content, inode) {
   ]
 }
 
-// Names and contents each end at a multiple of 4.
+// Pads names and contents to a multiple of 4.
 function padding(bytes) {
   return Buffer.alloc(-bytes & 3)
 }

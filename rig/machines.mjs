@@ -1,4 +1,4 @@
-// The machines that a guest can have, by the names that the command takes.
+// The kinds of machine that a guest can have.
 
 import { aarch64 } from './aarch64.mjs'
 import { x86 } from './x86-64.mjs'

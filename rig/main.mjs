@@ -1,8 +1,9 @@
-// `npm run rig -- MACHINE [PROGRAM.mjs [ARGUMENT…]]` boots a guest, runs the program in its Node, and
-// ends with the program's exit code. Without one it says what there is in the guest.
+// Boots a guest, runs a program in its Node, and ends with the program's exit code.
 //
-// A program is one file, and may import Node's own modules and `vmclock`. A name without a slash is
-// also looked for in rig/programs/.
+//   npm run rig -- MACHINE [PROGRAM.mjs [ARGUMENT…]]
+//
+// Without a program it prints facts about the guest. A program is one file, and may import Node's own modules
+// and `vmclock`. A name without a slash can also be a program of rig/programs/.
 
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
@@ -12,11 +13,11 @@ import { machineNamed, machines } from './machines.mjs'
 
 const USAGE = `usage: npm run rig -- ${machines.map(({ name }) => name).join('|')} [PROGRAM.mjs [ARGUMENT…]]`
 
-// The shell's own for a command that was used wrongly or could not be started.
+// Exit codes: a wrong command line, and a guest that did not start.
 const UNUSABLE = 2
 const NOT_STARTED = 125
 
-// Two hours: whoever starts a program by hand also ends it.
+// Two hours, because a user who starts a program by hand also ends it.
 const PROGRAM_MS = 7_200_000
 
 async function main([machineName, program = 'facts.mjs', ...args]) {

@@ -1,8 +1,9 @@
-// A page that tells the guest the truth: the host's system clock, laid on the guest's counter.
+// Computes the fields of a page that gives the guest the true time: the host's system clock as a function of
+// the guest's counter.
 //
-// The guest says its counter whenever the host asks, and the host's clock before and after each
-// question is a bracket around that instant. The narrowest bracket is the reference, and half its
-// width the error that the page states.
+// The guest sends its counter when the host asks, and the host reads its clock before and after. The two
+// readings are a bracket around the counter. The narrowest bracket is the reference of the page, and half its
+// width is the bound that the page states.
 
 import { randomBytes } from 'node:crypto'
 
@@ -12,14 +13,14 @@ const MOST = 1n << 64n
 // TAI - UTC since 2017.
 const TAI_MINUS_UTC_S = 37n
 
-// What the rate may be off: it is measured over the seconds of a boot, and the system clock that it is
-// held against is itself being steered.
+// The rate's maximum error. The rate is measured over the seconds of a boot, against a system clock that a
+// daemon may adjust.
 const RATE_ERROR_PPM = 100n
 
-// What a question's two looks at the clock are rounded by, with room to spare.
+// More than the rounding of the host's two clock readings.
 const ROUNDING_NS = 1_000n
 
-/** The page's flags, by the header's names. */
+/** The page's flags, by their names in the header. */
 export const FLAGS = {
   TAI_OFFSET_VALID: 0x1n,
   PERIOD_MAXERROR_VALID: 0x10n,
@@ -28,14 +29,14 @@ export const FLAGS = {
   NOTIFICATION_PRESENT: 0x200n,
 }
 
-/** The host's CLOCK_REALTIME in nanoseconds, good to a microsecond. */
+/** Returns the host's CLOCK_REALTIME in nanoseconds, with a precision of a microsecond. */
 export function hostNowNs() {
   return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6))
 }
 
 /**
- * What the guest says against the host's clock: the answer in the narrowest of `questions` brackets
- * around `ask`, the bracket's middle and its width.
+ * Calls `ask` `questions` times, each in a bracket of two readings of the host's clock. Returns the answer in
+ * the narrowest bracket, with the bracket's middle and width.
  */
 export async function pairWithHost(ask, questions = 25) {
   let best
@@ -50,7 +51,7 @@ export async function pairWithHost(ask, questions = 25) {
   return best
 }
 
-/** The fields of a page with time in TAI, from a counter's pair and a rate of `ticks` in `ns`. */
+/** Returns the fields of a page in TAI, from a pair of `pairWithHost` and a rate of `ticks` in `ns`. */
 export function timeFields({ answer: counter, epochNs, widthNs }, { ticks, ns }) {
   const { period, shift } = periodOf(ticks, ns)
   const taiNs = epochNs + TAI_MINUS_UTC_S * NS_PER_S
@@ -70,7 +71,7 @@ export function timeFields({ answer: counter, epochNs, widthNs }, { ticks, ns })
   }
 }
 
-/** The fields that a page without time has besides marker and generation. */
+/** The fields of a page without time, besides its marker and generation. */
 export const noTimeFields = {
   counterId: 0xff,
   timeType: 0,
@@ -90,7 +91,7 @@ export const noTimeFields = {
   timeMaxerrorNanosec: 0n,
 }
 
-/** Every field of a page at random, but those that say that it is one. */
+/** Returns random values for all fields but the magic, the size and the version. */
 export function anyFields() {
   const random = randomBytes(96)
   const uint64 = (index) => random.readBigUInt64LE(8 * index)
@@ -116,7 +117,7 @@ export function anyFields() {
   }
 }
 
-// One tick in units of 2^-(64 + shift) s, with the greatest shift that leaves it in 64 bits.
+// Returns one tick in units of 2^-(64 + shift) s, with the largest shift for which it fits in 64 bits.
 function periodOf(ticks, ns) {
   const periodAt = (shift) => (ns << BigInt(64 + shift)) / (ticks * NS_PER_S)
   let shift = 0

@@ -1,5 +1,5 @@
-// What a guest is made of, out of the cache: the emulator and the tools for its tables, Debian's
-// kernel for the cloud with its driver, and the userland's few files.
+// Puts the parts of a guest into the cache: the emulator and the tools for its firmware tables, Debian's cloud
+// kernel with the driver, and the few files of the userland.
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,29 +7,29 @@ import { npmPackage } from '../tools/cache.mjs'
 import { Unavailable } from '../tools/command.mjs'
 import { debianFolder, debianProgram } from '../tools/debian.mjs'
 
-// The kernel is the backports': the driver gained its device tree binding and its `poll` in Linux 7.0.
+// The kernel is from backports, because the driver supports device trees and `poll` since Linux 7.0.
 const suites = ['trixie', 'trixie-backports']
 
 // The oldest Node that the package supports.
 const nodeVersion = '20.20.2'
 
 /**
- * Programs that run on this machine, by their names, and `folder`, in which the emulator's firmware
- * and modules lie.
+ * Returns the host's programs: `program(name)` is a path, and `folder` contains the emulator's firmware and
+ * modules.
  */
 export async function hostTools(name, packages) {
   const folder = await debianFolder({ name: `rig-tools-${name}`, packages, suites })
   return { folder, program: (program) => debianProgram(folder, program) }
 }
 
-// A kernel's package wants a system around it. Its image, its modules and what Node links to are all
-// that a guest of ours has.
+// A guest needs busybox and the libraries that Node links with, and no other dependency of the kernel's
+// package.
 const userland = ['busybox-static_', 'libc6_', 'libgcc-s1_', 'libstdc']
 
 /**
- * The guest's parts, as paths on this machine: `kernel`, `modules` (the folder of this kernel's
- * drivers), `kernelVersion`, `busybox`, `phcCtl` (linuxptp's program that asks a PTP clock), `node`, and
- * `libraries` (the folder with the C and C++ ones).
+ * Returns the guest's parts as paths on the host: `kernel`, `modules` (the directory of the kernel's
+ * drivers), `busybox`, `phcCtl` (linuxptp's tool for PTP clocks), `node` and `libraries` (the directory of
+ * the C and C++ libraries). `kernelVersion` is a text.
  */
 export async function guestParts({ debianName, nodeName, libraryFolder }) {
   const folder = await debianFolder({
@@ -43,7 +43,7 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
   const ptpFolder = await debianFolder({
     name: `rig-ptp-${debianName}`,
     packages: [`linuxptp:${debianName}`],
-    // Its program needs no more than the libraries that Node links to.
+    // phc_ctl needs only libraries that Node links with.
     without: /^(?!linuxptp_)/,
     suites,
   })
@@ -58,8 +58,8 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
 }
 
 /**
- * Of the parts, those of another kernel: `flavour` is of Debian's, and `withModules` whether its drivers
- * come along, or are all built in that are wanted of it.
+ * Returns the parts of another kernel. `flavour` is Debian's name for it. With `withModules` its drivers are
+ * unpacked too.
  */
 export async function kernelParts({ debianName, flavour, withModules }) {
   const folder = await debianFolder({

@@ -1,13 +1,12 @@
-// QEMU's machine protocol, as far as a rig needs it: one command at a time, and its answer.
-// (QEMU: docs/interop/qmp-spec.rst.)
+// A client for QEMU's machine protocol, one command at a time (QEMU: docs/interop/qmp-spec.rst).
 
 import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
 
-// While a machine is saved or restored there is nothing to wait for but the answer to the next question.
+// The protocol has no event for the end of a migration, so the state is polled at this interval.
 const QUESTION_MS = 5
 
-/** The control of a running machine. */
+/** Controls a running machine. */
 export class MachineControl {
   #socket
   #messages
@@ -16,25 +15,25 @@ export class MachineControl {
   constructor(socket) {
     this.#socket = socket
     this.#messages = createInterface({ input: socket })[Symbol.asyncIterator]()
-    // When the machine ends, the console says why.
+    // The console reports why a machine ended.
     socket.on('error', () => {})
   }
 
-  /** Writes the state of a stopped machine to a file: all of it but the memory that is a file's. */
+  /** Saves the state of a stopped machine to a file, without its memory, which is a file already. */
   async saveTo(path) {
     await this.#leaveMemory()
     await this.execute('migrate', { uri: `file:${path}` })
     await this.#migrated()
   }
 
-  /** Gives a machine that waits for its state that of a file. It does not run yet. */
+  /** Restores the state from a file into a waiting machine. The machine does not run yet. */
   async loadFrom(path) {
     await this.#leaveMemory()
     await this.execute('migrate-incoming', { uri: `file:${path}` })
     await this.#migrated()
   }
 
-  /** Executes a command and gives what it returns. */
+  /** Executes a command and returns its result. */
   async execute(command, args = {}) {
     this.#ready ??= this.#begin()
     await this.#ready
@@ -52,7 +51,7 @@ export class MachineControl {
       const message = await this.#message()
       if (message.error !== undefined) throw new Error(`${command}: ${message.error.desc}`)
       if (message.return !== undefined) return message.return
-      // Anything else is an event, of which there are some whenever the machine stops or goes on.
+      // Any other message is an event, for example when the machine stops or continues.
     }
   }
 

@@ -1,5 +1,5 @@
-// The machine's interrupts, raised from outside: QEMU's protocol for its own tests, one line a command
-// and one line an answer, works beside a machine that runs. (QEMU: system/qtest.c.)
+// Raises the interrupts of a running machine through QEMU's test protocol: one line for a command, and one for
+// its answer (QEMU: system/qtest.c).
 
 import { createInterface } from 'node:readline'
 
@@ -9,16 +9,16 @@ export class InterruptLines {
   #control
   #paths = new Map()
 
-  /** `control` is of the same machine: it knows where a controller is. */
+  /** `control` is the control of the same machine, which finds the interrupt controllers. */
   constructor(socket, control) {
     this.#socket = socket
     this.#control = control
     this.#answers = createInterface({ input: socket })[Symbol.asyncIterator]()
-    // When the machine ends, the console says why.
+    // The console reports why a machine ended.
     socket.on('error', () => {})
   }
 
-  /** Raises a line of the only interrupt controller of this type, and lowers it again. */
+  /** Raises and lowers a line of the first interrupt controller of this type. */
   async pulse(controllerType, line) {
     const path = await this.#pathOf(controllerType)
     for (const level of [1, 0]) {

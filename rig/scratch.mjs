@@ -1,5 +1,5 @@
-// What a guest leaves behind: one folder in memory that holds its RAM and all else, and one process.
-// Both are gone when this process is, however it ends.
+// Disposes of a guest's directory in memory, which contains its RAM, and of its process when this process
+// ends. A later run removes the directory of a process that was killed.
 
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
@@ -11,7 +11,10 @@ const PREFIX = 'vmclock-rig-'
 const disposals = new Set()
 let watching = false
 
-/** Calls `dispose` when it is asked to, or when this process ends first. It must not wait. */
+/**
+ * Returns a function that calls `dispose` once. The end of this process calls it at the latest. `dispose` must
+ * be synchronous.
+ */
 export function disposedAtTheLatestAtExit(dispose) {
   watchForTheEnd()
   const disposeOnce = () => {
@@ -21,7 +24,7 @@ export function disposedAtTheLatestAtExit(dispose) {
   return disposeOnce
 }
 
-/** A new folder in memory, and `remove`. */
+/** Returns a new directory in memory, and a function that removes it. */
 export function scratchFolder() {
   const memory = '/dev/shm'
   const parent = statSync(memory, { throwIfNoEntry: false })?.isDirectory() ? memory : tmpdir()
@@ -42,7 +45,7 @@ function watchForTheEnd() {
   }
 }
 
-// A process that was killed could not tidy up after itself.
+// Removes the directories of processes that were killed.
 function removeAbandoned(parent) {
   for (const path of readFolder(parent)) {
     const pid =

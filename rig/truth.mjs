@@ -1,27 +1,28 @@
-// The host's time at a counter of the guest's, to some microseconds, where the guest's counter is the
-// host's with another origin. A question over the console takes milliseconds; a word of the page, which
-// both see at once, does not.
+// Measures the host's time at a counter of the guest, to some microseconds. The guest's counter must be the
+// host's counter with another origin. A question over the console takes milliseconds. A field of the page is
+// faster, because host and guest see a change at once.
 
 import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
 import { pairWithHost, timeFields } from './page.mjs'
 
 const MEETINGS = 30
-// So that the guest has nothing else to do any more when the word is written.
+// Gives the guest time to finish all else before the field changes.
 const HEAD_START_MS = 10
 const LOOKS = 20
 
 export class Truth {
   #guest
-  // The guest's counter less the host's lies in between.
+  // The guest's counter minus the host's is between these two.
   #least = -(1n << 64n)
   #most = 1n << 64n
   #first
   #last
 
   /**
-   * By a program of the guest's that at the line `meet` looks at the page's marker, says that it does, and
-   * when the marker has moved its counter before it last saw the old one and after it saw the new one.
+   * Measures with a program in the guest. At the line `meet` the program prints a line and polls the page's
+   * marker. When the marker changes, it prints two counters: before it last saw the old marker, and after it
+   * saw the new one.
    */
   static async of(guest, talk) {
     const truth = new Truth()
@@ -44,7 +45,7 @@ export class Truth {
     return truth
   }
 
-  /** From when to when it was, by the host's clock, as the guest's counter stood at `counter`. */
+  /** Returns the earliest and the latest time of the host at which the guest's counter was `counter`. */
   at(counter) {
     const { answer, epochNs, widthNs } = this.#last
     const ns = (ticks) => epochNs + (ticks * this.#rate.ns) / this.#rate.ticks
@@ -55,12 +56,12 @@ export class Truth {
     ]
   }
 
-  /** Looks at the host's clock again: what `at` is asked about should lie near. */
+  /** Reads the host's clock again. `at` is most precise for counters near the last reading. */
   async look() {
     this.#last = await this.#look()
   }
 
-  /** Writes this time on the guest's page. */
+  /** Writes the host's time to the guest's page. */
   async tell() {
     await this.look()
     const { answer, epochNs, widthNs } = this.#last
@@ -69,7 +70,7 @@ export class Truth {
     this.#guest.page.write(timeFields(pair, this.#rate))
   }
 
-  /** How far the two ends of `at` are apart, but for the look at the host's clock. */
+  /** The width of the interval of `at`, without the error of the reading of the host's clock. */
   get widthNs() {
     return ((this.#most - this.#least) * this.#rate.ns) / this.#rate.ticks
   }

@@ -1,15 +1,15 @@
-// Pages under load: the host writes one after another for as long as a guest's program runs.
+// Puts a page under load: the host rewrites it as long as a program in the guest runs.
 
 import { setTimeout } from 'node:timers/promises'
 
 const QUESTIONS = 60
 
-// So that the page is still for most of the time, as any provider's: time for some ten readings.
+// Leaves the page unchanged for some ten readings.
 const PAUSE_MS = 2
 
 /**
- * Where the guest's counter is now, by the host's: `{ least, most }` surely hold it. Found out once by
- * asking the guest, and then known without asking, as the two run at the same rate.
+ * Returns a function that gives bounds on the guest's counter now, as `{ least, most }`. It asks the guest
+ * only at the start: after that it computes the bounds from the host's counter, which has the same rate.
  */
 export async function counterBounds(guest) {
   const { ticksNow } = guest
@@ -30,10 +30,11 @@ export async function counterBounds(guest) {
 }
 
 /**
- * Writes pages while `work` is under way, hundreds a second, and gives what `work` gives. Each page is
- * what `fields` makes of the one before it; it is called within the update, when nobody can begin to read
- * by the old page any more, and gives with the fields how long to stay there, and which pages follow at
- * once, so that some are met in the middle of a reading.
+ * Writes hundreds of pages a second while `work` runs, and returns its result and the number of updates.
+ *
+ * `fields` returns the fields of the next page. It is called within the update, when no reader can start to
+ * read the old page. It can also return `stayMs`, the time to stay in the update, and `atOnce`, pages that
+ * follow immediately, so that some updates happen in the middle of a reading.
  */
 export async function withUpdates(page, fields, work) {
   let isOver = false
@@ -52,14 +53,14 @@ export async function withUpdates(page, fields, work) {
     }
     return updates
   }
-  // Both are waited for, whichever fails: nobody else may use the guest before.
+  // Waits for both even if one fails, because no other test may use the guest before.
   const outcomes = await Promise.allSettled([worked(), written()])
   const [result, updates] = outcomes.map(({ value }) => value)
   for (const { status, reason } of outcomes) if (status === 'rejected') throw reason
   return { result, updates }
 }
 
-/** How many pages that made. */
+/** Makes one update with all that follows it, and returns the number of pages. */
 function update(page, fields) {
   let following = []
   page.begin()
@@ -67,7 +68,7 @@ function update(page, fields) {
     const { stayMs = 0, atOnce = [], ...changed } = fields()
     following = atOnce
     page.writeUnguarded(changed)
-    // Without its CPU, as a writer can be at any moment.
+    // Like a writer that loses its CPU.
     if (stayMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, stayMs)
   } finally {
     page.end()

@@ -1,10 +1,10 @@
-// What the firmware tells an x86-64 guest: there is a vmclock page at 0x30000000, and it is notified
-// of by interrupt 5. The names are those by which Linux's driver knows the device.
+// The ACPI table of an x86-64 guest. It describes a vmclock page at 0x30000000 with notifications by
+// interrupt 5. The Linux driver finds the device by these names.
 DefinitionBlock ("", "SSDT", 2, "VMCLK", "VMCLKRIG", 1)
 {
   Scope (\_SB)
   {
-    // Not VCLK, which is the name of QEMU's own: both can be there at once.
+    // Not VCLK, the name of QEMU's own device, so that a guest can have both.
     Device (RVCK)
     {
       Name (_HID, "AMZNC10C")
@@ -18,7 +18,7 @@ DefinitionBlock ("", "SSDT", 2, "VMCLK", "VMCLKRIG", 1)
       })
     }
 
-    // A generic event device: it turns the interrupt into the notification.
+    // A generic event device, which turns the interrupt into the notification.
     Device (RGED)
     {
       Name (_HID, "ACPI0013")

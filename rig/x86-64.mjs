@@ -1,4 +1,4 @@
-// An x86-64 guest: QEMU's q35, the page announced by an ACPI table, the driver a module.
+// An x86-64 guest: QEMU's `q35` machine. An ACPI table describes the page, and the driver is a module.
 
 import { join } from 'node:path'
 import { capture } from '../tools/command.mjs'
@@ -11,23 +11,22 @@ export const x86 = {
   libraryFolder: 'lib/x86_64-linux-gnu',
   loader: 'lib64/ld-linux-x86-64.so.2',
   addon: 'vmclock.linux-x64-gnu.node',
-  // VMCLOCK_COUNTER_X86_TSC. The emulated one is this machine's with another origin.
+  // VMCLOCK_COUNTER_X86_TSC. The emulated TSC is the host's with another origin.
   counterId: 1,
   counterIsTheHosts: true,
-  // In the guest's memory and so in its file: below what a machine of 1 GiB has to keep for itself.
+  // In the guest's RAM, and so in its file.
   pageOffset: 0x3000_0000,
   driver: 'drivers/ptp/ptp_vmclock.ko.xz',
-  // Only now, with time on the page: the driver makes a PTP clock of a page that has time at that moment.
+  // Loaded after the page has time, because only then the driver makes a PTP clock.
   loadDriver: 'xz -dc /driver.ko.xz > /tmp/driver.ko && insmod /tmp/driver.ko && rm /tmp/driver.ko',
 
-  // What the table's event device listens to.
+  // The interrupt of the event device in the ACPI table.
   interruptLine: ['ioapic', 5],
 
-  // It has the disruption marker only, and the firmware describes it before ours.
+  // QEMU's own device. It has only the disruption marker, and the firmware describes it before ours.
   ownVmclock: 'vmclock',
 
-  // The emulator's network cards that have a PTP clock, and a kernel with their drivers, each after what
-  // it needs.
+  // Emulated network cards with a PTP clock, and a kernel with their drivers, in the order of loading.
   cards: {
     devices: ['igb,mac=52:54:00:00:00:01', 'e1000e,mac=52:54:00:00:00:02'],
     drivers: [
@@ -48,7 +47,7 @@ export const x86 = {
       libraryFolder: 'usr/lib/x86_64-linux-gnu',
     }),
 
-  /** The machine's own options, with or without the page's description, which is made in `folder`. */
+  /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `folder`. */
   async machineOptions(tools, folder, _ramMebibytes, isDescribed) {
     const options = ['-M', 'q35,accel=tcg,memory-backend=ram', '-cpu', 'max']
     if (!isDescribed) return options
@@ -57,6 +56,6 @@ export const x86 = {
     return [...options, '-acpitable', `file=${table}.aml`]
   },
 
-  // The page lies in memory that the kernel must not take for its own.
+  // `memmap` reserves the page's memory, so that the kernel does not use it.
   kernelWords: ['console=ttyS0', 'tsc=reliable', 'clocksource=tsc', 'memmap=4K$0x30000000'],
 }

@@ -1,4 +1,4 @@
-// Whether a user who is not root may open the device: `refused` or `granted`, as the argument says.
+// Checks that a user who is not root cannot open the device (`refused`) or can open it (`granted`).
 
 import assert from 'node:assert/strict'
 import { VmClock } from 'vmclock'
@@ -15,7 +15,7 @@ if (expected === 'refused') {
     (error) => {
       assert.equal(error.code, 'ERR_VMCLOCK_ACCESS')
       assert.equal(error.path, '/dev/vmclock0')
-      // The rule itself, and where it belongs.
+      // The udev rule, and its directory.
       assert.match(error.remedy, /KERNEL=="vmclock\*", MODE="0444"/)
       assert.match(error.remedy, /\/etc\/udev\/rules\.d\//)
       return true

@@ -1,10 +1,10 @@
-// The guest's side of a conversation with the host: one answer for each line that comes in.
+// The guest's side of a dialogue with the host.
 
 import { readSync, writeSync } from 'node:fs'
 
 /**
- * Answers each line with what `answer` gives, until a line is `end`. Without an event loop in between,
- * which would only widen the host's bracket around the answer.
+ * Answers each line with the result of `answer`, until a line is `end`. It blocks instead of using the event
+ * loop, which would widen the host's bracket around the answer.
  */
 export function answerEach(answer) {
   const line = Buffer.alloc(64)

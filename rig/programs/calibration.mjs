@@ -1,10 +1,10 @@
-// Says this machine's counter whenever the host asks.
+// Prints the guest's counter each time the host asks.
 
 import { VmClock } from 'vmclock'
 import { VmClockPage } from 'vmclock/testing'
 import { answerEach } from './answering.mjs'
 
-// Any page will do to read the counter: the driver may not be there yet.
+// A page of its own, because the driver may not be loaded yet.
 const path = '/tmp/calibration'
 VmClockPage.create(path, {}).close()
 const clock = VmClock.open(path)

@@ -1,4 +1,4 @@
-// In a container: without /sys, and with the device or not, as the argument says.
+// Runs in a container without /sys, `with` or `without` the device.
 
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// Says the disruption marker; or, of the marker that the argument gives, whether it still stands.
+// Prints the disruption marker. With a marker as argument, prints whether time was continuous since then.
 
 import { VmClock } from 'vmclock'
 

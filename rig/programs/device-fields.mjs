@@ -1,5 +1,5 @@
-// Through the driver's mmap and through its read: at one sequence number every field is the same.
-// The host rewrites all of the page all the while.
+// Checks that the driver's mmap and its `read` give the same fields at the same sequence number, while the host
+// rewrites the page.
 
 import assert from 'node:assert/strict'
 import { closeSync, openSync, readSync } from 'node:fs'
@@ -26,7 +26,7 @@ while (comparisons < fewestComparisons || updates.size < fewestUpdates) {
   assert.equal(readSync(device, bytes, 0, STRUCTURE_BYTES, 0), STRUCTURE_BYTES)
   looks += 1
   const read = fieldsOf(bytes)
-  // An update in between: nothing can be said of this pair.
+  // An update came between the two, so they cannot be compared.
   if (read.seqCount !== raw.seqCount) continue
   assert.deepEqual({ ...raw, magic: MAGIC }, read)
   comparisons += 1

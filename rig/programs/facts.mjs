@@ -1,4 +1,4 @@
-// What there is in this guest, and the time by its page.
+// Prints the kernel, the Node version, the PTP clocks and the time of each vmclock page.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'

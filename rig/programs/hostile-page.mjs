@@ -1,20 +1,25 @@
-// What the kernel's clock and this package make of whatever stands on the page, each time that the host
-// asks. The page stands still meanwhile, and so each answer of the kernel's is that of one counter between
-// two readings of it.
+// Compares the kernel's PTP clock with this package on a hostile page, each time the host asks. The page does
+// not change meanwhile, so the kernel's time belongs to one counter between two readings of the counter.
 //
-// The answer is three words, one for each way to ask the kernel, or what nothing explains:
+// The answer is `unexplained: …`, or three words, one for each way to ask the kernel:
 //
-//   equal      both tell the same time to the nanosecond
+//   equal      both give the same time to the nanosecond
 //   neither    both refuse
-//   behind     the driver takes a counter behind the page's reference for one far ahead
-//   sign       the driver takes a TAI offset of the other sign the wrong way
-//   status, offset, counter, period, shift, version
-//              the driver goes on where this package refuses: its clock is in no state to be used, its
-//              offset is none that TAI ever had, it is another counter's, it has no rate, a shift nobody
-//              has, another version's
-//   range      the time does not fit into 64 bits of nanoseconds, where the kernel's goes around or stops
+//   behind     the driver takes a counter before the page's reference for one far after it
+//   sign       the driver applies a TAI offset of the other sign the wrong way
+//   range      the time does not fit into 64 bits of nanoseconds: this package refuses, and the kernel's time
+//              wraps or saturates
 //
-// In each the driver's answer is what its own arithmetic (ptp_vmclock.c) makes of the page.
+// The driver gives a time and this package refuses:
+//
+//   status     the clock is neither synchronized nor free-running
+//   offset     TAI never had this offset from UTC
+//   counter    the page belongs to another counter
+//   period     the counter has no rate
+//   shift      the period's shift is out of range
+//   version    the page has another version
+//
+// In all cases the kernel's time must be the result of the driver's own arithmetic (ptp_vmclock.c).
 
 import assert from 'node:assert/strict'
 import { openSync, readSync } from 'node:fs'
@@ -42,11 +47,12 @@ const KERNEL = [
   () => ptp.samples(1)[0].deviceNs,
 ]
 
+/** Returns the word for one way to ask the kernel. Throws if no word explains the two results. */
 function verdict(raw, ask) {
   const first = clock.counter()
-  const kernel = told(ask)
+  const kernel = resultOf(ask)
   const last = clock.counter()
-  const ours = told(() => clock.read())
+  const ours = resultOf(() => clock.read())
   if (ours.code === undefined) {
     const { counter, epochNs: ns } = ours.value
     const distance = BigInt.asIntN(64, counter - raw.counterValue)
@@ -57,7 +63,7 @@ function verdict(raw, ask) {
   if (kernel.code !== undefined) {
     assert.ok(kernelMayRefuse(raw, kernel.code, first, last), `the kernel: ${kernel.code}`)
     if (ours.code !== undefined) return 'neither'
-    // It is beyond what there is only by the driver's own mistake.
+    // Only the driver's error with a counter before the reference puts its time out of range.
     assert.ok(isBehind(raw, first), `the kernel: ${kernel.code}, ours: ${ours.value.epochNs}`)
     return 'behind'
   }
@@ -85,7 +91,7 @@ function verdict(raw, ask) {
   return 'sign'
 }
 
-function told(ask) {
+function resultOf(ask) {
   try {
     return { value: ask() }
   } catch (error) {
@@ -105,7 +111,7 @@ const WORDS = {
   ERR_VMCLOCK_OUT_OF_RANGE: 'range',
 }
 
-/** Whether the page is such that this package must refuse it so. */
+/** Returns true if this package must refuse the page with this code. */
 function mayRefuse(raw, code, counter) {
   const isUsable = raw.clockStatus === SYNCHRONIZED || raw.clockStatus === FREE_RUNNING
   switch (code) {
@@ -134,7 +140,7 @@ function mayRefuse(raw, code, counter) {
   }
 }
 
-/** Whether the driver, by its own rules, refuses the page, or tells a time that no 64 bits hold. */
+/** Returns true if the driver must refuse the page, or if its time does not fit into 64 bits. */
 function kernelMayRefuse(raw, code, first, last) {
   if (code === 'ERR_VMCLOCK_SYSTEM') {
     const hasTai =
@@ -154,7 +160,7 @@ function isOffset({ flags, taiOffsetSec }) {
   return (flags & TAI_OFFSET_VALID) !== 0n && magnitude >= 10 && magnitude <= 255
 }
 
-/** What this package adds to the page's time to have TAI. */
+/** Returns the seconds that this package adds to the page's time to get TAI. */
 function offsetOf(raw) {
   return raw.timeType === UTC && isOffset(raw) ? BigInt(Math.abs(raw.taiOffsetSec)) : 0n
 }
@@ -167,7 +173,7 @@ function isAtAnEnd(ns) {
   return ns >= (MOST_NS / NS_PER_S) * NS_PER_S || ns <= (LEAST_NS / NS_PER_S) * NS_PER_S
 }
 
-/** The page's time of a distance in ticks, in 2^-64 s. */
+/** Returns the page's time at a distance in ticks from its reference, in 2^-64 s. */
 function timeAt(raw, distance) {
   const elapsed = (distance * raw.counterPeriodFracSec) >> BigInt(raw.counterPeriodShift)
   return (raw.timeSec << 64n) + raw.timeFracSec + elapsed
@@ -177,7 +183,7 @@ function epochNs(raw, distance, offsetSec) {
   return ((timeAt(raw, distance) * NS_PER_S) >> 64n) + offsetSec * NS_PER_S
 }
 
-/** What the driver makes of a counter: the distance is unsigned, and its seconds go around at 2^64. */
+/** Returns the driver's time of a counter: the distance is unsigned, and the seconds wrap at 2^64. */
 function driverNs(raw, counter) {
   const time = timeAt(raw, BigInt.asUintN(64, counter - raw.counterValue))
   const offset = raw.timeType === UTC ? BigInt(raw.taiOffsetSec) : 0n
@@ -186,13 +192,13 @@ function driverNs(raw, counter) {
 }
 
 /**
- * A counter from `first` to `last` of which the driver makes that time, if there is one. What it gives by
- * way of the kernel's own count of nanoseconds goes around at 2^64 of them, or stops at the end.
+ * Returns a counter from `first` to `last` for which the driver gives this time, if there is one. The kernel's
+ * nanoseconds wrap at 2^64.
  */
 function counterOf(raw, ns, first, last) {
-  // Among so few counters time only grows, but where the distance begins anew.
-  const isMet = isBehind(raw, first) && !isBehind(raw, last)
-  const parts = isMet
+  // The driver's time grows with the counter, except at the reference, where its distance restarts at 0.
+  const containsReference = isBehind(raw, first) && !isBehind(raw, last)
+  const parts = containsReference
     ? [
         [first, raw.counterValue - 1n],
         [raw.counterValue, last],

@@ -1,4 +1,4 @@
-// How much of the device is mapped, and how large the page says that it is.
+// Prints how many bytes of the device are mapped, and the size that the page states.
 
 import { readFileSync } from 'node:fs'
 import { VmClock } from 'vmclock'

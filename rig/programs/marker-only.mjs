@@ -1,5 +1,6 @@
-// A page of most of today's hypervisors, with the disruption marker and nothing else: continuity is
-// answered, and time is refused by name. Prints `token` when it holds one; the host then disrupts.
+// Checks a page with the disruption marker only, like that of most of today's hypervisors: continuity works,
+// and calls for the time fail with their code. Prints `token` when it has a token; the host then changes the
+// marker.
 
 import assert from 'node:assert/strict'
 import { VmClock } from 'vmclock'

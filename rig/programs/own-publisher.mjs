@@ -1,4 +1,4 @@
-// A publisher in a guest whose device has the marker: what the device tells, its page passes on.
+// Checks that a publisher in a guest passes each disruption of the device on to its own page.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -13,20 +13,20 @@ const publisher = VmClockPublisher.create('/tmp/own-page', {
 const clock = VmClock.open('/tmp/own-page')
 const device = VmClock.open('/dev/vmclock0')
 const watcher = clock.watch({ intervalMs: 1 })
-// Neither publisher nor watcher keeps a process alive.
+// Keeps the process alive, which neither the publisher nor the watcher does.
 const alive = setInterval(() => {}, 1000)
 const token = clock.continuityToken()
 assert.ok(clock.isContinuous(token))
 assert.equal(clock.read().status, 'free-running')
 
 for (const event of [...Array(5).fill('disruption'), 'generation']) {
-  // Far longer than an interval: what is not passed on must not hold up the guest.
-  const told = once(watcher, event, { signal: AbortSignal.timeout(20_000) })
+  // Much longer than an interval. It ends the test if an event never comes.
+  const passedOn = once(watcher, event, { signal: AbortSignal.timeout(20_000) })
   const before = device.continuityToken()
   const { disruptionMarker, vmGeneration } = before
   console.log(`${event} ${disruptionMarker} ${vmGeneration}`)
-  await told
-  console.log('told')
+  await passedOn
+  console.log('forwarded')
   assert.ok(!device.isContinuous(before))
 }
 assert.ok(!clock.isContinuous(token))

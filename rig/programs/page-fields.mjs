@@ -1,8 +1,8 @@
-// What the driver's `read` gives of a page, by the offsets of vmclock-abi.h.
+// Parses the bytes that the driver's `read` returns, by the offsets of vmclock-abi.h.
 
 export const STRUCTURE_BYTES = 0x70
 
-/** The fields of a page's bytes, by the names of `VmClock.snapshot().raw`, and its magic. */
+/** Returns the fields of a page's bytes, by the names of `VmClock.snapshot().raw`, and its magic. */
 export function fieldsOf(page) {
   return {
     magic: page.readUInt32LE(0x00),

@@ -1,11 +1,14 @@
-// Readings of ours, each between two of the kernel's PTP clock, which is made of the same page. All that
-// the page says goes on changing meanwhile. The first argument is the least number of readings to
-// compare, the second of updates to have seen.
+// Compares each reading of this package with two of the kernel's PTP clock, one before and one after. Both
+// read the same page, and the host changes all of its fields meanwhile.
 //
-// `steadily`: the page never steps back, and so every reading lies between the two. As many as updates must
-// have met one.
-// `anyhow`: the page may do anything, and so only those readings say something during which its sequence
-// number stood still. Where the two PTP readings are equal besides, ours is the same to the nanosecond.
+//   ptp-agreement.mjs MODE READINGS UPDATES
+//
+// READINGS is the least number of readings to compare, and UPDATES the least number of updates to see.
+//
+// `steadily`: the page never steps back, so each reading must be between the two. At least UPDATES readings
+// must have met an update.
+// `anyhow`: the page may step, so only readings during which the sequence number did not change are compared.
+// If the two PTP readings are equal too, the reading is equal to the nanosecond.
 
 import assert from 'node:assert/strict'
 import { VmClock } from 'vmclock'
@@ -36,7 +39,7 @@ while (!enough()) {
   seen.looks += 1
   const seqBefore = sequence()
   const [before, ours, after] = [() => ptp.nowNs(), () => clock.nowNs(), () => ptp.nowNs()].map(
-    (ask) => told(ask),
+    (ask) => unlessTimeout(ask),
   )
   const seqAfter = sequence()
   if (seqAfter !== undefined && seqAfter !== seq) {
@@ -57,9 +60,9 @@ ptp.close()
 clock.close()
 console.log(JSON.stringify(seen))
 
-// A page that is being updated for longer than one waits has no time, for us and for the kernel. Any
-// writer may lose its CPU in the middle.
-function told(ask) {
+// During a long update neither this package nor the kernel has a time, and any writer may lose its CPU in the
+// middle of an update.
+function unlessTimeout(ask) {
   try {
     return ask()
   } catch (error) {
@@ -69,5 +72,5 @@ function told(ask) {
 }
 
 function sequence() {
-  return told(() => clock.snapshot().raw.seqCount)
+  return unlessTimeout(() => clock.snapshot().raw.seqCount)
 }

@@ -1,4 +1,4 @@
-// Every call on the page's PTP clock, each against what else is known at that moment.
+// Checks each call on the page's PTP clock against other sources of the same time.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -75,7 +75,7 @@ for (const [name, { now, unitNs }] of Object.entries(systemClocks)) {
     let last = { deviceNs: first, afterNs: 0n }
     for (const sample of samples) {
       const { beforeNs, deviceNs, afterNs, offsetNs, maxErrorNs } = sample
-      // One reading of the counter for all three.
+      // The kernel reads the counter once for all three.
       assert.equal(beforeNs, afterNs)
       assert.equal(offsetNs, beforeNs - deviceNs)
       assert.equal(maxErrorNs, 0n)
@@ -99,8 +99,8 @@ for (const page of [undefined, null, '/dev/vmclock0', ptp, {}]) {
   assert.throws(() => ptp.timescale(closed), { code: 'ERR_VMCLOCK_CLOSED' })
 }
 
-// Another's program, of the same clock.
-const told = between(
+// linuxptp's phc_ctl reads the same clock.
+const theirTime = between(
   () => ptp.nowNs(),
   () => {
     const [, seconds, nanoseconds] = /clock time is (\d+)\.(\d{9}) /.exec(phcCtl('get')) ?? []
@@ -112,12 +112,12 @@ const [before, theirs, after] = [
   () => BigInt(/offset from CLOCK_REALTIME is (-?\d+)ns/.exec(phcCtl('cmp'))?.[1]),
   () => ptp.samples(1)[0].offsetNs,
 ].map((ask) => ask())
-// The clocks drift apart evenly; each offset is cut off to a nanosecond.
+// The clocks drift apart at a constant rate, and each offset is rounded down to a nanosecond.
 const [least, most] = before < after ? [before, after] : [after, before]
 assert.ok(least - 1n <= theirs && theirs <= most + 1n, `${before}, ${theirs}, ${after}`)
 ptp.close()
 clock.close()
-console.log(`phc_ctl: ${told}, offset ${theirs} between ${before} and ${after}`)
+console.log(`phc_ctl: ${theirTime}, offset ${theirs} between ${before} and ${after}`)
 
 function between(now, ask, instant = (answer) => answer) {
   const first = now()

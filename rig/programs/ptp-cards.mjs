@@ -1,11 +1,11 @@
-// The PTP clocks of two network cards, of a guest whose page is sure of its time to 10 s.
+// Checks the PTP clocks of two network cards, in a guest whose page states a bound of 10 s.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { VmClock } from 'vmclock'
 import { PtpClock } from 'vmclock/ptp'
 
-// Their drivers call them by the cards' addresses, or by what stood there before the address did.
+// The drivers name the clocks after the cards' addresses, or after the value before the address is set.
 const others = PtpClock.list().filter(({ name }) => name !== 'vmclock0')
 assert.equal(others.length, 2)
 const page = VmClock.open('/dev/vmclock0')

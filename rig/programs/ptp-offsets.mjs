@@ -1,6 +1,6 @@
-// Cross timestamps against `systemOffset()`: the system clock's distance from the page, before and after
-// each, changes evenly in between. The page states that it is exact, so the bounds are those of the
-// readings alone.
+// Compares cross timestamps with `systemOffset()` before and after each. The offset of the system clock from
+// the page changes at a constant rate in between. The page states an error of 0, so the bounds are those of
+// the readings alone.
 
 import assert from 'node:assert/strict'
 import { VmClock } from 'vmclock'

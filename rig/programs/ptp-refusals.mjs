@@ -1,4 +1,4 @@
-// What the page's PTP clock refuses in the state that the argument names, and how the refusal is told.
+// Checks the errors of the page's PTP clock in the state that the argument names.
 
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ const DRIVER = '/sys/bus/platform/drivers/vmclock'
 const GUEST = 1000
 
 const states = {
-  /** An update of the page that was begun and not ended. */
+  /** An update of the page that started and did not end. */
   stuck() {
     for (const ask of timeOf(ptp)) {
       assert.throws(ask, { code: 'ERR_VMCLOCK_TIMEOUT', errno: 110, path: '/dev/ptp0' })
@@ -18,7 +18,7 @@ const states = {
     assert.equal(ptp.capabilities().crossTimestamping, true)
   },
 
-  /** A page whose clock is unreliable. The kernel knows the system clock all the same. */
+  /** A page whose clock is unreliable. */
   unreliable() {
     for (const ask of timeOf(ptp)) {
       assert.throws(ask, { code: 'ERR_VMCLOCK_SYSTEM', errno: 22, path: '/dev/ptp0' })
@@ -28,7 +28,7 @@ const states = {
     clock.close()
   },
 
-  /** The system's clocks on each counter that is not the page's. */
+  /** The system clock on each clocksource that is not the page's counter. */
   clocksource() {
     const own = readFileSync(CLOCKSOURCE, 'utf8').trim()
     const available = readFileSync(CLOCKSOURCE.replace('current', 'available'), 'utf8').trim()
@@ -47,7 +47,7 @@ const states = {
             return true
           },
         )
-        // Now there is a bracket.
+        // The two system readings are not equal now, because the kernel reads another counter.
         for (const name of ['realtime', 'monotonic', 'monotonic-raw']) {
           const samples = ptp.samples(25, name)
           assert.ok(samples.some(({ beforeNs, afterNs }) => beforeNs < afterNs))
@@ -69,7 +69,7 @@ const states = {
     console.log(others.join(' '))
   },
 
-  /** The driver taken off the device, and put back. */
+  /** The driver unbound from the device, and bound again. */
   gone() {
     const [device] = readdirSync(DRIVER).filter((name) => /AMZNC10C|\.ptp$/.test(name))
     const clock = VmClock.open('/dev/vmclock0')
@@ -84,7 +84,7 @@ const states = {
       assert.throws(() => PtpClock.open('/dev/ptp0'), { code: 'ERR_VMCLOCK_NOT_FOUND' })
     } finally {
       clock.close()
-      // Its number is free only then.
+      // Frees the number, so that the clock gets the same one again.
       ptp.close()
       writeFileSync(`${DRIVER}/bind`, device)
     }
@@ -102,7 +102,7 @@ const states = {
         assert.equal(error.code, 'ERR_VMCLOCK_ACCESS')
         assert.equal(error.path, '/dev/ptp0')
         assert.equal(error.syscall, 'open')
-        // The rule itself, and where it belongs.
+        // The udev rule, and its directory.
         assert.match(
           error.remedy,
           /SUBSYSTEM=="ptp", ATTR\{clock_name\}=="vmclock0", MODE="0444" in \/etc\/udev\/rules\.d\//,
@@ -112,7 +112,7 @@ const states = {
     }
   },
 
-  /** A user who is not root, and may read the device. */
+  /** A user who is not root, after the device is made readable. */
   granted() {
     becomeUser()
     const readable = PtpClock.find('vmclock0')

@@ -1,6 +1,6 @@
-// Says whenever the host asks which timescale the page's PTP clock tells, and which another does that
-// keeps a time of its own: a virtual clock of the kernel's, free-running from 1970 at first, and set to the
-// system's CLOCK_REALTIME when the host has asked once.
+// Prints the timescales of two PTP clocks each time the host asks: of the page's clock, and of a virtual clock
+// of the kernel with a time of its own. The virtual clock starts in 1970, free-running. After the first
+// question it is set to the system's CLOCK_REALTIME.
 
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'

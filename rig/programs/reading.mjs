@@ -1,5 +1,4 @@
-// Says the interval that holds the time by the page whenever the host asks. The argument names the
-// document by which the page is read.
+// Prints the interval that contains the page's time, each time the host asks. The argument is the ABI version.
 
 import { VmClock } from 'vmclock'
 import { answerEach } from './answering.mjs'

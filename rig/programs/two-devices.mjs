@@ -1,5 +1,5 @@
-// Two devices at once, QEMU's own and the rig's: each is read by itself, and a disruption of one is
-// none of the other. Prints `tokens` when it holds both; the host then disrupts the rig's.
+// Checks two devices, QEMU's own and the rig's: each has its own page, and a disruption of one is none of the
+// other. Prints `tokens` when it has a token of each; the host then changes the marker of the rig's device.
 
 import assert from 'node:assert/strict'
 import { VmClock } from 'vmclock'
@@ -9,7 +9,7 @@ const MOST_MS = 10_000
 const paths = ['/dev/vmclock0', '/dev/vmclock1']
 assert.deepEqual(VmClock.list(), paths)
 const clocks = paths.map((path) => VmClock.open(path))
-// Which is which is the firmware's affair.
+// The firmware determines their order.
 const own = clocks.find((clock) => !clock.hasTime)
 const rigs = clocks.find((clock) => clock.hasTime)
 assert.ok(own !== undefined && rigs !== undefined)

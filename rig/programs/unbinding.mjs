@@ -1,5 +1,5 @@
-// Takes the device from its driver under an open clock and its watcher, which says `disruption` when
-// it comes. The page has to be without the flag that it is notified of.
+// Unbinds the device from its driver under an open clock and a watcher, and prints `disruption` when the watcher
+// reports one. The page must not have the notification flag.
 
 import { readdirSync, writeFileSync } from 'node:fs'
 import { VmClock } from 'vmclock'
@@ -15,7 +15,7 @@ const disrupted = new Promise((resolve, reject) => {
 const [device] = readdirSync(DRIVER).filter((name) => !/^(bind|unbind|uevent|module)$/.test(name))
 writeFileSync(`${DRIVER}/unbind`, device)
 console.log(VmClock.list().length === 0 ? 'gone' : 'still there')
-// A watcher keeps no process alive.
+// Keeps the process alive, which a watcher does not.
 const alive = setInterval(() => {}, 1000)
 await disrupted
 clearInterval(alive)

@@ -1,4 +1,4 @@
-// The driver's module stays for as long as a clock is open, and goes after that.
+// Checks that the driver's module cannot be unloaded while a clock is open, and can be after that.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'

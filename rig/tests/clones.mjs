@@ -1,23 +1,21 @@
-// One saved state, resumed twice: both clones notice, each like the other; and a migration of the
-// original is something else.
+// Restores one snapshot twice. Both clones report a disruption and a new generation, with the same token. A
+// migration of the original reports a disruption only.
 
 import assert from 'node:assert/strict'
 import { withClone, withGuest } from '../guest.mjs'
 import { trueReading } from '../in-guest.mjs'
 
-// So long that it is the interrupt, and no timer, that ends the watcher's wait.
+// An interval so long that only the interrupt can end the watcher's wait.
 const AN_HOUR_MS = '3600000'
 
-// VMCLOCK_STATUS_INITIALIZING: until it was given a new reference, the page's time is a guess.
+// VMCLOCK_STATUS_INITIALIZING: the page has no reference since the clone was restored.
 const INITIALIZING = 1
 
 export const ownGuests = {
-  async 'a restored guest notices, a second clone of it reads the same, and a migration differs'(
-    prepared,
-  ) {
+  async 'two clones see the same disruption and generation, a migration a disruption'(prepared) {
     await withGuest(prepared, {}, async (guest) => {
-      const witness = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
-      const original = JSON.parse(await witness.ask('report'))
+      const watcher = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
+      const original = JSON.parse(await watcher.ask('report'))
       const snapshot = await guest.snapshot()
 
       const next = (token, name) => ({ ...token, [name]: `${BigInt(token[name]) + 1n}` })
@@ -30,27 +28,27 @@ export const ownGuests = {
       const tokens = []
       for (const _ of ['first', 'second']) {
         await withClone(snapshot, host(cloned), async (clone) => {
-          const told = [disruption, generation, status]
-          tokens.push(await goOn(clone, clone.resumedAtMs, clone.goOnTalking(), told))
-          await clone.tellTime()
+          const events = [disruption, generation, status]
+          tokens.push(await eventsAndToken(clone, clone.resumedAtMs, clone.resumeTalk(), events))
+          await clone.writeTime()
           await trueReading(clone, 'uapi')
         })
       }
-      // What the documentation of the token says: it is no identity.
+      // The token is no identity: the documentation says so.
       assert.deepEqual(tokens, [cloned, cloned])
 
-      // The original, meanwhile, went on as if nothing had been.
+      // The original continued undisturbed.
       await guest.interrupt()
-      const { token, isContinuous } = JSON.parse(await witness.ask('report'))
+      const { token, isContinuous } = JSON.parse(await watcher.ask('report'))
       assert.deepEqual([token, isContinuous], [original.token, true])
       const resumedAtMs = await guest.migrate(() => host(disrupted)(guest))
-      const migrated = await goOn(guest, resumedAtMs, witness, [disruption, status])
+      const migrated = await eventsAndToken(guest, resumedAtMs, watcher, [disruption, status])
       assert.deepEqual(migrated, disrupted)
     })
   },
 }
 
-// What a host writes before it lets a guest go on that is to read this token from now on.
+// Returns a function that writes this token to a stopped guest's page, as a host does.
 function host({ disruptionMarker, vmGeneration }) {
   return ({ page }) =>
     page.write({
@@ -60,16 +58,16 @@ function host({ disruptionMarker, vmGeneration }) {
     })
 }
 
-// The watcher that was waiting when the guest was saved tells this; gives the token of afterwards.
-async function goOn(guest, resumedAtMs, witness, expected) {
+// Expects these events from the watcher that was waiting when the guest was saved. Returns the new token.
+async function eventsAndToken(guest, resumedAtMs, watcher, expected) {
   await guest.interrupt()
   for (const event of expected) {
-    const { seqCount, ...told } = JSON.parse(await witness.next())
-    assert.deepEqual(told, { ...event, updates: 1, isContinuous: false })
+    const { seqCount, ...seen } = JSON.parse(await watcher.next())
+    assert.deepEqual(seen, { ...event, updates: 1, isContinuous: false })
   }
   const delayMs = Math.round(performance.now() - resumedAtMs)
-  console.log(`    told ${delayMs} ms after the guest went on`)
-  const { token } = JSON.parse(await witness.ask('renew'))
-  await witness.end()
+  console.log(`    reported ${delayMs} ms after the guest continued`)
+  const { token } = JSON.parse(await watcher.ask('renew'))
+  await watcher.end()
   return token
 }

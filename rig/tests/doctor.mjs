@@ -79,7 +79,7 @@ export const inGuest = {
 
   async 'doctor: a page with only the disruption marker'(guest) {
     const fields = guest.timeFields
-    guest.tellNoTime()
+    guest.removeTime()
     try {
       const { verdict, firstProblem, states } = await diagnosis(guest)
       assert.equal(firstProblem.name, 'time')
@@ -145,7 +145,7 @@ export const inGuest = {
     const fields = guest.timeFields
     const [device] = (await diagnosis(guest)).checks.get('driver-bound').details.devices
     const again = `echo ${device} > ${DRIVER}/unbind; echo ${device} > ${DRIVER}/bind`
-    guest.tellNoTime()
+    guest.removeTime()
     try {
       await inShell(guest, again)
       assert.equal((await diagnosis(guest)).states.phc, 'skipped')

@@ -1,5 +1,5 @@
-// The kernel's driver and this package over the same pages, whatever stands there: where both tell the
-// time it is one and the same, and where they differ it is in a way that is known.
+// Compares the kernel's driver with this package on hostile pages. If both give a time, it is the same. Each
+// difference must be a known one: see rig/programs/hostile-page.mjs.
 
 import assert from 'node:assert/strict'
 import { createHash, randomInt } from 'node:crypto'
@@ -9,17 +9,17 @@ const PAGES = Number(process.env.VMCLOCK_HOSTILE_PAGES ?? 0)
 const SHORT = 600
 const LONG = 5000
 
-// Each page is asked about in some milliseconds.
+// A page takes some milliseconds. This limit allows for a busy machine.
 const MS_A_PAGE = 200
 
 export const inGuest = {
-  async 'of pages that are nearly right and of any bytes kernel and package make the same time'(
+  async 'kernel and package give the same time of hostile pages, or differ in a known way'(
     guest,
     { isShort },
   ) {
     const seed = Number(process.env.VMCLOCK_HOSTILE_SEED ?? randomInt(2 ** 31))
     const pages = PAGES || (isShort ? SHORT : LONG)
-    const told = guest.timeFields
+    const { timeFields } = guest
     const where = await counterBounds(guest)
     const counts = new Map()
     const name = 'hostile-page.mjs'
@@ -29,7 +29,9 @@ export const inGuest = {
     try {
       for (let index = 0; index < pages; index++) {
         const random = randomness(seed, index)
-        guest.page.write(index % 4 === 0 ? anyBytes(random, told) : nearly(random, told, where()))
+        guest.page.write(
+          index % 4 === 0 ? anyBytes(random, timeFields) : nearly(random, timeFields, where()),
+        )
         const answer = await dialogue.ask()
         assert.ok(
           !answer.startsWith('unexplained'),
@@ -38,19 +40,19 @@ export const inGuest = {
         for (const word of answer.split(' ')) counts.set(word, (counts.get(word) ?? 0) + 1)
       }
     } finally {
-      guest.page.write({ ...told, version: 1 })
+      guest.page.write({ ...timeFields, version: 1 })
       await dialogue.end()
     }
     const shown = [...counts].sort(([one], [other]) => (one < other ? -1 : 1))
     console.log(
       `    seed ${seed}: ${pages} pages, ${shown.map(([word, n]) => `${n} ${word}`).join(', ')}`,
     )
-    // As good as nothing would be shown by pages that one of them refuses.
-    assert.ok(counts.get('equal') > pages / 3, 'too few were comparable')
+    // A page that one of them refuses shows little.
+    assert.ok(counts.get('equal') > pages / 3, 'too few pages gave a time in both')
   },
 }
 
-/** Random figures that a seed gives again. */
+/** Returns random numbers that a seed repeats. */
 function randomness(seed, index) {
   const bytes = createHash('shake256', { outputLength: 512 }).update(`${seed} ${index}`).digest()
   let at = 0
@@ -67,10 +69,10 @@ function randomness(seed, index) {
   }
 }
 
-/** Any figures, but for what says that it is a page of this counter. */
-function anyBytes({ uint64, below, of }, told) {
+/** Returns random fields, most often with this machine's counter. */
+function anyBytes({ uint64, below, of }, truth) {
   return {
-    counterId: of([told.counterId, told.counterId, told.counterId, below(256)]),
+    counterId: of([truth.counterId, truth.counterId, truth.counterId, below(256)]),
     timeType: of([0, 1, 1, below(256)]),
     disruptionMarker: uint64(),
     flags: uint64(),
@@ -91,22 +93,22 @@ function anyBytes({ uint64, below, of }, told) {
   }
 }
 
-/** The truth, but for a few fields that are at an edge or beyond one. */
-function nearly({ uint64, below, bits, of }, told, { least, most }) {
-  const shift = BigInt(told.counterPeriodShift)
+/** Returns the true fields with one to three changes to values at a limit or beyond. */
+function nearly({ uint64, below, bits, of }, truth, { least, most }) {
+  const shift = BigInt(truth.counterPeriodShift)
   const coarser = below(Number(shift) + 1)
   const changes = [
     () => ({ timeFracSec: uint64() }),
-    () => ({ timeSec: of([0n, 1n, bits(33), bits(34), bits(63), uint64(), told.timeSec]) }),
+    () => ({ timeSec: of([0n, 1n, bits(33), bits(34), bits(63), uint64(), truth.timeSec]) }),
     () => ({ counterValue: BigInt.asUintN(64, least - bits(of([1, 20, 40, 47]))) }),
-    // Ahead of the counter by less than a second, by more, and anywhere.
+    // A reference after the counter, by less than a second or by more.
     () => ({ counterValue: BigInt.asUintN(64, most + bits(of([20, 28, 47, 63]))) }),
     () => ({ counterValue: uint64() }),
     () => ({
-      counterPeriodShift: told.counterPeriodShift - coarser,
-      counterPeriodFracSec: told.counterPeriodFracSec >> BigInt(coarser) || 1n,
+      counterPeriodShift: truth.counterPeriodShift - coarser,
+      counterPeriodFracSec: truth.counterPeriodFracSec >> BigInt(coarser) || 1n,
     }),
-    () => ({ counterPeriodFracSec: of([0n, 1n, told.counterPeriodFracSec, uint64(), bits(40)]) }),
+    () => ({ counterPeriodFracSec: of([0n, 1n, truth.counterPeriodFracSec, uint64(), bits(40)]) }),
     () => ({ counterPeriodShift: of([0, 63, 64, 127, 128, 255, below(128)]) }),
     () => ({ clockStatus: below(6) }),
     () => ({ timeType: below(5) }),
@@ -119,7 +121,7 @@ function nearly({ uint64, below, bits, of }, told, { least, most }) {
     () => ({ counterId: below(256) }),
     () => ({ version: of([0, 2, 65535]) }),
   ]
-  const fields = { ...told, version: 1 }
+  const fields = { ...truth, version: 1 }
   for (let change = below(3); change >= 0; change--) Object.assign(fields, of(changes)())
   return fields
 }

@@ -1,5 +1,5 @@
-// Kernels whose pages of memory are larger than the 4 KiB that a vmclock page has by custom: 16 KiB.
-// Debian has none with 64 KiB, so those are not shown.
+// Tests a kernel with memory pages of 16 KiB, larger than the usual 4 KiB of a vmclock page. Debian has no
+// kernel with memory pages of 64 KiB to test.
 
 import assert from 'node:assert/strict'
 import { aarch64, aarch64WithLargePages } from '../aarch64.mjs'
@@ -7,7 +7,7 @@ import { prepareGuest, withGuest } from '../guest.mjs'
 import { bindAgain, compareFields, inShell, program, trueReading } from '../in-guest.mjs'
 
 export const ownGuests = {
-  async 'under a kernel with pages of 16 KiB the device is mapped, equal and true'(prepared) {
+  async 'a kernel with memory pages of 16 KiB maps the device, with the true time'(prepared) {
     if (prepared.machine !== aarch64) return 'this machine has pages of 4 KiB only'
     const large = await prepareGuest(aarch64WithLargePages)
     await withGuest(large, {}, async (guest) => {
@@ -19,7 +19,7 @@ export const ownGuests = {
       const mapped = await program(guest, 'mapping.mjs', [])
       assert.deepEqual(mapped, ['mapped 16384 bytes, size 16384'])
 
-      // One of 4 KiB cannot be mapped alone; the kernel's own clock reads it all the same.
+      // The driver offers no device for a page of 4 KiB, which cannot be mapped. Its PTP clock exists.
       guest.page.writeUnguarded({ size: 0x1000 })
       await bindAgain(guest)
       assert.deepEqual(await inShell(guest, 'ls /dev/ | grep -E "vmclock|ptp"'), ['ptp0'])

@@ -1,19 +1,19 @@
-// The package's own publisher beside a device: it passes on what that tells, as soon as it is told itself.
+// Tests the publisher in a guest with a device: it passes each disruption on when the device notifies.
 
 import assert from 'node:assert/strict'
 import { program } from '../in-guest.mjs'
 
-// The longest that there is: what comes sooner was notified of.
+// The longest interval. An event that comes sooner came from a notification.
 const INTERVAL_MS = 1000
 
 export const inGuest = {
-  async 'a publisher passes on a disruption and a new generation of the device'(guest) {
+  async 'a publisher passes on disruptions and new generations of the device'(guest) {
     const asked = []
     const delaysMs = []
     let startMs
     await program(guest, 'own-publisher.mjs', [`${INTERVAL_MS}`], (text) => {
       const [event, marker, generation] = text.trim().split(' ')
-      if (event === 'told') {
+      if (event === 'forwarded') {
         delaysMs.push(performance.now() - startMs)
         return
       }
