@@ -1,4 +1,4 @@
-// Draws what each call costs beside its peers, as an SVG.
+// Draws the cost of each call beside its peers, as an SVG.
 
 const CALLS = [
   ['nowNs', true],
@@ -23,7 +23,7 @@ const SHADES = {
   peers: ['#666666', '#8a8a8a', '#adadad', '#cccccc'],
 }
 
-/** The chart of what the benchmark found. */
+/** Returns the chart of a result. */
 export function chart({ nodes, costs, machine }) {
   const most = Math.max(...CALLS.flatMap(([name]) => costs.nodes.map((found) => found[name] ?? 0)))
   const scale = (WIDTH - LEFT - 60) / most

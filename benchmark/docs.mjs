@@ -1,5 +1,5 @@
-// docs/performance.md's tables and chart, made from docs/performance.json, which is what
-// `npm run bench -- --json docs/performance.json` wrote.
+// Makes the tables and the chart of docs/performance.md from docs/performance.json, a result of
+// `npm run bench -- --json docs/performance.json`.
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,28 +13,29 @@ const CHART = 'docs/performance.svg'
 const START = '<!-- made by npm run bench -- --write-docs -->\n'
 const END = '<!-- end of what was made -->\n'
 
-/** Writes them. */
+/** Writes the tables and the chart. */
 export function writeDocs() {
   for (const [file, text] of made()) writeFileSync(join(rootFolder, file), text)
 }
 
-/** Throws where they say anything else than the result. */
+/** Throws if the tables or the chart differ from the result. */
 export function checkDocs() {
   const stale = made().filter(([file, text]) => read(file) !== text)
   if (stale.length > 0) {
     const files = stale.map(([file]) => file).join(', ')
-    throw new Error(`${files}: not what ${RESULT} says; npm run bench -- --write-docs`)
+    throw new Error(`${files}: differs from ${RESULT}; fix it with npm run bench -- --write-docs`)
   }
 }
 
-// Each file as it should be.
+// Returns each file with its correct contents.
 function made() {
   const result = JSON.parse(read(RESULT))
-  if (result.quick) throw new Error(`${RESULT} is of --quick, whose figures mean nothing`)
+  if (result.quick) throw new Error(`${RESULT} is a result of --quick, whose figures mean nothing`)
   const page = read(PAGE)
   const start = page.indexOf(START)
   const end = page.indexOf(END)
-  if (start < 0 || end < start) throw new Error(`${PAGE}: the marks of what is made are gone`)
+  if (start < 0 || end < start)
+    throw new Error(`${PAGE}: the comments around the tables are missing`)
   return [
     [PAGE, page.slice(0, start + START.length) + section(result) + page.slice(end)],
     [CHART, chart(result)],

@@ -1,10 +1,10 @@
-// What the figures were measured on.
+// Describes the machine that the benchmark runs on.
 
 import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os'
 import { CommandFailed, capture, succeeds } from '../tools/command.mjs'
 
-/** The machine and its tools, as far as they say. */
+/** Returns the facts about the machine and its tools. */
 export async function describeMachine() {
   return {
     cpu: cpus()[0]?.model ?? 'unknown',
@@ -19,7 +19,7 @@ export async function describeMachine() {
   }
 }
 
-/** The words that pin a program to the first or second of this process's CPUs; none where that cannot be done. */
+/** Returns the command that pins a program to one of this process's CPUs, or nothing if it cannot be pinned. */
 export async function pinned(index) {
   const allowed = allowedCpus()
   if (allowed.length <= index || !(await succeeds('taskset', ['--version']))) return []

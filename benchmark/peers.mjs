@@ -1,4 +1,4 @@
-// The C addon, the Rust program and the npm clocks, built where they are needed and not before.
+// Builds the C addon and the Rust program, and installs the npm clocks, when the benchmark needs them.
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { digest, isStamped, stamp } from '../tools/stamp.mjs'
 
 const target = join(rootFolder, 'target/benchmark')
 
-/** The C addon's file; undefined where there is no C compiler. */
+/** Builds the C addon and returns its path, or undefined if there is no C compiler. */
 export async function buildPeers() {
   if (!(await succeeds('cc', ['--version']))) return undefined
   mkdirSync(target, { recursive: true })
@@ -16,7 +16,7 @@ export async function buildPeers() {
   return file
 }
 
-/** The file from which the npm clocks can be required; none of them needs a compiler. */
+/** Installs the npm clocks and returns the file to require them from. None of them needs a compiler. */
 export async function installClocks() {
   const folder = 'benchmark/clocks'
   const modules = `${folder}/node_modules`
@@ -31,7 +31,7 @@ export async function installClocks() {
   return join(rootFolder, manifest)
 }
 
-/** The Rust program's file. */
+/** Builds the Rust program and returns its path. */
 export async function buildCore() {
   const folder = join(target, 'core')
   const manifest = ['--manifest-path', 'benchmark/core/Cargo.toml']

@@ -1,5 +1,5 @@
-// The rows of the tables: what is held against what, and, where there is a target, what it should come
-// to and what it must not exceed (or fall short of, where more is better).
+// Defines the rows of the tables. A row compares two figures, and may have a goal and a floor: the worst
+// acceptable value.
 
 import { median } from './statistics.mjs'
 
@@ -11,8 +11,10 @@ const ratio = (program, figure, peer) => ({
 
 const single = (program, figure) => ({ program, rounds: (found) => found[figure], costs: [] })
 
-// Of a row beside a writer: what the writer was told, and the figure of what it came to.
-const beside = (told, figure = `updates a second at ${told} Hz`) => ({ reach: { told, figure } })
+// For a row beside a writer: the writer's target rate, and the figure with the rate that it reached.
+const beside = (targetHz, figure = `updates a second at ${targetHz} Hz`) => ({
+  reach: { targetHz, figure },
+})
 
 const overHrtime = (workers) => ({
   program: 'workers',
@@ -25,7 +27,7 @@ const overHrtime = (workers) => ({
   costs: [],
 })
 
-/** Rows with a target that every Node has its own figure of. */
+/** Rows with a target and a column for each Node. */
 export const nodeRows = [
   ['nowNs() / process.hrtime.bigint()', 0.74, 0.85, ratio('stamps', 'nowNs', 'hrtime.bigint')],
   ['nowMs() / Date.now()', 0.72, 0.85, ratio('stamps', 'nowMs', 'Date.now')],
@@ -66,23 +68,26 @@ const SIZES = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]
 
 const untargeted = ([title, row]) => asRow([title, undefined, undefined, row])
 
-/** Rows without a target: other clocks, and how the figures grow with what is asked. */
+/** Rows without a target: other clocks, and how the figures scale. */
 export const scaleRows = [
   ['nowNs() / microtime', ratio('stamps', 'nowNs', 'microtime')],
   ['nowNs() / nano-time', ratio('stamps', 'nowNs', 'nano-time')],
   ['nowNs() / nanotime', ratio('stamps', 'nowNs', 'nanotime')],
   ['nowMs() / performance-now', ratio('stamps', 'nowMs', 'performance-now')],
-  ['nowMs() / Date.now(), kept among objects', ratio('variants', 'nowMs kept', 'Date.now kept')],
+  [
+    'nowMs() / Date.now(), stored in an array of objects',
+    ratio('variants', 'nowMs kept', 'Date.now kept'),
+  ],
   [
     'continuityToken() / C call that does nothing',
     ratio('variants', 'continuity', 'C no-op beside continuity'),
   ],
   [
-    'isContinuous(), another token each time / the same',
+    'isContinuous(), a new token each time / the same',
     ratio('variants', 'isContinuous, other tokens', 'isContinuous, one token'),
   ],
   ...['nowNs', 'nowMs', 'readInto', 'read'].map((name) => [
-    `${name}() of a nonDecreasing clock / of another`,
+    `${name}() of a nonDecreasing clock / of a default clock`,
     ratio('variants', `nonDecreasing ${name}`, `plain ${name}`),
   ]),
   ...['nowNs', 'nowMs', 'readInto', 'read'].map((name) => [
@@ -127,7 +132,7 @@ export const corePeerRows = [
   ['now_ns() / the counter alone', ratio('core', 'now_ns', 'counter')],
 ].map(untargeted)
 
-/** Rows of the core, which knows of no Node. */
+/** Rows with a target of the Rust core, which does not depend on Node. */
 export const coreRows = [
   ['now_ns() / clock_gettime(CLOCK_REALTIME)', 0.95, 1.1, ratio('core', 'now_ns', 'clock_gettime')],
   ['read() / clock_gettime(CLOCK_REALTIME)', 1.15, 1.4, ratio('core', 'read', 'clock_gettime')],
@@ -137,7 +142,7 @@ export const coreRows = [
   ["publisher's share of a core, %", 0.05, 0.1, { ...single('core', 'publisher'), unit: 100 }],
 ].map(asRow)
 
-// A writer that comes to less than this share of what it was told does not count as having done it.
+// The least share of its target rate that a writer must reach for a row to count.
 const LEAST_REACHED = 0.95
 
 function asRow([title, goal, floor, { program, rounds, costs, more = false, unit = 1, reach }]) {
@@ -148,24 +153,24 @@ function asRow([title, goal, floor, { program, rounds, costs, more = false, unit
     more,
     program,
     costs,
-    /** The figures of one run, a round each; undefined where the run lacks one. */
+    /** Returns a figure for each round of one run, or undefined if the run lacks one. */
     figures(found) {
       const figures = found === undefined ? undefined : rounds(found)
       return figures?.map((figure) => figure * unit)
     },
-    /** What the writer of one run came to; undefined where the row has none. */
+    /** Returns the rate that the writer of one run reached, or undefined if the row has no writer. */
     reached(found) {
       return reach && median(found[reach.figure])
     },
-    /** How a figure stands: `goal`, `floor`, `missed`, or `unreached` where its writer fell behind. */
+    /** Rates a figure: `goal`, `floor`, `missed`, or `unreached` if the writer fell behind. */
     standing(figure, reachedHz) {
-      if (reach && reachedHz < LEAST_REACHED * reach.told) return 'unreached'
+      if (reach && reachedHz < LEAST_REACHED * reach.targetHz) return 'unreached'
       if (goal === undefined) return undefined
       const reaches = (bar) => (more ? figure >= bar : figure <= bar)
       if (reaches(goal)) return 'goal'
       return reaches(floor) ? 'floor' : 'missed'
     },
-    /** The worst of several runs' medians, with the run that it is of. */
+    /** Returns the run with the worst median. */
     worst(runs) {
       const measured = runs.filter((run) => run !== undefined && run.length > 0)
       if (measured.length === 0) return undefined
@@ -174,7 +179,7 @@ function asRow([title, goal, floor, { program, rounds, costs, more = false, unit
   }
 }
 
-// Round by round: what disturbed a round disturbed both.
+// Divides round by round, because a disturbance affects both figures of a round.
 function pairs(figures, peers) {
   if (figures === undefined || peers === undefined) return undefined
   return figures.map((figure, round) => figure / peers[round])

@@ -1,24 +1,24 @@
-// The tables, for people: the same on a terminal and in the docs.
+// Makes the tables, for the terminal and for the docs.
 
 const MARKS = { goal: '✓', floor: '~', missed: '✗', unreached: '?' }
 
-/** What the marks of the tables mean. */
+/** Explains the marks of the tables. */
 export const LEGEND =
-  '✓ goal reached   ~ floor reached   ✗ missed   ? its writer fell behind, so nothing is claimed'
+  '✓ goal reached   ~ floor reached   ✗ missed   ? not rated, because the writer fell behind'
 
-/** Prints what was found. */
+/** Prints the results. */
 export function printTable(result) {
   console.log(`\n${machineLines(result).join('\n')}`)
   console.log(
     result.quick
-      ? 'quick: a few rounds, which show that it works; the figures mean nothing\n'
+      ? '--quick: this checks that the benchmark works; the figures mean nothing\n'
       : `${spreadLine(result)}\n`,
   )
   for (const { header, lines } of tables(result)) print(header, lines)
   console.log(LEGEND)
 }
 
-/** What it was measured on. */
+/** Describes the machine. */
 export function machineLines({ machine, peers }) {
   return [
     `${machine.cpu}, ${machine.cpus} CPUs, ${machine.hypervisor ?? 'no known hypervisor'}`,
@@ -29,14 +29,14 @@ export function machineLines({ machine, peers }) {
   ]
 }
 
-/** What a cell holds. */
+/** Describes the contents of a cell. */
 export function spreadLine({ runs }) {
   return runs === 1
     ? 'the median of one run, with the quartiles of its rounds'
     : `the worst median of ${runs} runs, with the quartiles of its rounds`
 }
 
-/** Every table: its header and its lines, all of them text. */
+/** Returns the header and the lines of each table, as text. */
 export function tables({ nodes, rows, costs, instructions }) {
   const perNode = nodes.map((version) => `Node ${version}`)
   const names = [...new Set(costs.nodes.flatMap((found) => Object.keys(found)))]

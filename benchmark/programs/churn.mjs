@@ -1,8 +1,9 @@
-// What a writer at work costs a reader: a stamp while a page is updated at several rates, and how long
-// the slowest of single stamps take. The writer is a process of its own, on another CPU where there is
-// one.
+// Measures the cost of a stamp beside a writer: the mean at several update rates, and the tail of single
+// stamps. The writer is another process, on another CPU if there is one.
 //
-// churn.mjs PAGE ROUNDS STAMPS [COMMAND…], the last being what the writer is started with
+//   churn.mjs PAGE ROUNDS STAMPS [COMMAND…]
+//
+// COMMAND starts the writer on its CPU.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,7 +15,7 @@ const RATES = [0, 1_000, 10_000, 100_000]
 const WATCHED_RATE = 1_000
 const BATCH = 500
 const WARM_UP_ROUNDS = 20
-// As in rounds.mjs: many short runs, before any long one.
+// Many short runs before any long one, for the reason in rounds.mjs.
 const WARM_UP_RUNS = 100_000
 const WARM_UP_BATCH = 10
 // 20 ms at each rate.
@@ -31,7 +32,7 @@ const writer = spawn(
   },
 )
 
-// Tells the writer a rate, and gives what the last one came to.
+// Sets the writer's rate, and returns the rate that it reached before.
 async function setRate(rate) {
   writer.send(rate)
   const [reached] = await once(writer, 'message')
@@ -68,7 +69,7 @@ for (let round = -WARM_UP_ROUNDS; round < Number(rounds); round++) {
   }
 }
 
-// From one stamp to the next is what one costs: the page's own time is the stopwatch.
+// The difference of two stamps is the cost of one: the page's own time is the stopwatch.
 await setRate(WATCHED_RATE)
 const times = new BigInt64Array(1_000)
 for (let run = 0; run < 500; run++) fill(times)

@@ -1,6 +1,6 @@
-// What a conversion costs, of so many counters at once, beside a C loop over as many.
+// Measures the cost of a conversion for several array sizes, beside a C loop over the same size.
 //
-// convert.mjs PAGE ROUNDS [PEERS.node]
+//   convert.mjs PAGE ROUNDS [PEERS.node]
 
 import { createRequire } from 'node:module'
 import { freeze, report, vmclock } from './page.mjs'

@@ -1,7 +1,7 @@
-// How many garbage collections so many calls of readInto make, by how much the process grows
-// meanwhile, and what single calls allocate.
+// Counts the garbage collections during many calls of readInto, the growth of the process meanwhile, and the
+// bytes that single calls allocate.
 //
-// garbage.mjs PAGE CALLS
+//   garbage.mjs PAGE CALLS
 
 import { PerformanceObserver } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -17,13 +17,13 @@ const slots = new BigInt64Array(vmclock.READING_SLOT_COUNT)
 const readInto = (times) => {
   for (let i = 0; i < times; i++) clock.readInto(slots)
 }
-// Many short runs, and pauses in which V8 can put in what it compiled.
+// Many short runs, with pauses in which V8 can install compiled code.
 for (let run = 0; run < 100; run++) {
   for (let part = 0; part < 10; part++) readInto(500)
   await delay(1)
 }
 
-// What the warm-up left is collected now, and not when V8 finds the time.
+// Collects the garbage of the warm-up now, so that V8 does not collect it during the measurement.
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc')
 collect()
@@ -39,15 +39,15 @@ observer.takeRecords()
 collections = []
 const beforeBytes = process.memoryUsage.rss()
 for (let done = 0; done < Number(calls); done += 1000) readInto(1000)
-// V8 follows the collection above with another, some seconds later, as soon as the loop lets it: that
-// is no garbage of these calls.
+// Some seconds after the collection above V8 makes another one, which is not caused by these calls. `endedMs`
+// excludes it.
 const endedMs = performance.now()
 await delay(10)
 collections.push(...observer.takeRecords())
 const growthKib = (process.memoryUsage.rss() - beforeBytes) / 1024
 observer.disconnect()
 
-// A round in which garbage was collected shows too little, and is not the middle one.
+// Returns the bytes of each round. A collection makes a round too small, and the median ignores it.
 function allocated(call) {
   return Array.from({ length: 25 }, () => {
     const before = process.memoryUsage().heapUsed

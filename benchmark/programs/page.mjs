@@ -1,4 +1,4 @@
-// The package as its users load it, and a page for it to read.
+// Loads the package, and makes pages to read.
 
 import { createRequire } from 'node:module'
 
@@ -7,7 +7,7 @@ export const vmclock = createRequire(import.meta.url)('../../dist/index.cjs')
 
 const { VmClockPage } = createRequire(import.meta.url)('../../dist/testing.cjs')
 
-/** Publishes a page with a bound from this machine's clock; what the bound says is made up. */
+/** Publishes a page from this machine's clock, with an arbitrary bound. */
 export function publish(path) {
   return vmclock.VmClockPublisher.create(path, {
     allowUntrustedCounter: true,
@@ -15,7 +15,7 @@ export function publish(path) {
   })
 }
 
-/** Makes a page of what a publisher says, but for these fields, that nobody changes. */
+/** Writes a page like a publisher's, with some fields replaced, that does not change. */
 export function freeze(path, fields = {}) {
   const publisher = publish(path)
   const clock = vmclock.VmClock.open(path)
@@ -25,14 +25,14 @@ export function freeze(path, fields = {}) {
   VmClockPage.create(path, { ...raw, ...fields }).close()
 }
 
-/** Ticks of whole nanoseconds from a whole one, as an uncorrected counter of 1 GHz has. */
+/** The fields of an uncorrected counter of 1 GHz: each tick is a whole nanosecond. */
 export const WHOLE_TICKS = {
   counterPeriodShift: 29,
   counterPeriodFracSec: (1n << 93n) / 1_000_000_000n,
   timeFracSec: 0n,
 }
 
-/** Prints what a program found, for whoever started it. */
+/** Prints the figures of a program, for the process that started it. */
 export function report(found) {
   process.stdout.write(JSON.stringify(found))
 }

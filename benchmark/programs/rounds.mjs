@@ -1,29 +1,29 @@
-// How calls are timed: in rounds, each of which measures every call once. What disturbs the machine
-// for longer than a moment disturbs all of a round, and so hardly the ratio of two calls within it. Each
-// round has an order of its own: a call is a little slower after one that left memory for it to fetch.
+// Times calls in rounds, each of which measures every call once. A longer disturbance affects a whole round,
+// and so hardly the ratio of two calls in it. Each round has a random order, because a call is a little slower
+// after one that evicts its memory from the cache.
 
-// Long enough that the two looks at the clock around a batch are nothing, short enough that most
-// batches are not interrupted.
+// A round of a call is long enough to make its two clock readings negligible, and short enough that an
+// interrupt hits few rounds.
 const CALLS_AT_ONCE = 500
 const CALLS_A_BATCH = 5000
 const LEAST_BATCHES = 10
-// What so many batches may come to at most: a million conversions are long enough once.
+// The most calls of the least number of batches. A million conversions need one batch only.
 const MOST_CALLS = 100_000
 
-// V8 compiles a loop anew, with what it calls inside, once its function was called often enough; until
-// then a call from it costs several nanoseconds more, ours and the built-ins by different amounts. A loop
-// that runs long before that is compiled while it runs, and may stay as it then is: short runs come first.
+// V8 compiles a loop with inlined calls after its function was called often enough. Before that each call
+// costs several nanoseconds more, by different amounts for vmclock and the built-ins. V8 compiles a long loop
+// while it runs, and that code may stay in use, so many short runs come first.
 const WARM_UP_CALLS_AT_ONCE = 10
 const WARM_UP_CALLS = 1_000_000
 const WARM_UP_ROUNDS = 100
 
 /**
- * Nanoseconds a call, a figure a round, by the name of the case.
+ * Returns nanoseconds a call, a figure for each round, by the name of the case.
  *
- * @param cases - name → the call, as the text of an expression, or `{ call, times, most }` for one
- * that does its work so many times by itself, or takes so long that so many batches are enough; the
- * expression may name `i`, which counts the calls
- * @param scope - what the expressions may name
+ * @param cases - maps a name to a call, as the text of an expression, or to `{ call, times, most }`. `times`
+ * is how often the call does its work, and `most` the largest number of batches. The expression can use
+ * `i`, which counts the calls
+ * @param scope - the variables that the expressions can use
  */
 export function measure(cases, scope, rounds) {
   const timed = Object.entries(cases).map(([name, given]) => {
@@ -55,9 +55,9 @@ function shuffled(cases) {
     .map(({ one }) => one)
 }
 
-// A function of its own for each case: V8 learns what a loop calls, and one loop for all would learn
-// that it calls anything. What a call gives is kept in a variable that never holds anything else, as in
-// most programs: one that did would make V8 put every double into an object.
+// Makes a function for each case, because V8 optimizes a loop for the calls that it has seen. The result goes
+// into a variable of one type, as in most programs: for a variable of mixed types V8 puts each double into an
+// object.
 function loop(call, scope) {
   const names = Object.keys(scope)
   const make = new Function(

@@ -1,7 +1,9 @@
-// What the hot calls cost, beside the built-ins, the clocks of npm, and what a call into
-// native code costs at least.
+// Measures the calls of the fast path, beside the built-ins, the npm clocks, and the cheapest calls into native
+// code.
 //
-// stamps.mjs PAGE ROUNDS CLOCKS [PEERS.node], CLOCKS being where the clocks of npm are required from
+//   stamps.mjs PAGE ROUNDS CLOCKS [PEERS.node]
+//
+// The npm clocks are required from the file CLOCKS.
 
 import { createRequire } from 'node:module'
 import { publish, report, vmclock } from './page.mjs'

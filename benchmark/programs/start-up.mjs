@@ -1,7 +1,6 @@
-// How long the package takes to import, and a page to open and to give its first stamp: once, in this
-// process. It is imported by its name, as its users do.
+// Measures one import of the package by its name, and the time from open to the first stamp.
 //
-// start-up.mjs PAGE
+//   start-up.mjs PAGE
 
 const [page] = process.argv.slice(2)
 const before = performance.now()

@@ -1,16 +1,20 @@
-// What a call costs when it is asked otherwise than most do: of a clock that never goes back, of a page
-// with ticks of whole nanoseconds, all of which lie next to a border between two results, with tokens that
-// the clock did not hold before, and for a result that is kept where anything may be. In a
-// process of its own, because V8 compiles a call otherwise once it has seen two kinds of it.
+// Measures variants of the calls:
 //
-// variants.mjs PAGE ROUNDS [PEERS.node]
+// - a nonDecreasing clock
+// - a page with ticks of whole nanoseconds, where each result is next to a rounding limit
+// - `isContinuous` with a different token each time
+// - a result stored in an array of objects
+//
+// It is a process of its own, because V8 compiles a call differently after it has seen two kinds of it.
+//
+//   variants.mjs PAGE ROUNDS [PEERS.node]
 
 import { createRequire } from 'node:module'
 import { freeze, publish, report, vmclock, WHOLE_TICKS } from './page.mjs'
 import { measure } from './rounds.mjs'
 
 const [page, rounds, peersFile] = process.argv.slice(2)
-// A power of two, for `i` to be cut to.
+// A power of two, so that a mask of `i` selects one.
 const TOKENS = 512
 
 const publisher = publish(page)
@@ -27,7 +31,7 @@ const scope = {
   token: plain.continuityToken(),
   tokens: Array.from({ length: TOKENS }, () => plain.continuityToken()),
   slots: new BigInt64Array(vmclock.READING_SLOT_COUNT),
-  // V8 keeps a double among other things as an object of its own.
+  // In an array of objects V8 stores a double as an object.
   anything: [{}],
   ...(peersFile && createRequire(import.meta.url)(peersFile)),
 }

@@ -1,6 +1,6 @@
-// Throughput of one worker and of several at once, of ours and of the built-in.
+// Measures the throughput of one worker and of several workers at once, of nowNs and of the built-in.
 //
-// workers.mjs PAGE ROUNDS WORKERS
+//   workers.mjs PAGE ROUNDS WORKERS
 
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -8,16 +8,16 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import { freeze, report, vmclock } from './page.mjs'
 
 const WARM_UP_ROUNDS = 2
-// Short, so that there can be many rounds: what disturbs one for longer is not of the middle one.
+// Short, so that there are many rounds and the median ignores disturbed ones.
 const SPAN_MS = 20
 const BATCH = 500
-// As in rounds.mjs: many short runs, before any long one.
+// Many short runs before any long one, for the reason in rounds.mjs.
 const WARM_UP_RUNS = 100_000
 const WARM_UP_BATCH = 10
 
-// Of the shared state: how many workers are at work, how many there are to be, whether they are to end,
-// and when the last of them began, which is written before that is told. What all of them do between
-// that and the end counts, over the same time for each: whoever had no CPU meanwhile did nothing in it.
+// Indices of the shared state: how many workers have started, how many are expected, whether they must end, and
+// the time at which the last of them started (in the 64-bit view). Each worker writes the time before it counts
+// itself. Calls between that time and the end count, so a worker without a CPU counts as idle.
 const AT_WORK = 0
 const EXPECTED = 1
 const ENDED = 2
@@ -64,7 +64,7 @@ async function compare(page, rounds, most) {
   report(figures)
 }
 
-// The latest of all that began: one that lost its CPU on the way here may come after a later one.
+// Stores the latest start. A worker that lost its CPU can get here after one that started later.
 function beginsAt(times, ns) {
   let latest = Atomics.load(times, BEGAN_NS)
   while (latest < ns) {

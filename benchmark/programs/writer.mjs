@@ -1,8 +1,9 @@
-// Updates a page so many times a second, as it is told: each update writes the fields that stand
-// there, so that readers have to look again and see the same time.
+// Updates a page at a given rate. Each update writes the same fields, so that readers must read the page again
+// and get the same time.
 //
-// writer.mjs PAGE, with a channel on which rates come, each answered with the updates a second that
-// the last one came to.
+//   writer.mjs PAGE
+//
+// Rates come as messages. It answers each with the rate that it reached since the last message.
 
 import { VmClockPage } from 'vmclock/testing'
 
@@ -21,14 +22,14 @@ process.on('message', (updatesPerSec) => {
   process.send((updates * 1e9) / Number(nowNs - sinceNs))
   updates = 0
   sinceNs = nowNs
-  // From the middle of an interval: what is counted of a short span is then right on average.
+  // Starts in the middle of an interval, so that the count over a short time is right on average.
   dueNs = nowNs + intervalNs / 2n
   clearImmediate(next)
   spin()
 })
 process.on('disconnect', () => process.exit())
 
-// Spins, because no timer is that fine, and looks for messages every now and then.
+// Spins, because no timer is that precise, and yields to messages after each chunk.
 function spin() {
   if (intervalNs === 0n) return
   const untilNs = process.hrtime.bigint() + CHUNK_NS
@@ -37,8 +38,7 @@ function spin() {
     if (nowNs < dueNs) continue
     page.write({})
     updates++
-    // What was missed while others had the CPU is made up for at once, but no more than what an update or a
-    // message takes: readers meet a burst as one update.
+    // Makes up for missed updates at once, but only for those of one chunk: readers see a burst as one update.
     const latestNs = nowNs - CHUNK_NS
     dueNs = (dueNs > latestNs ? dueNs : latestNs) + intervalNs
   }

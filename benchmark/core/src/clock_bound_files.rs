@@ -1,4 +1,4 @@
-//! The files that ClockBound's daemon would keep, written once, for its clients to read.
+//! Writes the shared-memory files of ClockBound's daemon once, for its clients to read.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ const BOUND_NS: i64 = 1_000_000;
 const DRIFT_PPB: u32 = 15_000;
 const VALID_SEC: i64 = 86_400;
 
-/// A segment, as bytes.
+/// The bytes of a segment.
 struct Segment(Vec<u8>);
 
 impl Segment {
@@ -20,7 +20,7 @@ impl Segment {
         segment.put(&MAGIC[1].to_le_bytes());
         segment.put(&bytes.to_le_bytes());
         segment.put(&version.to_le_bytes());
-        // The generation: written, and not being written.
+        // The generation. An even number other than 0 means complete.
         segment.put(&2_u16.to_le_bytes());
         segment
     }
@@ -41,7 +41,7 @@ impl Segment {
     }
 }
 
-/// For `clock-bound-client` 2, which reads CLOCK_REALTIME and adds what this says.
+/// Writes the file for `clock-bound-client` 2, which reads `CLOCK_REALTIME` and takes the bound from the file.
 pub fn version_2(folder: &Path, page: &RawFields, monotonic_sec: i64) -> std::io::Result<PathBuf> {
     let mut segment = Segment::new(80, 2);
     segment.put_time(monotonic_sec);
@@ -50,12 +50,12 @@ pub fn version_2(folder: &Path, page: &RawFields, monotonic_sec: i64) -> std::io
     segment.put(&page.disruption_marker.to_le_bytes());
     segment.put(&DRIFT_PPB.to_le_bytes());
     segment.put(&SYNCHRONIZED.to_le_bytes());
-    // Disruption support, and padding.
+    // Disruption support is on; the rest is padding.
     segment.put(&[1, 0, 0, 0, 0, 0, 0, 0]);
     segment.write(folder, "clock-bound-2")
 }
 
-/// For `clock-bound` 3, which reads the counter.
+/// Writes the file for `clock-bound` 3, which reads the counter.
 pub fn version_3(folder: &Path, page: &RawFields) -> std::io::Result<PathBuf> {
     let now_sec = page.time_sec.cast_signed();
     let mut segment = Segment::new(104, 0x0303);

@@ -1,9 +1,9 @@
-//! What a stamp costs in Rust, beside its peers: prints one JSON object of nanoseconds a call, a
-//! figure a round. Every round measures every call once, so that what disturbs the machine disturbs
-//! all of them.
+//! Measures what a stamp costs in Rust, beside its peers.
 //!
-//! `vmclock-benchmark ROUNDS` measures; `vmclock-benchmark count CALL` makes so many calls of one kind
-//! that a simulator which counts instructions can tell what one costs.
+//! `vmclock-benchmark ROUNDS` prints a JSON object with the nanoseconds of each call, a figure for each
+//! round. A round measures every call once, so a disturbance affects all of them.
+//!
+//! `vmclock-benchmark count CALL` makes 100,000 calls of one kind, for a simulator that counts instructions.
 
 mod clock_bound_files;
 
@@ -22,19 +22,19 @@ const CALLS_A_BATCH: u32 = 5_000;
 const COUNTED_CALLS: u32 = 100_000;
 const WARM_UP_ROUNDS: usize = 20;
 
-/// A call under test: makes so many calls and returns how long they took.
+/// A call to measure. `batch` makes a number of calls and returns how long they took.
 struct Case<'a> {
     name: &'static str,
     batch: Box<dyn FnMut(u32) -> Duration + 'a>,
     rounds_ns: Vec<f64>,
 }
 
-/// Compiled for each call by itself, so that the call is part of the loop as it is in real code.
+/// Makes a case. The compiler instantiates it for each call, and can inline the call into the loop.
 fn case<'a, T>(name: &'static str, mut call: impl FnMut() -> T + 'a) -> Case<'a> {
     let batch = move |calls| {
         let start = Instant::now();
         for _ in 0..calls {
-            // Where it lies: to move a result costs as much as some of the calls.
+            // By reference, because moving a result costs as much as some of the calls.
             black_box(&call());
         }
         start.elapsed()
@@ -51,7 +51,7 @@ fn clock_gettime(id: libc::clockid_t) -> libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a valid place for the result.
+    // SAFETY: `time` is valid for writes.
     unsafe { libc::clock_gettime(id, &mut time) };
     time
 }
@@ -60,7 +60,7 @@ fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next().unwrap_or_else(|| "300".into());
     if first == "count" {
-        return count(&arguments.next().ok_or("count what?")?);
+        return count(&arguments.next().ok_or("usage: count CALL")?);
     }
     measure(first.parse()?)
 }
@@ -70,7 +70,7 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     let path = folder.path().join("page");
     let options = PublishOptions {
         allow_untrusted_counter: true,
-        // So that the page states a bound.
+        // Makes the page state a bound.
         max_error_ns: Some(1_000_000),
         ..PublishOptions::default()
     };
@@ -81,10 +81,10 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     let open = || VmClock::open(Some(&path), Options::default());
     let (mut now_ns, mut now_ms, mut read) = (open()?, open()?, open()?);
 
-    // A page that ClockBound's clients take for the hypervisor's.
+    // A page that ClockBound's clients accept as the hypervisor's.
     let vmclock = folder.path().join("vmclock");
     let header = PageHeader::default();
-    // They take a sequence number of 0 for a page that was not written yet.
+    // The update makes the sequence number other than 0, which they take for an unwritten page.
     PageWriter::create(&vmclock, &PageLayout::default(), header, &page)?.update(|_| {});
     let monotonic_sec = clock_gettime(libc::CLOCK_MONOTONIC_COARSE).tv_sec;
     let version_2 = clock_bound_files::version_2(folder.path(), &page, monotonic_sec)?;
@@ -95,7 +95,7 @@ fn measure(rounds: usize) -> Result<(), Failure> {
             .map_err(|error| format!("clock-bound-client 2: {error:?}"))?;
     let mut client_3 = clock_bound::Client::new_with_paths(&text(&version_3), &text(&vmclock))
         .map_err(|error| format!("clock-bound 3: {error:?}"))?;
-    // A client that refuses would be quicker than one that works.
+    // A client that refuses is faster than one that works, so the status must be right.
     let status = client_2
         .now()
         .map_err(|error| format!("{error:?}"))?
@@ -135,7 +135,7 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     let mut order: Vec<usize> = (0..cases.len()).collect();
     let mut state = 0x9e37_79b9_7f4a_7c15;
     for round in 0..WARM_UP_ROUNDS + rounds {
-        // Every round in an order of its own, so that none always follows the same work.
+        // A random order in each round, so that no call always follows the same work.
         shuffle(&mut order, &mut state);
         for &index in &order {
             let case = &mut cases[index];
@@ -152,7 +152,7 @@ fn measure(rounds: usize) -> Result<(), Failure> {
         .collect();
     drop(cases);
 
-    // The publisher has run all the while; its clock counts what its thread used.
+    // The publisher is still running. `cpu_time_ns` is the CPU time of its thread.
     let watched = Duration::from_millis(rounds as u64 * 20).max(publish_span());
     let used_ns = publisher.cpu_time_ns();
     std::thread::sleep(watched);
@@ -164,12 +164,12 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Long enough for two updates.
+/// The time of two updates.
 fn publish_span() -> Duration {
     2 * PublishOptions::default().interval
 }
 
-/// Makes calls of one kind on a page that nobody changes.
+/// Makes calls of one kind on a page that does not change.
 fn count(call: &str) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("page");
@@ -195,7 +195,7 @@ fn count(call: &str) -> Result<(), Failure> {
             repeat(|| converter.epoch_ns(black_box(counter)));
         }
         "nothing" => repeat(|| ()),
-        _ => return Err(format!("there is no call {call}").into()),
+        _ => return Err(format!("unknown call {call}").into()),
     }
     Ok(())
 }
@@ -206,7 +206,7 @@ fn repeat<T>(mut call: impl FnMut() -> T) {
     }
 }
 
-/// A page whose reference is now, of a counter of 2.6 GHz; what it says need not be true.
+/// Returns a page with a reference near now and a counter of 2.6 GHz. Its time need not be true.
 fn fixed_page() -> RawFields {
     RawFields {
         counter_id: CpuCounter.id(),
@@ -218,13 +218,13 @@ fn fixed_page() -> RawFields {
         time_sec: 1_800_000_000,
         time_maxerror_nanosec: 1_000,
         tai_offset_sec: -37,
-        // Offset, maximum error of the period and of the time.
+        // The TAI offset, and the maximum errors of the period and of the time, are valid.
         flags: 1 | 1 << 4 | 1 << 6,
         ..blank()
     }
 }
 
-/// Fisher and Yates's, by xorshift64.
+/// Shuffles by Fisher and Yates, with xorshift64.
 fn shuffle(order: &mut [usize], state: &mut u64) {
     for last in (1..order.len()).rev() {
         *state ^= *state << 13;
