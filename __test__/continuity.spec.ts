@@ -1,10 +1,10 @@
-// Whether this is still the same machine can be asked on any page, also on one without time.
+// A token tells on any page, with or without time, whether this is still the same machine.
 
 import test from 'ava'
 import { VmClockPublisher } from 'vmclock'
 import { FLAG, liveFields, newPath, open, page, refuses, timeFields } from './pages'
 
-// The pages that hypervisors give today.
+// The pages that hypervisors provide today.
 const SHAPES = [
   ['EC2 and QEMU: marker only', { size: 0x1000, counterId: 0xff, disruptionMarker: 7n }],
   ['the smallest legal page', { size: 0x20, counterId: 0xff, disruptionMarker: 7n }],
@@ -21,7 +21,7 @@ const SHAPES = [
 ] as const
 
 for (const [what, fields] of SHAPES) {
-  test(`${what}: a disruption is noticed, and nothing else is taken for one`, (t) => {
+  test(`isContinuous notices a disruption and nothing else: ${what}`, (t) => {
     const made = page(t, fields)
     const clock = open(t, made.path)
     t.false(clock.hasTime)
@@ -38,7 +38,7 @@ for (const [what, fields] of SHAPES) {
   })
 }
 
-test('a clone is noticed by the generation', (t) => {
+test('isContinuous notices a changed generation', (t) => {
   const flags = FLAG.VM_GEN_COUNTER_PRESENT
   const made = page(t, { flags, disruptionMarker: 1n, vmGenerationCounter: 1n })
   const clock = open(t, made.path)
@@ -49,7 +49,7 @@ test('a clone is noticed by the generation', (t) => {
   t.false(clock.isContinuous(token))
 })
 
-test('without the flag a generation counts for nothing', (t) => {
+test('isContinuous ignores a generation without its flag', (t) => {
   const made = page(t, { disruptionMarker: 1n, vmGenerationCounter: 1n })
   const clock = open(t, made.path)
   const token = clock.continuityToken()
@@ -57,12 +57,12 @@ test('without the flag a generation counts for nothing', (t) => {
   t.true(clock.isContinuous(token))
 })
 
-test('a token is looked at anew whenever it can have changed', (t) => {
+test('isContinuous reads a token again if the token can have changed', (t) => {
   const made = page(t, { disruptionMarker: 7n })
   const clock = open(t, made.path)
   const token = clock.continuityToken()
   t.true(clock.isContinuous(token))
-  // A copy is anybody's to write to, and was continuous a moment ago.
+  // A copy is not frozen. It is continuous now.
   const copy: { disruptionMarker: bigint; vmGeneration: bigint | undefined } = { ...token }
   t.true(clock.isContinuous(copy))
   copy.disruptionMarker = 8n
@@ -72,7 +72,7 @@ test('a token is looked at anew whenever it can have changed', (t) => {
   t.false(clock.isContinuous(token))
   t.true(clock.isContinuous(copy))
   t.false(clock.isContinuous(token))
-  // What a getter asks for meanwhile does not stay in place of what was asked for.
+  // A getter's own call does not replace the token that is being read.
   const sly = {
     get disruptionMarker() {
       clock.isContinuous(token)
@@ -84,33 +84,33 @@ test('a token is looked at anew whenever it can have changed', (t) => {
   t.false(clock.isContinuous(token))
 })
 
-test('a token of before a disruption never holds again, however often and between whatever it is asked', (t) => {
+test('a token from before a disruption is never continuous again, after any call', (t) => {
   const made = page(t, { ...liveFields(t), disruptionMarker: 7n })
   const clock = open(t, made.path)
   const token = clock.continuityToken()
-  const lookers: Array<() => unknown> = [
+  const calls: Array<() => unknown> = [
     () => undefined,
     () => clock.nowNs(),
     () => clock.read(),
     () => clock.continuityToken(),
     () => clock.snapshot(),
   ]
-  for (const look of lookers) {
+  for (const call of calls) {
     made.write({ disruptionMarker: 7n })
     t.true(clock.isContinuous(token))
     t.true(clock.isContinuous(token))
     made.write({ disruptionMarker: 8n })
-    // It may be another call that sees the new state first.
-    look()
+    // Another call may be the first to see the new state.
+    call()
     t.false(clock.isContinuous(token))
     t.false(clock.isContinuous(token))
     made.write({ leapIndicator: 0 })
-    look()
+    call()
     t.false(clock.isContinuous(token))
   }
 })
 
-test('a token that is refused leaves the next answer alone', (t) => {
+test('a refused token does not change the next answer', (t) => {
   const made = page(t, { disruptionMarker: 7n })
   const clock = open(t, made.path)
   const token = clock.continuityToken()
@@ -120,7 +120,7 @@ test('a token that is refused leaves the next answer alone', (t) => {
   t.true(clock.isContinuous(token))
 })
 
-test('a counter from before a disruption is not converted', (t) => {
+test('convert refuses a counter from before a disruption', (t) => {
   const made = page(t, liveFields(t))
   const clock = open(t, made.path)
   const token = clock.continuityToken()
@@ -137,7 +137,7 @@ test('a counter from before a disruption is not converted', (t) => {
   t.is(out[0], clock.convert(counter, clock.continuityToken()).epochNs)
 })
 
-test('a counter from before an update is converted by the page after it', (t) => {
+test('convert takes a counter from before an update', (t) => {
   const made = page(t, timeFields(1_000_000n))
   const clock = open(t, made.path)
   const token = clock.continuityToken()
@@ -145,14 +145,14 @@ test('a counter from before an update is converted by the page after it', (t) =>
   t.is(clock.convert(1_000_000n, token).epochNs, 1767225600_000000000n)
 })
 
-test("another clock's token of the same state is as good, a reading too", (t) => {
+test("isContinuous accepts another clock's token, and a reading", (t) => {
   const { path } = page(t, liveFields(t))
   const [first, second] = [open(t, path), open(t, path)]
   t.true(second.isContinuous(first.continuityToken()))
   t.true(second.isContinuous(first.read()))
 })
 
-test('what a publisher announces and changes is seen when its call returns', (t) => {
+test('a change by the publisher is visible when its call returns', (t) => {
   const publisher = VmClockPublisher.create(newPath(t), { shape: 'marker-and-generation' })
   t.teardown(() => publisher.close())
   const clock = open(t, publisher.path)

@@ -1,4 +1,4 @@
-// A page is mapped for as long as its clock is of use, and no longer.
+// A page is mapped as long as its clock can read it, and no longer.
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { VmClockPage } from 'vmclock/testing'
 import { evaluate, isEmulated, rootDirectory, run } from './node-command'
 import { held, liveFields, newDirectory, newPath, open, page } from './pages'
 
-test('close unmaps at once, and no descriptor is kept while a clock is open', (t) => {
+test('close unmaps at once, and an open clock holds no descriptor', (t) => {
   const made = page(t, liveFields(t))
   made.close()
   const clocks = Array.from({ length: 10 }, () => VmClock.open(made.path))
@@ -19,21 +19,21 @@ test('close unmaps at once, and no descriptor is kept while a clock is open', (t
   t.deepEqual(held(made.path), [])
 })
 
-test('closing one clock leaves another on the same page alone', (t) => {
+test('closing one clock does not close another on the same page', (t) => {
   const { path } = page(t, liveFields(t))
   const [first, second] = [VmClock.open(path), open(t, path)]
   first.close()
   t.true(second.nowNs() > 0n)
 })
 
-test('a page that is removed can be read on', (t) => {
+test('a clock goes on reading a page whose file was replaced', (t) => {
   const made = page(t, liveFields(t))
   const clock = open(t, made.path)
   VmClockPage.create(made.path, {}).close()
   t.true(clock.nowNs() > 0n)
 })
 
-test('a clock that is dropped is unmapped when it is collected', async (t) => {
+test('a dropped clock is unmapped when it is collected', async (t) => {
   const { path } = page(t, liveFields(t))
   const left = await evaluate<number[]>(
     `const { VmClock } = require('vmclock')
@@ -67,7 +67,7 @@ test('a clock that is dropped is unmapped when it is collected', async (t) => {
   t.deepEqual(left.slice(1), [1, 0])
 })
 
-test('each worker has its own clock, and takes it along when it ends', async (t) => {
+test('a worker has its own clock, which ends with the worker', async (t) => {
   const made = page(t, liveFields(t))
   made.close()
   const here = VmClock.open(made.path)
@@ -83,8 +83,8 @@ test('each worker has its own clock, and takes it along when it ends', async (t)
             parentPort.postMessage(clock.nowNs())`,
             { eval: true, workerData: made.path },
           )
-            .on('message', (told: bigint) => {
-              time = told
+            .on('message', (message: bigint) => {
+              time = message
             })
             .once('error', reject)
             .once('exit', () => resolve(time))
@@ -96,7 +96,7 @@ test('each worker has its own clock, and takes it along when it ends', async (t)
   t.deepEqual(held(made.path), [])
 })
 
-test('a worker that is ended in the middle of stamping takes nothing down', async (t) => {
+test('a worker that is ended in the middle of a call harms no other clock', async (t) => {
   const { path } = page(t, liveFields(t))
   const worker = new Worker(
     `const { parentPort, workerData } = require('node:worker_threads')
@@ -112,7 +112,7 @@ test('a worker that is ended in the middle of stamping takes nothing down', asyn
   t.true(open(t, path).nowNs() > 0n)
 })
 
-test('a thousand clocks opened and closed leave neither descriptors nor mappings', async (t) => {
+test('a thousand opened and closed clocks leave no descriptors and no mappings', async (t) => {
   const { path } = page(t, liveFields(t))
   const [before, after] = await evaluate<number[][]>(
     `const { VmClock } = require('vmclock')
@@ -133,7 +133,7 @@ test('a thousand clocks opened and closed leave neither descriptors nor mappings
   t.deepEqual(after, before)
 })
 
-test('64 workers opening, reading and ended in mid-call leave nothing', async (t) => {
+test('64 workers that are ended in the middle of calls leave nothing', async (t) => {
   const made = page(t, liveFields(t))
   made.close()
   const here = open(t, made.path)
@@ -141,7 +141,7 @@ test('64 workers opening, reading and ended in mid-call leave nothing', async (t
     const worker = new Worker(
       `const { parentPort, workerData } = require('node:worker_threads')
       const { VmClock } = require('vmclock')
-      parentPort.postMessage('begun')
+      parentPort.postMessage('reading')
       for (;;) {
         const clock = VmClock.open(workerData)
         for (let call = 0; call < 100; call++) clock.read()
@@ -149,12 +149,12 @@ test('64 workers opening, reading and ended in mid-call leave nothing', async (t
       }`,
       { eval: true, workerData: made.path },
     )
-    const begun = new Promise((resolve, reject) =>
+    const isReading = new Promise((resolve, reject) =>
       worker.once('message', resolve).once('error', reject),
     )
-    // Each is ended while others begin.
+    // Each worker is ended while others begin.
     return async () => {
-      await begun
+      await isReading
       here.nowNs()
       t.is(await worker.terminate(), 1, `worker ${number}`)
     }
@@ -176,7 +176,7 @@ for (const [how, ask] of [
     cluster.fork().once('message', tell).once('exit', ended)`,
   ],
 ] as const) {
-  test(`a process begun by ${how} has clocks of its own, and takes none of its parent's along`, async (t) => {
+  test(`a process started by ${how} has its own clocks and none of its parent's`, async (t) => {
     if (isEmulated) {
       t.log('not shown: an emulated Node cannot start a second one by its own path')
       t.pass()
@@ -193,7 +193,7 @@ for (const [how, ask] of [
       const watcher = clock.watch()
       process.send([inherited, String(clock.nowNs())], () => process.exit(0))`,
     )
-    const told = await evaluate<[string, boolean, string, string, number, boolean]>(
+    const answer = await evaluate<[string, boolean, string, string, number, boolean]>(
       `const { VmClock } = require('vmclock')
       const cluster = require('node:cluster')
       const { fork } = require('node:child_process')
@@ -212,14 +212,14 @@ for (const [how, ask] of [
       }
       ${ask}`,
     )
-    const [before, inherited, childs, after, code, goesOn] = told
+    const [before, inherited, childs, after, code, goesOn] = answer
     t.false(inherited)
     t.true(BigInt(before) <= BigInt(childs) && BigInt(childs) <= BigInt(after))
     t.deepEqual([code, goesOn], [0, true])
   })
 }
 
-test('a page that its owner truncates ends the process by SIGBUS, and gives no zeros', async (t) => {
+test('a page that its owner truncates ends the process by SIGBUS, not with zeros', async (t) => {
   const { path } = page(t, liveFields(t))
   const outcome = await run([
     '--input-type=commonjs',
@@ -246,7 +246,7 @@ test('every object is disposable', (t) => {
   }
 })
 
-test('using closes a clock, where the runtime has it', (t) => {
+test('using closes a clock in a runtime that has it', (t) => {
   const { path } = page(t, liveFields(t))
   const body =
     'let seen; { using clock = VmClock.open(path); seen = clock; clock.nowNs() } return seen'
@@ -261,7 +261,7 @@ test('using closes a clock, where the runtime has it', (t) => {
   t.true(scope(VmClock, path).closed)
 })
 
-test('a clock prints as one, and shows none of its slots', (t) => {
+test('a clock prints as a VmClock and shows none of its slots', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
   t.is(Object.prototype.toString.call(clock), '[object Object]')
   t.is(clock.constructor.name, 'VmClock')

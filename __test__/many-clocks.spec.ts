@@ -1,5 +1,5 @@
-// Each clock reads its own page, however many there are and whatever thread they belong to. The native
-// part finds the first few of a process by a quicker way than the others.
+// Each clock reads its own page, in any number and any thread. The native part finds the first sixteen
+// clocks of a process faster than the others.
 
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
@@ -32,7 +32,7 @@ test('each of many clocks reads its own page', (t) => {
   t.is(new Set(clocks.map((clock) => clock.continuityToken().disruptionMarker)).size, MANY)
 })
 
-test('clocks of several workers, opened and dropped all the while, read their own pages', async (t) => {
+test('clocks that several workers open and drop read their own pages', async (t) => {
   const paths = Array.from({ length: 4 }, (_, number) => {
     const made = page(t, { ...liveFields(t), disruptionMarker: BigInt(number) })
     return made.path
@@ -43,12 +43,12 @@ test('clocks of several workers, opened and dropped all the while, read their ow
     let wrong = 0
     for (let round = 0; round < 30; round++) {
       const clocks = Array.from({ length: 8 }, () => VmClock.open(workerData.path))
-      for (let look = 0; look < 200; look++) {
+      for (let reading = 0; reading < 200; reading++) {
         for (const clock of clocks) {
           if (clock.read().disruptionMarker !== workerData.marker) wrong++
         }
       }
-      // Some are closed, and some left to the garbage collector.
+      // Some are closed, and the garbage collector frees the others.
       for (const clock of clocks.slice(0, 4)) clock.close()
     }
     parentPort.postMessage(wrong)`
@@ -65,7 +65,7 @@ test('clocks of several workers, opened and dropped all the while, read their ow
   t.deepEqual(await Promise.all(answers), [0, 0, 0, 0])
 })
 
-test('clocks that are opened, closed and collected without end each answer for their own page', async (t) => {
+test('clocks that are opened, closed and collected many times read their own pages', async (t) => {
   const { path } = page(t, liveFields(t))
   const other = newPath(t)
   const markers = await evaluate<string[]>(

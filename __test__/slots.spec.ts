@@ -1,4 +1,4 @@
-/** Whatever was called before, the figures of one call are all of the page as it stands. */
+/** The figures of one call all belong to the page as it is now, whichever call came before. */
 
 import test from 'ava'
 import { READING_KNOWN, READING_SLOT_COUNT, READING_SLOTS, type Reading, VmClock } from 'vmclock'
@@ -14,18 +14,19 @@ function numbersFrom(seed: number): (below: number) => number {
   }
 }
 
-// Ticks of 2.6 GHz, and of whole nanoseconds. From a whole one all of the latter lie next to a border
-// between two results, where the short way cannot tell and leaves the counter that it read to another.
+// Ticks of 2.6 GHz, and ticks of whole nanoseconds. From a reference of whole nanoseconds on, every tick of
+// the latter lies next to a border between two results. There the fast path leaves its counter to the slow
+// path.
 const PERIODS = {
   uneven: { counterPeriodShift: 31, counterPeriodFracSec: 0xd3aa_2c69_8a5c_4b02n },
   whole: { counterPeriodShift: 29, counterPeriodFracSec: (1n << 93n) / 1_000_000_000n },
 }
 
-/** What `readInto` is to write for a reading that was held back by so much. */
-function slotsOf(reading: Reading, heldNs: bigint): bigint[] {
+/** The slots that `readInto` has to write for a reading whose time was raised by `raisedNs`. */
+function slotsOf(reading: Reading, raisedNs: bigint): bigint[] {
   const { epochNs, maxErrorNs, estErrorNs, earliestNs, latestNs } = reading
   const { vmGeneration, taiMinusUtcSec } = reading
-  const epochHeldNs = epochNs + heldNs
+  const epochRaisedNs = epochNs + raisedNs
   const bits: Array<[unknown, bigint]> = [
     [maxErrorNs, READING_KNOWN.BOUND],
     [estErrorNs, READING_KNOWN.EST_ERROR],
@@ -33,12 +34,12 @@ function slotsOf(reading: Reading, heldNs: bigint): bigint[] {
     [taiMinusUtcSec, READING_KNOWN.TAI_MINUS_UTC],
   ]
   const known = bits.reduce((all, [figure, bit]) => (figure === undefined ? all : all | bit), 0n)
-  // What is held back may lie beyond the interval's end, which then goes on to it.
-  const ends = latestNs === undefined ? [-1n] : [latestNs, epochHeldNs]
+  // The raised time may lie beyond the interval's end, which is then extended to it.
+  const ends = latestNs === undefined ? [-1n] : [latestNs, epochRaisedNs]
   const slots = new BigInt64Array(READING_SLOT_COUNT)
-  slots[READING_SLOTS.EPOCH_NS] = epochHeldNs
-  slots[READING_SLOTS.MAX_ERROR_NS] = maxErrorNs === undefined ? -1n : maxErrorNs + heldNs
-  slots[READING_SLOTS.EST_ERROR_NS] = estErrorNs === undefined ? -1n : estErrorNs + heldNs
+  slots[READING_SLOTS.EPOCH_NS] = epochRaisedNs
+  slots[READING_SLOTS.MAX_ERROR_NS] = maxErrorNs === undefined ? -1n : maxErrorNs + raisedNs
+  slots[READING_SLOTS.EST_ERROR_NS] = estErrorNs === undefined ? -1n : estErrorNs + raisedNs
   slots[READING_SLOTS.EARLIEST_NS] = earliestNs ?? -1n
   slots[READING_SLOTS.LATEST_NS] = ends.reduce((latest, end) => (end > latest ? end : latest))
   slots[READING_SLOTS.COUNTER] = reading.counter
@@ -56,8 +57,8 @@ const kinds = [false, true].flatMap((nonDecreasing) =>
 )
 
 for (const { nonDecreasing, ticks, period } of kinds) {
-  const kind = `${nonDecreasing ? 'a clock that never goes back' : 'a clock'}, ${ticks} ticks`
-  test(`the slots are of one state of the page, whatever wrote them last: ${kind}`, (t) => {
+  const kind = `${nonDecreasing ? 'a nonDecreasing clock' : 'a clock'}, ${ticks} ticks`
+  test(`readInto writes slots of one page state after any other call: ${kind}`, (t) => {
     const random = numbersFrom(20261125)
     const fields = { ...liveFields(t), ...period }
     const published = page(t, fields)
@@ -83,7 +84,7 @@ for (const { nonDecreasing, ticks, period } of kinds) {
       FLAG.VM_GEN_COUNTER_PRESENT,
     ]
     let lastNs = 0n
-    let held = 0
+    let raised = 0
     for (let update = 0; update < 200; update++) {
       if (random(4) === 0) {
         published.write({ clockStatus: 1 })
@@ -101,15 +102,15 @@ for (const { nonDecreasing, ticks, period } of kinds) {
         timeFracSec: BigInt(random(3)) << 61n,
         timeMaxerrorNanosec: BigInt(random(1_000_000)),
         timeEsterrorNanosec: BigInt(random(1_000_000)),
-        // They grow, so that each stamp has errors of its own.
+        // The errors grow, so that each timestamp has its own.
         counterPeriodMaxerrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
         counterPeriodEsterrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
         flags: flags.reduce((all, flag) => (random(4) === 0 ? all : all | flag), 0n),
       }
       published.write(state)
-      for (let look = 0; look < 6; look++) {
+      for (let reading = 0; reading < 6; reading++) {
         calls[random(calls.length)]?.()
-        // Another clock has no slots that an earlier call left, and a conversion goes the long way.
+        // A new clock has no slots from an earlier call, and a conversion takes the slow path.
         const fresh = VmClock.open(published.path)
         const before = fresh.counter()
         clock.readInto(slots)
@@ -119,17 +120,17 @@ for (const { nonDecreasing, ticks, period } of kinds) {
         fresh.close()
         t.true(before <= counter && counter <= after)
         const epochNs = slots[READING_SLOTS.EPOCH_NS] as bigint
-        const heldNs = epochNs - exact.epochNs
-        t.deepEqual([...slots], slotsOf(exact, heldNs), `update ${update}, look ${look}`)
+        const raisedNs = epochNs - exact.epochNs
+        t.deepEqual([...slots], slotsOf(exact, raisedNs), `update ${update}, reading ${reading}`)
         if (nonDecreasing) {
-          t.true(heldNs >= 0n && epochNs >= lastNs)
-          if (heldNs > 0n) held++
+          t.true(raisedNs >= 0n && epochNs >= lastNs)
+          if (raisedNs > 0n) raised++
         } else {
-          t.is(heldNs, 0n)
+          t.is(raisedNs, 0n)
         }
         lastNs = epochNs
       }
     }
-    t.is(held > 0, nonDecreasing)
+    t.is(raised > 0, nonDecreasing)
   })
 }

@@ -1,4 +1,4 @@
-// Every case of the vectors, through a page file and `VmClock.convert`, exactly.
+// Checks every case of the vectors exactly, through a page file and `VmClock.convert`.
 
 import { readFileSync } from 'node:fs'
 import test from 'ava'
@@ -50,7 +50,7 @@ function cases<Case>(name: string): Case[] {
   return JSON.parse(readFileSync(path, 'utf8')) as Case[]
 }
 
-/** The vectors' fields, which have the header's own names. */
+/** Returns the vectors' fields, which have the header's own names. */
 function pageFields(figures: Figures): PageFields {
   return Object.fromEntries(
     Object.entries(figures).map(([name, figure]) => {
@@ -91,7 +91,7 @@ test('leap: every case on every scale', (t) => {
   const all = cases<LeapCase>('leap')
   t.is(all.length, 136)
   const path = newPath(t)
-  // One page written again and again, so that clocks that stay open have to follow it.
+  // One page, rewritten for each case, so that open clocks have to follow it.
   const page = VmClockPage.create(path, {})
   const clocks = LEAP_SCALES.map((timescale) => VmClock.open(path, { timescale }))
   for (const [index, example] of all.entries()) {

@@ -1,4 +1,4 @@
-// Fields that all follow from one number, and the relation that only an untorn reading satisfies.
+// Fields that all follow from one number, and the relation that only a whole reading satisfies.
 
 const FLAGS =
   (1n << 0n) | // TAI_OFFSET_VALID
@@ -8,7 +8,7 @@ const FLAGS =
 
 const MASK = 0x5555_5555_5555_5555n
 
-/** The fields of the page's state `state`. The period is so small that no time ever passes. */
+/** Returns the fields of page state `state`. The period is so short that no time ever passes. */
 function fieldsOf(state) {
   const number = BigInt(state)
   return {
@@ -25,7 +25,7 @@ function fieldsOf(state) {
   }
 }
 
-/** Whether twelve figures belong to one state. */
+/** Returns whether twelve figures belong to one state. */
 function isWhole(slots) {
   const number = slots[6]
   return (

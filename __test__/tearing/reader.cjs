@@ -1,16 +1,16 @@
-// Reads a page many times and checks each reading; a worker, or a function for whoever requires it.
+// Reads a page many times and checks each reading. A worker, and a function for other programs.
 
 const { isMainThread, parentPort, workerData } = require('node:worker_threads')
 const { VmClock, VmClockError } = require('vmclock')
 const { isWhole } = require('./page.cjs')
 
-// So many readings one after the other of a reader that strays.
-const LOOKS = 16
+// How many readings follow one another without a pause in a reader that strays.
+const READS_AT_ONCE = 16
 
 /**
- * What became of `count` readings, and of as many more as it takes to see `leastStates` states. One that
- * looks again as soon as an update is over never meets the next one in the middle of its look: a reader that
- * `strays` does something else now and then, for as long as it pleases.
+ * Reads `count` times, and longer until it has seen `leastStates` states. A reader that reads again as soon
+ * as an update is over would never meet the next update in the middle of a read. A reader that `strays`
+ * pauses now and then for a random time.
  */
 function read({ path, count, leastStates, strays = false }) {
   const clock = VmClock.open(path)
@@ -22,7 +22,7 @@ function read({ path, count, leastStates, strays = false }) {
   let readings = 0
   let random = 1
   for (; readings < count || states < leastStates; readings++) {
-    if (strays && readings % LOOKS === 0) {
+    if (strays && readings % READS_AT_ONCE === 0) {
       random = (Math.imul(random, 1_103_515_245) + 12_345) & 0x7fff_ffff
       for (let left = random >> 20; left > 0; left--);
     }

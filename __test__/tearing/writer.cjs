@@ -1,4 +1,4 @@
-// The writing process: changes a page without end, with a reader in a worker of its own.
+// The writing process: rewrites a page without end. A worker of it reads the page.
 //
 // node writer.cjs PATH paused|open COUNT LEAST_STATES
 
@@ -12,7 +12,7 @@ const UPDATES_A_TURN = 200
 let state = 1
 let longestUpdateNs = 0n
 
-/** One update, then nothing for a microsecond. */
+/** Makes one update, then pauses for a microsecond. */
 function paused(fields) {
   const startNs = process.hrtime.bigint()
   page.write(fields)
@@ -21,7 +21,7 @@ function paused(fields) {
   while (process.hrtime.bigint() - endNs < 1000n);
 }
 
-/** An update in pieces and no pause at all: the page is nearly always in the middle of one. */
+/** Makes an update in pieces, without a pause. So the page is nearly always in the middle of an update. */
 function open(fields) {
   const { disruptionMarker, timeSec, ...others } = fields
   page.begin()
@@ -52,5 +52,5 @@ process.stdin
     process.exit(0)
   })
   .resume()
-// Until then the updates stand still: starting a thread takes this one's time.
+// Not before: starting a worker blocks this thread, which makes the updates.
 reader.once('online', () => console.log('writing'))

@@ -1,5 +1,7 @@
 // Broken copies of a function, by which a check shows that it can fail: it must refuse every one.
 
+import { isExtension } from './protocol.mjs'
+
 /** The names of the mutants of `code` in which `check` finds nothing wrong, and how many it was shown. */
 export function unseenMutants(code, check) {
   const mutants = [...mutantsOf(code)]
@@ -46,19 +48,22 @@ function* mutantsOf(code) {
   }
 }
 
-/** Of a read loop also its fields and the look for an odd number, each by itself. */
+/** The names of the read loop's own mutants that `check` does not see: its fields, its first fences, and its test for an odd number. */
 export function loopMutantsUnseen(code, check) {
   const { dialect } = code
   const mutants = []
-  for (const counter of code.all(dialect.counter)) {
-    const fence = code.all(dialect.fence).findLast((at) => at < counter)
-    // Spilled registers and the barrier of the counter stand between the fields.
-    const base = dialect.load(code.text(fence + 1))?.base
-    for (let at = fence + 1; at < counter; at += 1) {
-      if (dialect.load(code.text(at))?.base === base) mutants.push(dropped(code, at))
-    }
+  for (const fence of code.all(dialect.fence)) {
+    const first = dialect.load(code.text(fence + 1))
+    if (first === undefined || first.offset === 12) continue
     const early = code.with(fence, 1).with(fence + 1, 0, code.text(fence))
     mutants.push({ name: 'the first fence moved behind a field', mutant: early })
+    // The fields that follow until the counter. Spilled registers and the counter's barrier are between.
+    for (let at = fence + 1; at < code.length && !dialect.counter.test(code.text(at)); at += 1) {
+      if (dialect.load(code.text(at))?.base === first.base) mutants.push(dropped(code, at))
+    }
+  }
+  for (const at of code.all(/./)) {
+    if (isExtension(dialect.load(code.text(at)))) mutants.push(dropped(code, at))
   }
   for (const at of code.all(/./)) {
     const text = code.text(at)

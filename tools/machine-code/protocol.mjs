@@ -5,6 +5,7 @@
 const SEQ_OFFSET = 12
 const HEAD_OFFSET = 8
 const WORD_OFFSETS = Array.from({ length: 12 }, (_, word) => 16 + 8 * word)
+const EXTENSION_OFFSETS = [0x800, 0x808]
 
 /** A stamp by what was kept: the counter, a fence, the sequence number, which must be the kept one. */
 export function checkStamp(code) {
@@ -46,13 +47,13 @@ export function checkToken(code) {
 export function checkReadLoop(code) {
   const { dialect } = code
   const counters = code.all(dialect.counter)
-  const fences = code.all(dialect.fence).length
-  if (counters.length === 0 || fences !== 2 * counters.length) {
-    return [`${fences} fences for ${counters.length} counter reads`]
-  }
-  return counters.flatMap((at) => {
+  if (counters.length === 0) return ['no counter read']
+  // A way with the extension and one without may share their first fence.
+  const strayFences = new Set(code.all(dialect.fence))
+  const faults = counters.flatMap((at) => {
     const look = lastLook(code, at + 1)
     if (look.fault) return [look.fault]
+    strayFences.delete(look.fence)
     const isLook = (position) => isLookAt(code.dialect.load(code.text(position)), look.base)
     const between = range(at + 1, look.compare).filter((position) =>
       dialect.barrier.test(code.text(position)),
@@ -63,9 +64,11 @@ export function checkReadLoop(code) {
       const [first] = way
       if (!isLook(first)) faults.push('a way to the counter without a look at the sequence number')
       else faults.push(...checkWay(code, way, look))
+      for (const position of way) strayFences.delete(position)
     }
     return faults
   })
+  return [...faults, ...[...strayFences].map((at) => `a fence of no counter read, at ${at}`)]
 }
 
 // From the first look at the sequence number to the counter.
@@ -84,12 +87,13 @@ function checkWay(code, way, look) {
   if (barriers !== 2) faults.push(`${barriers} barriers up to the counter instead of 2`)
   const loads = texts
     .map((text) => dialect.load(text))
-    .map((load) => (load?.base === look.base ? load : undefined))
+    .map((load) => (load?.base === look.base && !isExtension(load) ? load : undefined))
   if (loads.slice(1, fence).some(Boolean)) faults.push('a field is read before the fence')
   const fields = loads.slice(fence).filter(Boolean)
   const found = fields.map(({ offset, width }) => `${offset}/${width}`).sort()
   const wanted = [`${HEAD_OFFSET}/4`, ...WORD_OFFSETS.map((offset) => `${offset}/8`)].sort()
   if (found.join() !== wanted.join()) faults.push(`fields read (offset/bytes): ${found.join(' ')}`)
+  faults.push(...checkExtension(code, way, fence))
   if (texts.some((text) => dialect.call.test(text) || dialect.division.test(text))) {
     faults.push('a call or a division among the fields')
   }
@@ -104,6 +108,21 @@ function checkWay(code, way, look) {
   }
   if (register !== first.to) faults.push('the last look is not held against the first')
   return faults
+}
+
+// The extension is read whole or not at all, and behind the fence. Its address may have a base of its own.
+function checkExtension(code, way, fence) {
+  const positions = way.filter((at) => isExtension(code.dialect.load(code.text(at))))
+  if (positions.some((at) => way.indexOf(at) < fence))
+    return ['the extension is read before the fence']
+  const found = positions.map((at) => code.dialect.load(code.text(at)).offset).sort()
+  const isRight = found.length === 0 || found.join() === EXTENSION_OFFSETS.join()
+  return isRight ? [] : [`of the extension is read: ${found.join(' ')}`]
+}
+
+/** Whether a load is of the extension's words. */
+export function isExtension(load) {
+  return load?.width === 8 && EXTENSION_OFFSETS.includes(load.offset)
 }
 
 // The fence, the sequence number and its comparison that follow `start` before anything branches.

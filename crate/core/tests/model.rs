@@ -33,7 +33,8 @@ use vmclock::seqlock::{self, SharedWords, SharedWordsMut, WORDS};
 /// The twelve words are two cells: the first six and the last six. That hides nothing. The loads of the words
 /// are not ordered among each other, so a torn result is two locations of different generations. For every
 /// execution on twelve words that tears there is one on two cells that tears. More cells only multiply the
-/// executions.
+/// executions. The extension is left out for the same reason: its words are loaded and stored between the
+/// same fences.
 struct Page {
     seq: AtomicU32,
     head: AtomicU32,
