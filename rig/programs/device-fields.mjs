@@ -22,9 +22,11 @@ let looks = 0
 const startMs = performance.now()
 while (comparisons < fewestComparisons || updates.size < fewestUpdates) {
   assert.ok(performance.now() - startMs < MOST_MS, `${comparisons} comparisons, ${looks} looks`)
-  const { raw } = clock.snapshot()
-  assert.equal(readSync(device, bytes, 0, STRUCTURE_BYTES, 0), STRUCTURE_BYTES)
   looks += 1
+  const raw = unlessTimeout(() => clock.snapshot().raw)
+  const length = unlessTimeout(() => readSync(device, bytes, 0, STRUCTURE_BYTES, 0))
+  if (raw === undefined || length === undefined) continue
+  assert.equal(length, STRUCTURE_BYTES)
   const read = fieldsOf(bytes)
   // An update came between the two, so they cannot be compared.
   if (read.seqCount !== raw.seqCount) continue
@@ -35,3 +37,13 @@ while (comparisons < fewestComparisons || updates.size < fewestUpdates) {
 clock.close()
 closeSync(device)
 console.log(`${comparisons} comparisons over ${updates.size} updates in ${looks} looks`)
+
+// The host may lose its CPU in the middle of an update. After 100 ms of that both readers give up.
+function unlessTimeout(read) {
+  try {
+    return read()
+  } catch (error) {
+    if (['ETIMEDOUT', 'ERR_VMCLOCK_TIMEOUT'].includes(error.code)) return undefined
+    throw error
+  }
+}
