@@ -3,7 +3,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { rootFolder } from '../tools/command.mjs'
+import { rootDirectory } from '../tools/command.mjs'
 import { chart } from './chart.mjs'
 import { LEGEND, machineLines, spreadLine, tables } from './table.mjs'
 
@@ -15,7 +15,7 @@ const END = '<!-- end of what was made -->\n'
 
 /** Writes the tables and the chart. */
 export function writeDocs() {
-  for (const [file, text] of made()) writeFileSync(join(rootFolder, file), text)
+  for (const [file, text] of made()) writeFileSync(join(rootDirectory, file), text)
 }
 
 /** Throws if the tables or the chart differ from the result. */
@@ -58,5 +58,5 @@ function section(result) {
 }
 
 function read(file) {
-  return readFileSync(join(rootFolder, file), 'utf8')
+  return readFileSync(join(rootDirectory, file), 'utf8')
 }

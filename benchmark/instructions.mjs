@@ -3,7 +3,7 @@
 
 import { join } from 'node:path'
 import { CommandFailed, capture, succeeds } from '../tools/command.mjs'
-import { debianFolder } from '../tools/debian.mjs'
+import { debianDirectory } from '../tools/debian.mjs'
 import { buildCore } from './peers.mjs'
 
 // What rustc 1.95 makes for x86-64 with bounds and without leap seconds, and a tenth. `convert` is one
@@ -36,8 +36,11 @@ export async function checkInstructions() {
 }
 
 async function debianValgrind() {
-  const folder = await debianFolder({ name: 'valgrind', packages: ['valgrind'] })
-  return [join(folder, 'usr/bin/valgrind'), { VALGRIND_LIB: join(folder, 'usr/libexec/valgrind') }]
+  const directory = await debianDirectory({ name: 'valgrind', packages: ['valgrind'] })
+  return [
+    join(directory, 'usr/bin/valgrind'),
+    { VALGRIND_LIB: join(directory, 'usr/libexec/valgrind') },
+  ]
 }
 
 async function countBy(valgrind, env, program) {

@@ -13,7 +13,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { asProgram, capture, rootFolder, timed } from '../tools/command.mjs'
+import { asProgram, capture, rootDirectory, timed } from '../tools/command.mjs'
 import { setUp } from '../tools/setup.mjs'
 import { checkDocs, writeDocs } from './docs.mjs'
 import { countInstructions } from './instructions.mjs'
@@ -84,14 +84,14 @@ async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
   const clocks = await installClocks()
   const core = withoutCore ? undefined : await buildCore()
   const machine = await describeMachine()
-  const folder = mkdtempSync(join(tmpdir(), 'vmclock-benchmark-'))
+  const directory = mkdtempSync(join(tmpdir(), 'vmclock-benchmark-'))
   try {
     const found = []
     for (let run = 1; run <= runs; run++) {
       const perNode = []
       for (const node of nodes) {
         const label = `run ${run} of ${runs}, Node ${node.version}`
-        perNode.push(await timed(label, () => measureNode(node, size, peers, clocks, folder)))
+        perNode.push(await timed(label, () => measureNode(node, size, peers, clocks, directory)))
       }
       const ofCore =
         core && (await timed(`run ${run} of ${runs}, the core`, () => measureCore(core, size)))
@@ -118,15 +118,15 @@ async function measureAll(size, runs, { quick, 'no-core': withoutCore }) {
       instructions: core && (await countInstructions(core)),
     }
   } finally {
-    rmSync(folder, { recursive: true })
+    rmSync(directory, { recursive: true })
   }
 }
 
 /** Returns the figures of each program on one Node. */
-async function measureNode(node, size, peers, clocks, folder) {
+async function measureNode(node, size, peers, clocks, directory) {
   const one = await pinned(0)
   const other = await pinned(1)
-  const page = (name) => join(folder, name)
+  const page = (name) => join(directory, name)
   const run = async (command, program, ...args) => {
     const words = [...command, node.path, `benchmark/programs/${program}.mjs`, ...args]
     return JSON.parse(await capture(words[0], words.slice(1).map(String)))
@@ -156,7 +156,7 @@ async function measureNode(node, size, peers, clocks, folder) {
 
 async function measureCore(program, size) {
   const words = [...(await pinned(0)), program, size.rounds]
-  return JSON.parse(await capture(words[0], words.slice(1).map(String), { cwd: rootFolder }))
+  return JSON.parse(await capture(words[0], words.slice(1).map(String), { cwd: rootDirectory }))
 }
 
 function summary(row, runsByNode) {

@@ -2,10 +2,10 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { capture, rootFolder, succeeds, timed } from '../tools/command.mjs'
+import { capture, rootDirectory, succeeds, timed } from '../tools/command.mjs'
 import { digest, isStamped, stamp } from '../tools/stamp.mjs'
 
-const target = join(rootFolder, 'target/benchmark')
+const target = join(rootDirectory, 'target/benchmark')
 
 /** Builds the C addon and returns its path, or undefined if there is no C compiler. */
 export async function buildPeers() {
@@ -18,27 +18,27 @@ export async function buildPeers() {
 
 /** Installs the npm clocks and returns the file to require them from. None of them needs a compiler. */
 export async function installClocks() {
-  const folder = 'benchmark/clocks'
-  const modules = `${folder}/node_modules`
-  const manifest = `${folder}/package.json`
-  const inputs = digest([manifest, `${folder}/package-lock.json`, `${folder}/.npmrc`])
+  const directory = 'benchmark/clocks'
+  const modules = `${directory}/node_modules`
+  const manifest = `${directory}/package.json`
+  const inputs = digest([manifest, `${directory}/package-lock.json`, `${directory}/.npmrc`])
   if (!isStamped(modules, inputs, [])) {
     await timed('npm ci of the clocks', () =>
-      capture('npm', ['ci', '--no-audit', '--no-fund'], { cwd: join(rootFolder, folder) }),
+      capture('npm', ['ci', '--no-audit', '--no-fund'], { cwd: join(rootDirectory, directory) }),
     )
     stamp(modules, inputs)
   }
-  return join(rootFolder, manifest)
+  return join(rootDirectory, manifest)
 }
 
 /** Builds the Rust program and returns its path. */
 export async function buildCore() {
-  const folder = join(target, 'core')
+  const directory = join(target, 'core')
   const manifest = ['--manifest-path', 'benchmark/core/Cargo.toml']
   await timed('benchmark of the core (release)', () =>
     capture('cargo', ['build', '--release', '--locked', ...manifest], {
-      env: { CARGO_TARGET_DIR: folder },
+      env: { CARGO_TARGET_DIR: directory },
     }),
   )
-  return join(folder, 'release/vmclock-benchmark')
+  return join(directory, 'release/vmclock-benchmark')
 }

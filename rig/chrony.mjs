@@ -9,9 +9,9 @@ import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { basename, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { debianFolder, debianProgram } from '../tools/debian.mjs'
+import { debianDirectory, debianProgram } from '../tools/debian.mjs'
 import { describeElf } from '../tools/elf.mjs'
-import { disposedAtTheLatestAtExit, scratchFolder } from './scratch.mjs'
+import { disposedAtTheLatestAtExit, scratchDirectory } from './scratch.mjs'
 
 const LIBRARIES = 'usr/lib/x86_64-linux-gnu'
 // Of all that the packages depend on.
@@ -25,9 +25,9 @@ const DRIVERS = ['net/core/failover', 'drivers/net/net_failover', 'drivers/net/v
 const QUESTION_MS = 100
 const START_MS = 30_000
 
-/** A folder of the cache with adjtimex(8), chronyd and chronyc, and a date(1) that knows parts of a second. */
+/** A directory of the cache with adjtimex(8), chronyd and chronyc, and a date(1) that knows parts of a second. */
 export function clockPrograms() {
-  return debianFolder({
+  return debianDirectory({
     name: 'rig-clock-amd64',
     packages: ['adjtimex:amd64', 'chrony:amd64', 'coreutils:amd64'],
     without: RegExp(`^(?!(${WANTED.join('|')})_)`),
@@ -36,11 +36,14 @@ export function clockPrograms() {
 }
 
 /** What a guest of these parts needs for `startChronyd`, in the words of `withGuest`. */
-export function chronyInGuest(folder, parts) {
-  const program = (name) => join(folder, name)
+export function chronyInGuest(directory, parts) {
+  const program = (name) => join(directory, name)
   const chronyd = program('usr/sbin/chronyd')
   const chronyc = program('usr/bin/chronyc')
-  const libraries = new Set([...librariesOf(chronyd, folder), ...librariesOf(chronyc, folder)])
+  const libraries = new Set([
+    ...librariesOf(chronyd, directory),
+    ...librariesOf(chronyc, directory),
+  ])
   return {
     programs: [
       ['chrony/chronyd', chronyd],
@@ -86,18 +89,18 @@ export const setClockBy = (ms) => `LD_LIBRARY_PATH=chrony chrony/date -s '${ms /
 export const askChronyd = 'LD_LIBRARY_PATH=chrony chrony/chronyc -n tracking'
 
 /** Gives `work` the port on loopback on which a chronyd tells this machine's time, and ends it. */
-export async function withTimeServer(folder, work) {
-  const scratch = scratchFolder()
+export async function withTimeServer(directory, work) {
+  const scratch = scratchDirectory()
   const port = await freePort()
   const configuration = [
     ...['local stratum 1', 'allow 127.0.0.1', 'bindaddress 127.0.0.1', `port ${port}`, 'cmdport 0'],
-    `pidfile ${join(scratch.folder, 'pid')}`,
+    `pidfile ${join(scratch.directory, 'pid')}`,
     'bindcmdaddress /',
   ]
   const child = spawn(
     'setpriv',
     [
-      ...['--pdeathsig', 'KILL', debianProgram(folder, 'chronyd')],
+      ...['--pdeathsig', 'KILL', debianProgram(directory, 'chronyd')],
       // In the foreground, without a hand on the clock, and as whoever runs this.
       ...['-d', '-x', '-U', '-u', userInfo().username, ...configuration],
     ],
@@ -154,13 +157,13 @@ async function answers(port) {
   }
 }
 
-/** The libraries of `folder` that a program needs, and those that these need. */
-function librariesOf(program, folder, found = new Set()) {
+/** The libraries of `directory` that a program needs, and those that these need. */
+function librariesOf(program, directory, found = new Set()) {
   for (const name of describeElf(readFileSync(program)).libraries) {
-    const path = join(folder, LIBRARIES, name)
+    const path = join(directory, LIBRARIES, name)
     if (IN_GUEST.test(name) || found.has(path)) continue
     found.add(path)
-    librariesOf(path, folder, found)
+    librariesOf(path, directory, found)
   }
   return found
 }

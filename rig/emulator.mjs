@@ -29,8 +29,8 @@ export class Emulator {
       'setpriv',
       [
         ...['--pdeathsig', 'KILL', tools.program(name)],
-        ...['-L', join(tools.folder, 'usr/share/qemu')],
-        ...['-L', join(tools.folder, 'usr/share/seabios')],
+        ...['-L', join(tools.directory, 'usr/share/qemu')],
+        ...['-L', join(tools.directory, 'usr/share/seabios')],
         ...['-nodefaults', '-display', 'none', '-no-reboot'],
         ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
         ...[...socket('control', CONTROL_FD), '-mon', 'chardev=control,mode=control'],
@@ -43,7 +43,7 @@ export class Emulator {
         stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
         env: {
           ...process.env,
-          QEMU_MODULE_DIR: join(tools.folder, 'usr/lib/x86_64-linux-gnu/qemu'),
+          QEMU_MODULE_DIR: join(tools.directory, 'usr/lib/x86_64-linux-gnu/qemu'),
         },
       },
     )

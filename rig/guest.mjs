@@ -4,13 +4,13 @@
 import { randomBytes } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { capture, rootFolder, succeeds, Unavailable } from '../tools/command.mjs'
+import { capture, rootDirectory, succeeds, Unavailable } from '../tools/command.mjs'
 import { GuestConsole } from './console.mjs'
 import { Dialogue } from './dialogue.mjs'
 import { Emulator } from './emulator.mjs'
 import { writeInitramfs } from './initramfs.mjs'
 import { noTimeFields, pairWithHost, timeFields } from './page.mjs'
-import { scratchFolder } from './scratch.mjs'
+import { scratchDirectory } from './scratch.mjs'
 
 const RAM_MEBIBYTES = 1024
 const RAM_BYTES = RAM_MEBIBYTES * 1024 ** 2
@@ -62,8 +62,8 @@ export function withClone(snapshot, beforeItRuns, work) {
 }
 
 async function withinScratch(machine, tools, work) {
-  const scratch = scratchFolder()
-  const guest = new Guest(machine, tools, await importPackage(), scratch.folder)
+  const scratch = scratchDirectory()
+  const guest = new Guest(machine, tools, await importPackage(), scratch.directory)
   try {
     return await work(guest)
   } finally {
@@ -80,7 +80,7 @@ async function importPackage() {
 class Guest {
   #tools
   #vmclock
-  #folder
+  #directory
   #emulator
   // The emulator options that all processes of this guest share.
   #options
@@ -102,17 +102,17 @@ class Guest {
   /** The time at which a restored guest continued, in milliseconds of `performance.now()`. */
   resumedAtMs
 
-  constructor(machine, tools, vmclock, folder) {
+  constructor(machine, tools, vmclock, directory) {
     this.machine = machine
     this.#tools = tools
     this.#vmclock = vmclock
-    this.#folder = folder
+    this.#directory = directory
   }
 
   async boot(parts, { programs = [], devices = [], isDescribed = true, isOnHostsNetwork = false }) {
     const startMs = performance.now()
     const machine = this.machine
-    const initramfs = join(this.#folder, 'initramfs')
+    const initramfs = join(this.#directory, 'initramfs')
     writeInitramfs(initramfs, userland(machine, parts, programs))
     this.page = this.#vmclock.VmClockPage.create(
       this.#ramPath,
@@ -130,7 +130,7 @@ class Guest {
     // Only fatal kernel messages, so that the others do not mix with the output of programs.
     const words = [...machine.kernelWords, 'loglevel=1', 'panic=-1', `rig.mark=${this.#mark}`]
     this.#options = [
-      ...(await machine.machineOptions(this.#tools, this.#folder, RAM_MEBIBYTES, isDescribed)),
+      ...(await machine.machineOptions(this.#tools, this.#directory, RAM_MEBIBYTES, isDescribed)),
       ...['-m', `${RAM_MEBIBYTES}M`],
       ...(isOnHostsNetwork ? ['-netdev', 'user,id=host'] : []),
       ...devices.flatMap((device) => ['-device', device]),
@@ -223,7 +223,7 @@ class Guest {
    * continued, in milliseconds of `performance.now()`.
    */
   async migrate(beforeItRuns = () => {}) {
-    const state = join(this.#folder, 'state')
+    const state = join(this.#directory, 'state')
     await this.control.execute('stop')
     await this.control.saveTo(state)
     const left = this.#emulator
@@ -234,7 +234,7 @@ class Guest {
 
   /** Saves the guest's state for `withClone`, and lets the guest continue. Valid until the guest ends. */
   async snapshot() {
-    const state = join(this.#folder, 'snapshot')
+    const state = join(this.#directory, 'snapshot')
     const ram = `${state}-ram`
     await this.control.execute('stop')
     await this.control.saveTo(state)
@@ -266,7 +266,7 @@ class Guest {
   }
 
   get #ramPath() {
-    return join(this.#folder, 'ram')
+    return join(this.#directory, 'ram')
   }
 
   async #startFrom(state, beforeItRuns) {
@@ -297,7 +297,7 @@ class Guest {
   async #openHostClock() {
     const { VmClock, VmClockPage } = this.#vmclock
     // Reading the counter needs a page, but no time in it.
-    const path = join(this.#folder, 'host')
+    const path = join(this.#directory, 'host')
     VmClockPage.create(path, {}).close()
     this.#hostClock = VmClock.open(path)
     this.#hostAtStart = await this.#hostPair()
@@ -323,7 +323,7 @@ function copyMemory(from, to) {
 }
 
 function userland(machine, parts, programs) {
-  const inTree = (path) => ({ file: join(rootFolder, path) })
+  const inTree = (path) => ({ file: join(rootDirectory, path) })
   const entries = new Map([
     ['init', inTree('rig/init.sh')],
     ['bin/busybox', { file: parts.busybox }],
@@ -334,19 +334,19 @@ function userland(machine, parts, programs) {
     ['package.json', { text: '{}' }],
   ])
   for (const library of LIBRARIES) {
-    entries.set(`${machine.libraryFolder}/${library}`, { file: join(parts.libraries, library) })
+    entries.set(`${machine.libraryDirectory}/${library}`, { file: join(parts.libraries, library) })
   }
   if (machine.driver !== undefined) {
     entries.set('driver.ko.xz', { file: join(parts.modules, machine.driver) })
   }
   // Like an installed package.
-  const packageFiles = readdirSync(join(rootFolder, 'dist')).map((file) => `dist/${file}`)
+  const packageFiles = readdirSync(join(rootDirectory, 'dist')).map((file) => `dist/${file}`)
   for (const path of ['package.json', `native/${machine.addon}`].concat(
     packageFiles.filter((file) => /\.[cm]js$/.test(file)),
   )) {
     entries.set(`node_modules/vmclock/${path}`, inTree(path))
   }
-  for (const program of readdirSync(join(rootFolder, 'rig/programs'))) {
+  for (const program of readdirSync(join(rootDirectory, 'rig/programs'))) {
     entries.set(`rig/programs/${program}`, inTree(`rig/programs/${program}`))
   }
   for (const [name, file] of programs) entries.set(`rig/programs/${name}`, { file })

@@ -5,7 +5,7 @@
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path/posix'
 
-const FOLDER = 0o040755
+const DIRECTORY = 0o040755
 const PROGRAM = 0o100755
 const LINK = 0o120777
 
@@ -22,7 +22,8 @@ export function writeInitramfs(path, entries) {
       inode += 1
       for (const part of record(name, mode, content, inode)) writeSync(archive, part)
     }
-    for (const folder of foldersOf(entries.keys())) append(folder, FOLDER, Buffer.alloc(0))
+    for (const directory of directoriesOf(entries.keys()))
+      append(directory, DIRECTORY, Buffer.alloc(0))
     for (const [name, { file, text, link }] of entries) {
       if (link !== undefined) append(name, LINK, Buffer.from(link))
       else append(name, PROGRAM, file === undefined ? Buffer.from(text) : readFileSync(file))
@@ -34,14 +35,15 @@ export function writeInitramfs(path, entries) {
 }
 
 // Returns all directories, each before its contents.
-function foldersOf(names) {
-  const folders = new Set()
+function directoriesOf(names) {
+  const directories = new Set()
   for (const name of names) {
     const above = []
-    for (let folder = dirname(name); folder !== '.'; folder = dirname(folder)) above.push(folder)
-    for (const folder of above.reverse()) folders.add(folder)
+    for (let directory = dirname(name); directory !== '.'; directory = dirname(directory))
+      above.push(directory)
+    for (const directory of above.reverse()) directories.add(directory)
   }
-  return folders
+  return directories
 }
 
 function record(name, mode, content, inode) {

@@ -7,7 +7,7 @@
 
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import { asProgram, explain, rootFolder, timed } from '../tools/command.mjs'
+import { asProgram, explain, rootDirectory, timed } from '../tools/command.mjs'
 import { prepareGuest, withGuest } from './guest.mjs'
 import { machineNamed, machines } from './machines.mjs'
 
@@ -48,7 +48,7 @@ async function main([machineName, program = 'facts.mjs', ...args]) {
 }
 
 function inRig(program) {
-  return join(rootFolder, 'rig/programs', basename(program))
+  return join(rootDirectory, 'rig/programs', basename(program))
 }
 
 await asProgram(import.meta.url, main)

@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { npmPackage } from '../tools/cache.mjs'
 import { Unavailable } from '../tools/command.mjs'
-import { debianFolder, debianProgram } from '../tools/debian.mjs'
+import { debianDirectory, debianProgram } from '../tools/debian.mjs'
 
 // The kernel is from backports, because the driver supports device trees and `poll` since Linux 7.0.
 const suites = ['trixie', 'trixie-backports']
@@ -14,12 +14,12 @@ const suites = ['trixie', 'trixie-backports']
 const nodeVersion = '20.20.2'
 
 /**
- * Returns the host's programs: `program(name)` is a path, and `folder` contains the emulator's firmware and
+ * Returns the host's programs: `program(name)` is a path, and `directory` contains the emulator's firmware and
  * modules.
  */
 export async function hostTools(name, packages) {
-  const folder = await debianFolder({ name: `rig-tools-${name}`, packages, suites })
-  return { folder, program: (program) => debianProgram(folder, program) }
+  const directory = await debianDirectory({ name: `rig-tools-${name}`, packages, suites })
+  return { directory, program: (program) => debianProgram(directory, program) }
 }
 
 // A guest needs busybox and the libraries that Node links with, and no other dependency of the kernel's
@@ -31,8 +31,8 @@ const userland = ['busybox-static_', 'libc6_', 'libgcc-s1_', 'libstdc']
  * drivers), `busybox`, `phcCtl` (linuxptp's tool for PTP clocks), `node` and `libraries` (the directory of
  * the C and C++ libraries). `kernelVersion` is a text.
  */
-export async function guestParts({ debianName, nodeName, libraryFolder }) {
-  const folder = await debianFolder({
+export async function guestParts({ debianName, nodeName, libraryDirectory }) {
+  const directory = await debianDirectory({
     name: `rig-guest-${debianName}`,
     packages: [`linux-image-cloud-${debianName}`, 'busybox-static', 'libstdc++6'].map(
       (name) => `${name}:${debianName}`,
@@ -40,7 +40,7 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
     without: allBut(['linux-binary-', 'linux-modules-', ...userland], debianName),
     suites,
   })
-  const ptpFolder = await debianFolder({
+  const ptpDirectory = await debianDirectory({
     name: `rig-ptp-${debianName}`,
     packages: [`linuxptp:${debianName}`],
     // phc_ctl needs only libraries that Node links with.
@@ -49,11 +49,11 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
   })
   const node = join(await npmPackage(nodeName, nodeVersion), nodeName, 'bin/node')
   return {
-    ...kernelIn(folder),
-    busybox: join(folder, 'usr/bin/busybox'),
-    phcCtl: join(ptpFolder, 'usr/sbin/phc_ctl'),
+    ...kernelIn(directory),
+    busybox: join(directory, 'usr/bin/busybox'),
+    phcCtl: join(ptpDirectory, 'usr/sbin/phc_ctl'),
     node,
-    libraries: join(folder, libraryFolder),
+    libraries: join(directory, libraryDirectory),
   }
 }
 
@@ -62,27 +62,27 @@ export async function guestParts({ debianName, nodeName, libraryFolder }) {
  * unpacked too.
  */
 export async function kernelParts({ debianName, flavour, withModules }) {
-  const folder = await debianFolder({
+  const directory = await debianDirectory({
     name: `rig-kernel-${flavour}`,
     packages: [`linux-image-${flavour}:${debianName}`],
     without: allBut(['linux-binary-', ...(withModules ? ['linux-modules-'] : [])], debianName),
     suites,
   })
-  return kernelIn(folder)
+  return kernelIn(directory)
 }
 
 function allBut(names, debianName) {
   return RegExp(`^(?!(${names.join('|')}).*_${debianName}[.])`)
 }
 
-function kernelIn(folder) {
-  const modulesFolder = join(folder, 'usr/lib/modules')
-  const [kernelVersion] = readdirSync(modulesFolder)
+function kernelIn(directory) {
+  const modulesDirectory = join(directory, 'usr/lib/modules')
+  const [kernelVersion] = readdirSync(modulesDirectory)
   if (kernelVersion === undefined)
-    throw new Unavailable(`no kernel among the packages of ${folder}`)
+    throw new Unavailable(`no kernel among the packages of ${directory}`)
   return {
-    kernel: join(modulesFolder, kernelVersion, 'vmlinuz'),
-    modules: join(modulesFolder, kernelVersion, 'kernel'),
+    kernel: join(modulesDirectory, kernelVersion, 'vmlinuz'),
+    modules: join(modulesDirectory, kernelVersion, 'kernel'),
     kernelVersion,
   }
 }

@@ -4,7 +4,7 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { isRunning, readFolder } from '../tools/cache.mjs'
+import { isRunning, readDirectory } from '../tools/cache.mjs'
 
 const PREFIX = 'vmclock-rig-'
 
@@ -25,13 +25,15 @@ export function disposedAtTheLatestAtExit(dispose) {
 }
 
 /** Returns a new directory in memory, and a function that removes it. */
-export function scratchFolder() {
+export function scratchDirectory() {
   const memory = '/dev/shm'
   const parent = statSync(memory, { throwIfNoEntry: false })?.isDirectory() ? memory : tmpdir()
   removeAbandoned(parent)
-  const folder = mkdtempSync(join(parent, `${PREFIX}${process.pid}-`))
-  const remove = disposedAtTheLatestAtExit(() => rmSync(folder, { recursive: true, force: true }))
-  return { folder, remove }
+  const directory = mkdtempSync(join(parent, `${PREFIX}${process.pid}-`))
+  const remove = disposedAtTheLatestAtExit(() =>
+    rmSync(directory, { recursive: true, force: true }),
+  )
+  return { directory, remove }
 }
 
 function watchForTheEnd() {
@@ -47,7 +49,7 @@ function watchForTheEnd() {
 
 // Removes the directories of processes that were killed.
 function removeAbandoned(parent) {
-  for (const path of readFolder(parent)) {
+  for (const path of readDirectory(parent)) {
     const pid =
       basename(path).startsWith(PREFIX) && /^\d+/.exec(basename(path).slice(PREFIX.length))
     if (pid && !isRunning(Number(pid[0]))) rmSync(path, { recursive: true, force: true })

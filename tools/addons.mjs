@@ -7,9 +7,9 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, join } from 'node:path'
-import { cacheFolder, pythonPackages, readFolder } from './cache.mjs'
-import { capture, rootFolder, run, timed, Unavailable } from './command.mjs'
-import { debianFolder, debianProgram } from './debian.mjs'
+import { cacheDirectory, pythonPackages, readDirectory } from './cache.mjs'
+import { capture, rootDirectory, run, timed, Unavailable } from './command.mjs'
+import { debianDirectory, debianProgram } from './debian.mjs'
 
 /** The oldest glibc that can load the addons. */
 export const glibcFloor = '2.17'
@@ -25,7 +25,7 @@ export const kinds = [
 /** Builds the four addons, and returns each kind with its file. */
 export async function buildAddons() {
   const compiler = await sourceCompiler()
-  const zig = await zigFolder()
+  const zig = await zigDirectory()
   await run('cargo', ['fetch', '--quiet', '--locked'])
   const flags = [
     // Without this flag Rust links musl into the addon, which must use the musl of its Node.
@@ -53,16 +53,16 @@ export async function buildAddons() {
           RUSTC_BOOTSTRAP: '1',
           CARGO_ENCODED_RUSTFLAGS: flags.join('\x1f'),
           CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'ziglang/zig'),
-          CARGO_ZIGBUILD_CACHE_DIR: join(cacheFolder(), 'cargo-zigbuild'),
-          ZIG_GLOBAL_CACHE_DIR: join(cacheFolder(), 'zig-objects'),
-          CARGO_TARGET_DIR: targetFolder,
+          CARGO_ZIGBUILD_CACHE_DIR: join(cacheDirectory(), 'cargo-zigbuild'),
+          ZIG_GLOBAL_CACHE_DIR: join(cacheDirectory(), 'zig-objects'),
+          CARGO_TARGET_DIR: targetDirectory,
         },
       },
     ),
   )
   return kinds.map((kind) => ({
     kind,
-    file: join(targetFolder, kind.target, 'release/libvmclock_napi.so'),
+    file: join(targetDirectory, kind.target, 'release/libvmclock_napi.so'),
   }))
 }
 
@@ -70,7 +70,7 @@ export async function buildAddons() {
 export function ownAddon() {
   const kind = kinds.find(({ name }) => name === ownKindName)
   if (kind === undefined) throw new Unavailable(`nothing is published for ${ownKindName}`)
-  return { kind, file: join(rootFolder, `native/vmclock.${kind.name}.node`) }
+  return { kind, file: join(rootDirectory, `native/vmclock.${kind.name}.node`) }
 }
 
 /** The name of this machine's kind. */
@@ -81,7 +81,7 @@ export const ownKindName = [
 ].join('-')
 
 // Not target/ itself: the compiler may be another one, and the flags differ.
-const targetFolder = join(rootFolder, 'target/addons')
+const targetDirectory = join(rootDirectory, 'target/addons')
 
 /** Returns the paths that would reveal the machine that built, each with its replacement. */
 function machinePaths(sources) {
@@ -93,7 +93,7 @@ function machinePaths(sources) {
     [cargo, 'cargo'],
     ...readdirSync(registries).map((name) => [join(registries, name), 'crates']),
     [sources, 'rust'],
-    [rootFolder, 'vmclock'],
+    [rootDirectory, 'vmclock'],
   ]
 }
 
@@ -105,7 +105,7 @@ export async function sourceCompiler() {
   const own = (await capture('rustc', ['--print', 'sysroot'])).trim()
   const sources = join(own, 'lib/rustlib/src/rust')
   if (existsSync(join(sources, 'library/Cargo.lock'))) return { env: {}, sources }
-  const folder = await debianFolder({
+  const directory = await debianDirectory({
     name: 'rust-compiler',
     packages: ['rustc-web', 'rust-web-src'],
     // This machine has a linker for its own programs, and zig links the addons.
@@ -113,19 +113,19 @@ export async function sourceCompiler() {
       /^(gcc|gcc-[0-9]+|cpp|cpp-[0-9]+|libgcc-[0-9]+-dev|libc6-dev|libicu[0-9]+|lib(asan|hwasan|itm|lsan|quadmath|tsan|ubsan).*)_/,
     finish(unfinished) {
       // The sources of the compiler itself are by far the largest part.
-      const [sources] = readFolder(join(unfinished, 'usr/src'))
-      for (const part of readFolder(sources)) {
+      const [sources] = readDirectory(join(unfinished, 'usr/src'))
+      for (const part of readDirectory(sources)) {
         if (basename(part) !== 'library') rmSync(part, { recursive: true })
       }
     },
   })
   return {
-    env: { RUSTC: debianProgram(folder, 'rustc') },
-    sources: join(folder, 'usr/lib/rustlib/src/rust'),
+    env: { RUSTC: debianProgram(directory, 'rustc') },
+    sources: join(directory, 'usr/lib/rustlib/src/rust'),
   }
 }
 
-function zigFolder() {
+function zigDirectory() {
   if (process.arch !== 'x64') throw new Unavailable('the addons are built on x86-64 only')
-  return pythonPackages('zig', join(rootFolder, 'tools/zig-requirements.txt'))
+  return pythonPackages('zig', join(rootDirectory, 'tools/zig-requirements.txt'))
 }

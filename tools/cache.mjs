@@ -16,7 +16,7 @@ import { basename, dirname, join } from 'node:path'
 import { capture, succeeds, timed, Unavailable } from './command.mjs'
 
 /** Returns the project's cache directory. */
-export function cacheFolder() {
+export function cacheDirectory() {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'vmclock')
 }
 
@@ -29,18 +29,20 @@ export function cacheFolder() {
  */
 export async function cached(name, recipe, fill) {
   const key = createHash('sha256').update(JSON.stringify(recipe)).digest('hex').slice(0, 12)
-  const folder = join(cacheFolder(), `${name}-${key}`)
-  if (statSync(folder, { throwIfNoEntry: false }) !== undefined) return folder
+  const directory = join(cacheDirectory(), `${name}-${key}`)
+  if (statSync(directory, { throwIfNoEntry: false }) !== undefined) return directory
   removeAbandoned()
-  const unfinished = `${folder}.${process.pid}.unfinished`
+  const unfinished = `${directory}.${process.pid}.unfinished`
   mkdirSync(unfinished, { recursive: true })
   try {
-    await timed(`${basename(folder)} into ${dirname(folder)}`, () => fill(unfinished, folder))
-    renameOrKeepTheOther(unfinished, folder)
+    await timed(`${basename(directory)} into ${dirname(directory)}`, () =>
+      fill(unfinished, directory),
+    )
+    renameOrKeepTheOther(unfinished, directory)
   } finally {
     rmSync(unfinished, { recursive: true, force: true })
   }
-  return folder
+  return directory
 }
 
 /**
@@ -49,13 +51,15 @@ export async function cached(name, recipe, fill) {
  */
 export function npmPackage(name, version) {
   const specifier = `${name}@${version}`
-  return cached(specifier.replace('/', '-'), { specifier }, async (folder) => {
+  return cached(specifier.replace('/', '-'), { specifier }, async (directory) => {
     // `npm pack` uses npm's cache and checks the integrity of the package.
-    const packed = await capture('npm', ['pack', '--json', '--silent', specifier], { cwd: folder })
+    const packed = await capture('npm', ['pack', '--json', '--silent', specifier], {
+      cwd: directory,
+    })
     const [{ filename }] = JSON.parse(packed)
-    mkdirSync(join(folder, name), { recursive: true })
-    await capture('tar', ['-xzf', filename, '--strip-components=1', '-C', name], { cwd: folder })
-    rmSync(join(folder, filename))
+    mkdirSync(join(directory, name), { recursive: true })
+    await capture('tar', ['-xzf', filename, '--strip-components=1', '-C', name], { cwd: directory })
+    rmSync(join(directory, filename))
   })
 }
 
@@ -65,7 +69,7 @@ export function npmPackage(name, version) {
  */
 export function pythonPackages(name, requirementsFile, platform) {
   const requirements = readFileSync(requirementsFile, 'utf8')
-  return cached(name, { requirements, platform }, async (folder) => {
+  return cached(name, { requirements, platform }, async (directory) => {
     if (!(await succeeds('python3', ['-m', 'pip', '--version']))) {
       throw new Unavailable('no pip: install python3-pip')
     }
@@ -73,7 +77,7 @@ export function pythonPackages(name, requirementsFile, platform) {
       ...['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-compile'],
       ...['--no-deps', '--require-hashes', '--only-binary=:all:'],
       ...(platform === undefined ? [] : ['--platform', platform]),
-      ...['--target', folder, '--requirement', requirementsFile],
+      ...['--target', directory, '--requirement', requirementsFile],
     ])
   })
 }
@@ -86,9 +90,9 @@ export function writeLauncher(path, lines) {
 
 // Removes the unfinished directories of runs that were killed.
 function removeAbandoned() {
-  for (const folder of readFolder(cacheFolder())) {
-    const pid = /\.(\d+)\.unfinished$/.exec(folder)?.[1]
-    if (pid !== undefined && !isRunning(Number(pid))) rmSync(folder, { recursive: true })
+  for (const directory of readDirectory(cacheDirectory())) {
+    const pid = /\.(\d+)\.unfinished$/.exec(directory)?.[1]
+    if (pid !== undefined && !isRunning(Number(pid))) rmSync(directory, { recursive: true })
   }
 }
 
@@ -103,7 +107,7 @@ export function isRunning(pid) {
 }
 
 /** Returns the paths in a directory, or none if it does not exist. */
-export function readFolder(path) {
+export function readDirectory(path) {
   try {
     return readdirSync(path).map((file) => join(path, file))
   } catch (error) {

@@ -7,7 +7,7 @@ import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** The root of the repository, without a trailing slash. */
-export const rootFolder = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
+export const rootDirectory = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '')
 
 /** A program did not start, or ended with an exit code other than 0. */
 export class CommandFailed extends Error {
@@ -78,9 +78,9 @@ export async function timed(label, work) {
   return result
 }
 
-function start(command, args, { cwd = rootFolder, env = {}, stdio }) {
+function start(command, args, { cwd = rootDirectory, env = {}, stdio }) {
   return new Promise((resolve, reject) => {
-    const path = [join(rootFolder, 'node_modules/.bin'), process.env.PATH].join(delimiter)
+    const path = [join(rootDirectory, 'node_modules/.bin'), process.env.PATH].join(delimiter)
     const child = spawn(command, args, { cwd, stdio, env: { ...process.env, PATH: path, ...env } })
     const chunks = { stdout: [], stderr: [] }
     child.stdout?.on('data', (chunk) => chunks.stdout.push(chunk))

@@ -4,11 +4,11 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { basename, extname, join, relative } from 'node:path'
-import { cached, readFolder, writeLauncher } from './cache.mjs'
+import { cached, readDirectory, writeLauncher } from './cache.mjs'
 import { capture, succeeds, Unavailable } from './command.mjs'
 
 // The directories of an unpacked amd64 package that contain libraries and their loader.
-const libraryFolders = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu'].concat(
+const libraryDirectories = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu'].concat(
   // The programs of systemd share a private library.
   'usr/lib/x86_64-linux-gnu/systemd',
 )
@@ -26,12 +26,12 @@ const loaderName = 'ld-linux-x86-64.so.2'
  *
  * `packages.txt` in the directory lists the unpacked versions. Delete the directory to get newer ones.
  */
-export async function debianFolder({ name, packages, without = /^$/, suites = [], finish }) {
+export async function debianDirectory({ name, packages, without = /^$/, suites = [], finish }) {
   await requireDebian()
   const sources = machineSources(suites)
   const foreign = suites.length > 0
   const recipe = { layout: 1, packages, without: String(without), sources }
-  return cached(name, recipe, async (unfinished, folder) => {
+  return cached(name, recipe, async (unfinished, directory) => {
     const apt = aptOn(join(unfinished, '.apt'), sources, suites.at(-1))
     await apt(['update'])
     const closure = await apt(['install', '--print-uris', '--download-only', ...packages]).catch(
@@ -51,14 +51,14 @@ export async function debianFolder({ name, packages, without = /^$/, suites = []
     }
     writeFileSync(join(unfinished, 'packages.txt'), `${files.sort().join('\n')}\n`)
     for (const part of ['.apt', '.archives']) rmSync(join(unfinished, part), { recursive: true })
-    writeProgramLaunchers(unfinished, folder)
-    finish?.(unfinished, folder)
+    writeProgramLaunchers(unfinished, directory)
+    finish?.(unfinished, directory)
   })
 }
 
 /** Returns the path of a launcher for a program of an unpacked directory. It sets the library path. */
-export function debianProgram(folder, name) {
-  return join(folder, 'launch', name)
+export function debianProgram(directory, name) {
+  return join(directory, 'launch', name)
 }
 
 async function requireDebian() {
@@ -73,7 +73,7 @@ async function requireDebian() {
 // Takes the mirror from the machine's own apt sources, because that mirror is in reach. Omits archives of
 // other vendors: they have none of these packages, and may be out of reach.
 function machineSources(suites) {
-  const files = [...readFolder('/etc/apt'), ...readFolder('/etc/apt/sources.list.d')]
+  const files = [...readDirectory('/etc/apt'), ...readDirectory('/etc/apt/sources.list.d')]
   const deb822 = files
     .filter((file) => extname(file) === '.sources')
     .flatMap((file) => readText(file).split(/\n\s*\n/))
@@ -110,24 +110,24 @@ function lineToStanza(line) {
 }
 
 // Returns a function that runs apt-get without the machine's own locks, lists and archives.
-function aptOn(folder, sources, preferredSuite) {
+function aptOn(directory, sources, preferredSuite) {
   for (const part of [
     'state/lists/partial',
     'cache/archives/partial',
     'sources.d',
     'no-preferences',
   ]) {
-    mkdirSync(join(folder, part), { recursive: true })
+    mkdirSync(join(directory, part), { recursive: true })
   }
-  writeFileSync(join(folder, 'status'), '')
-  writeFileSync(join(folder, 'sources.d/machine.sources'), `${sources}\n`)
+  writeFileSync(join(directory, 'status'), '')
+  writeFileSync(join(directory, 'sources.d/machine.sources'), `${sources}\n`)
   const settings = {
-    'Dir::State': join(folder, 'state'),
-    'Dir::State::status': join(folder, 'status'),
-    'Dir::Cache': join(folder, 'cache'),
+    'Dir::State': join(directory, 'state'),
+    'Dir::State::status': join(directory, 'status'),
+    'Dir::Cache': join(directory, 'cache'),
     'Dir::Etc::sourcelist': '/dev/null',
-    'Dir::Etc::sourceparts': join(folder, 'sources.d'),
-    'Dir::Etc::preferencesparts': join(folder, 'no-preferences'),
+    'Dir::Etc::sourceparts': join(directory, 'sources.d'),
+    'Dir::Etc::preferencesparts': join(directory, 'no-preferences'),
     'APT::Architecture': 'amd64',
     'APT::Architectures': 'amd64,arm64',
     'APT::Install-Recommends': '0',
@@ -157,20 +157,20 @@ function aptName(file) {
   return `${name}${architecture === 'all' ? '' : `:${architecture}`}=${version}`
 }
 
-function writeProgramLaunchers(unfinished, folder) {
-  const libraries = libraryFolders.map((path) => join(folder, path)).join(':')
-  const loader = libraryFolders
+function writeProgramLaunchers(unfinished, directory) {
+  const libraries = libraryDirectories.map((path) => join(directory, path)).join(':')
+  const loader = libraryDirectories
     .map((path) => join(path, loaderName))
     .find((path) => existsSync(join(unfinished, path)))
   for (const path of ['usr/bin', 'usr/sbin'].flatMap((part) =>
-    readFolder(join(unfinished, part)),
+    readDirectory(join(unfinished, part)),
   )) {
-    const program = join(folder, relative(unfinished, path))
+    const program = join(directory, relative(unfinished, path))
     writeLauncher(
       join(unfinished, 'launch', basename(path)),
       loader === undefined
         ? [`export LD_LIBRARY_PATH="${libraries}"`, `exec "${program}" "$@"`]
-        : [`exec "${join(folder, loader)}" --library-path "${libraries}" "${program}" "$@"`],
+        : [`exec "${join(directory, loader)}" --library-path "${libraries}" "${program}" "$@"`],
     )
   }
 }

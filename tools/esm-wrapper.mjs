@@ -4,9 +4,9 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
-import { rootFolder } from './command.mjs'
+import { rootDirectory } from './command.mjs'
 
-const manifest = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
+const manifest = JSON.parse(readFileSync(join(rootDirectory, 'package.json'), 'utf8'))
 
 /** The entry points' names in dist/: `index`, and one for each subpath that package.json exports. */
 export const entryPoints = Object.keys(manifest.exports)

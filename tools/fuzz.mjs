@@ -20,12 +20,12 @@ import {
   asProgram,
   CommandFailed,
   capture,
-  rootFolder,
+  rootDirectory,
   run,
   succeeds,
   Unavailable,
 } from './command.mjs'
-import { debianFolder, debianProgram } from './debian.mjs'
+import { debianDirectory, debianProgram } from './debian.mjs'
 
 const version = '0.13.2'
 
@@ -38,8 +38,8 @@ const targets = [
   { name: 'open', sanitizer: 'address', share: 0.02, mostBytes: 160 },
 ]
 
-const fuzzFolder = join(rootFolder, 'crate/fuzz')
-const workFolder = join(rootFolder, 'target/fuzz')
+const fuzzDirectory = join(rootDirectory, 'crate/fuzz')
+const workDirectory = join(rootDirectory, 'target/fuzz')
 
 await asProgram(import.meta.url, async (words) => {
   const { values } = parseArgs({
@@ -68,8 +68,8 @@ await asProgram(import.meta.url, async (words) => {
 
 async function fuzzTarget(fuzz, target, runs, seed) {
   console.log(`\n=== ${target.name}: ${runs} inputs`)
-  const found = folderOf('found', target)
-  const failed = folderOf('failed', target)
+  const found = directoryOf('found', target)
+  const failed = directoryOf('failed', target)
   await fuzz(
     'run',
     target,
@@ -90,12 +90,12 @@ async function fuzzTarget(fuzz, target, runs, seed) {
 
 /** Replaces the corpus by the smallest set of inputs, old and new, with the same coverage. */
 async function minimize(fuzz, target) {
-  const fewest = emptyFolderOf('fewest', target)
+  const fewest = emptyDirectoryOf('fewest', target)
   // `cargo fuzz cmin`, in the form that minimizes the number of inputs instead of their lengths.
   await fuzz(
     'run',
     target,
-    [fewest, folderOf('found', target), await unpackedCorpus(target)],
+    [fewest, directoryOf('found', target), await unpackedCorpus(target)],
     ['-set_cover_merge=1'],
   )
   await packCorpus(target, fewest)
@@ -115,11 +115,11 @@ async function again(fuzz, input) {
 async function coverage() {
   const tools = await coverageTools()
   const test = ['test', '--quiet', '--package', 'vmclock', '--test', 'hostile_pages']
-  const folder = join(workFolder, 'coverage')
-  rmSync(folder, { recursive: true, force: true })
+  const directory = join(workDirectory, 'coverage')
+  rmSync(directory, { recursive: true, force: true })
   const environment = {
-    CARGO_TARGET_DIR: join(workFolder, 'target/coverage'),
-    LLVM_PROFILE_FILE: join(folder, '%p.profraw'),
+    CARGO_TARGET_DIR: join(workDirectory, 'target/coverage'),
+    LLVM_PROFILE_FILE: join(directory, '%p.profraw'),
     RUSTFLAGS: '-C instrument-coverage',
   }
   const messages = await capture('cargo', [...test, '--no-run', '--message-format=json'], {
@@ -132,18 +132,18 @@ async function coverage() {
     .find(({ executable, target }) => executable && target.name === 'hostile_pages')
   await run(executable, ['the_fuzz_corpus', '--nocapture'], {
     env: environment,
-    cwd: join(rootFolder, 'crate/core'),
+    cwd: join(rootDirectory, 'crate/core'),
   })
-  const profile = join(folder, 'merged.profdata')
-  const raw = readdirSync(folder).map((name) => join(folder, name))
+  const profile = join(directory, 'merged.profdata')
+  const raw = readdirSync(directory).map((name) => join(directory, name))
   await capture(tools('llvm-profdata'), ['merge', '--sparse', '--output', profile, ...raw])
   const records = await capture(tools('llvm-cov'), [
     ...['export', '--format=lcov', '--instr-profile', profile, executable],
-    ...['--sources', join(rootFolder, 'crate/core/src')],
+    ...['--sources', join(rootDirectory, 'crate/core/src')],
   ])
   console.log('\n  lines  reached  file: lines not reached')
   for (const record of records.split('end_of_record').filter((record) => record.includes('SF:'))) {
-    const file = relative(join(rootFolder, 'crate/core/src'), /^SF:(.*)$/m.exec(record)[1])
+    const file = relative(join(rootDirectory, 'crate/core/src'), /^SF:(.*)$/m.exec(record)[1])
     const lines = [...record.matchAll(/^DA:(\d+),(\d+)/gm)].map(([, line, count]) => ({
       line: Number(line),
       isReached: count !== '0',
@@ -158,8 +158,8 @@ async function coverage() {
 /** `llvm-profdata` and `llvm-cov` of the compiler's LLVM version: the profile format differs by version. */
 async function coverageTools() {
   const [, major] = /^LLVM version: (\d+)/m.exec(await capture('rustc', ['--version', '--verbose']))
-  const folder = await debianFolder({ name: 'coverage-tools', packages: [`llvm-${major}`] })
-  return (name) => debianProgram(folder, `${name}-${major}`)
+  const directory = await debianDirectory({ name: 'coverage-tools', packages: [`llvm-${major}`] })
+  return (name) => debianProgram(directory, `${name}-${major}`)
 }
 
 /** Joins sorted numbers into ranges, as `from-to`. */
@@ -173,34 +173,34 @@ function ranges(numbers) {
   return found.map((range) => range.join('-'))
 }
 
-function folderOf(kind, target) {
-  const folder = join(workFolder, kind, target.name)
-  mkdirSync(folder, { recursive: true })
-  return folder
+function directoryOf(kind, target) {
+  const directory = join(workDirectory, kind, target.name)
+  mkdirSync(directory, { recursive: true })
+  return directory
 }
 
-function emptyFolderOf(kind, target) {
-  rmSync(folderOf(kind, target), { recursive: true })
-  return folderOf(kind, target)
+function emptyDirectoryOf(kind, target) {
+  rmSync(directoryOf(kind, target), { recursive: true })
+  return directoryOf(kind, target)
 }
 
 function corpusArchive({ name }) {
-  return join(fuzzFolder, 'corpus', `${name}.tar.gz`)
+  return join(fuzzDirectory, 'corpus', `${name}.tar.gz`)
 }
 
 async function unpackedCorpus(target) {
-  const folder = emptyFolderOf('corpus', target)
-  await capture('tar', ['-xzf', corpusArchive(target), '-C', folder])
-  return folder
+  const directory = emptyDirectoryOf('corpus', target)
+  await capture('tar', ['-xzf', corpusArchive(target), '-C', directory])
+  return directory
 }
 
-/** Packs the inputs in `folder`. The same inputs always give the same archive. */
-async function packCorpus(target, folder) {
+/** Packs the inputs in `directory`. The same inputs always give the same archive. */
+async function packCorpus(target, directory) {
   await capture('tar', [
     ...['--create', '--format=ustar', '--sort=name', '--mtime=@0', '--mode=0644'],
     ...['--owner=0', '--group=0', '--numeric-owner', '--use-compress-program=gzip -n -9'],
-    ...['--file', corpusArchive(target), '--directory', folder],
-    ...readdirSync(folder).sort(),
+    ...['--file', corpusArchive(target), '--directory', directory],
+    ...readdirSync(directory).sort(),
   ])
 }
 
@@ -209,7 +209,7 @@ async function cargoFuzz() {
   if (!(await succeeds('c++', ['--version']))) {
     throw new Unavailable('no C++ compiler for libFuzzer: install g++')
   }
-  const folder = await cached('cargo-fuzz', { version }, (unfinished) =>
+  const directory = await cached('cargo-fuzz', { version }, (unfinished) =>
     capture('cargo', [
       ...['install', '--quiet', '--locked', '--root', unfinished],
       ...['cargo-fuzz', '--version', version],
@@ -217,11 +217,11 @@ async function cargoFuzz() {
   )
   return (command, { name, sanitizer }, places, options) =>
     run(
-      join(folder, 'bin/cargo-fuzz'),
+      join(directory, 'bin/cargo-fuzz'),
       [
-        ...['fuzz', command, '--fuzz-dir', fuzzFolder, '--sanitizer', sanitizer],
+        ...['fuzz', command, '--fuzz-dir', fuzzDirectory, '--sanitizer', sanitizer],
         // One directory for each sanitizer, because their objects differ.
-        ...['--target-dir', join(workFolder, 'target', sanitizer)],
+        ...['--target-dir', join(workDirectory, 'target', sanitizer)],
         ...[name, ...places, '--', ...options],
       ],
       // Lets the stable compiler use instrumentation flags.

@@ -11,14 +11,14 @@ const version = '0.20.2'
 
 /** Runs the named checks, or all that need no network. */
 export async function checkLicences(checks = []) {
-  const folder = await cached('cargo-deny', { version }, (unfinished) =>
+  const directory = await cached('cargo-deny', { version }, (unfinished) =>
     capture('cargo', [
       ...['install', '--quiet', '--locked', '--root', unfinished],
       ...['cargo-deny', '--version', version],
     ]),
   )
   const wanted = checks.length > 0 ? checks : ['licenses', 'bans', 'sources']
-  await run(join(folder, 'bin/cargo-deny'), ['--workspace', 'check', ...wanted])
+  await run(join(directory, 'bin/cargo-deny'), ['--workspace', 'check', ...wanted])
 }
 
 await asProgram(import.meta.url, checkLicences)

@@ -8,7 +8,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { crossCompiler } from './aarch64.mjs'
-import { asProgram, CommandFailed, rootFolder, run, timed, Unavailable } from './command.mjs'
+import { asProgram, CommandFailed, rootDirectory, run, timed, Unavailable } from './command.mjs'
 import { functionsOf, readAssembly } from './machine-code/assembly.mjs'
 import { loopMutantsUnseen, unseenMutants } from './machine-code/mutants.mjs'
 import { checkCounter, checkReadLoop, checkStamp, checkToken } from './machine-code/protocol.mjs'
@@ -109,8 +109,8 @@ async function assemblyFor(architecture) {
   const isCross = architecture === 'arm64'
   const target = isCross ? 'aarch64-unknown-linux-gnu' : ''
   const compiler = isCross ? await crossCompiler() : {}
-  // Apart from the other builds: cargo keeps one addon a folder, and would build it anew each time.
-  const folder = join(rootFolder, 'target/machine-code', architecture)
+  // Apart from the other builds: cargo keeps one addon a directory, and would build it anew each time.
+  const directory = join(rootDirectory, 'target/machine-code', architecture)
   await run(
     'cargo',
     [
@@ -125,9 +125,9 @@ async function assemblyFor(architecture) {
       // Names that tell one callback from another. They change no instruction.
       ...['--', '--emit', 'asm', '-C', 'symbol-mangling-version=v0'],
     ],
-    { env: { ...compiler, CARGO_TARGET_DIR: folder } },
+    { env: { ...compiler, CARGO_TARGET_DIR: directory } },
   )
-  const file = join(folder, target, 'release/deps/vmclock_napi.s')
+  const file = join(directory, target, 'release/deps/vmclock_napi.s')
   if (!existsSync(file)) throw new CommandFailed('cargo', ['rustc'], `left no ${file}`)
   return file
 }

@@ -169,30 +169,33 @@ function put(path, content) {
   writeFileSync(path, content)
 }
 
-function files(folder) {
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
+function files(directory) {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => relative(PROJECT, join(entry.parentPath ?? entry.path, entry.name)))
 }
 
-/** Copies a crate into a folder, with `seqlock` in place of the core's own. */
-function copyCrate(crate, folder, seqlock) {
+/** Copies a crate into a directory, with `seqlock` in place of the core's own. */
+function copyCrate(crate, directory, seqlock) {
   // All of it, although only the model is built: the manifest names the other tests.
   const wanted = files(join(PROJECT, crate))
   for (const path of wanted) {
-    put(join(folder, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
+    put(join(directory, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
   }
   // A module that has left the project must not stay in the copy.
-  for (const path of readdirSync(join(folder, crate), { recursive: true, withFileTypes: true })) {
+  for (const path of readdirSync(join(directory, crate), {
+    recursive: true,
+    withFileTypes: true,
+  })) {
     const here = join(path.parentPath ?? path.path, path.name)
-    if (path.isFile() && !wanted.includes(relative(folder, here))) rmSync(here)
+    if (path.isFile() && !wanted.includes(relative(directory, here))) rmSync(here)
   }
 }
 
 /** A workspace of the core crate alone, with `seqlock` in place of its own. */
 function copy(slug, seqlock) {
-  const folder = join(COPIES, slug)
-  // Cargo tells packages of one name in one target folder apart by their versions, not by where
+  const directory = join(COPIES, slug)
+  // Cargo tells packages of one name in one target directory apart by their versions, not by where
   // their workspaces lie: without one of its own a copy would run the program of another.
   const manifest = readFileSync(join(PROJECT, 'Cargo.toml'), 'utf8')
     .replace(/^members = .*$/m, 'members = ["crate/core"]')
@@ -200,17 +203,17 @@ function copy(slug, seqlock) {
   if (!manifest.includes('members = ["crate/core"]') || !manifest.includes(`-${slug}"`)) {
     throw new Error('Cargo.toml: no line of members or no version to replace')
   }
-  put(join(folder, 'Cargo.toml'), manifest)
-  for (const crate of CRATES) copyCrate(crate, folder, seqlock)
+  put(join(directory, 'Cargo.toml'), manifest)
+  for (const crate of CRATES) copyCrate(crate, directory, seqlock)
   // Cargo drops from the copy what only the other crates need.
-  cpSync(join(PROJECT, 'Cargo.lock'), join(folder, 'Cargo.lock'))
-  return folder
+  cpSync(join(PROJECT, 'Cargo.lock'), join(directory, 'Cargo.lock'))
+  return directory
 }
 
 const programs = new Set()
 
 /** Builds the model of a copy, and returns the path of its program. */
-function build(folder) {
+function build(directory) {
   const cargo = spawnSync(
     'cargo',
     [
@@ -224,7 +227,7 @@ function build(folder) {
       'json-render-diagnostics',
     ],
     {
-      cwd: folder,
+      cwd: directory,
       encoding: 'utf8',
       maxBuffer: 1 << 28,
       env: {

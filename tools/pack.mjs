@@ -9,8 +9,8 @@ import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } 
 import { homedir, hostname } from 'node:os'
 import { join } from 'node:path'
 import { buildAddons, glibcFloor, kinds, ownAddon } from './addons.mjs'
-import { cacheFolder } from './cache.mjs'
-import { asProgram, CommandFailed, capture, rootFolder, timed } from './command.mjs'
+import { cacheDirectory } from './cache.mjs'
+import { asProgram, CommandFailed, capture, rootDirectory, timed } from './command.mjs'
 import { describeElf } from './elf.mjs'
 import { setUp } from './setup.mjs'
 import { packageVersion } from './version.mjs'
@@ -40,7 +40,7 @@ export async function pack({ isOwn = false } = {}) {
   packageVersion()
   await setUp()
   const addons = isOwn ? [ownAddon()] : await buildAddons()
-  const directory = join(rootFolder, isOwn ? 'target/own-packages' : 'target/packages')
+  const directory = join(rootDirectory, isOwn ? 'target/own-packages' : 'target/packages')
   rmSync(directory, { recursive: true, force: true })
   const root = readJson('package.json')
   const staged = addons.map(({ kind, file }) => stageAddon(directory, root, kind, file))
@@ -65,9 +65,9 @@ export async function pack({ isOwn = false } = {}) {
 function stageAddon(directory, root, { name }, addon) {
   const { private: _, ...own } = readJson(`npm/${name}/package.json`)
   const staged = join(directory, own.name)
-  cpSync(join(rootFolder, 'npm', name), staged, { recursive: true })
+  cpSync(join(rootDirectory, 'npm', name), staged, { recursive: true })
   copyFileSync(addon, join(staged, own.main))
-  copyFileSync(join(rootFolder, 'LICENSE'), join(staged, 'LICENSE'))
+  copyFileSync(join(rootDirectory, 'LICENSE'), join(staged, 'LICENSE'))
   const common = Object.fromEntries(shared.map((field) => [field, root[field]]))
   writeJson(join(staged, 'package.json'), { ...own, ...common, publishConfig })
   return own.name
@@ -76,7 +76,7 @@ function stageAddon(directory, root, { name }, addon) {
 function stageRoot(directory, root, addonPackages) {
   const staged = join(directory, root.name)
   for (const file of ['dist', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
-    cpSync(join(rootFolder, file), join(staged, file), { recursive: true })
+    cpSync(join(rootDirectory, file), join(staged, file), { recursive: true })
   }
   const manifest = Object.fromEntries(
     Object.entries(root).filter(([field]) => !repositoryOnly.includes(field)),
@@ -105,7 +105,7 @@ async function tarball(directory, name) {
 function check(packages, isOwn) {
   const complaints = [...checkContents(packages)]
   for (const { name, directory, file, sizeBytes, paths } of packages) {
-    console.log(`  ${file.slice(rootFolder.length + 1)}  ${kilobytes(sizeBytes)}`)
+    console.log(`  ${file.slice(rootDirectory.length + 1)}  ${kilobytes(sizeBytes)}`)
     if (name === 'vmclock' && sizeBytes > rootLimitBytes) {
       complaints.push(`${file} has ${sizeBytes} bytes, more than ${rootLimitBytes}`)
     }
@@ -119,7 +119,7 @@ function check(packages, isOwn) {
 }
 
 function checkContents(packages) {
-  const wanted = readFileSync(join(rootFolder, 'npm/contents.txt'), 'utf8').trim().split('\n')
+  const wanted = readFileSync(join(rootDirectory, 'npm/contents.txt'), 'utf8').trim().split('\n')
   const packed = packages.flatMap(({ name, paths }) => paths.map((path) => `${name}/${path}`))
   const names = packages.map(({ name }) => name)
   return [
@@ -156,7 +156,7 @@ function checkAddon(name, bytes) {
 
 // The paths and the name of this machine that a file holds.
 function placesIn(bytes) {
-  const places = [rootFolder, `${homedir()}/`, cacheFolder(), hostname(), 'registry/src']
+  const places = [rootDirectory, `${homedir()}/`, cacheDirectory(), hostname(), 'registry/src']
   // A short host name can be a word that any file may hold.
   return places.filter((place) => place.length > 4 && bytes.includes(place))
 }
@@ -171,7 +171,7 @@ function kilobytes(bytes) {
 }
 
 function readJson(path) {
-  return JSON.parse(readFileSync(join(rootFolder, path), 'utf8'))
+  return JSON.parse(readFileSync(join(rootDirectory, path), 'utf8'))
 }
 
 function writeJson(path, value) {

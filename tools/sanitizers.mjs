@@ -15,7 +15,7 @@ import {
   asProgram,
   CommandFailed,
   capture,
-  rootFolder,
+  rootDirectory,
   run,
   timed,
   Unavailable,
@@ -72,7 +72,7 @@ async function underSanitizer(name) {
       // Lets the stable compiler use sanitizers.
       RUSTC_BOOTSTRAP: '1',
       CARGO_ENCODED_RUSTFLAGS: [`-Zsanitizer=${name}`, ...flags].join('\x1f'),
-      CARGO_TARGET_DIR: join(rootFolder, 'target/sanitizers', name),
+      CARGO_TARGET_DIR: join(rootDirectory, 'target/sanitizers', name),
     },
   }
   const said = await timed(`the planted bug, under the ${name} sanitizer`, () =>
@@ -94,14 +94,14 @@ async function underSanitizer(name) {
 /** Returns the path of a sanitizer's library. Compilers from rustup include it. */
 async function runtime(name) {
   const sysroot = (await capture('rustc', ['--print', 'sysroot'])).trim()
-  const folder = join(sysroot, 'lib/rustlib', await host(), 'lib')
-  const file = existsSync(folder)
-    ? readdirSync(folder).find((file) => file.endsWith(`_rt.${name}.a`))
+  const directory = join(sysroot, 'lib/rustlib', await host(), 'lib')
+  const file = existsSync(directory)
+    ? readdirSync(directory).find((file) => file.endsWith(`_rt.${name}.a`))
     : undefined
   if (file === undefined) {
     throw new Unavailable(`no library of the sanitizer (${name}): install Rust by rustup`)
   }
-  return join(folder, file)
+  return join(directory, file)
 }
 
 async function host() {

@@ -7,7 +7,7 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { asProgram, rootFolder, run, timed } from './command.mjs'
+import { asProgram, rootDirectory, run, timed } from './command.mjs'
 import { distFiles, writeEsmWrapper } from './esm-wrapper.mjs'
 import { digest, exists, isStamped, stamp } from './stamp.mjs'
 
@@ -26,7 +26,7 @@ export async function setUpAddon({ isDebug = false } = {}) {
   // The stamp covers the command, so native/ never keeps an addon of the other profile.
   const inputs = digest(addonInputs, [...thisMachine, ...build])
   if (isStamped('native', inputs, []) && hasAddon()) return
-  mkdirSync(join(rootFolder, 'native'), { recursive: true })
+  mkdirSync(join(rootDirectory, 'native'), { recursive: true })
   await timed(`addon (${isDebug ? 'debug' : 'release'})`, () => run('napi', build))
   stamp('native', inputs)
 }
@@ -37,9 +37,9 @@ export async function setUp(profile) {
   const inputs = digest(distInputs, thisMachine)
   if (isStamped('dist', inputs, distOutputs)) return
   await timed('dist', async () => {
-    rmSync(join(rootFolder, 'dist'), { recursive: true, force: true })
+    rmSync(join(rootDirectory, 'dist'), { recursive: true, force: true })
     await run('tsup', ['--silent'])
-    writeEsmWrapper(join(rootFolder, 'dist'))
+    writeEsmWrapper(join(rootDirectory, 'dist'))
   })
   stamp('dist', inputs)
 }
@@ -70,7 +70,7 @@ const distOutputs = distFiles.map((file) => `dist/${file}`)
 function hasAddon() {
   return (
     exists('native') &&
-    readdirSync(join(rootFolder, 'native')).some(
+    readdirSync(join(rootDirectory, 'native')).some(
       (file) => file.endsWith('.node') && file.includes(`${process.platform}-${process.arch}`),
     )
   )

@@ -2,15 +2,15 @@
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import { asProgram, rootFolder } from './command.mjs'
+import { asProgram, rootDirectory } from './command.mjs'
 
 /** Throws an error that lists the broken links. Prints how many it followed. */
-export function checkSite(folder) {
-  const files = readdirSync(folder, { recursive: true }).map((file) => join(folder, file))
+export function checkSite(directory) {
+  const files = readdirSync(directory, { recursive: true }).map((file) => join(directory, file))
   const there = new Set(files)
   const pages = new Map(
     files
-      .filter((file) => file.endsWith('.html') && !relative(folder, file).startsWith('assets'))
+      .filter((file) => file.endsWith('.html') && !relative(directory, file).startsWith('assets'))
       .map((file) => [file, readFileSync(file, 'utf8')]),
   )
   const anchors = new Map(
@@ -29,12 +29,12 @@ export function checkSite(folder) {
       const target = path === '' ? file : join(dirname(file), path)
       const ids = anchors.get(target)
       if (!there.has(target) || (anchor && ids !== undefined && !ids.has(anchor))) {
-        lost.push(`${relative(folder, file)}: ${link}`)
+        lost.push(`${relative(directory, file)}: ${link}`)
       }
     }
   }
   if (lost.length > 0) throw new Error(`broken links:\n${lost.join('\n')}`)
-  if (followed === 0) throw new Error(`${folder}: contains no links`)
+  if (followed === 0) throw new Error(`${directory}: contains no links`)
   console.log(`${followed} links of ${pages.size} pages are good`)
 }
 
@@ -42,4 +42,6 @@ function unescaped(text) {
   return text.replaceAll('&amp;', '&').replaceAll('&quot;', '"').replaceAll('&#39;', "'")
 }
 
-await asProgram(import.meta.url, ([folder = join(rootFolder, 'docs/api')]) => checkSite(folder))
+await asProgram(import.meta.url, ([directory = join(rootDirectory, 'docs/api')]) =>
+  checkSite(directory),
+)

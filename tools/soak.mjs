@@ -18,10 +18,10 @@ import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
-import { asProgram, CommandFailed, capture, rootFolder, succeeds } from './command.mjs'
+import { asProgram, CommandFailed, capture, rootDirectory, succeeds } from './command.mjs'
 
 const { VmClockPage } = createRequire(import.meta.url)('vmclock/testing')
-const tearing = join(rootFolder, '__test__', 'tearing')
+const tearing = join(rootDirectory, '__test__', 'tearing')
 const { fieldsOf } = createRequire(import.meta.url)(join(tearing, 'page.cjs'))
 
 // The writer has a CPU of its own, so that updates collide with readings instead of waiting for them. The
@@ -68,8 +68,8 @@ async function rustProgram() {
 
 /** Reads for this many seconds and returns the faults. */
 async function soak(manner, seconds, rust) {
-  const folder = mkdtempSync(join(tmpdir(), 'vmclock-soak-'))
-  const path = join(folder, 'page')
+  const directory = mkdtempSync(join(tmpdir(), 'vmclock-soak-'))
+  const path = join(directory, 'page')
   VmClockPage.create(path, fieldsOf(1)).close()
   const children = []
   try {
@@ -88,7 +88,7 @@ async function soak(manner, seconds, rust) {
     ].map((fault) => `${manner}: ${fault}`)
   } finally {
     for (const child of children) child.kill('SIGKILL')
-    rmSync(folder, { recursive: true })
+    rmSync(directory, { recursive: true })
   }
 }
 

@@ -4,10 +4,17 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { rootFolder } from './command.mjs'
+import { rootDirectory } from './command.mjs'
 
 // Directories that are no input of a build.
-const ignoredFolders = new Set(['target', 'node_modules', 'tests', 'benches', 'examples', 'fuzz'])
+const ignoredDirectories = new Set([
+  'target',
+  'node_modules',
+  'tests',
+  'benches',
+  'examples',
+  'fuzz',
+])
 
 /**
  * Returns a digest of files, whole directories (relative to the root; a missing one counts as missing) and
@@ -20,39 +27,39 @@ export function digest(paths, words = []) {
     hash.update(`${path}\0`)
     hash.update(
       createHash('sha256')
-        .update(readFileSync(join(rootFolder, path)))
+        .update(readFileSync(join(rootDirectory, path)))
         .digest(),
     )
   }
   return hash.digest('hex')
 }
 
-/** Returns true if `folder` was built from inputs with this digest and contains `outputs`. */
-export function isStamped(folder, value, outputs) {
-  return readIfPresent(stampPath(folder)) === value && outputs.every(exists)
+/** Returns true if `directory` was built from inputs with this digest and contains `outputs`. */
+export function isStamped(directory, value, outputs) {
+  return readIfPresent(stampPath(directory)) === value && outputs.every(exists)
 }
 
 /** Records the digest of a directory's inputs. Call it last, when the directory is complete. */
-export function stamp(folder, value) {
-  writeFileSync(stampPath(folder), value)
+export function stamp(directory, value) {
+  writeFileSync(stampPath(directory), value)
 }
 
 /** Returns true if a path, relative to the root, exists. */
 export function exists(path) {
-  return statSync(join(rootFolder, path), { throwIfNoEntry: false }) !== undefined
+  return statSync(join(rootDirectory, path), { throwIfNoEntry: false }) !== undefined
 }
 
 function filesUnder(path) {
-  const stats = statSync(join(rootFolder, path), { throwIfNoEntry: false })
+  const stats = statSync(join(rootDirectory, path), { throwIfNoEntry: false })
   if (stats === undefined) return []
   if (!stats.isDirectory()) return [path]
-  return readdirSync(join(rootFolder, path), { withFileTypes: true })
-    .filter((entry) => !(entry.isDirectory() && ignoredFolders.has(entry.name)))
+  return readdirSync(join(rootDirectory, path), { withFileTypes: true })
+    .filter((entry) => !(entry.isDirectory() && ignoredDirectories.has(entry.name)))
     .flatMap((entry) => filesUnder(`${path}/${entry.name}`))
 }
 
-function stampPath(folder) {
-  return join(rootFolder, folder, '.made-from')
+function stampPath(directory) {
+  return join(rootDirectory, directory, '.made-from')
 }
 
 function readIfPresent(path) {

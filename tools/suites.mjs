@@ -39,8 +39,8 @@ const quickSuites = [
     missing: () => missingCargo('fmt', 'rustfmt'),
     async run() {
       await run('cargo', ['fmt', '--all', '--check'])
-      for (const folder of OWN_WORKSPACES) {
-        await run('cargo', ['fmt', '--manifest-path', `${folder}/Cargo.toml`, '--check'])
+      for (const directory of OWN_WORKSPACES) {
+        await run('cargo', ['fmt', '--manifest-path', `${directory}/Cargo.toml`, '--check'])
       }
       await run('biome', ['check', '--error-on-warnings'])
     },

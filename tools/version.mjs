@@ -2,14 +2,14 @@
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { asProgram, rootFolder, run } from './command.mjs'
+import { asProgram, rootDirectory, run } from './command.mjs'
 
-const cargoManifest = join(rootFolder, 'Cargo.toml')
+const cargoManifest = join(rootDirectory, 'Cargo.toml')
 const line = /^(\[workspace\.package\]\nversion = )"([^"]+)"/m
 
 /** Returns the version of the package. Throws if the crates have another version. */
 export function packageVersion() {
-  const { version } = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
+  const { version } = JSON.parse(readFileSync(join(rootDirectory, 'package.json'), 'utf8'))
   const crates = line.exec(readFileSync(cargoManifest, 'utf8'))?.[2]
   if (crates !== version) {
     throw new Error(
@@ -20,7 +20,7 @@ export function packageVersion() {
 }
 
 async function setVersion() {
-  const { version } = JSON.parse(readFileSync(join(rootFolder, 'package.json'), 'utf8'))
+  const { version } = JSON.parse(readFileSync(join(rootDirectory, 'package.json'), 'utf8'))
   const manifest = readFileSync(cargoManifest, 'utf8')
   writeFileSync(cargoManifest, manifest.replace(line, `$1"${version}"`))
   await run('cargo', ['update', '--workspace', '--quiet'])

@@ -4,7 +4,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { cached } from './cache.mjs'
-import { capture, rootFolder, run } from './command.mjs'
+import { capture, rootDirectory, run } from './command.mjs'
 
 const actionlint = 'github.com/rhysd/actionlint/cmd/actionlint@v1.7.12'
 
@@ -13,13 +13,13 @@ const NOT_IN_CI = ['slew']
 
 /** Checks all workflows, and that CI runs these suites. */
 export async function checkWorkflows(suites) {
-  const folder = await cached('actionlint', { actionlint }, (unfinished) =>
+  const directory = await cached('actionlint', { actionlint }, (unfinished) =>
     capture('go', ['install', actionlint], { env: { GOBIN: unfinished } }),
   )
-  const workflows = join(rootFolder, '.github/workflows')
+  const workflows = join(rootDirectory, '.github/workflows')
   const files = readdirSync(workflows).map((name) => join(workflows, name))
   // Without shellcheck, so that machines with it and machines without it agree.
-  await run(join(folder, 'actionlint'), ['-shellcheck=', '-pyflakes=', ...files])
+  await run(join(directory, 'actionlint'), ['-shellcheck=', '-pyflakes=', ...files])
   const complaints = [
     ...files.flatMap((file) => complaintsAbout(file, readFileSync(file, 'utf8'))),
     ...suitesNotRun(suites, readFileSync(join(workflows, 'ci.yml'), 'utf8')),

@@ -6,10 +6,10 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
-import { capture, rootFolder } from '../../tools/command.mjs'
+import { capture, rootDirectory } from '../../tools/command.mjs'
 import { inProject, newProject, npmInstall } from '../project.mjs'
 
-const tsc = join(rootFolder, 'node_modules/typescript/bin/tsc')
+const tsc = join(rootDirectory, 'node_modules/typescript/bin/tsc')
 
 // The compiler options, and the manifest's `type` of the projects that use them.
 const settings = [
@@ -42,7 +42,7 @@ export function defineTests(defineTest, { registry, packages }) {
     // The declarations need Node's types, and every TypeScript project for Node has them.
     mkdirSync(join(project, 'node_modules/@types'))
     for (const name of ['@types/node', 'undici-types']) {
-      symlinkSync(join(rootFolder, 'node_modules', name), join(project, 'node_modules', name))
+      symlinkSync(join(rootDirectory, 'node_modules', name), join(project, 'node_modules', name))
     }
     writeJson(join(project, 'tsconfig.json'), {
       compilerOptions: {

@@ -23,7 +23,7 @@ for (const type of ['disruption', 'generation', 'maintenance', 'status', 'leap',
 watcher.on('error', ({ code }) => say({ type: 'error', code }))
 const thread = readdirSync('/proc/self/task')
   .map((id) => `/proc/self/task/${id}`)
-  .find((folder) => readFileSync(`${folder}/comm`, 'utf8') === 'vmclock-watch\n')
+  .find((directory) => readFileSync(`${directory}/comm`, 'utf8') === 'vmclock-watch\n')
 
 console.log('ready')
 for await (const line of createInterface({ input: process.stdin })) {

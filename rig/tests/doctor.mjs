@@ -7,7 +7,7 @@ import { capture } from '../../tools/command.mjs'
 import { withGuest } from '../guest.mjs'
 import { inShell, program } from '../in-guest.mjs'
 import { hostTools } from '../parts.mjs'
-import { scratchFolder } from '../scratch.mjs'
+import { scratchDirectory } from '../scratch.mjs'
 
 const COMMAND = 'node /node_modules/vmclock/dist/cli.cjs doctor'
 const CLOCKSOURCES = '/sys/devices/system/clocksource/clocksource0'
@@ -174,9 +174,9 @@ export const ownGuests = {
 
   async 'doctor: udevadm accepts the udev rules'() {
     const { program: tool } = await hostTools('udev', ['udev'])
-    const scratch = scratchFolder()
+    const scratch = scratchDirectory()
     try {
-      const rules = join(scratch.folder, '60-vmclock.rules')
+      const rules = join(scratch.directory, '60-vmclock.rules')
       const printed = await capture('node', ['dist/cli.cjs', 'doctor', '--udev-rule'])
       writeFileSync(rules, printed)
       const said = await capture(tool('udevadm'), ['verify', rules])

@@ -6,7 +6,7 @@ import { randomInt } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { rootFolder } from '../../tools/command.mjs'
+import { rootDirectory } from '../../tools/command.mjs'
 import { withGuest } from '../guest.mjs'
 import { inShell, program } from '../in-guest.mjs'
 import { continued, lineOf, wandering } from '../line.mjs'
@@ -140,7 +140,7 @@ export const inGuest = {
   },
 
   async 'the example in docs/ptp.md works'(guest) {
-    const document = readFileSync(join(rootFolder, 'docs/ptp.md'), 'utf8')
+    const document = readFileSync(join(rootDirectory, 'docs/ptp.md'), 'utf8')
     const [, block] = /^```ts\n(.*?)^```$/ms.exec(document)
     const encoded = Buffer.from(block).toString('base64')
     const shown = await inShell(
@@ -174,7 +174,7 @@ export const ownGuests = {
   },
 }
 
-const schema = JSON.parse(readFileSync(join(rootFolder, 'docs/json.schema.json'), 'utf8'))
+const schema = JSON.parse(readFileSync(join(rootDirectory, 'docs/json.schema.json'), 'utf8'))
 const ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: true })
 ajv.addSchema(schema, 'schema')
 

@@ -34,15 +34,19 @@ impl Segment {
         self.put(&0_i64.to_le_bytes());
     }
 
-    fn write(self, folder: &Path, name: &str) -> std::io::Result<PathBuf> {
-        let path = folder.join(name);
+    fn write(self, directory: &Path, name: &str) -> std::io::Result<PathBuf> {
+        let path = directory.join(name);
         std::fs::write(&path, self.0)?;
         Ok(path)
     }
 }
 
 /// Writes the file for `clock-bound-client` 2, which reads `CLOCK_REALTIME` and takes the bound from the file.
-pub fn version_2(folder: &Path, page: &RawFields, monotonic_sec: i64) -> std::io::Result<PathBuf> {
+pub fn version_2(
+    directory: &Path,
+    page: &RawFields,
+    monotonic_sec: i64,
+) -> std::io::Result<PathBuf> {
     let mut segment = Segment::new(80, 2);
     segment.put_time(monotonic_sec);
     segment.put_time(monotonic_sec + VALID_SEC);
@@ -52,11 +56,11 @@ pub fn version_2(folder: &Path, page: &RawFields, monotonic_sec: i64) -> std::io
     segment.put(&SYNCHRONIZED.to_le_bytes());
     // Disruption support is on; the rest is padding.
     segment.put(&[1, 0, 0, 0, 0, 0, 0, 0]);
-    segment.write(folder, "clock-bound-2")
+    segment.write(directory, "clock-bound-2")
 }
 
 /// Writes the file for `clock-bound` 3, which reads the counter.
-pub fn version_3(folder: &Path, page: &RawFields) -> std::io::Result<PathBuf> {
+pub fn version_3(directory: &Path, page: &RawFields) -> std::io::Result<PathBuf> {
     let now_sec = page.time_sec.cast_signed();
     let mut segment = Segment::new(104, 0x0303);
     segment.put(&page.counter_value.to_le_bytes());
@@ -70,5 +74,5 @@ pub fn version_3(folder: &Path, page: &RawFields) -> std::io::Result<PathBuf> {
     segment.put(&SYNCHRONIZED.to_le_bytes());
     let shift = page.counter_period_shift;
     segment.put(&[1, shift, shift, 0, 0, 0, 0, 0]);
-    segment.write(folder, "clock-bound-3")
+    segment.write(directory, "clock-bound-3")
 }

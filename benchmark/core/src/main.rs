@@ -66,8 +66,8 @@ fn main() -> Result<(), Failure> {
 }
 
 fn measure(rounds: usize) -> Result<(), Failure> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("page");
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("page");
     let options = PublishOptions {
         allow_untrusted_counter: true,
         // Makes the page state a bound.
@@ -82,13 +82,13 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     let (mut now_ns, mut now_ms, mut read) = (open()?, open()?, open()?);
 
     // A page that ClockBound's clients accept as the hypervisor's.
-    let vmclock = folder.path().join("vmclock");
+    let vmclock = directory.path().join("vmclock");
     let header = PageHeader::default();
     // The update makes the sequence number other than 0, which they take for an unwritten page.
     PageWriter::create(&vmclock, &PageLayout::default(), header, &page)?.update(|_| {});
     let monotonic_sec = clock_gettime(libc::CLOCK_MONOTONIC_COARSE).tv_sec;
-    let version_2 = clock_bound_files::version_2(folder.path(), &page, monotonic_sec)?;
-    let version_3 = clock_bound_files::version_3(folder.path(), &page)?;
+    let version_2 = clock_bound_files::version_2(directory.path(), &page, monotonic_sec)?;
+    let version_3 = clock_bound_files::version_3(directory.path(), &page)?;
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let mut client_2 =
         clock_bound_client::ClockBoundClient::new_with_paths(&text(&version_2), &text(&vmclock))
@@ -112,7 +112,7 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     }
 
     let quanta = quanta::Clock::new();
-    let written = folder.path().join("written");
+    let written = directory.path().join("written");
     let mut writer = PageWriter::create(&written, &PageLayout::default(), header, &blank())?;
     let mut counter_value = 0_u64;
 
@@ -171,8 +171,8 @@ fn publish_span() -> Duration {
 
 /// Makes calls of one kind on a page that does not change.
 fn count(call: &str) -> Result<(), Failure> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("page");
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("page");
     let fields = fixed_page();
     PageWriter::create(
         &path,
