@@ -6,6 +6,8 @@
 //! and an enum made from a value that it does not list is undefined behaviour. [`crate::snapshot`]
 //! decodes them.
 
+use std::ops::RangeInclusive;
+
 /// `magic`: the bytes `VCLK`.
 pub const VMCLOCK_MAGIC: u32 = 0x4b4c_4356;
 /// `version`: the only one there is. RFC PATCH v4 pages say 1 as well.
@@ -19,6 +21,12 @@ pub const SIZE_FULL: u32 = 0x70;
 pub const SIZE_RFC_V4: u32 = 0x68;
 /// Bytes of the region that providers typically announce in `size`.
 pub const SIZE_REGION: u32 = 0x1000;
+
+/// The values of TAI − UTC, in seconds, that can be meant by a page, the kernel or an operator.
+///
+/// TAI has been ahead of UTC by 10 s or more since 1972. A kernel that was never given the offset counts leap
+/// seconds from 0, so a smaller value means "unknown".
+pub const TAI_MINUS_UTC_RANGE_SEC: RangeInclusive<i16> = 10..=255;
 
 /// Calls the macro `$build` with the page's fields, in the order in which the page has them.
 ///

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Timescale;
 use crate::counter::clocksource::CURRENT_PATH;
 use crate::machine::udev::{apply_rules, page_rule, rules_path};
 use crate::snapshot::{ClockStatus, TimeType};
+use crate::timescale::Timescale;
 
 /// The system's error numbers that follow from an error's kind (`asm-generic/errno.h`).
 mod errno {

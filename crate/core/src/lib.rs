@@ -103,6 +103,7 @@ pub mod seqlock;
 pub mod snapshot;
 pub mod source;
 pub mod time;
+mod timescale;
 pub mod watch;
 pub mod writer;
 
@@ -112,8 +113,8 @@ pub use ptp::PtpClock;
 pub use publish::{Generation, PublishOptions, Publisher, Shape};
 pub use snapshot::Maintenance;
 pub use time::conversion::Converter;
-pub use time::leap::Timescale;
 pub use time::reading::{Continuity, Reading};
+pub use timescale::Timescale;
 pub use watch::{WatchOptions, Watcher};
 pub use writer::{PageHeader, PageLayout, PageWriter};
 

@@ -8,7 +8,6 @@ use std::fmt;
 use crate::abi::{self, Field, field, page_fields};
 use crate::no_bound::{self, NoBound};
 use crate::seqlock::{Consistent, FIRST_WORD_OFFSET, WORDS};
-use crate::time::TAI_MINUS_UTC_RANGE_SEC;
 
 /// Which document a page follows. Both say version 1, so a page cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,7 +173,7 @@ impl fmt::Display for LeapIndicator {
 #[must_use]
 pub fn tai_minus_utc_sec(raw: i16, flagged_valid: bool) -> Option<i16> {
     let sec = raw.checked_abs().filter(|_| flagged_valid)?;
-    TAI_MINUS_UTC_RANGE_SEC.contains(&sec).then_some(sec)
+    abi::TAI_MINUS_UTC_RANGE_SEC.contains(&sec).then_some(sec)
 }
 
 /// The structure's bytes.

@@ -31,12 +31,18 @@ pub struct NativeClockOptions {
     pub trusted_uids: Vec<u32>,
 }
 
+fn timescale(name: &str) -> std::result::Result<Timescale, Error> {
+    Timescale::from_name(name).ok_or_else(|| {
+        Error::invalid_argument(format!("there is no timescale \"{}\"", name.escape_debug()))
+    })
+}
+
 impl TryFrom<NativeClockOptions> for Options {
     type Error = Error;
 
     fn try_from(options: NativeClockOptions) -> std::result::Result<Self, Error> {
         Ok(Self {
-            timescale: options.timescale.parse::<Timescale>()?,
+            timescale: timescale(&options.timescale)?,
             abi: if options.rfc_v4 {
                 Abi::RfcV4
             } else {

@@ -24,8 +24,8 @@ use crate::seqlock::{self, SharedWords, Stuck};
 use crate::snapshot::{Abi, Snapshot};
 use crate::time::conversion::{ClockPolicy, Conversion, Converter, FastPath};
 use crate::time::fixed;
-use crate::time::leap::Timescale;
 use crate::time::reading::{Continuity, Reading};
+use crate::timescale::Timescale;
 
 use fast::{FastClock, SlowPath};
 pub(crate) use retry::RetryDeadline;

@@ -31,7 +31,7 @@ use crate::counter::Counter;
 use crate::error::Error;
 use crate::open;
 use crate::seqlock::SharedWords;
-use crate::time::leap::Timescale;
+use crate::timescale::Timescale;
 
 use calls::Calls;
 use device::{Device, KernelDevice};

@@ -1,12 +1,13 @@
 //! Determines by intervals whether a clock gives TAI or UTC.
 
+use crate::abi::TAI_MINUS_UTC_RANGE_SEC;
 use crate::clock::VmClock;
 use crate::counter::Counter;
 use crate::error::Error;
 use crate::seqlock::SharedWords;
-use crate::time::leap::Timescale;
+use crate::time::NS_PER_SEC;
 use crate::time::reading::Reading;
-use crate::time::{NS_PER_SEC, TAI_MINUS_UTC_RANGE_SEC};
+use crate::timescale::Timescale;
 
 /// The least and the greatest TAI - UTC that a page may state, in nanoseconds.
 const LEAST_TAI_MINUS_UTC_NS: i128 = *TAI_MINUS_UTC_RANGE_SEC.start() as i128 * NS_PER_SEC;

@@ -168,7 +168,7 @@ impl PublishOptions {
             ));
         }
         if let Some(seconds) = self.tai_minus_utc_sec
-            && !crate::time::TAI_MINUS_UTC_RANGE_SEC.contains(&seconds)
+            && !crate::abi::TAI_MINUS_UTC_RANGE_SEC.contains(&seconds)
         {
             return refuse(format!(
                 "TAI - UTC must be 10 to 255 s (it has been 37 since 2017), and this is {seconds}"

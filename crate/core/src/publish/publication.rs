@@ -568,7 +568,7 @@ impl<S: SystemClock, C: Counter> Publication<S, C> {
         utc_sec: i128,
         inserting: bool,
     ) -> Option<i16> {
-        let plausible = |seconds: &i16| crate::time::TAI_MINUS_UTC_RANGE_SEC.contains(seconds);
+        let plausible = |seconds: &i16| crate::abi::TAI_MINUS_UTC_RANGE_SEC.contains(seconds);
         let kernel = i16::try_from(discipline.tai_minus_utc_sec)
             .ok()
             .filter(plausible);

@@ -11,9 +11,10 @@ use crate::error::{Error, NoTime};
 use crate::seqlock::Consistent;
 use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
 use crate::time::fixed;
-use crate::time::leap::{Mapping, Reference, Timescale};
+use crate::time::leap::{Mapping, Reference};
 use crate::time::linear::{self, ErrorAndRate, Exact, LinearFn, LinearReading};
 use crate::time::reading::{Continuity, Reading, TimePoint};
+use crate::timescale::Timescale;
 
 /// Parts per billion in one.
 const PPB: u128 = 1_000_000_000;

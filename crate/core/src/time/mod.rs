@@ -15,8 +15,6 @@ pub mod leap;
 pub(crate) mod linear;
 pub(crate) mod reading;
 
-use std::ops::RangeInclusive;
-
 /// Nanoseconds in a second.
 pub const NS_PER_SEC: i128 = 1_000_000_000;
 
@@ -25,9 +23,3 @@ pub(crate) const NS_PER_MS: i64 = 1_000_000;
 
 /// Seconds in a day without a leap second.
 pub(crate) const SEC_PER_DAY: i128 = 86_400;
-
-/// The values of TAI − UTC, in seconds, that can be meant by a page, the kernel or an operator.
-///
-/// TAI has been ahead of UTC by 10 s or more since 1972. A kernel that was never given the offset counts leap
-/// seconds from 0, so a smaller value means "unknown".
-pub const TAI_MINUS_UTC_RANGE_SEC: RangeInclusive<i16> = 10..=255;

@@ -1,7 +1,7 @@
 //! A clock's results: times with their bounds, and tokens.
 
 use crate::snapshot::ClockStatus;
-use crate::time::leap::Timescale;
+use crate::timescale::Timescale;
 
 /// A time with its bound, and what the page said at the same instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
