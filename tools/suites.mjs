@@ -249,7 +249,7 @@ const namedSuites = [
   },
   {
     name: 'slew',
-    shows: 'no bound is false while a guest slews and steps its clock: two minutes',
+    shows: 'no bound is false while a guest slews and steps its clock: a quarter of an hour',
     long: 'an hour',
     needs: `${DEBIAN}, with no other load`,
     setUp,

@@ -24,7 +24,7 @@ export const ownGuests = {
       guest.removeTime()
       guest.page.write({ flags: FLAGS.VM_GEN_COUNTER_PRESENT | FLAGS.NOTIFICATION_PRESENT })
       if (isOwn) await assertBound(guest)
-      const watcher = await guest.talk('witness.mjs', [isOwn ? 'own' : 'rigs', `${INTERVAL_MS}`])
+      const watcher = await guest.talk('watcher.mjs', [isOwn ? 'own' : 'rigs', `${INTERVAL_MS}`])
       const delaysMs = []
       for (let count = 1; count <= migrations; count++) {
         const before = JSON.parse(await watcher.ask('renew'))

@@ -25,7 +25,7 @@ export const inGuest = {
   },
 
   async 'only an interrupt ends the wait of a watcher'(guest, { isShort }) {
-    const watcher = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
+    const watcher = await guest.talk('watcher.mjs', ['rigs', AN_HOUR_MS])
     const delaysMs = []
     for (let change = 0; change < (isShort ? CHANGES.short : CHANGES.long); change++) {
       const marker = nextMarker()
@@ -49,7 +49,7 @@ export const inGuest = {
   },
 
   async 'an interrupt without a change causes no event, and the next change causes one'(guest) {
-    const watcher = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
+    const watcher = await guest.talk('watcher.mjs', ['rigs', AN_HOUR_MS])
     await guest.interrupt()
     await figures(watcher)
     const marker = nextMarker()
@@ -60,7 +60,7 @@ export const inGuest = {
   },
 
   async 'an endless update is one error, retried slowly, and the next change is reported'(guest) {
-    const watcher = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
+    const watcher = await guest.talk('watcher.mjs', ['rigs', AN_HOUR_MS])
     guest.page.begin()
     await guest.interrupt()
     assert.deepEqual(JSON.parse(await watcher.next()), {
@@ -86,14 +86,14 @@ export const inGuest = {
   async 'losing the notification flag is reported at once, then the timer polls'(guest) {
     const { flags } = guest.timeFields
     const withoutFlag = flags & ~FLAGS.NOTIFICATION_PRESENT
-    let watcher = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
+    let watcher = await guest.talk('watcher.mjs', ['rigs', AN_HOUR_MS])
     let marker = nextMarker()
     guest.page.write({ flags: withoutFlag, disruptionMarker: marker })
     await guest.interrupt()
     await expectDisruption(watcher, marker)
     await watcher.end()
 
-    watcher = await guest.talk('witness.mjs', ['rigs', DEFAULT_MS])
+    watcher = await guest.talk('watcher.mjs', ['rigs', DEFAULT_MS])
     marker = nextMarker()
     guest.page.write({ disruptionMarker: marker })
     await expectDisruption(watcher, marker)
@@ -110,14 +110,14 @@ export const inGuest = {
     const { flags } = guest.timeFields
     guest.page.write({ flags: flags & ~FLAGS.NOTIFICATION_PRESENT })
     await bindAgain(guest)
-    const watcher = await guest.talk('witness.mjs', ['rigs', DEFAULT_MS])
+    const watcher = await guest.talk('watcher.mjs', ['rigs', DEFAULT_MS])
     guest.page.write({ flags })
     let marker = nextMarker()
     guest.page.write({ disruptionMarker: marker })
     await expectDisruption(watcher, marker)
     await watcher.end()
 
-    const unnotified = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
+    const unnotified = await guest.talk('watcher.mjs', ['rigs', AN_HOUR_MS])
     const before = await figures(unnotified)
     marker = nextMarker()
     guest.page.write({ disruptionMarker: marker })
@@ -164,7 +164,7 @@ async function figures(watcher) {
 
 // Returns the activity of a new watcher while nothing happens.
 async function restOf(guest, intervalMs, restMs) {
-  const watcher = await guest.talk('witness.mjs', ['rigs', intervalMs])
+  const watcher = await guest.talk('watcher.mjs', ['rigs', intervalMs])
   const rested = await observed(watcher, restMs)
   await watcher.end()
   return rested

@@ -370,9 +370,11 @@ class Readings {
       `${this.#bounded} readings with a bound held the host’s time, known to ${this.#truth.widthNs} ns; ${this.#unbounded} stated none`,
     )
     const sorted = this.#recoveriesMs.toSorted((a, b) => a - b).map((ms) => ms.toFixed(0))
-    print(
-      `a bound again after ${sorted[sorted.length >> 1]} ms in the middle, ${sorted.at(-1)} at most, ${sorted.length} times`,
-    )
+    if (sorted.length > 0) {
+      print(
+        `a bound again after ${sorted[sorted.length >> 1]} ms in the middle, ${sorted.at(-1)} at most, ${sorted.length} times`,
+      )
+    }
     print(`${this.#takenForDaemons} changes next to a report were taken for the daemon’s`)
     for (const [state, us] of this.#states) {
       print(`${state} ${us.length} times, ${Math.max(...us).toFixed(0)} us to be corrected at most`)

@@ -1,7 +1,7 @@
 // Holds a token and watches one device: says each event as it comes, with what the token is worth at
 // that moment. On `report` it says how things stand, and on `renew` it takes a new token first.
 //
-//   node witness.mjs own|rigs INTERVAL_MS
+//   node watcher.mjs own|rigs INTERVAL_MS
 //
 // `own` is QEMU's own device, which has the marker only, and `rigs` the one whose page the host writes:
 // it has a generation.
