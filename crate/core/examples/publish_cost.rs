@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use vmclock::counter::CpuCounter;
 use vmclock::publish::{Cause, Publication, PublishOptions, Publisher};
+use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::clock::KernelClock;
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 
@@ -37,7 +38,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         allow_untrusted_counter: true,
         ..PublishOptions::default()
     };
-    let mut publication = Publication::new(KernelClock, CpuCounter, options.clone(), None, None)?;
+    let mut publication = Publication::new(
+        KernelSource::new(KernelClock),
+        CpuCounter,
+        options.clone(),
+        None,
+        None,
+    )?;
     let mut steps = Vec::new();
     for _ in 0..10_000 {
         let start = Instant::now();

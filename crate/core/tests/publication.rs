@@ -15,6 +15,7 @@ use vmclock::counter::Counter;
 use vmclock::no_bound::{Distrust, NoBound};
 use vmclock::publish::{Cause, Generation, Publication, PublishOptions, Shape};
 use vmclock::snapshot::{ClockStatus, LeapIndicator};
+use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::leap_seconds::LeapSeconds;
 use vmclock::{Error, Maintenance, Timescale};
 use vmclock_testkit::scene::{
@@ -434,7 +435,8 @@ fn a_counter_that_is_reset_before_it_was_measured_is_measured_from_there() {
     let machine = Machine::new(13, START_SEC);
     machine.state.borrow_mut().move_counter(1 << 44);
     let options = PublishOptions::default();
-    let mut publication = Publication::new(&machine, &machine, options, None, None).unwrap();
+    let mut publication =
+        Publication::new(KernelSource::new(&machine), &machine, options, None, None).unwrap();
     let before = publication.step(Cause::Interval).unwrap();
     machine.state.borrow_mut().move_counter(-(1 << 43));
     machine.advance(10_000_000);
@@ -737,7 +739,7 @@ fn options_outside_their_range_are_refused() {
     let with = |change: fn(&mut PublishOptions)| {
         let mut options = PublishOptions::default();
         change(&mut options);
-        Publication::new(&machine, &machine, options, None, None).err()
+        Publication::new(KernelSource::new(&machine), &machine, options, None, None).err()
     };
     assert!(with(|_| {}).is_none());
     let refused: [fn(&mut PublishOptions); 8] = [
@@ -780,8 +782,14 @@ impl Counter for Coarse<'_> {
 fn a_counter_that_moves_in_large_steps_is_not_taken_for_a_clock_that_was_set() {
     let machine = Machine::new(3, START_SEC);
     let options = PublishOptions::default();
-    let mut publication =
-        Publication::new(&machine, Coarse(&machine), options, None, None).unwrap();
+    let mut publication = Publication::new(
+        KernelSource::new(&machine),
+        Coarse(&machine),
+        options,
+        None,
+        None,
+    )
+    .unwrap();
     publication.step(Cause::Interval).unwrap();
     while !publication.is_settled() {
         machine.advance(publication.next_within().as_nanos().cast_signed());

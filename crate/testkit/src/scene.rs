@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vmclock::publish::{Cause, Publication, PublishOptions};
 use vmclock::snapshot::RawFields;
+use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::discipline::Discipline;
 use vmclock::{Error, Options, Reading, Timescale, VmClock, seqlock};
 
@@ -21,7 +22,7 @@ pub const AFTER_DISRUPTION: u8 = 8;
 /// A machine, its publication, and a reader of the page.
 pub struct Scene<'machine> {
     pub machine: &'machine Machine,
-    pub publication: Publication<&'machine Machine, &'machine Machine>,
+    pub publication: Publication<KernelSource<&'machine Machine>, &'machine Machine>,
     pub memory: Arc<Memory>,
 }
 
@@ -35,7 +36,8 @@ impl<'machine> Scene<'machine> {
         options: PublishOptions,
         old: Option<RawFields>,
     ) -> Self {
-        let publication = Publication::new(machine, machine, options, None, old).unwrap();
+        let publication =
+            Publication::new(KernelSource::new(machine), machine, options, None, old).unwrap();
         let mut scene = Self {
             machine,
             publication,

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::sample::Sample;
-use crate::publish::period::{self, Period};
+use crate::source::Sample;
 use crate::source::kernel::discipline::Discipline;
 use crate::time::NS_PER_SEC;
 use crate::time::fixed;
+use crate::time::period::{self, Period};
 
 /// Two samples closer than this make no baseline.
 const SHORTEST_BASELINE_NS: i128 = 5_000_000;

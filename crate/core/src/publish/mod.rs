@@ -10,10 +10,8 @@
 mod baseline;
 mod existing;
 mod lock;
-pub(crate) mod period;
 mod publication;
 mod publisher;
-mod sample;
 mod takeover;
 mod worker;
 

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::no_bound::NoBound;
 use crate::page::PUBLISHED_PATH;
 use crate::snapshot::Maintenance;
+use crate::source::kernel::KernelSource;
 use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::kernel::step_alarm::StepAlarm;
@@ -81,7 +82,7 @@ impl Publisher {
         let mode = options.mode;
         let previous = found.as_ref().map(|found| found.fields);
         let mut publication = Publication::new(
-            KernelClock,
+            KernelSource::new(KernelClock),
             CpuCounter,
             options,
             LeapSeconds::load(),
@@ -140,7 +141,7 @@ impl Publisher {
     fn start(
         path: &Path,
         page: Published,
-        publication: Publication<KernelClock, CpuCounter>,
+        publication: Publication<KernelSource<KernelClock>, CpuCounter>,
         alarm: StepAlarm,
         mut device: Option<Device>,
     ) -> Result<Self, Error> {

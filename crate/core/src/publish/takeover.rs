@@ -1,11 +1,11 @@
 //! What an older page makes of the present, and whether a page that is taken over is its past.
 
-use super::sample::Sample;
 use crate::abi;
-use crate::publish::period::{self};
 use crate::snapshot::{RawFields, tai_minus_utc_sec};
+use crate::source::Sample;
 use crate::time::NS_PER_SEC;
 use crate::time::fixed;
+use crate::time::period;
 
 /// What two clocks may differ by, beyond all that is accounted for.
 const JUMP_NS: u128 = 1_000_000;

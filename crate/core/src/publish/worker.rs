@@ -20,6 +20,7 @@ use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::no_bound::NoBound;
 use crate::page::DEVICE_PATH;
+use crate::source::kernel::KernelSource;
 use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::kernel::step_alarm::StepAlarm;
@@ -79,7 +80,7 @@ pub(super) struct Worker {
     // Dropped in this order: the page is marked and unlocked before anybody waiting is let go.
     pub(super) page: Published,
     pub(super) inbox: Receiver<Command>,
-    pub(super) publication: Publication<KernelClock, CpuCounter>,
+    pub(super) publication: Publication<KernelSource<KernelClock>, CpuCounter>,
     pub(super) alarm: StepAlarm,
     pub(super) device: Option<Device>,
     /// When the page is to be brought up to date again. A wake-up that updates nothing leaves it: a

@@ -7,12 +7,14 @@
 //! - `leap`: from the page's own time to the timescale asked for.
 //! - `linear`: the fast path, which gives the same results by one multiplication.
 //! - `conversion`: the checks, and all of the above for one state of the page.
+//! - `period`: the counter's period and its error, for those who make a page.
 //! - `reading`: the results.
 
 pub(crate) mod conversion;
 pub mod fixed;
 pub mod leap;
 pub(crate) mod linear;
+pub(crate) mod period;
 pub(crate) mod reading;
 
 /// Nanoseconds in a second.

@@ -9,6 +9,7 @@ use num_integer::Integer;
 use vmclock::Maintenance;
 use vmclock::publish::{Cause, Generation, Publication, PublishOptions, Shape};
 use vmclock::snapshot::RawFields;
+use vmclock::source::kernel::KernelSource;
 
 use super::{Bytes, PAGE_BYTES, Seen, fields, take};
 use crate::exact::{self, big};
@@ -29,7 +30,7 @@ const FIRST_STEPS: usize = 8;
 const FREE_RUNNING: u8 = 3;
 const SYNCHRONIZED: u8 = 2;
 
-type Twin<'machine> = Publication<&'machine Machine, &'machine Machine>;
+type Twin<'machine> = Publication<KernelSource<&'machine Machine>, &'machine Machine>;
 
 struct Input<'bytes> {
     choices: [u8; 8],
@@ -348,8 +349,22 @@ pub fn check_takeover(bytes: &[u8], seen: &mut Seen) {
     let other = Machine::restored(machine.state.borrow().clone());
     let mut pair = Pair {
         machines: [&machine, &other],
-        heir: Publication::new(&machine, &machine, input.options(), None, Some(model.old)).unwrap(),
-        twin: Publication::new(&other, &other, input.options(), None, None).unwrap(),
+        heir: Publication::new(
+            KernelSource::new(&machine),
+            &machine,
+            input.options(),
+            None,
+            Some(model.old),
+        )
+        .unwrap(),
+        twin: Publication::new(
+            KernelSource::new(&other),
+            &other,
+            input.options(),
+            None,
+            None,
+        )
+        .unwrap(),
         seed: 0,
         marker_changes: 0,
         is_stated: input.options().max_error_ns.is_some(),
@@ -372,7 +387,8 @@ fn left_behind(machine: &Machine) -> RawFields {
         generation: Generation::Always,
         ..PublishOptions::default()
     };
-    let mut publication = Publication::new(machine, machine, options, None, None).unwrap();
+    let mut publication =
+        Publication::new(KernelSource::new(machine), machine, options, None, None).unwrap();
     for _ in 0..3 {
         publication.step(Cause::Interval).unwrap();
         machine.advance(20_000_000);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use moves::Saved;
 use vmclock::publish::{Cause, Publication, PublishOptions};
+use vmclock::source::kernel::KernelSource;
 
 use crate::daemon::{Daemon, Kind};
 use crate::guest::{self, Capture, Held, Host, Seat};
@@ -76,7 +77,7 @@ pub(crate) struct Life {
     machine: Rc<Machine>,
     daemon: Daemon,
     options: PublishOptions,
-    publication: Option<Publication<Host, Host>>,
+    publication: Option<Publication<KernelSource<Host>, Host>>,
     /// The clock was stepped, and the publisher has not been woken yet.
     alarm: bool,
     /// Counts the disruptions of the counter.

@@ -6,6 +6,7 @@ use vmclock::Continuity;
 use vmclock::publish::{Cause, Publication};
 use vmclock::seqlock::{SharedWords, SharedWordsMut, WORDS};
 use vmclock::snapshot::RawFields;
+use vmclock::source::kernel::KernelSource;
 
 use super::{Life, NS_PER_SEC, Outcome, Provider};
 use crate::daemon::Daemon;
@@ -21,7 +22,7 @@ pub(super) struct Saved {
     captures: Vec<Capture>,
     state: State,
     daemon: Daemon,
-    publication: Option<Publication<Host, Host>>,
+    publication: Option<Publication<KernelSource<Host>, Host>>,
     before: Continuity,
     clones: Vec<Continuity>,
 }

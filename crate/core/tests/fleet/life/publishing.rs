@@ -6,6 +6,7 @@ use std::sync::Arc;
 use vmclock::publish::{Cause, Generation, Publication, PublishOptions};
 use vmclock::seqlock::{self, SharedWords};
 use vmclock::snapshot::RawFields;
+use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::leap_seconds::LeapSeconds;
 
 use super::{EDGES_SEC, Flaw, Life, NS_PER_SEC, OffsetSource, Outcome, Provider};
@@ -24,7 +25,10 @@ fn leap_list(leap: Option<Leap>) -> Option<LeapSeconds> {
 }
 
 impl Life {
-    pub(super) fn new_publication(&mut self, old: Option<RawFields>) -> Publication<Host, Host> {
+    pub(super) fn new_publication(
+        &mut self,
+        old: Option<RawFields>,
+    ) -> Publication<KernelSource<Host>, Host> {
         let host_seat = match self.provider {
             Provider::Guest => self.seat.clone(),
             Provider::Hypervisor => Seat::new(Rc::clone(&self.machine)),
@@ -49,7 +53,14 @@ impl Life {
         let list = (self.source == OffsetSource::List)
             .then(|| leap_list(self.leap))
             .flatten();
-        Publication::new(host.clone(), host, self.options.clone(), list, old).unwrap()
+        Publication::new(
+            KernelSource::new(host.clone()),
+            host,
+            self.options.clone(),
+            list,
+            old,
+        )
+        .unwrap()
     }
 
     /// The fields on the page, after planted flaws.

@@ -1,0 +1,84 @@
+//! Time and counter at one instant.
+
+use crate::no_bound::{Distrust, NoBound};
+use crate::source::kernel::discipline::Discipline;
+use crate::source::kernel::slew::HiddenSlew;
+use crate::time::period::Period;
+
+/// The time of a source and the counter at one instant, and what the source knows about both.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The counter in the middle of the bracket around the time.
+    pub(crate) counter: u64,
+    /// Half the bracket, rounded up, and one step of the counter, which may lag behind by that much here or at
+    /// a reader.
+    pub(crate) half_width_ticks: u64,
+    /// UTC in nanoseconds since 1970.
+    pub(crate) realtime_ns: i128,
+    /// How far that may be off, and the source's estimate.
+    pub(crate) claim_ns: Option<u128>,
+    pub(crate) estimate_ns: Option<u128>,
+    /// The reason if there is no claim.
+    pub(crate) no_bound: Option<NoBound>,
+    pub(crate) is_synchronized: bool,
+    /// The largest error of a period that is measured from here, in parts per billion: by the slews at this
+    /// sample and at each later one.
+    pub(crate) ceiling_ppb: u128,
+    pub(crate) hidden_slew: HiddenSlew,
+    /// TAI - UTC in seconds, if the source knows it.
+    pub(crate) tai_minus_utc_sec: Option<i16>,
+    /// The change of TAI - UTC since the last sample, in seconds.
+    pub(crate) tai_change_sec: i16,
+    /// `leap_indicator`.
+    pub(crate) leap_indicator: u8,
+    /// True in an inserted second.
+    pub(crate) is_in_leap_second: bool,
+    /// The event since the last sample.
+    pub(crate) event: Event,
+    /// The change of the source's rate since the last sample.
+    pub(crate) rate_change: Option<RateChange>,
+}
+
+/// An event between two samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing but time passed.
+    Nothing,
+    /// The source's time was set. The counter goes on.
+    Step,
+    /// The counter does not go on, or nothing is known about it.
+    Disruption(Distrust),
+}
+
+/// A change of the rate at which the kernel's clock runs against its oscillator.
+#[derive(Clone, Copy, Debug)]
+pub struct RateChange {
+    pub(crate) old: Discipline,
+    pub(crate) new: Discipline,
+}
+
+/// Returns half a bracket in ticks, rounded up, and one step of the counter.
+pub(crate) fn half_width_ticks(width_ticks: u64, step_ticks: u64) -> u64 {
+    (width_ticks / 2)
+        .saturating_add(1)
+        .saturating_add(step_ticks)
+}
+
+impl Sample {
+    /// Returns half the bracket in nanoseconds, and one for the rounding of the source's time.
+    pub(crate) fn half_width_ns(&self, period: &Period) -> u128 {
+        period.ticks_ns(self.half_width_ticks) + 1
+    }
+
+    /// Returns whether the kernel slews its clock at this sample, or did since.
+    pub(crate) fn is_slewing(&self) -> bool {
+        self.hidden_slew.running_ns != 0
+    }
+
+    /// Takes note of the slews at a later sample, up to which the period is measured from this one.
+    pub(crate) fn note_slew(&mut self, later: &Self) {
+        let running_ns = &mut self.hidden_slew.running_ns;
+        *running_ns = (*running_ns).max(later.hidden_slew.running_ns);
+        self.ceiling_ppb = self.ceiling_ppb.max(later.ceiling_ppb);
+    }
+}
