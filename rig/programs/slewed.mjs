@@ -141,7 +141,7 @@ function reported(us) {
   return command(`./adjtimex --status 0 --maxerror ${figure} --esterror ${figure}`)
 }
 
-/** What it printed, in one line, or how it failed. */
+/** Runs a command of the shell, and returns its output in one line, or its failure. */
 function command(line) {
   try {
     const printed = execSync(line, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' })

@@ -25,8 +25,7 @@ const NS_PER_S = 1_000_000_000n
 const SCALED_PER_PPM = 65_536
 const MOVE_US = 2_000
 
-// What the kernel counts each second of what its clock may be off in rate, less what it may be off without
-// being slewed.
+// The kernel counts 500 ppm of drift. The clock may drift by the rest without a slew.
 const COUNTED_PPM = 450n
 
 // How long each change lasts, how often all of them come, and how much longer a reported error holds, or a
@@ -43,7 +42,7 @@ const ATTEMPTS = 20
 // chronyd that steps a clock that is far off whenever it finds one, and chronyd as Debian's package has it,
 // which does so at its first measurements only and slews the clock by its tick after that.
 const MANNERS = { 'that steps': ['makestep 0.1 -1'], 'that slews': ['makestep 1 3'] }
-// What the latter finds first, and has to slew.
+// The offset that the latter finds first, and has to slew.
 const OFF_MS = 700
 
 // chronyd that slews the clock by less than the kernel counts, so that only the error that it reports to the
