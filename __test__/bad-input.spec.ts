@@ -28,7 +28,7 @@ import {
 
 const isRoot = process.getuid?.() === 0
 
-/** What the remedy of each code must say, and the message must not. */
+/** Text that the remedy of each code must contain, and the message must not. */
 const REMEDY = {
   ERR_VMCLOCK_NOT_FOUND: /vmclock publish/,
   ERR_VMCLOCK_ACCESS: /let others read the page \(chmod 0644\)/,
@@ -55,7 +55,7 @@ function openRefuses(t: ExecutionContext, path: string, code: Refusal): void {
   t.deepEqual(held(path), [])
 }
 
-/** A page that opens, and whose time is refused, whichever call asks for it. */
+/** Asserts that a page opens, and that every call for its time is refused. */
 function timeRefuses(
   t: ExecutionContext,
   fields: PageFields,
@@ -85,14 +85,14 @@ function timeRefuses(
   }
   t.true(slots.every((slot) => slot === 7n))
   t.is(out[0], 7n)
-  // What needs no time works on.
+  // Calls that need no time work.
   t.is(clock.hasTime, code !== 'ERR_VMCLOCK_NO_TIME')
   t.true(clock.isContinuous(token))
   t.is(clock.snapshot().raw.version, 1)
   clock.close()
 }
 
-/** A file of so many bytes, which begins as a page of these fields does. */
+/** Makes a file of `bytes` bytes: the beginning of a page of these fields. */
 function cut(t: ExecutionContext, fields: PageFields, bytes: number): string {
   const whole = page(t, fields)
   whole.close()
@@ -147,7 +147,7 @@ test('no permission', async (t) => {
     const fs = require('fs')
     const open = fs.readdirSync('/proc/self/fd').map((fd) => { try { return fs.readlinkSync('/proc/self/fd/' + fd) } catch { return '' } })
     console.log(JSON.stringify({ ...seen, held: open.includes(process.argv[1]) }))`
-  // The folder itself is open to all, so that it is the file that refuses.
+  // The directory is open to all users, so the file itself is the obstacle.
   chmodSync(dirname(path), 0o755)
   const seen = await evaluate<Record<string, unknown>>(
     `process.argv[1] = ${JSON.stringify(path)};${script}`,
@@ -254,7 +254,7 @@ test("another user's file, unless that user is trusted", (t) => {
   t.notThrows(() => open(t, made.path, { trustedUids: [1000, 65534] }))
 })
 
-// What pages say
+// Fields of pages
 
 for (const [what, counterId] of [
   ["the other architecture's counter", OTHER_COUNTER_ID],
@@ -289,7 +289,7 @@ for (const [clockStatus, status] of [
   })
 }
 
-test('status 3 where free-running clocks are refused', (t) => {
+test('status 3 with requireSynchronized', (t) => {
   const { path } = page(t, { ...liveFields(t), clockStatus: 3 })
   const clock = open(t, path, { requireSynchronized: true })
   refusesWithRemedy(
@@ -302,7 +302,7 @@ test('status 3 where free-running clocks are refused', (t) => {
 
 const UTC_LIKE: readonly Timescale[] = ['utc', 'utc-noon-linear', 'utc-sls']
 
-/** The refusal of a timescale on a page of a time type; undefined where there is none. */
+/** Returns the refusal of a timescale on a page of a time type; undefined if there is none. */
 function expectedRefusal(
   timeType: number,
   timescale: Timescale,
@@ -325,7 +325,7 @@ for (const timeType of [0, 1, 2, 3, 4, 255]) {
         const written = { ...fields, timeType, flags, taiOffsetSec: -37 }
         if (code !== undefined) return timeRefuses(t, written, code, timescale)
         const { epochNs, taiMinusUtcSec } = open(t, page(t, written).path, { timescale }).read()
-        // The page's own time, with the 37 s where the timescale is the other one.
+        // The page's own time, shifted by 37 s if the timescale is the other one.
         const shift = { 0: timescale === 'tai' ? 37n : 0n, 1: timescale === 'tai' ? 0n : -37n }
         const second = epochNs / 1_000_000_000n - 1767225600n
         const expected = shift[timeType as 0 | 1] ?? 0n
@@ -366,7 +366,7 @@ for (const timeType of [3, 4, 255]) {
   })
 }
 
-test('a page that changes its time type gives time in the timescale that it had at first', (t) => {
+test('a page that changes its time type gives time in its first timescale', (t) => {
   const fields = liveFields(t)
   const made = page(t, {
     ...fields,
@@ -412,7 +412,7 @@ test('a result out of range', (t) => {
   }
 })
 
-test('a conversion of many counters of which one is out of range writes none', (t) => {
+test('a conversion writes nothing if one of the counters is out of range', (t) => {
   const { path } = page(t, { ...timeFields(0n), timeSec: 9_223_372_036n })
   const clock = open(t, path)
   const out = new BigInt64Array(2)
@@ -437,7 +437,7 @@ test('a counter that is more than a second behind the reference', (t) => {
 
 // The sequence number
 
-test('a sequence number that is odd for ever: 100 ms once, then at once while it is stuck', (t) => {
+test('an endless update times out after 100 ms once, and later calls fail at once', (t) => {
   const made = page(t, liveFields(t))
   const clock = open(t, made.path)
   const timeOut = (): number => {
@@ -452,7 +452,7 @@ test('a sequence number that is odd for ever: 100 ms once, then at once while it
   const startMs = performance.now()
   for (let call = 0; call < 100; call++) timeOut()
   const nextMs = performance.now() - startMs
-  // A hundred of them, in less than ten would have taken.
+  // A hundred calls take less time than ten timeouts.
   t.true(nextMs < 10 * firstMs, `${nextMs} ms`)
   for (const call of [
     () => clock.read(),
@@ -467,7 +467,7 @@ test('a sequence number that is odd for ever: 100 ms once, then at once while it
   t.true(clock.counter() > 0n)
   made.end()
   t.true(clock.nowNs() > 0n)
-  // Stuck in another update: it waits again.
+  // Another update does not end: the clock waits again.
   made.begin()
   const secondMs = timeOut()
   t.true(secondMs >= 99, `${secondMs} ms`)
@@ -480,7 +480,7 @@ test('a page that is being updated opens', (t) => {
   refusesWithRemedy(t, () => clock.nowNs(), 'ERR_VMCLOCK_TIMEOUT', REMEDY.ERR_VMCLOCK_TIMEOUT)
 })
 
-test('a sequence number that changes at every read: a consistent answer or a timeout', async (t) => {
+test('constant updates give a consistent answer or a timeout', async (t) => {
   const made = page(t, liveFields(t))
   const clock = open(t, made.path)
   const stop = new Int32Array(new SharedArrayBuffer(8))
@@ -534,7 +534,7 @@ for (const [what, path] of [
   })
 }
 
-test('values that throw whatever they are asked', (t) => {
+test('values that throw at every access', (t) => {
   const code = 'ERR_VMCLOCK_INVALID_ARGUMENT'
   const thrower = Object.defineProperty(new Uint8Array(1), Symbol.toStringTag, {
     get() {
@@ -614,7 +614,7 @@ test('options twice', (t) => {
   refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', /given twice/)
 })
 
-test('options are their own: nothing comes from a prototype', (t) => {
+test('options are read from own properties, never from a prototype', (t) => {
   const { path } = page(t, liveFields(t))
   const inherited = Object.create({ timescale: 'tai' }) as object
   refuses(t, () => VmClock.open(path, inherited), 'ERR_VMCLOCK_INVALID_ARGUMENT', /plain object/)
@@ -627,11 +627,11 @@ test('options are their own: nothing comes from a prototype', (t) => {
 })
 
 test.serial(
-  'what is on Object.prototype chooses no bound, makes no failure and is given nothing',
+  'properties of Object.prototype choose no bound, make no failure and receive nothing',
   (t) => {
     const fields = liveFields(t)
     const unbounded = page(t, { ...fields, flags: FLAG.TIME_MAXERROR_VALID })
-    const given: unknown[] = []
+    const received: unknown[] = []
     const polluted = {
       assumedDriftPpb: { value: 0, writable: true },
       maxErrorNs: { value: 1n, writable: true },
@@ -639,8 +639,8 @@ test.serial(
       mode: { value: 0o666, writable: true },
       timeMaxerrorNanosec: { value: 0n, writable: true },
       failed: { value: true, writable: true },
-      slots: { set: (value: unknown) => given.push(value) },
-      nowNs: { set: (value: unknown) => given.push(value) },
+      slots: { set: (value: unknown) => received.push(value) },
+      nowNs: { set: (value: unknown) => received.push(value) },
     }
     for (const [name, property] of Object.entries(polluted)) {
       Object.defineProperty(Object.prototype, name, { ...property, configurable: true })
@@ -659,12 +659,12 @@ test.serial(
     } finally {
       for (const name of Object.keys(polluted)) Reflect.deleteProperty(Object.prototype, name)
     }
-    t.deepEqual(given, [])
+    t.deepEqual(received, [])
   },
 )
 
-test('a diagnosis leaves no descriptor behind whatever is on Object.prototype', async (t) => {
-  // In a process of its own, where nothing else opens any.
+test('a diagnosis leaves no descriptor open whatever is on Object.prototype', async (t) => {
+  // In a process of its own, in which nothing else opens descriptors.
   const [before, after] = await evaluate<[number, number]>(`
     const { readdirSync } = require('node:fs')
     const { diagnose } = require('vmclock/doctor')
@@ -683,12 +683,13 @@ test.serial('errors and watchers are made whatever is on Object.prototype', (t) 
   const { path } = page(t, liveFields(t))
   const clock = open(t, path)
   const { signal } = new AbortController()
-  const polluted = { get: 'x', set: 'x', signal: 'x', once: 'x', path: 'x', errno: 1, cause: 'x' }
+  const details = { remedy: 'x', path: 'x', errno: 1, cause: 'x' }
+  const polluted = { get: 'x', set: 'x', signal: 'x', once: 'x', ...details }
   const thrown: unknown[] = []
   Object.assign(Object.prototype, polluted)
   try {
     try {
-      VmClock.open('')
+      VmClock.open(5 as unknown as string)
     } catch (error) {
       thrown.push(error)
     }
@@ -699,7 +700,7 @@ test.serial('errors and watchers are made whatever is on Object.prototype', (t) 
   const [error] = thrown as VmClockError[]
   t.true(error instanceof VmClockError)
   t.is(error?.code, 'ERR_VMCLOCK_INVALID_ARGUMENT')
-  t.deepEqual([error?.path, error?.errno, error?.cause], [undefined, undefined, undefined])
+  for (const name of ['remedy', 'path', 'errno', 'cause'] as const) t.is(error?.[name], undefined)
 })
 
 test('a version that changes while the page is open', (t) => {
@@ -713,7 +714,7 @@ test('a version that changes while the page is open', (t) => {
   refuses(t, () => clock.isContinuous(token), code, remedy)
 })
 
-test("a token's getter that detaches what is to be converted", (t) => {
+test("a token's getter that detaches the array to convert", (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
   const counters = new BigUint64Array([clock.counter()])
   const out = new BigInt64Array(1)
@@ -750,7 +751,7 @@ test('a bigint so huge that it takes seconds to write down is refused at once', 
   t.true(performance.now() - startMs < 150)
 })
 
-test("an option's getter that throws throws that", (t) => {
+test("the error of an option's getter is thrown unchanged", (t) => {
   const { path } = page(t, {})
   const options = {
     get timescale(): never {
@@ -760,7 +761,7 @@ test("an option's getter that throws throws that", (t) => {
   t.throws(() => VmClock.open(path, options), { instanceOf: RangeError, message: 'mine' })
 })
 
-test('an array that is too short, or no place for figures', (t) => {
+test('an array that is too short, or that cannot hold the figures', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
   const wrong = (slots: unknown, at: unknown, remedy: RegExp): void => {
     const call = (): void => clock.readInto(slots as BigInt64Array, at as number)
@@ -789,7 +790,7 @@ test('an array that is too short, or no place for figures', (t) => {
   wrong(new Liar(1), 0, /holds 1 figures and 12 are needed/)
 })
 
-test('readInto writes its twelve figures and no more, at any place', (t) => {
+test('readInto writes exactly twelve figures, at any position', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
   const slots = new BigInt64Array(14).fill(-77n)
   clock.readInto(slots, 1)
@@ -829,7 +830,7 @@ test('arrays that no counters can be converted from, or to', (t) => {
   wrong(undefined, undefined, /counters must be a BigUint64Array/)
 })
 
-test('counters are converted in place, and none are fine as well', (t) => {
+test('counters are converted in place, and an empty array is allowed', (t) => {
   const clock = open(t, page(t, timeFields(1000n)).path)
   const memory = new ArrayBuffer(16)
   new BigUint64Array(memory).set([1000n, 1_000_001_000n])
@@ -883,7 +884,7 @@ for (const [what, token] of [
   })
 }
 
-test('a class that is not to be constructed', (t) => {
+test('a class without a public constructor', (t) => {
   for (const type of [VmClock, VmClockPage]) {
     refuses(
       t,
@@ -897,7 +898,7 @@ test('a class that is not to be constructed', (t) => {
 // Timescales that a call does not have
 
 for (const timescale of ['tai', 'monotonic'] as const) {
-  test(`calls that need UTC, on a clock in ${timescale}`, (t) => {
+  test(`calls that need UTC on a clock in ${timescale}`, (t) => {
     const timeType = timescale === 'tai' ? 1 : 2
     const clock = open(t, page(t, { ...liveFields(t), timeType }).path, { timescale })
     t.true(clock.nowNs() > 0n)
@@ -909,7 +910,7 @@ for (const timescale of ['tai', 'monotonic'] as const) {
 
 // Closed
 
-test('every call on a closed clock, but what is remembered', (t) => {
+test('every call on a closed clock, except for its path and timescale', (t) => {
   const { path } = page(t, liveFields(t))
   const clock = VmClock.open(path)
   const token = clock.continuityToken()
@@ -952,17 +953,17 @@ test('every call on a closed page', (t) => {
   }
 })
 
-// What is left
+// Resources
 
-test('a thousand refusals leave nothing behind', (t) => {
+test('a thousand refusals leave no descriptor and no mapping', (t) => {
   const wrong = page(t, { version: 2 })
   wrong.close()
   const { path } = wrong
-  mkdirSync(join(dirname(path), 'folder'))
+  mkdirSync(join(dirname(path), 'directory'))
   for (let count = 0; count < 1000; count++) {
     t.throws(() => VmClock.open(path))
-    t.throws(() => VmClock.open(join(dirname(path), 'folder')))
+    t.throws(() => VmClock.open(join(dirname(path), 'directory')))
   }
   t.deepEqual(held(dirname(path)), [])
-  t.deepEqual(contents(dirname(path)), ['folder', 'page'])
+  t.deepEqual(contents(dirname(path)), ['directory', 'page'])
 })

@@ -1,4 +1,4 @@
-// The package loads everywhere, as one class, and says later what keeps it from working.
+// The package loads everywhere. If it cannot work, its calls say why.
 
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -17,7 +17,7 @@ test('import and require give the same classes', (t) => {
   for (const [name, value] of Object.entries(vmclock)) t.is(required[name], value, name)
 })
 
-test('what is exported is what is documented', (t) => {
+test('the exports are the documented ones', (t) => {
   t.deepEqual(Object.keys(vmclock).sort(), [
     'READING_KNOWN',
     'READING_SLOTS',
@@ -37,7 +37,7 @@ test('classes have their names', (t) => {
   for (const [name, { name: own }] of classes as Array<[string, { name: string }]>) t.is(own, name)
 })
 
-/** What a fresh process sees of the package in a folder. */
+/** The package as a new process sees it. */
 interface Seen {
   readonly supported: boolean
   readonly reason: string
@@ -69,7 +69,7 @@ function look(file: string, before = '', env: NodeJS.ProcessEnv = {}): Promise<S
   )
 }
 
-/** A copy of what is built, with the native folder that `fill` makes. */
+/** Copies the built package, with a `native/` directory that `fill` makes. */
 function copy(t: ExecutionContext, fill: (nativeFolder: string) => void): string {
   const made = newDirectory(t)
   for (const part of ['dist', 'package.json']) {
@@ -94,13 +94,13 @@ function refusesToOpen(t: ExecutionContext, seen: Seen, why: RegExp, remedy: Reg
 
 const addons = readdirSync(join(rootDirectory, 'native')).filter((name) => name.endsWith('.node'))
 
-test('without a native part it loads, and open says what is missing', async (t) => {
+test('the package loads without its native part, and open says what is missing', async (t) => {
   const seen = await look(copy(t, () => {}))
   const why = /vmclock-linux-\S+ [\d.]+, is not installed/
   refusesToOpen(t, seen, why, /npm install --include=optional vmclock/)
 })
 
-test('with a native part that does not load it loads, and open says why', async (t) => {
+test('the package loads with a broken native part, and open says why', async (t) => {
   t.true(addons.length > 0)
   for (const bytes of ['', 'no shared library\n'.repeat(100)]) {
     const file = copy(t, (native) => {
@@ -115,7 +115,7 @@ test('with a native part that does not load it loads, and open says why', async 
   }
 })
 
-test('with a native part that is cut off anywhere it loads, and open says why', async (t) => {
+test('the package loads with a truncated native part, and open says why', async (t) => {
   t.true(addons.length > 0)
   for (const part of [0.05, 0.5, 0.99]) {
     const file = copy(t, (native) => {
@@ -133,7 +133,7 @@ test('with a native part that is cut off anywhere it loads, and open says why', 
   }
 })
 
-test('with a native part of another release it loads, and open says so', async (t) => {
+test('the package loads with a native part of another release, and open says so', async (t) => {
   const other = newPath(t)
   writeFileSync(other, 'exports.openClock = () => {}')
   const file = copy(t, () => {})
@@ -146,7 +146,7 @@ for (const [platform, arch] of [
   ['win32', 'x64'],
   ['linux', 'riscv64'],
 ] as const) {
-  test(`on ${platform}-${arch} it loads, and says that it is not supported`, async (t) => {
+  test(`on ${platform}-${arch} the package loads and says that it is not supported`, async (t) => {
     const seen = await look(
       join(rootDirectory, 'dist/index.cjs'),
       `Object.defineProperty(process, 'platform', { value: '${platform}' })
@@ -161,7 +161,7 @@ for (const [platform, arch] of [
   })
 }
 
-test('here it is supported', (t) => {
+test('the package is supported here', (t) => {
   t.true(vmclock.VmClock.isSupported())
   t.is(vmclock.VmClock.unsupportedReason, undefined)
   t.true(Array.isArray(vmclock.VmClock.list()))
@@ -181,14 +181,14 @@ test('errors are recognized across two copies of the package', async (t) => {
   t.true(error instanceof Error)
 })
 
-test('nothing else is taken for an error of the package', (t) => {
+test('other values are not recognized as errors of the package', (t) => {
   for (const value of [new Error('x'), null, undefined, 'ERR_VMCLOCK_CLOSED', {}, () => {}]) {
     t.false(value instanceof vmclock.VmClockError)
     t.false(vmclock.VmClockError.isVmClockError(value))
   }
 })
 
-test('an error of the package is no error of a class that extends it', (t) => {
+test('an error of the package is no instance of a class that extends its class', (t) => {
   class Mine extends vmclock.VmClockError {}
   const error = new vmclock.VmClockError('ERR_VMCLOCK_CLOSED', 'message')
   t.false(error instanceof Mine)
@@ -207,7 +207,7 @@ test('an error has the details that it was given and no others', (t) => {
   for (const absent of ['remedy', 'path', 'syscall']) t.false(absent in error)
 })
 
-test('an error shows its message as text and has its remedy apart', (t) => {
+test('an error shows its message as text, and its remedy is a field of its own', (t) => {
   const error = new vmclock.VmClockError('ERR_VMCLOCK_BUSY', 'held; really', { remedy: 'stop it' })
   t.is(error.message, 'held; really')
   t.is(error.remedy, 'stop it')

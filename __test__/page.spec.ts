@@ -1,4 +1,4 @@
-// Whoever writes a page by hand gets exactly what was written.
+// A page that is written by hand holds exactly the fields that were written.
 
 import { readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -6,7 +6,7 @@ import test from 'ava'
 import { VmClockPage } from 'vmclock/testing'
 import { contents, counterNow, held, newPath, open, page, refuses, timeFields } from './pages'
 
-test('a page of no fields is a whole page that describes nothing', (t) => {
+test('a page without given fields is complete and describes nothing', (t) => {
   const { raw } = open(t, page(t, {}).path).snapshot()
   t.deepEqual(
     [raw.size, raw.version, raw.counterId, raw.clockStatus, raw.seqCount],
@@ -32,7 +32,7 @@ test('an update leaves the fields that it does not name', (t) => {
   t.deepEqual([raw.disruptionMarker, raw.vmGenerationCounter], [5n, 7n])
 })
 
-test('what is written unguarded is not noticed until the sequence number moves', (t) => {
+test('readers notice an unguarded write only after the sequence number changes', (t) => {
   const made = page(t, {})
   const clock = open(t, made.path)
   const token = clock.continuityToken()
@@ -60,7 +60,7 @@ test('the sequence number wraps', (t) => {
   t.is(clock.snapshot().disruptionMarker, 4n)
 })
 
-test('a page may stand at an offset in a file of any length', (t) => {
+test('a page may be at an offset in a file of any length', (t) => {
   const path = newPath(t)
   VmClockPage.create(
     path,
@@ -77,7 +77,7 @@ test('a page may stand at an offset in a file of any length', (t) => {
   t.true(bytes.subarray(0, 4096).every((byte) => byte === 0))
 })
 
-test('a new page replaces an old one, and its readers carry on with the old', (t) => {
+test('a new page replaces an old one, and readers of the old one continue', (t) => {
   const path = newPath(t)
   VmClockPage.create(path, { disruptionMarker: 1n }).close()
   const clock = open(t, path)
@@ -87,7 +87,7 @@ test('a new page replaces an old one, and its readers carry on with the old', (t
   t.deepEqual(contents(dirname(path)), ['page'])
 })
 
-test('closing a page lets go of it, and leaves the file', (t) => {
+test('closing a page unmaps it and leaves the file', (t) => {
   const made = page(t, timeFields(counterNow(t)))
   made.close()
   made.close()
@@ -96,7 +96,7 @@ test('closing a page lets go of it, and leaves the file', (t) => {
   t.deepEqual(contents(dirname(made.path)), ['page'])
 })
 
-test('what does not fit a field is refused', (t) => {
+test('a value that does not fit its field is refused', (t) => {
   const made = page(t, {})
   const wrong = (fields: object, remedy: RegExp): void => {
     refuses(t, () => made.write(fields), 'ERR_VMCLOCK_INVALID_ARGUMENT', remedy)
@@ -114,7 +114,7 @@ test('what does not fit a field is refused', (t) => {
   t.is(made.seqCount, 0)
 })
 
-test('a file that cannot hold a page is refused, and none is left', (t) => {
+test('a layout that cannot hold a page is refused and leaves no file', (t) => {
   const path = newPath(t)
   for (const layout of [{ fileBytes: 0 }, { pageOffset: 4 }, { pageOffset: 4096 }]) {
     refuses(t, () => VmClockPage.create(path, {}, layout), 'ERR_VMCLOCK_INVALID_ARGUMENT', /page/)

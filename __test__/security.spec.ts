@@ -1,5 +1,5 @@
-// What SECURITY.md says of whom this package trusts: who can tell it the time, what other users can do to a
-// reader and to a publisher, and what is kept closed.
+// The claims of SECURITY.md: only trusted users can give the time, other users cannot harm a reader or a
+// publisher, and no file stays open.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -26,19 +26,19 @@ import { contents, liveFields, newDirectory, newPath, open, page, refuses } from
 
 const isRoot = process.getuid?.() === 0
 
-/** Another user, who is nobody in particular. */
+/** The number of another user: `nobody`. */
 const OTHER = 65534
 
 /** Becomes the other user. */
 const AS_OTHER = `process.setgroups([]); process.setgid(${OTHER}); process.setuid(${OTHER});`
 
-/** How often a name is taken from one file and given to another while it is opened. */
+/** The number of times that a name changes its file while the page is opened by that name. */
 const RACES = isEmulated ? 300 : 15_000
 
-/** C0, C1, directions, and what hides text. */
+/** C0 and C1 control characters, direction marks, and characters that hide text. */
 const UNSAFE = /[^\P{C}\n]|[\u2028\u2029]/u
 
-/** Whether a second user can be had. */
+/** Returns true if this process can become another user. */
 function hasOther(t: ExecutionContext): boolean {
   if (isRoot) return true
   t.log('not shown: only root can become another user')
@@ -46,7 +46,7 @@ function hasOther(t: ExecutionContext): boolean {
   return false
 }
 
-/** A folder that everybody may write and in which nobody may remove what is another's, as /tmp. */
+/** Makes a directory like /tmp: everybody may write in it, and nobody may remove files of others. */
 function sticky(t: ExecutionContext): string {
   const made = join(newDirectory(t), 'sticky')
   chmodSync(dirname(made), 0o755)
@@ -55,10 +55,10 @@ function sticky(t: ExecutionContext): string {
   return made
 }
 
-/** What a script gives that the other user runs. */
+/** Runs a script as the other user, and returns what it prints. */
 function asOther<Value>(script: string, ...words: readonly string[]): Promise<Value> {
   const given = JSON.stringify(words)
-  // What is needed of the disk is read before.
+  // The script reads the files that it needs before it becomes the other user.
   return evaluate<Value>(`
     const { VmClock, VmClockPublisher } = require('vmclock')
     const { VmClockPage } = require('vmclock/testing')
@@ -72,10 +72,10 @@ function asOther<Value>(script: string, ...words: readonly string[]): Promise<Va
     ${script}`)
 }
 
-// What is kept closed
+// Open files
 
-test('a page is mapped to be read, shared, and nothing else of it is kept', (t) => {
-  // A copy, because its writer has a page mapped as well.
+test('a page is mapped shared and read-only, and its file is closed', (t) => {
+  // A copy, because the writer of the original has a mapping too.
   const copy = newPath(t)
   copyFileSync(page(t, liveFields(t)).path, copy)
   open(t, copy).nowNs()
@@ -86,7 +86,7 @@ test('a page is mapped to be read, shared, and nothing else of it is kept', (t) 
   t.regex(mappings[0] ?? '', /^\S+ r--s /)
 })
 
-test('a process that is started holds nothing of clocks, watchers and publishers', async (t) => {
+test('a child process inherits nothing of clocks, watchers and publishers', async (t) => {
   const path = newPath(t)
   const held = await evaluate<{ own: string[]; flags: string[]; childs: string[]; maps: string }>(`
     const { VmClock, VmClockPublisher } = require('vmclock')
@@ -98,12 +98,12 @@ test('a process that is started holds nothing of clocks, watchers and publishers
     const clock = VmClock.open(path)
     const watcher = clock.watch()
     clock.nowNs()
-    const told = (number) => {
+    const linkOf = (number) => {
       try { return fs.readlinkSync('/proc/self/fd/' + number) } catch { return undefined }
     }
-    // The listing's own descriptor is gone by then.
+    // The directory listing's own descriptor is closed by now.
     const own = fs.readdirSync('/proc/self/fd')
-      .filter((number) => !before.has(number) && told(number) !== undefined)
+      .filter((number) => !before.has(number) && linkOf(number) !== undefined)
     const flags = own.map((number) =>
       /^flags:\\s*(\\d+)$/m.exec(fs.readFileSync('/proc/self/fdinfo/' + number, 'utf8'))[1])
     const { stdout } = spawnSync('/bin/sh', ['-c',
@@ -111,9 +111,9 @@ test('a process that is started holds nothing of clocks, watchers and publishers
       { encoding: 'utf8' })
     const [links, maps] = stdout.split('maps\\n')
     console.log(JSON.stringify({
-      own: own.map(told), flags, childs: links.trim().split('\\n'), maps }))
+      own: own.map(linkOf), flags, childs: links.trim().split('\\n'), maps }))
     watcher.close(); clock.close(); publisher.close()`)
-  // The lock, its folder, and what wakes the two threads: they are there to be inherited.
+  // The lock, its directory, and the descriptors that wake the two threads.
   t.true(held.own.length >= 4, held.own.join(' '))
   t.true(held.own.some((name) => name === `${path}.lock`))
   for (const [index, flags] of held.flags.entries()) {
@@ -126,9 +126,9 @@ test('a process that is started holds nothing of clocks, watchers and publishers
   t.false(held.maps.includes(dirname(path)))
 })
 
-// Who may tell the time
+// Users who may give the time
 
-test('another user’s page is refused wherever it is, and by whatever name', (t) => {
+test('another user’s page is refused at every place and by every name', (t) => {
   if (!hasOther(t)) return
   const made = sticky(t)
   const theirs = join(made, 'page')
@@ -143,12 +143,12 @@ test('another user’s page is refused wherever it is, and by whatever name', (t
   }
 })
 
-test('whoever made the link, the file that it leads to counts', (t) => {
+test('the owner of the file counts, not the owner of a link to it', (t) => {
   if (!hasOther(t)) return
   const { path } = page(t, { ...liveFields(t), disruptionMarker: 5n })
   const made = sticky(t)
   for (const link of ['theirs', 'ours']) symlinkSync(path, join(made, link))
-  // A link has an owner of its own, which says nothing of the time.
+  // The owner of a link is not the owner of the file.
   lchownSync(join(made, 'theirs'), OTHER, OTHER)
   for (const link of ['theirs', 'ours']) {
     const clock = open(t, join(made, link))
@@ -156,7 +156,7 @@ test('whoever made the link, the file that it leads to counts', (t) => {
   }
 })
 
-test('a file of the system’s that is no page is refused', (t) => {
+test('files of the system that are no pages are refused', (t) => {
   for (const [path, code] of [
     ['/proc/self/status', 'ERR_VMCLOCK_TOO_SMALL'],
     ['/proc/version', 'ERR_VMCLOCK_TOO_SMALL'],
@@ -172,7 +172,7 @@ test('a file of the system’s that is no page is refused', (t) => {
   }
 })
 
-test('what is checked is the file that was opened, whatever becomes of its name meanwhile', async (t) => {
+test('the checks apply to the open file, not to its name', async (t) => {
   if (!hasOther(t)) return
   const made = newDirectory(t)
   const [trusted, theirs, path] = ['trusted', 'theirs', 'page'].map((name) => join(made, name))
@@ -197,7 +197,7 @@ test('what is checked is the file that was opened, whatever becomes of its name 
   )
   const ended = once(racing, 'exit')
   const seen = { opened: 0, refused: 0 }
-  // Until it was met by both its names often enough, while they changed.
+  // Repeats until both files were met often enough while the name changed.
   while (Math.min(seen.opened, seen.refused, stop[1] ?? 0) < RACES) {
     try {
       const clock = VmClock.open(path)
@@ -219,9 +219,9 @@ test('what is checked is the file that was opened, whatever becomes of its name 
   t.pass()
 })
 
-// What another user can do to a publisher
+// Other users and a publisher
 
-test('another user can read what is published, and neither write, take over nor end it', async (t) => {
+test('another user can read a published page, but not write, take over or end it', async (t) => {
   if (!hasOther(t)) return
   const path = newPath(t)
   chmodSync(dirname(path), 0o755)
@@ -259,7 +259,7 @@ test('another user can read what is published, and neither write, take over nor 
   t.is(publisher.failure, undefined)
 })
 
-test('another user who locks the page keeps nobody from publishing it', async (t) => {
+test('another user’s lock on the page does not prevent publishing', async (t) => {
   if (!hasOther(t)) return
   const path = newPath(t)
   chmodSync(dirname(path), 0o755)
@@ -274,7 +274,7 @@ test('another user who locks the page keeps nobody from publishing it', async (t
   holding.stdin.end()
 })
 
-test('in a folder of everybody’s another user can take the name first, and no more than that', async (t) => {
+test('in a shared directory another user can only take the name first', async (t) => {
   if (!hasOther(t)) return
   const made = sticky(t)
   const precious = join(made, 'precious')
@@ -289,17 +289,17 @@ test('in a folder of everybody’s another user can take the name first, and no 
     spawnSync('mkfifo', [at('pipe')])
     fs.symlinkSync(precious, at('link.lock'))
     fs.symlinkSync(precious, at('link'))
-    fs.mkdirSync(at('folder'))
+    fs.mkdirSync(at('directory'))
     console.log(JSON.stringify(fs.readdirSync(made).sort()))`,
     made,
     precious,
   )
   t.is(taken.length, 8)
-  for (const name of ['page', 'held', 'pipe', 'link', 'folder']) {
+  for (const name of ['page', 'held', 'pipe', 'link', 'directory']) {
     const call = (): VmClockPublisher =>
       VmClockPublisher.create(join(made, name), { allowUntrustedCounter: true })
     const error = t.throws(call, { instanceOf: VmClockError }, name)
-    // At once, by what it is, or by the kernel where it protects such folders.
+    // Refused at once, by the file's kind or owner, or by the kernel if it protects such directories.
     const codes = ['ERR_VMCLOCK_UNTRUSTED', 'ERR_VMCLOCK_ACCESS', 'ERR_VMCLOCK_SYSTEM']
     t.true(codes.includes(error?.code ?? ''), `${name}: ${error?.code}`)
   }
@@ -308,7 +308,7 @@ test('in a folder of everybody’s another user can take the name first, and no 
   t.deepEqual(contents(made), taken)
 })
 
-test('another user’s page is not taken over where its folder lets it stand', (t) => {
+test('another user’s page in a shared directory is not taken over', (t) => {
   if (!hasOther(t)) return
   const made = sticky(t)
   const path = join(made, 'page')
@@ -321,9 +321,9 @@ test('another user’s page is not taken over where its folder lets it stand', (
   t.deepEqual(readFileSync(path), before)
 })
 
-// What a terminal is shown
+// Text on a terminal
 
-test('what the environment says reaches a terminal only as words', async (t) => {
+test('text from the environment reaches a terminal only as printable text', async (t) => {
   const evil = `${newPath(t)}\u001b]0;x\u0007\u009b31m\u202e\u2066\u200b\u{e0041}\u007f`
   for (const command of ['status', 'now', 'watch', 'doctor', 'ptp']) {
     for (const options of [[], ['--json']]) {
@@ -344,8 +344,8 @@ test('what the environment says reaches a terminal only as words', async (t) => 
   t.regex(stderr, /VMCLOCK_ADDON names .*\\u\{202e\}/)
 })
 
-test('a PTP clock’s name reaches a terminal only as words', async (t) => {
-  // As bytes for printf, because sysfs is none of Node's to write.
+test('a PTP clock’s name reaches a terminal only as printable text', async (t) => {
+  // Octal escapes for printf in the shell.
   const evil = '\\033]0;x\\007\\302\\2332J\\342\\200\\256'
   const by = inOwnMounts(
     t,

@@ -1,4 +1,4 @@
-// The time is the page's, it is as right as the page says, and it needs no system call.
+// The time is the page's, it is within the page's bound, and reading it makes no system call.
 
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -9,10 +9,10 @@ import { type Reading, type VmClock, VmClockPublisher } from 'vmclock'
 import { isEmulated, run } from './node-command'
 import { counterNow, newDirectory, newPath, open, page, timeFields } from './pages'
 
-// An emulated processor takes a minute for what takes this one a second.
+// An emulated processor is about sixty times slower.
 const CHECKS = isEmulated ? 500 : 5000
 
-/** A page of this machine's clock, on our word without error at the reference. */
+/** Publishes this machine's clock, with a stated maximum error of 0 at the reference. */
 function publish(t: ExecutionContext): VmClockPublisher {
   const publisher = VmClockPublisher.create(newPath(t), {
     maxErrorNs: 0n,
@@ -28,7 +28,7 @@ function boundOf(reading: Reading): bigint {
   return reading.maxErrorNs
 }
 
-/** Runs `check` at least `times` times, and until the page was written anew `updates` times. */
+/** Runs `check` at least `times` times, and until the page was updated `updates` times. */
 async function throughout(
   publisher: VmClockPublisher,
   times: number,
@@ -42,7 +42,7 @@ async function throughout(
   }
 }
 
-test('the system clock lies within the bound of the page that was made from it', async (t) => {
+test('the system clock is within the bound of the page that was made from it', async (t) => {
   const publisher = publish(t)
   const clock = open(t, publisher.path)
   const outside: string[] = []
@@ -57,7 +57,7 @@ test('the system clock lies within the bound of the page that was made from it',
   t.log(`largest bound, with half the bracket: ${largestBoundNs} ns`)
 })
 
-test('Date.now() brackets it as well, as finely as it can', async (t) => {
+test('Date.now() brackets the time to the millisecond', async (t) => {
   const publisher = publish(t)
   const clock = open(t, publisher.path)
   const outside: string[] = []
@@ -79,7 +79,7 @@ test('Date.now() brackets it as well, as finely as it can', async (t) => {
   t.deepEqual(outside.slice(0, 5), [])
 })
 
-test('two readings a known time apart are that far apart', async (t) => {
+test('the difference of two readings is the time between them', async (t) => {
   const publisher = publish(t)
   const clock = open(t, publisher.path)
   const h0 = process.hrtime.bigint()
@@ -101,18 +101,18 @@ test('a page that is a year off gives a time that is a year off', (t) => {
   const fields = { ...timeFields(counterNow(t)), timeSec: nowSec - yearSec }
   const clock = open(t, page(t, fields).path)
   const { offsetNs } = clock.systemOffset()
-  // A counter taken for another rate than it has is right to a few seconds within this test.
+  // The page states a wrong rate for the counter, which makes an error of a few seconds in this test.
   const offsetSec = offsetNs / 1_000_000_000n
   t.true(offsetSec > yearSec - 60n && offsetSec < yearSec + 60n, `${offsetSec} s`)
   t.is(clock.nowDate().getUTCFullYear(), new Date(Number(nowSec - yearSec) * 1000).getUTCFullYear())
 })
 
-test('the time before 1970 is floored to milliseconds, not cut off', (t) => {
-  // As little of a second has passed as this test takes; the reference is 1 s before 1970.
+test('a time before 1970 is floored to milliseconds, not truncated', (t) => {
+  // The reference is 0 s, and the page's counter hardly advances.
   const fields = { ...timeFields(counterNow(t)), timeSec: 0n, counterPeriodFracSec: 1n }
   const clock = open(t, page(t, fields).path)
   t.is(clock.nowNs(), 0n)
-  // `time_sec` is unsigned, so that the time before 1970 is reached through TAI.
+  // `time_sec` is unsigned. A UTC before 1970 therefore comes from a TAI page.
   const tai = { ...fields, timeType: 1, flags: fields.flags | 1n, taiOffsetSec: -37, timeSec: 36n }
   const before = open(t, page(t, { ...tai, timeFracSec: 2n ** 63n + 2n ** 50n }).path)
   t.is(before.nowNs(), -499_938_965n)
@@ -128,7 +128,7 @@ const STAMPS = `
   for (let stamp = 0; stamp < stamps; stamp++) { clock.nowNs(); clock.nowMs(); clock.readInto(slots) }
   clock.close()`
 
-// What V8 needs for itself, whoever runs: memory for its heap, and its own threads' waiting.
+// System calls that V8 itself makes, for its heap and its threads.
 const HOUSEKEEPING = new Set([
   ...['mmap', 'munmap', 'madvise', 'mprotect', 'brk', 'futex', 'sched_yield', 'getpid'],
 ])

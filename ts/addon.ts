@@ -15,15 +15,15 @@ const KINDS = ['linux-x64-gnu', 'linux-x64-musl', 'linux-arm64-gnu', 'linux-arm6
 
 type Kind = (typeof KINDS)[number]
 
-/** What is wrong with an addon, and what to do about it. */
+/** The fault of an addon, and its remedy. */
 interface Trouble {
   readonly message: string
   readonly remedy: string
 }
 
-/** Why the addon cannot be used. Its cause is the error that Node threw. */
+/** The reason why the addon cannot be used. Its cause is the error that Node threw. */
 export class AddonError extends Error {
-  /** What to do about it. */
+  /** The remedy, in the imperative. */
   readonly remedy: string
 
   constructor({ message, remedy }: Trouble, cause?: unknown) {
@@ -84,8 +84,8 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
 }
 
 /**
- * The C library that this process runs on, found in its list of mapped files. Node's process report names
- * the library too, but takes milliseconds.
+ * Finds the C library of this process in its list of mapped files. Node's process report names the library
+ * too, but takes milliseconds.
  */
 function cLibrary(): 'gnu' | 'musl' {
   try {
@@ -107,7 +107,7 @@ function inTree(kind: Kind): string | undefined {
   return path !== undefined && existsSync(path) ? path : undefined
 }
 
-// The addon's path where Node finds its package. A bundle that holds the addon has another one.
+// Returns the addon's path if Node finds its package. A bundle that holds the addon has another path.
 function packaged(kind: Kind): string | undefined {
   try {
     return require.resolve(`vmclock-${kind}`)
@@ -117,7 +117,7 @@ function packaged(kind: Kind): string | undefined {
 }
 
 /**
- * Throws where the file is shorter than its ELF header says. The dynamic loader would map such a file, and
+ * Throws if the file is shorter than its ELF header says. The dynamic loader would map such a file, and
  * the first access to the missing part would end the process with SIGBUS, which nothing can catch.
  */
 function requireWhole(path: string): void {
@@ -159,7 +159,7 @@ function manifestOf(kind: Kind): { readonly version?: string } | undefined {
   }
 }
 
-/** Says that the addon's package is missing, what was found instead, and what to do. */
+/** Describes a missing addon package: what was found instead, and what to do. */
 function absent(kind: Kind): Trouble {
   const missing = `its package, vmclock-${kind} ${version}, is not installed`
   if (isBundled()) {
@@ -192,7 +192,7 @@ function isBundled(): boolean {
   }
 }
 
-/** Says why an addon that exists does not load, and what to do. `what` names it. */
+/** Describes an addon that exists and does not load, and what to do. `what` names it. */
 function unloadable(what: string, cause: unknown): Trouble {
   const { code, message } = cause as NodeJS.ErrnoException
   if (code === 'ERR_DLOPEN_DISABLED') {

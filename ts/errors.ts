@@ -3,33 +3,33 @@
 import type { Failure } from '../native/index'
 
 /**
- * What went wrong. Codes never change between releases; messages and remedies may be reworded.
+ * The stable code of an error. Codes never change between releases; messages and remedies may be reworded.
  *
  * | code | meaning |
  * |---|---|
  * | `ERR_VMCLOCK_NOT_FOUND` | there is no page at the path, or none on this machine; no PTP clock of this path or name |
  * | `ERR_VMCLOCK_ACCESS` | the file may not be opened; the remedy says how to let this process read it |
- * | `ERR_VMCLOCK_UNTRUSTED` | somebody who is not trusted could write the page, or it is no file that a page may be |
+ * | `ERR_VMCLOCK_UNTRUSTED` | a user who is not trusted could write the page, or the file is of a kind that no page has |
  * | `ERR_VMCLOCK_BAD_MAGIC` | the file does not begin with `VCLK` |
  * | `ERR_VMCLOCK_BAD_VERSION` | the page's version is not 1 |
  * | `ERR_VMCLOCK_TOO_SMALL` | file or page are shorter than 32 bytes, or the page claims more than the file holds |
  * | `ERR_VMCLOCK_NO_TIME` | the page carries no time, only the disruption marker |
- * | `ERR_VMCLOCK_UNSYNCHRONIZED` | the page's clock is in no state to be used |
- * | `ERR_VMCLOCK_WRONG_COUNTER` | the page describes a counter that this machine has not |
+ * | `ERR_VMCLOCK_UNSYNCHRONIZED` | the page's clock is in a state in which its time must not be used |
+ * | `ERR_VMCLOCK_WRONG_COUNTER` | the page describes a counter that this machine does not have |
  * | `ERR_VMCLOCK_COUNTER_MISMATCH` | the counter is more than a second behind the page's reference |
  * | `ERR_VMCLOCK_BAD_PERIOD` | the page's counter period cannot be used |
  * | `ERR_VMCLOCK_OUT_OF_RANGE` | the result does not fit into signed 64-bit nanoseconds |
  * | `ERR_VMCLOCK_NO_TAI_OFFSET` | the page gives no usable offset between TAI and UTC |
- * | `ERR_VMCLOCK_TIMESCALE` | the page's time, or this clock's timescale, does not give what was asked for |
- * | `ERR_VMCLOCK_TIMEOUT` | the page was being updated for 100 ms on end; a PTP clock did not answer in its driver's time |
+ * | `ERR_VMCLOCK_TIMESCALE` | the page does not give this timescale, or the call needs another one than this clock's |
+ * | `ERR_VMCLOCK_TIMEOUT` | the page was being updated for 100 ms without end; a PTP clock did not answer in time |
  * | `ERR_VMCLOCK_DISRUPTED` | the machine was migrated, restored or cloned since the token was taken |
  * | `ERR_VMCLOCK_BUSY` | another live publisher holds the page |
- * | `ERR_VMCLOCK_UNTRUSTED_COUNTER` | the counter is not one that time may be published from |
+ * | `ERR_VMCLOCK_UNTRUSTED_COUNTER` | the counter is not sound enough to publish time from |
  * | `ERR_VMCLOCK_NOT_PTP` | the file is no PTP clock |
  * | `ERR_VMCLOCK_NOT_SUPPORTED` | this PTP clock or this kernel does not have the call |
  * | `ERR_VMCLOCK_CLOCKSOURCE` | the system's clocks run on another counter than the PTP clock is read from |
- * | `ERR_VMCLOCK_VANISHED` | the PTP clock was taken away: driver unbound, or device removed |
- * | `ERR_VMCLOCK_STEPPED` | the system clock was set back between each two readings of it |
+ * | `ERR_VMCLOCK_VANISHED` | the PTP clock is gone: its driver was unbound, or its device removed |
+ * | `ERR_VMCLOCK_STEPPED` | the system clock was set back within every bracket |
  * | `ERR_VMCLOCK_INVALID_ARGUMENT` | an argument is of the wrong type or out of its range |
  * | `ERR_VMCLOCK_CLOSED` | the object was closed |
  * | `ERR_VMCLOCK_UNSUPPORTED` | this system or this runtime cannot do it |
@@ -66,9 +66,9 @@ export type VmClockErrorCode =
   | 'ERR_VMCLOCK_NATIVE'
   | 'ERR_VMCLOCK_SYSTEM'
 
-/** What a {@link VmClockError} has besides its code and message. */
+/** Further details of a {@link VmClockError}. */
 export interface VmClockErrorDetails {
-  /** What to do about the error. */
+  /** The remedy: what the caller can do, in the imperative. */
   readonly remedy?: string | undefined
   /** The file that the error is about. */
   readonly path?: string | undefined
@@ -80,9 +80,9 @@ export interface VmClockErrorDetails {
   readonly cause?: unknown
 }
 
-// From the registry, so that errors are recognized across two copies of the package.
+// From the global registry, so that two copies of the package recognize each other's errors.
 const BRAND = Symbol.for('vmclock.VmClockError')
-// Without a prototype, where somebody may have put a `get`.
+// Without a prototype: `Object.prototype` may have a `get`.
 const BRANDED: PropertyDescriptor = Object.assign(Object.create(null), { value: true })
 
 /**
@@ -94,21 +94,21 @@ const BRANDED: PropertyDescriptor = Object.assign(Object.create(null), { value: 
 export class VmClockError extends Error {
   /** Always `VmClockError`. */
   override readonly name: string = 'VmClockError'
-  /** What went wrong; stable. */
+  /** The stable code. */
   readonly code: VmClockErrorCode
-  /** What to do about it; undefined where the message already says what is allowed. */
+  /** The remedy, in the imperative; undefined if the message already says what is allowed. */
   declare readonly remedy?: string
-  /** The file that the error is about, where there is one. */
+  /** The file that the error is about, if there is one. */
   declare readonly path?: string
-  /** The system's error number, positive, where a system call failed. */
+  /** The system's error number, positive, if a system call failed. */
   declare readonly errno?: number
-  /** The system call that failed, where one did. */
+  /** The system call that failed, if one did. */
   declare readonly syscall?: string
 
   /**
-   * @param code - what went wrong
+   * @param code - the stable code
    * @param message - what is wrong
-   * @param details - the remedy, and what else is known
+   * @param details - the remedy and further details
    */
   constructor(code: VmClockErrorCode, message: string, details: VmClockErrorDetails = {}) {
     // Without a prototype, so that an absent detail is not taken from one.
@@ -126,7 +126,7 @@ export class VmClockError extends Error {
   }
 
   /**
-   * Whether a value is an error of this package, of this copy or another.
+   * Returns whether a value is an error of this package, of any copy of it.
    *
    * @param value - anything
    */
@@ -135,50 +135,50 @@ export class VmClockError extends Error {
   }
 }
 
-// Out here, because a class that names itself in its own body would lose its name to the bundler.
+// Outside of the class, because the bundler renames a class that names itself in its own body.
 Object.defineProperty(VmClockError, Symbol.hasInstance, {
   value: function hasInstance(this: unknown, value: unknown): boolean {
-    // A subclass inherits this, and not every error of this package is one of its own.
+    // A subclass inherits this function. An error of this package need not be an instance of the subclass.
     return this === VmClockError
       ? isBranded(value)
       : Function.prototype[Symbol.hasInstance].call(this, value)
   },
 })
 
-// Not `instanceof Error`: a realm has an Error of its own.
+// Not `instanceof Error`, because each realm has its own Error.
 function isBranded(value: unknown): value is VmClockError {
   try {
     return typeof value === 'object' && value !== null && Object.hasOwn(value, BRAND)
   } catch {
-    // A proxy that was revoked, or that throws at being asked.
+    // A revoked proxy, or one whose trap throws.
     return false
   }
 }
 
-/** Whether a native call failed. */
+/** Returns whether a native call failed. */
 export function isFailure(result: unknown): result is Failure {
   return typeof result === 'object' && result !== null && Object.hasOwn(result, 'failed')
 }
 
-/** The error for a native failure. */
+/** Makes the error for a native failure. */
 export function errorFrom(failure: Failure): VmClockError {
   return new VmClockError(failure.code as VmClockErrorCode, failure.message, failure)
 }
 
-/** The result of a native call, or its failure thrown. */
+/** Returns the result of a native call, or throws its failure. */
 export function checked<Result>(result: Result | Failure): Result {
   if (isFailure(result)) throw errorFrom(result)
   return result
 }
 
-/** The error for a call on a closed object. */
+/** Makes the error for a call on a closed object. */
 export function closedError(what: string): VmClockError {
   return new VmClockError('ERR_VMCLOCK_CLOSED', `this ${what} is closed`, {
     remedy: 'open a new one',
   })
 }
 
-/** The error for an argument of the wrong type or out of its range; the message says what is allowed. */
+/** Makes the error for a wrong argument. The message says what is allowed. */
 export function invalidArgument(message: string, remedy?: string): VmClockError {
   return new VmClockError('ERR_VMCLOCK_INVALID_ARGUMENT', message, { remedy })
 }

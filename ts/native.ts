@@ -14,11 +14,11 @@ import { VmClockError } from './errors'
 
 export type * from '../native/index'
 
-/** The raw callbacks of one clock. Each but `isContinuous` returns `undefined`, or the failure. */
+/** The raw callbacks of one clock. Each returns `undefined` or the failure, except for `isContinuous`. */
 export interface HotCalls {
-  /** One for each position of `SLOT`; unsigned figures as two's complement. */
+  /** One integer for each position of `SLOT`; unsigned figures as two's complement. */
   readonly slots: BigInt64Array
-  /** 1 slot. */
+  /** One double for each position of `DOUBLE`. */
   readonly doubles: Float64Array
   /** Writes `EpochNs`. */
   nowNs(): Failure | undefined
@@ -28,22 +28,22 @@ export interface HotCalls {
   read(): Failure | undefined
   /** Writes `Counter`. */
   counter(): Failure | undefined
-  /** Takes the counter and the token's three arguments; writes what `read` writes. */
+  /** Takes the counter and the token's three arguments; writes the slots that `read` writes. */
   convert(): Failure | undefined
   /** Writes `DisruptionMarker`, `VmGeneration` and `Known`. */
   continuityToken(): Failure | undefined
   /**
-   * Takes the token's three arguments; `undefined` means that it is continuous, `false` that it is not.
+   * Takes the token's three arguments. `undefined` means continuous, `false` not continuous.
    */
   isContinuous(): Failure | false | undefined
 }
 
-/** The raw callbacks of a clock. Each access makes new ones: take them once. */
+/** Returns new raw callbacks of a clock. Call it once for each clock. */
 export function hotCalls(clock: NativeClock): HotCalls {
   return clock.hot as HotCalls
 }
 
-/** What keeps the native part from being used: what to throw, and why. */
+/** The reason why the native part cannot be used, as the parts of an error. */
 interface Obstacle {
   readonly code: 'ERR_VMCLOCK_UNSUPPORTED' | 'ERR_VMCLOCK_NATIVE'
   readonly message: string
@@ -114,14 +114,14 @@ function load(): typeof loaded {
   }
 }
 
-/** The native part; throws what kept it from loading. */
+/** Returns the native part, or throws the reason why it cannot be used. */
 export function native(): Binding {
   if ('binding' in loaded) return loaded.binding
   const { code, message, remedy, cause } = loaded.obstacle
   throw new VmClockError(code, message, { remedy, cause })
 }
 
-/** Why the native part cannot be used here, if it cannot. */
+/** Returns the reason why the native part cannot be used; undefined if it can. */
 export function obstacle(): Obstacle | undefined {
   return 'obstacle' in loaded ? loaded.obstacle : undefined
 }

@@ -7,10 +7,10 @@ export type { RawPage }
 /** A value that this release does not know, with its number. */
 export type UnknownValue = `unrecognized (${number})`
 
-/** `time_type`: what the page's own time counts. Smeared time is refused, whatever is asked for. */
+/** `time_type`: the timescale of the page's own time. Smeared time is refused in every timescale. */
 export type TimeType = 'utc' | 'tai' | 'monotonic' | 'smeared' | 'maybe-smeared' | UnknownValue
 
-/** `clock_status`. Time is given for `synchronized` and `free-running` only. */
+/** `clock_status`. Only `synchronized` and `free-running` clocks give time. */
 export type ClockStatus =
   | 'unknown'
   | 'initializing'
@@ -19,7 +19,7 @@ export type ClockStatus =
   | 'unreliable'
   | UnknownValue
 
-/** `leap_second_smearing_hint`: what the provider recommends to readers. */
+/** `leap_second_smearing_hint`: the provider's recommendation to readers. */
 export type SmearingHint = 'strict' | 'noon-linear' | 'utc-sls' | UnknownValue
 
 /**
@@ -36,7 +36,7 @@ export type LeapIndicator =
   | 'post-negative'
   | UnknownValue
 
-/** `counter_id`: which counter the page's time belongs to. */
+/** `counter_id`: the counter that the page's time belongs to. */
 export type CounterKind = 'arm-virtual-counter' | 'x86-tsc' | 'none' | UnknownValue
 
 /** Why a published page states no bound on its time. */
@@ -70,36 +70,36 @@ export type BoundUnavailableReason =
 /** Why a published page states no bound on its time. */
 export interface BoundUnavailable {
   readonly reason: BoundUnavailableReason
-  /** Where the clock is distrusted: the updates of its daemon that are missing. */
+  /** The number of daemon updates that are missing until the clock is trusted again. */
   readonly updatesLeft: number | undefined
 }
 
-/** One consistent state of a page: what its fields mean, and `raw`, the fields themselves. */
+/** One consistent state of a page: the meaning of its fields, and the fields themselves in `raw`. */
 export interface Snapshot {
-  /** Which counter the page's time belongs to. */
+  /** The counter that the page's time belongs to. */
   readonly counterKind: CounterKind
-  /** This machine's CPU counter, read under the same state of the page; unsigned 64-bit. */
+  /** This machine's CPU counter, read while the page was in this state; unsigned 64-bit. */
   readonly counter: bigint
   /** Changes when the counter was disrupted (live migration); unsigned 64-bit. */
   readonly disruptionMarker: bigint
-  /** Changes when the machine was restored or cloned; undefined where the page has none. */
+  /** Changes when the machine was restored or cloned; undefined if the page has none. */
   readonly vmGeneration: bigint | undefined
-  /** What the page's own time counts. */
+  /** The timescale of the page's own time. */
   readonly timeType: TimeType
-  /** The state of the page's clock; undefined where the page ends before it. */
+  /** The state of the page's clock; undefined if the page ends before it. */
   readonly clockStatus: ClockStatus | undefined
-  /** What the provider recommends to readers; undefined where the page ends before it. */
+  /** The provider's recommendation to readers; undefined if the page ends before it. */
   readonly smearingHint: SmearingHint | undefined
-  /** The leap second near the reference time; undefined where the page ends before it. */
+  /** The leap second near the reference time; undefined if the page ends before it. */
   readonly leapIndicator: LeapIndicator | undefined
   /**
-   * TAI - UTC at the reference time in seconds, 10 to 255, by the rule that reads every provider's
-   * sign; undefined where the page marks none valid or says something impossible.
+   * TAI - UTC at the reference time in seconds, 10 to 255, whichever sign the provider uses. Undefined if
+   * the page marks no offset valid, or an impossible one.
    */
   readonly taiMinusUtcSec: number | undefined
-  /** The maximum error at the reference time in nanoseconds; undefined where it is not valid. */
+  /** The maximum error at the reference time in nanoseconds; undefined if the page states none. */
   readonly maxErrorNs: bigint | undefined
-  /** The estimated error at the reference time in nanoseconds; undefined where it is not valid. */
+  /** The estimated error at the reference time in nanoseconds; undefined if the page states none. */
   readonly estErrorNs: bigint | undefined
   /** A disruption is expected within about a day. */
   readonly disruptionSoon: boolean
@@ -114,7 +114,7 @@ export interface Snapshot {
    * bound or no usable time, and for pages of other publishers.
    */
   readonly boundUnavailable: BoundUnavailable | undefined
-  /** The fields as they stand in the page. */
+  /** The fields as they are in the page. */
   readonly raw: RawPage
 }
 
@@ -124,7 +124,7 @@ const COUNTER_KINDS: ReadonlyMap<number, CounterKind> = new Map([
   [0xff, 'none'],
 ] as const)
 
-/** The public form of a native snapshot. */
+/** Makes the public form of a native snapshot. */
 export function snapshotFrom(snapshot: NativeSnapshot): Snapshot {
   const { counterId } = snapshot.raw
   const counterKind = COUNTER_KINDS.get(counterId) ?? (`unrecognized (${counterId})` as const)

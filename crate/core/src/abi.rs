@@ -10,14 +10,14 @@ use std::ops::RangeInclusive;
 
 /// `magic`: the bytes `VCLK`.
 pub const VMCLOCK_MAGIC: u32 = 0x4b4c_4356;
-/// `version`: the only one there is. RFC PATCH v4 pages say 1 as well.
+/// `version`: the only one that exists. RFC PATCH v4 pages have it too.
 pub const VMCLOCK_VERSION: u16 = 1;
 
-/// Bytes of the smallest legal structure: it ends before `pad`, with marker and flags alone.
+/// Bytes of the smallest legal structure, which ends before `pad`. It has marker and flags only.
 pub const SIZE_MIN: u32 = 0x20;
 /// Bytes of the whole released structure.
 pub const SIZE_FULL: u32 = 0x70;
-/// Bytes of the structure in RFC PATCH v4, which knew no generation counter.
+/// Bytes of the structure in RFC PATCH v4, which had no generation counter.
 pub const SIZE_RFC_V4: u32 = 0x68;
 /// Bytes of the region that providers typically announce in `size`.
 pub const SIZE_REGION: u32 = 0x1000;
@@ -89,7 +89,7 @@ macro_rules! page_fields {
 }
 pub use page_fields;
 
-/// Where a field is in the structure.
+/// The place of a field in the structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Bytes from the start of the page to the field.
@@ -237,7 +237,7 @@ pub const VMCLOCK_FLAG_TIME_ESTERROR_VALID: u64 = 1 << 5;
 pub const VMCLOCK_FLAG_TIME_MAXERROR_VALID: u64 = 1 << 6;
 /// `flags`: time computed from the page never steps back from one update to the next.
 pub const VMCLOCK_FLAG_TIME_MONOTONIC: u64 = 1 << 7;
-/// `flags`: `vm_generation_counter` is there (its bytes must be covered by `size` as well).
+/// `flags`: `vm_generation_counter` exists. `size` must cover its bytes too.
 pub const VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT: u64 = 1 << 8;
 /// `flags`: the device notifies the guest after an update.
 pub const VMCLOCK_FLAG_NOTIFICATION_PRESENT: u64 = 1 << 9;
@@ -248,7 +248,7 @@ pub const VMCLOCK_STATUS_UNKNOWN: u8 = 0;
 pub const VMCLOCK_STATUS_INITIALIZING: u8 = 1;
 /// `clock_status`: synchronized.
 pub const VMCLOCK_STATUS_SYNCHRONIZED: u8 = 2;
-/// `clock_status`: free-running; the time is as good as its stated error.
+/// `clock_status`: free-running; the time is valid within its stated error.
 pub const VMCLOCK_STATUS_FREERUNNING: u8 = 3;
 /// `clock_status`: unreliable.
 pub const VMCLOCK_STATUS_UNRELIABLE: u8 = 4;
@@ -260,13 +260,13 @@ pub const VMCLOCK_SMEARING_NOON_LINEAR: u8 = 1;
 /// `leap_second_smearing_hint`: smear over the last 1000 seconds (UTC-SLS).
 pub const VMCLOCK_SMEARING_UTC_SLS: u8 = 2;
 
-/// `leap_indicator`: no leap second near.
+/// `leap_indicator`: no leap second is near.
 pub const VMCLOCK_LEAP_NONE: u8 = 0;
 /// `leap_indicator`: a second will be inserted at the end of the reference's UTC month.
 pub const VMCLOCK_LEAP_PRE_POS: u8 = 1;
 /// `leap_indicator`: a second will be deleted at the end of the reference's UTC month.
 pub const VMCLOCK_LEAP_PRE_NEG: u8 = 2;
-/// `leap_indicator`: the reference lies in the inserted second, 23:59:60.
+/// `leap_indicator`: the reference is in the inserted second, 23:59:60.
 pub const VMCLOCK_LEAP_POS: u8 = 3;
 /// `leap_indicator`: a second was inserted at the start of the reference's UTC month.
 pub const VMCLOCK_LEAP_POST_POS: u8 = 4;

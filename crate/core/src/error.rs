@@ -9,14 +9,14 @@ use crate::machine::udev::{apply_rules, page_rule, rules_path};
 use crate::snapshot::{ClockStatus, TimeType};
 use crate::timescale::Timescale;
 
-/// The system's error numbers that follow from an error's kind (`asm-generic/errno.h`).
+/// The error numbers that follow from an error's kind (`asm-generic/errno.h`).
 mod errno {
     pub(super) const ENODEV: i32 = 19;
     pub(super) const EINVAL: i32 = 22;
     pub(super) const ETIMEDOUT: i32 = 110;
 }
 
-/// Why a page could not be opened, read, converted or published, or why a PTP clock could not be read.
+/// A refusal or failure of a call, on a page, a publisher or a PTP clock.
 ///
 /// The message (`Display`) says what is wrong. [`Error::remedy`] says what to do about it.
 /// [`Error::code`] is stable; messages and remedies may be reworded in any release.
@@ -68,9 +68,9 @@ pub enum Error {
     Untrusted {
         /// The path as it was given.
         path: PathBuf,
-        /// What is wrong with the file.
+        /// The fault of the file.
         reason: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
     /// The file does not begin with `VCLK`.
@@ -155,7 +155,7 @@ pub enum Error {
     NoTaiOffset {
         /// `tai_offset_sec` as it is in the page.
         raw: i16,
-        /// Whether the page marks it valid.
+        /// True if the page marks it valid.
         flagged: bool,
     },
     /// The page was being updated for as long as the reader was willing to wait.
@@ -194,9 +194,9 @@ pub enum Error {
     /// The counter is not one that time may be published from.
     #[error("{reason}")]
     UntrustedCounter {
-        /// What is wrong with the counter.
+        /// The fault of the counter.
         reason: &'static str,
-        /// What to do about it.
+        /// The remedy.
         remedy: &'static str,
     },
     /// There is no file at the path of a PTP clock.
@@ -228,7 +228,7 @@ pub enum Error {
     NotPtp {
         /// The path as it was given.
         path: PathBuf,
-        /// What it is.
+        /// The kind of the file.
         kind: &'static str,
     },
     /// The clock was removed since it was opened.
@@ -242,9 +242,9 @@ pub enum Error {
     NotSupported {
         /// The path as it was opened.
         path: PathBuf,
-        /// What was asked for.
+        /// The call or the option.
         what: &'static str,
-        /// What to do instead.
+        /// The remedy.
         remedy: &'static str,
         /// The system's error number: ENOTTY or EINVAL the kernel's, EOPNOTSUPP the driver's.
         errno: i32,
@@ -262,7 +262,7 @@ pub enum Error {
     PtpTimeout {
         /// The path as it was opened.
         path: PathBuf,
-        /// What was asked.
+        /// The call that was made.
         call: &'static str,
     },
     /// The clock's driver refused to give the time.
@@ -270,7 +270,7 @@ pub enum Error {
     PtpRefused {
         /// The path as it was opened.
         path: PathBuf,
-        /// What was asked.
+        /// The call that was made.
         call: &'static str,
     },
     /// A clock's time does not fit into signed 64-bit nanoseconds (584 years around its epoch).
@@ -288,9 +288,9 @@ pub enum Error {
     /// An argument is outside its range.
     #[error("{reason}")]
     InvalidArgument {
-        /// What is wrong with it.
+        /// The fault, and the allowed values.
         reason: String,
-        /// What to do about it, where the reason does not already say what is allowed.
+        /// The remedy, if the reason does not give one.
         remedy: Option<&'static str>,
     },
     /// A system call failed in a way that has no code of its own.
@@ -305,7 +305,7 @@ pub enum Error {
     },
 }
 
-/// Which part of a time a page lacks.
+/// The part of a time that a page lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoTime {
@@ -325,7 +325,7 @@ impl std::fmt::Display for NoTime {
 }
 
 impl Error {
-    /// The stable code, the same in every language: `ERR_VMCLOCK_…`.
+    /// Returns the stable code, which is the same in every language: `ERR_VMCLOCK_…`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -363,7 +363,7 @@ impl Error {
         }
     }
 
-    /// What to do about the error, in the imperative; `None` where the message says all there is.
+    /// Returns the remedy in the imperative: what the caller can do. `None` if the message suffices.
     #[must_use]
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         let fixed: &'static str = match self {
@@ -438,7 +438,7 @@ impl Error {
         Some(fixed.into())
     }
 
-    /// The file that the error is about, where there is one.
+    /// Returns the file that the error is about, if there is one.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -467,7 +467,7 @@ impl Error {
         }
     }
 
-    /// The system's error number, where a system call failed.
+    /// Returns the system's error number, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
@@ -483,7 +483,7 @@ impl Error {
         }
     }
 
-    /// The system call that failed, where one did.
+    /// Returns the system call that failed, if one did.
     #[must_use]
     pub fn syscall(&self) -> Option<&'static str> {
         match self {
@@ -496,7 +496,7 @@ impl Error {
         }
     }
 
-    /// An argument that is outside its range. `reason` says what is wrong and what is allowed.
+    /// Makes the error for an argument outside its range. `reason` says what is allowed.
     #[must_use]
     pub fn invalid_argument(reason: impl Into<String>) -> Self {
         Self::InvalidArgument {
@@ -505,7 +505,7 @@ impl Error {
         }
     }
 
-    /// A failed system call.
+    /// Makes the error for a failed system call.
     pub(crate) fn system(
         syscall: &'static str,
         path: Option<&Path>,
@@ -519,18 +519,18 @@ impl Error {
     }
 }
 
-/// A path in the form in which a message shows it.
+/// Formats a path for a message.
 fn show(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
-/// Another program's text in the form in which a message shows it: every character that could move a
-/// terminal's cursor is escaped.
+/// Formats text of another program for a message: it escapes every character that could move a terminal's
+/// cursor.
 fn escaped(text: &str) -> String {
     text.escape_debug().to_string()
 }
 
-/// How to let a process read a page.
+/// Returns how to let a process read a page.
 fn access_remedy(is_device: bool) -> &'static str {
     if is_device {
         concat!(
@@ -548,9 +548,9 @@ fn access_remedy(is_device: bool) -> &'static str {
     }
 }
 
-/// How to let a process read a PTP clock. The rule is given only where the kernel says that the device
-/// is a PTP clock. A rule's pattern would match another name where this one has special characters, so
-/// the rule is then for all PTP clocks.
+/// Returns how to let a process read a PTP clock. It gives a rule only if the kernel says that the device is
+/// a PTP clock. A name with special characters would be a pattern in the rule, so the rule is then for all
+/// PTP clocks.
 fn ptp_access_remedy(name: Option<&str>) -> String {
     let other = "start this process as a user who may read it, and in a container pass the device \
                  to it (--device)";
@@ -573,7 +573,7 @@ fn ptp_access_remedy(name: Option<&str>) -> String {
     )
 }
 
-/// How to get a cross timestamp, or to do without.
+/// Returns how to get a cross timestamp, or what to use instead.
 fn other_clocksource_remedy() -> String {
     format!(
         "as root, write that counter's name (tsc on x86-64, arch_sys_counter on Arm) to \
@@ -582,7 +582,7 @@ fn other_clocksource_remedy() -> String {
     )
 }
 
-/// The system call that asks a PTP clock: `call` itself, or `ioctl` where it is a request's name.
+/// Returns the system call behind a call of a PTP clock: `ioctl` for a request, else the call itself.
 pub(crate) fn syscall_of(call: &'static str) -> &'static str {
     if call.starts_with("PTP_") {
         "ioctl"
@@ -591,7 +591,7 @@ pub(crate) fn syscall_of(call: &'static str) -> &'static str {
     }
 }
 
-/// The PTP clocks that exist, for a message.
+/// Formats the PTP clocks that exist for a message.
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "and there is no other".to_owned();

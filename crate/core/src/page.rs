@@ -1,15 +1,16 @@
-//! Opening, checking, mapping and unmapping a page: the only mapping code.
+//! Opens, checks, maps and unmaps a page. All memory mappings of the crate are made here.
 //!
-//! # The rules of this room
+//! # Rules
 //!
-//! - Others write to a mapped page at any time, so no reference into it ever exists but one to an atomic,
-//!   made from a raw pointer, one word at a time.
-//! - The mapping is shared, read-only (for readers) and closed on exec.
-//! - Only offsets below [`SIZE_FULL`] from the start of the page are touched, and those of the extension in
-//!   mappings of at least [`SIZE_REGION`] bytes. All of them lie within one memory page, and a mapping is
-//!   always at least that long: what lies behind the end of a short file in its last page reads as zero.
-//!   The extension is read from regular files only, never from a device. Only a file that shrinks to nothing *after* it was mapped
-//!   makes an access fault (SIGBUS), which is why a file that others may write is refused.
+//! - Other programs write to a mapped page at any time. The only references into it are therefore to
+//!   atomics, each made from a raw pointer to one word.
+//! - A mapping is shared and closed on exec. A reader's mapping is read-only.
+//! - Only offsets below [`SIZE_FULL`] from the start of the page are accessed, and those of the extension in
+//!   mappings of at least [`SIZE_REGION`] bytes. All of them are within one memory page.
+//! - The extension is read from regular files only, never from a device.
+//! - A mapping is at least one memory page long. The bytes after the end of a short file, up to the end of
+//!   its last memory page, read as zero. An access faults (SIGBUS) only if the file shrinks to nothing after
+//!   it was mapped. This is why a file that others may write is refused.
 
 #![allow(
     unsafe_code,
@@ -36,10 +37,10 @@ use crate::seqlock::{EXTENSION_WORDS, FIRST_WORD_OFFSET, SharedWords, WORDS};
 pub const PATH_VARIABLE: &str = "VMCLOCK_PATH";
 /// The first device that the kernel's driver registers.
 pub const DEVICE_PATH: &str = "/dev/vmclock0";
-/// Where this package's publisher puts its page unless told otherwise.
+/// The default path of this package's publisher.
 pub const PUBLISHED_PATH: &str = "/run/vmclock/page";
 
-/// A mapped stretch of memory that holds a page. Words are addressed from the page's start.
+/// Mapped memory that holds a page. Words are addressed by their offset from the start of the page.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     map: MmapRaw,
@@ -51,8 +52,8 @@ impl Mapping {
         Ok(Self { map })
     }
 
-    /// Maps `bytes` of a page at `page_offset` bytes into `file` for writing: the structure, or more.
-    /// The file must hold all of them.
+    /// Maps `bytes` of the page at `page_offset` in `file` for writing: the structure, or more. The file
+    /// must hold all of them.
     pub(crate) fn writable(file: &File, page_offset: u64, bytes: usize) -> std::io::Result<Self> {
         if !page_offset.is_multiple_of(8) {
             return Err(Errno::INVAL.into());
@@ -64,33 +65,33 @@ impl Mapping {
         Ok(Self { map })
     }
 
-    /// The words of the extension, if the mapping covers it.
+    /// Returns the words of the extension, if the mapping covers it.
     pub(crate) fn extension(&self) -> Option<[&AtomicU64; EXTENSION_WORDS]> {
         (self.map.len() >= SIZE_REGION as usize)
             .then(|| std::array::from_fn(|word| self.word64(extension::OFFSET + 8 * word)))
     }
 
-    /// The address `at` bytes into the page. `at` is always a field's offset from `abi`, so the word
-    /// of up to 8 bytes there lies within the structure, or within an extension that the mapping covers.
+    /// Returns the address of the byte `at` of the page. `at` is always a field's offset from `abi`. The word
+    /// of up to 8 bytes there is within the structure, or within an extension that the mapping covers.
     #[inline(always)]
     fn address(&self, at: usize) -> *mut u8 {
         self.map.as_mut_ptr().wrapping_add(at)
     }
 
-    /// The 32-bit word at `at`. Through a read-only mapping it may only be loaded, relaxed.
+    /// Returns the 32-bit word at `at`. In a read-only mapping only relaxed loads of it are allowed.
     #[inline(always)]
     pub(crate) fn word32(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: the address is mapped for as long as `self` lives and aligned (a mapping starts
-        // at a page boundary, `at` is a field's own alignment). All accesses in this process are
-        // atomic; on a read-only mapping they are relaxed loads of at most 8 bytes, which
+        // SAFETY: the address is mapped for as long as `self` lives. It is aligned: a mapping starts at
+        // the start of a memory page, and `at` is a multiple of the word's size. All accesses in this
+        // process are atomic. Those of a read-only mapping are relaxed loads of at most 8 bytes, which
         // `std::sync::atomic`, "Atomic accesses to read-only memory", allows.
         unsafe { AtomicU32::from_ptr(self.address(at).cast()) }
     }
 
-    /// The 64-bit word at `at`. Through a read-only mapping it may only be loaded, relaxed.
+    /// Returns the 64-bit word at `at`. In a read-only mapping only relaxed loads of it are allowed.
     #[inline(always)]
     pub(crate) fn word64(&self, at: usize) -> &AtomicU64 {
-        // SAFETY: as in `word32`; every 64-bit word of the structure is 8-byte aligned.
+        // SAFETY: as in `word32`. Every 64-bit word of the structure is aligned to 8 bytes.
         unsafe { AtomicU64::from_ptr(self.address(at).cast()) }
     }
 }
@@ -122,12 +123,12 @@ impl SharedWords for Mapping {
 
     #[inline(always)]
     fn fence_acquire(&self) {
-        // Pairs with the writer's release fences; `seqlock` says which with which.
+        // Pairs with the writer's release fences: `seqlock` explains which with which.
         fence(Ordering::Acquire);
     }
 }
 
-/// Which file a path led to, whatever may stand at that path now.
+/// Identifies the file that was opened, whichever file is at its path now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -151,22 +152,22 @@ pub struct Page {
     mapping: Mapping,
     size_bytes: u32,
     path: PathBuf,
-    /// The path as it was then, also after the process went to another folder.
+    /// The absolute path at the time of opening. It remains correct if the process changes its directory.
     absolute: PathBuf,
     identity: FileIdentity,
 }
 
 impl Page {
-    /// Opens the page at `path`: the driver's character device, or a regular file that nobody but
-    /// its owner can write and whose owner is root, the caller, or one of `trusted_uids`.
+    /// Opens the page at `path`: the driver's character device, or a regular file. Only the owner may be
+    /// able to write the file, and the owner must be root, the caller, or one of `trusted_uids`.
     ///
-    /// The file is closed again once it is mapped; dropping the page unmaps it.
+    /// The file is closed after it is mapped. Dropping the page unmaps it.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`], [`Error::Access`], [`Error::Untrusted`], [`Error::TooSmall`],
-    /// [`Error::BadMagic`], [`Error::BadVersion`], [`Error::System`]. Nothing here waits: a page
-    /// that is being updated opens.
+    /// [`Error::BadMagic`], [`Error::BadVersion`], [`Error::System`]. The call never waits: a page that is
+    /// being updated opens.
     pub fn open(path: impl AsRef<Path>, trusted_uids: &[u32]) -> Result<Self, Error> {
         let path = path.as_ref();
         let (file, stat) = open_file(path)?;
@@ -182,7 +183,7 @@ impl Page {
                 };
                 (Some(file_bytes), map_bytes as usize)
             }
-            // A device has no size of its own: the driver maps exactly one page of memory.
+            // A device has no file size. The driver maps exactly one memory page.
             _ => (None, rustix::param::page_size()),
         };
         if let Some(available_bytes) = file_bytes.filter(|bytes| *bytes < u64::from(SIZE_MIN)) {
@@ -224,8 +225,8 @@ impl Page {
             });
         }
         let declared_bytes = u64::from(size_bytes);
-        // A device's region may be larger than the one page of it that the driver maps; the
-        // structure itself never is.
+        // A device's region may be larger than the one memory page that the driver maps. The structure
+        // itself is always smaller.
         let available_bytes = file_bytes.unwrap_or(declared_bytes);
         if size_bytes < SIZE_MIN || declared_bytes > available_bytes {
             return Err(Error::TooSmall {
@@ -243,28 +244,28 @@ impl Page {
         })
     }
 
-    /// The page's `size`, in bytes.
+    /// Returns the page's `size`, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u32 {
         self.size_bytes
     }
 
-    /// The path as it was opened.
+    /// Returns the path as it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether another file stands at the page's path now. Nobody tells this page's readers
-    /// anything any more, then. A path that leads nowhere is no other file.
+    /// Returns true if another file is at the page's path now: this page probably receives no more updates
+    /// then. Returns false if no file is at the path.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
         rustix::fs::stat(&self.absolute)
             .is_ok_and(|stat| FileIdentity::from(&stat) != self.identity)
     }
 
-    /// The driver's device behind this page, opened anew; `None` where the page is a file, or
-    /// another device by now.
+    /// Opens the driver's device of this page again. `None` if the page is a regular file, or if another
+    /// device is at its path now.
     pub(crate) fn open_device(&self) -> Option<OwnedFd> {
         if !self.identity.is_character_device {
             return None;
@@ -292,7 +293,7 @@ impl SharedWords for Page {
 
     #[inline(always)]
     fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
-        // Never a device's: what lies behind its structure is its own.
+        // A device may use the bytes after its structure for other purposes.
         if self.identity.is_character_device {
             return None;
         }
@@ -305,8 +306,8 @@ impl SharedWords for Page {
     }
 }
 
-/// The path of the page that a caller who names none means: `$VMCLOCK_PATH`, else `/dev/vmclock0`,
-/// else `/run/vmclock/page`.
+/// Returns the path of the page that is opened by default: `$VMCLOCK_PATH`, else `/dev/vmclock0`, else
+/// `/run/vmclock/page`.
 #[must_use]
 pub fn default_path() -> PathBuf {
     if let Some(path) = std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
@@ -321,8 +322,8 @@ pub fn default_path() -> PathBuf {
     }
 }
 
-/// The pages that this machine has: `$VMCLOCK_PATH`, the driver's devices in order, and the
-/// publisher's page; those of them that exist.
+/// Lists the pages that exist on this machine: `$VMCLOCK_PATH`, the driver's devices in order, and the
+/// publisher's page.
 #[must_use]
 pub fn list() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
@@ -377,7 +378,7 @@ fn check_kind(path: &Path, stat: &Stat) -> Result<(), Error> {
 fn is_device(path: &Path) -> bool {
     match rustix::fs::stat(path) {
         Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
-        // A folder on the way does not let this process through.
+        // This process may not enter a directory of the path.
         Err(_) => path.starts_with("/dev"),
     }
 }
@@ -400,7 +401,7 @@ fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Err
             remedy,
         })
     };
-    // An access control list shows in the group bits, which then are its mask.
+    // If the file has an access control list, the group bits are the list's mask.
     let mode = stat.st_mode & 0o7777;
     if mode & 0o022 != 0 {
         return untrusted(
@@ -429,9 +430,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_neither_a_device_nor_a_file_is_not_even_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let fifo = folder.path().join("fifo");
+    fn a_fifo_is_refused_without_being_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
         mkfifoat(CWD, &fifo, Mode::RWXU).unwrap();
         let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
         inotify::add_watch(&watch, &fifo, inotify::WatchFlags::OPEN).unwrap();

@@ -1,7 +1,7 @@
 //! An owned, decoded copy of the page.
 //!
-//! A field exists only where `size` covers all of its bytes; one that does not is `None`, and so is
-//! an error figure whose flag is clear.
+//! A field exists only if `size` covers all of its bytes. One that does not exist is `None`, and so is an
+//! error figure whose flag is clear.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::abi::{self, Field, field, page_fields};
 use crate::no_bound::{self, NoBound};
 use crate::seqlock::{Consistent, FIRST_WORD_OFFSET, WORDS};
 
-/// Which document a page follows. Both say version 1, so a page cannot tell.
+/// The document that a page follows. Both have version 1, so the page does not say which.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Abi {
@@ -20,7 +20,7 @@ pub enum Abi {
     RfcV4,
 }
 
-/// Declares a one-byte code of the page: its known values by name, and all others kept as they are.
+/// Declares a one-byte code of the page. Values without a name keep their number.
 macro_rules! code {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $value:path, $text:literal;)* }) => {
         $(#[$meta])*
@@ -33,7 +33,7 @@ macro_rules! code {
         }
 
         impl $name {
-            /// The value as it stands in the page.
+            /// Returns the value as it is in the page.
             #[must_use]
             pub fn raw(self) -> u8 {
                 match self {
@@ -66,13 +66,13 @@ macro_rules! code {
 code! {
     /// `clock_status`.
     ClockStatus {
-        /// The provider does not say. Time is refused.
+        /// The provider does not state it. Time is refused.
         NotStated = abi::VMCLOCK_STATUS_UNKNOWN, "unknown";
-        /// The clock is being set up. Time is refused.
+        /// The clock is initializing. Time is refused.
         Initializing = abi::VMCLOCK_STATUS_INITIALIZING, "initializing";
         /// Time is valid within its bound.
         Synchronized = abi::VMCLOCK_STATUS_SYNCHRONIZED, "synchronized";
-        /// Time is valid within its bound, and nothing corrects the clock at present.
+        /// Time is valid within its bound, but nothing corrects the clock at present.
         FreeRunning = abi::VMCLOCK_STATUS_FREERUNNING, "free-running";
         /// Time is refused.
         Unreliable = abi::VMCLOCK_STATUS_UNRELIABLE, "unreliable";
@@ -88,15 +88,15 @@ code! {
         Tai = abi::VMCLOCK_TIME_TAI, "tai";
         /// Monotonic, of no stated epoch.
         Monotonic = abi::VMCLOCK_TIME_MONOTONIC, "monotonic";
-        /// Smeared by an unstated method: no timescale can be had from it.
+        /// Smeared by an unstated method: no timescale can be computed from it.
         Smeared = abi::VMCLOCK_TIME_INVALID_SMEARED, "smeared";
-        /// Perhaps smeared: no timescale can be had from it.
+        /// Perhaps smeared: no timescale can be computed from it.
         MaybeSmeared = abi::VMCLOCK_TIME_INVALID_MAYBE_SMEARED, "maybe-smeared";
     }
 }
 
 code! {
-    /// `leap_second_smearing_hint`: what the provider recommends to readers.
+    /// `leap_second_smearing_hint`: the provider's recommendation to readers.
     SmearingHint {
         /// Show leap seconds as they are.
         Strict = abi::VMCLOCK_SMEARING_STRICT, "strict";
@@ -111,13 +111,13 @@ code! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeapIndicator {
-    /// No leap second near.
+    /// No leap second is near.
     None,
     /// A second will be inserted at the end of the reference's month.
     PrePositive,
     /// A second will be deleted at the end of the reference's month.
     PreNegative,
-    /// The reference lies in the inserted second.
+    /// The reference is in the inserted second.
     Positive,
     /// A second is being deleted (RFC PATCH v4 only).
     Negative,
@@ -165,11 +165,12 @@ impl fmt::Display for LeapIndicator {
     }
 }
 
-/// How far TAI is ahead of UTC by a page's raw `tai_offset_sec`.
+/// Returns TAI - UTC in seconds from a page's raw `tai_offset_sec`. `None` if it is not marked valid or is
+/// impossible.
 ///
-/// The released ABI writes UTC - TAI (-37 today), other providers +37, and RFC PATCH v4 computed
-/// with the other sign again. TAI has been ahead since 1961, so the magnitude says it all; below 10
-/// (its value when leap seconds began, in 1972) or above 255 it is no offset at all.
+/// The released ABI writes UTC - TAI, which is -37 today, and other providers write +37. RFC PATCH v4
+/// computed UTC as TAI + offset. TAI has been ahead since 1961, so the magnitude suffices. A magnitude below
+/// 10, its value when leap seconds began in 1972, or above 255 is no offset.
 #[must_use]
 pub fn tai_minus_utc_sec(raw: i16, flagged_valid: bool) -> Option<i16> {
     let sec = raw.checked_abs().filter(|_| flagged_valid)?;
@@ -199,8 +200,8 @@ macro_rules! raw_fields {
     ($($presence:ident {$(
         $name:ident $constant:ident: $type:ty as $js:ident = $offset:literal, $doc:literal;
     )*})*) => {
-        /// The fields of the structure, raw, as read in one consistent look. Fields that `size` does not
-        /// cover are included and mean nothing: [`Snapshot`] leaves them out.
+        /// The fields of the structure as they are in the page, from one consistent read. It includes
+        /// fields that `size` does not cover, which mean nothing. [`Snapshot`] leaves those out.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct RawFields {
             $($(#[doc = $doc] pub $name: $type,)*)*
@@ -263,25 +264,25 @@ pub enum Maintenance {
     Imminent,
 }
 
-/// The page at one sequence number.
+/// A consistent state of the page, at one sequence number.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot {
     /// The page's `size`: bytes of the region that holds it.
     pub size_bytes: u32,
     /// The sequence number, even.
     pub seq_count: u32,
-    /// This machine's counter, read while the fields were as they are here.
+    /// This machine's counter, read while the page was in this state.
     pub counter: u64,
-    /// Which document the fields are read by.
+    /// The document by which the fields are decoded.
     pub abi: Abi,
-    /// The fields as they stand, whether `size` covers them or not.
+    /// The fields as they are in the page, including those that `size` does not cover.
     pub raw: RawFields,
-    /// Why the page's publisher states no bound, if it says so.
+    /// The reason that the page's publisher gives for a page without a bound.
     pub(crate) no_bound: Option<NoBound>,
 }
 
 impl Snapshot {
-    /// Keeps what one look at a page of `size_bytes` saw.
+    /// Makes a snapshot of one consistent read of a page of `size_bytes`.
     #[must_use]
     pub fn new(seen: &Consistent, size_bytes: u32, abi: Abi) -> Self {
         let raw = RawFields::from_words(seen.head, &seen.words);
@@ -297,8 +298,8 @@ impl Snapshot {
         }
     }
 
-    /// Why the page states no bound on its time, where its publisher says so. `None` if the page
-    /// states a bound or no usable time, and for pages of other publishers.
+    /// Returns the reason that the publisher gives for a time without a bound. `None` if the page states a
+    /// bound or no usable time, and for pages of other publishers.
     #[must_use]
     pub fn no_bound(&self) -> Option<NoBound> {
         let is_usable = matches!(
@@ -309,7 +310,7 @@ impl Snapshot {
             .filter(|_| is_usable && self.time_max_error_ns().is_none())
     }
 
-    /// Whether `size` covers a field.
+    /// Returns whether `size` covers a field.
     #[must_use]
     pub fn covers(&self, field: Field) -> bool {
         let structure = match self.abi {
@@ -319,7 +320,7 @@ impl Snapshot {
         field.offset + field.bytes <= self.size_bytes.min(structure) as usize
     }
 
-    /// Whether `size` covers all that a time needs: up to and with `time_frac_sec`.
+    /// Returns whether `size` covers all fields that a time needs, the last of which is `time_frac_sec`.
     #[must_use]
     pub fn covers_time(&self) -> bool {
         self.covers(field::TIME_FRAC_SEC)
@@ -334,46 +335,46 @@ impl Snapshot {
         self.raw.flags & known & bit != 0
     }
 
-    /// `time_type`, decoded.
+    /// Decodes `time_type`.
     #[must_use]
     pub fn time_type(&self) -> TimeType {
         self.raw.time_type.into()
     }
 
-    /// `clock_status`, where `size` covers it.
+    /// Decodes `clock_status`, if `size` covers it.
     #[must_use]
     pub fn clock_status(&self) -> Option<ClockStatus> {
         self.covers(field::CLOCK_STATUS)
             .then(|| self.raw.clock_status.into())
     }
 
-    /// `leap_second_smearing_hint`, where `size` covers it.
+    /// Decodes `leap_second_smearing_hint`, if `size` covers it.
     #[must_use]
     pub fn smearing_hint(&self) -> Option<SmearingHint> {
         self.covers(field::LEAP_SECOND_SMEARING_HINT)
             .then(|| self.raw.leap_second_smearing_hint.into())
     }
 
-    /// `leap_indicator`, where `size` covers it.
+    /// Decodes `leap_indicator`, if `size` covers it.
     #[must_use]
     pub fn leap_indicator(&self) -> Option<LeapIndicator> {
         self.covers(field::LEAP_INDICATOR)
             .then(|| LeapIndicator::decode(self.raw.leap_indicator, self.abi))
     }
 
-    /// Whether the page marks `tai_offset_sec` valid, and covers it.
+    /// Returns whether the page marks `tai_offset_sec` valid and covers it.
     #[must_use]
     pub fn tai_offset_flagged(&self) -> bool {
         self.flag(abi::VMCLOCK_FLAG_TAI_OFFSET_VALID) && self.covers(field::TAI_OFFSET_SEC)
     }
 
-    /// TAI - UTC in seconds at the page's reference, where the page tells it.
+    /// Returns TAI - UTC in seconds at the page's reference, if the page states it.
     #[must_use]
     pub fn tai_minus_utc_sec(&self) -> Option<i16> {
         tai_minus_utc_sec(self.raw.tai_offset_sec, self.tai_offset_flagged())
     }
 
-    /// The maximum error at the reference, in nanoseconds; `None` where the page states none.
+    /// Returns the maximum error at the reference, in nanoseconds; `None` if the page states none.
     #[must_use]
     pub fn time_max_error_ns(&self) -> Option<u64> {
         let stated = self.flag(abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID)
@@ -381,7 +382,7 @@ impl Snapshot {
         stated.then(|| self.error_ns(self.raw.time_maxerror_nanosec))
     }
 
-    /// The estimated error at the reference, in nanoseconds; `None` where the page states none.
+    /// Returns the estimated error at the reference, in nanoseconds; `None` if the page states none.
     #[must_use]
     pub fn time_est_error_ns(&self) -> Option<u64> {
         let stated = self.flag(abi::VMCLOCK_FLAG_TIME_ESTERROR_VALID)
@@ -396,7 +397,7 @@ impl Snapshot {
         }
     }
 
-    /// The period's maximum error in the period's unit per tick; `None` where the page states none.
+    /// Returns the period's maximum error per tick, in the period's unit; `None` if the page states none.
     #[must_use]
     pub fn period_max_error(&self) -> Option<u64> {
         (self.flag(abi::VMCLOCK_FLAG_PERIOD_MAXERROR_VALID)
@@ -404,8 +405,7 @@ impl Snapshot {
         .then_some(self.raw.counter_period_maxerror_rate_frac_sec)
     }
 
-    /// The period's estimated error in the period's unit per tick; `None` where the page states
-    /// none.
+    /// Returns the period's estimated error per tick, in the period's unit; `None` if the page states none.
     #[must_use]
     pub fn period_est_error(&self) -> Option<u64> {
         (self.flag(abi::VMCLOCK_FLAG_PERIOD_ESTERROR_VALID)
@@ -413,7 +413,7 @@ impl Snapshot {
         .then_some(self.raw.counter_period_esterror_rate_frac_sec)
     }
 
-    /// `vm_generation_counter`, where the page has it: flag bit 8 and the bytes themselves.
+    /// Returns `vm_generation_counter`. The page has it if flag bit 8 is set and `size` covers the bytes.
     #[must_use]
     pub fn vm_generation(&self) -> Option<u64> {
         (self.flag(abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT)
@@ -421,13 +421,13 @@ impl Snapshot {
         .then_some(self.raw.vm_generation_counter)
     }
 
-    /// Whether a disruption is announced for about the next day.
+    /// Returns whether a disruption is announced for about the next day.
     #[must_use]
     pub fn is_disruption_soon(&self) -> bool {
         self.flag(abi::VMCLOCK_FLAG_DISRUPTION_SOON)
     }
 
-    /// Whether a disruption is announced for about the next hour.
+    /// Returns whether a disruption is announced for about the next hour.
     #[must_use]
     pub fn is_disruption_imminent(&self) -> bool {
         self.flag(abi::VMCLOCK_FLAG_DISRUPTION_IMMINENT)
@@ -446,13 +446,13 @@ impl Snapshot {
         }
     }
 
-    /// Whether the provider promises that time computed from the page never steps back.
+    /// Returns whether the provider promises that time computed from the page never steps back.
     #[must_use]
     pub fn is_time_monotonic(&self) -> bool {
         self.flag(abi::VMCLOCK_FLAG_TIME_MONOTONIC)
     }
 
-    /// Whether the device notifies the guest after an update.
+    /// Returns whether the device notifies the guest after an update.
     #[must_use]
     pub fn has_notification(&self) -> bool {
         self.flag(abi::VMCLOCK_FLAG_NOTIFICATION_PRESENT)

@@ -1,17 +1,16 @@
-//! Fields into a page, under the seqlock. Knows nothing of clocks.
+//! Writes fields into a page, under the seqlock. It does no clock arithmetic.
 //!
-//! The publisher writes this machine's page with it; whoever plays the hypervisor writes a guest's
-//! page with it, at an offset inside the file that backs the guest's memory.
+//! The publisher writes this machine's page with it. A program in the role of the hypervisor writes a guest's
+//! page with it, at an offset in the file that backs the guest's memory.
 //!
-//! # The rules of this room
+//! # Rules
 //!
-//! - A page has one writer at a time. Nothing here enforces that: the publisher holds a lock.
-//! - A file that readers may have mapped is never truncated and never replaced in part. A new page
-//!   is written whole under another name and renamed into place.
-//! - What an update writes is computed before the sequence number is made odd. If the file's
-//!   memory must be made writable again first (a file system does that after it has written the
-//!   page to its disk), the fault is taken by the store of the odd number itself: readers see the
-//!   page only before or after it.
+//! - A page has one writer at a time. This module does not enforce that: the publisher holds a lock.
+//! - A file that readers may have mapped is never truncated and never replaced in part. A new page is
+//!   written whole under another name and renamed into place.
+//! - The words of an update are computed before the sequence number is made odd.
+//! - A file system makes memory read-only again after it wrote it to disk, so that the next store faults.
+//!   That store is the one of the odd sequence number. Readers see the page only before or after the fault.
 
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
@@ -34,10 +33,10 @@ use crate::seqlock::{
 };
 use crate::snapshot::RawFields;
 
-/// Memory is backed by a file in steps of at least this many bytes on every architecture.
+/// The smallest memory page of all architectures, in bytes. A file backs memory in steps of memory pages.
 const SMALLEST_MEMORY_PAGE: u64 = 4096;
 
-/// The first two fields of a page, which no update changes.
+/// The first two fields of a page. No update changes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageHeader {
     /// `magic`: the bytes `VCLK`.
@@ -55,14 +54,14 @@ impl Default for PageHeader {
     }
 }
 
-/// How the file of a new page is laid out.
+/// The size and mode of a new page's file, and the place of the page in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLayout {
     /// Bytes of the file.
     pub file_bytes: u64,
-    /// Where in the file the page begins: a multiple of 8.
+    /// Offset of the page in the file, a multiple of 8.
     pub page_offset: u64,
-    /// The file's permission bits, whatever the umask is.
+    /// The file's permission bits. The umask does not change them.
     pub mode: u32,
 }
 
@@ -76,7 +75,7 @@ impl Default for PageLayout {
     }
 }
 
-/// The fields of a page that describes nothing yet: version 1, no counter, status unknown.
+/// Returns the fields of a page without content: version 1, no counter, status unknown.
 #[must_use]
 pub fn blank() -> RawFields {
     RawFields {
@@ -86,7 +85,7 @@ pub fn blank() -> RawFields {
     }
 }
 
-/// A mapping that was made for writing, so that a store through it cannot fault.
+/// A mapping that was made for writing, so that stores are allowed.
 #[derive(Debug)]
 struct Writable(Mapping);
 
@@ -145,7 +144,7 @@ impl SharedWordsMut for Writable {
 
     #[inline(always)]
     fn fence_release(&self) {
-        // Pairs with the readers' acquire fences; `seqlock` says which with which.
+        // Pairs with the readers' acquire fences: `seqlock` explains which with which.
         fence(Ordering::Release);
     }
 }
@@ -159,14 +158,14 @@ pub struct PageWriter {
 }
 
 impl PageWriter {
-    /// Makes a new page at `path`: written whole under another name in the same folder, then
-    /// renamed into place. A file that stood there is left to those who have it open or mapped,
-    /// unchanged. The sequence number begins at 0.
+    /// Makes a new page at `path`. It is written whole under another name in the same directory, and then
+    /// renamed into place. A previous file at `path` is not changed: programs that have it open or mapped
+    /// continue with it. The sequence number begins at 0.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] where the layout cannot hold a page, [`Error::NoDirectory`],
-    /// [`Error::WriteAccess`], [`Error::System`]. No file is left behind then.
+    /// [`Error::InvalidArgument`] if the layout cannot hold a page, [`Error::NoDirectory`],
+    /// [`Error::WriteAccess`], [`Error::System`]. On an error no file is left behind.
     pub fn create(
         path: &Path,
         layout: &PageLayout,
@@ -174,17 +173,17 @@ impl PageWriter {
         fields: &RawFields,
     ) -> Result<Self, Error> {
         check_layout(layout)?;
-        let folder = folder_of(path);
+        let directory = directory_of(path);
         let file = tempfile::Builder::new()
             .prefix(".vmclock-")
             .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(folder)
+            .tempfile_in(directory)
             .map_err(|error| failed("open", path, error))?;
         file.as_file()
             .set_len(layout.file_bytes)
             .map_err(|error| failed("ftruncate", path, error))?;
-        // Memory for it, now that its lack is an error: a store into a mapped file that gets none
-        // ends the process (SIGBUS).
+        // Allocates the file's memory while a lack of it is an error. A store into a mapped file that gets no
+        // memory ends the process (SIGBUS).
         let within_file = layout.file_bytes.saturating_sub(layout.page_offset);
         let page = [0; SIZE_FULL as usize];
         let within_page = usize::try_from(within_file).unwrap_or(usize::MAX);
@@ -200,7 +199,7 @@ impl PageWriter {
             path: path.to_path_buf(),
         };
         writer.store_unguarded(header, fields, 0);
-        // After the creation, so that the umask has no say.
+        // After the creation, because the umask applies to that.
         file.as_file()
             .set_permissions(Permissions::from_mode(layout.mode & 0o7777))
             .map_err(|error| failed("fchmod", path, error))?;
@@ -209,14 +208,14 @@ impl PageWriter {
         Ok(writer)
     }
 
-    /// Opens the page that stands `page_offset` bytes (a multiple of 8) into the file at `path`, a
-    /// regular file and no symbolic link. Changes no byte of it, and takes whatever stands there
-    /// for a page: [`PageWriter::header`] says whether it is one.
+    /// Opens the page at `page_offset`, a multiple of 8, in the file at `path`, which must be a regular file
+    /// and no symbolic link. It changes no byte, and does not check that the bytes are a page:
+    /// [`PageWriter::header`] returns the magic number.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::WriteAccess`], [`Error::Untrusted`] where it is no regular
-    /// file, [`Error::TooSmall`], [`Error::InvalidArgument`], [`Error::System`].
+    /// [`Error::NotFound`], [`Error::WriteAccess`], [`Error::Untrusted`] if it is no regular file,
+    /// [`Error::TooSmall`], [`Error::InvalidArgument`], [`Error::System`].
     pub fn open(path: &Path, page_offset: u64) -> Result<Self, Error> {
         let file = open::for_writing(path).map_err(|errno| match errno {
             Errno::NOENT | Errno::NOTDIR => Error::NotFound {
@@ -228,7 +227,7 @@ impl PageWriter {
         Self::from_file(&file, path, page_offset)
     }
 
-    /// As [`PageWriter::open`], with a file that is open for reading and writing.
+    /// Does as [`PageWriter::open`] with a file that is open for reading and writing.
     pub(crate) fn from_file(file: &File, path: &Path, page_offset: u64) -> Result<Self, Error> {
         let stat = rustix::fs::fstat(file).map_err(|errno| failed("fstat", path, errno.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -254,13 +253,13 @@ impl PageWriter {
         })
     }
 
-    /// The fields as this writer wrote them last, or found them when it opened the page.
+    /// Returns the fields as this writer wrote them last, or as they were when it opened the page.
     #[must_use]
     pub fn fields(&self) -> RawFields {
         self.fields
     }
 
-    /// The page's first two fields as they stand.
+    /// Returns the page's first two fields as they are now.
     #[must_use]
     pub fn header(&self) -> PageHeader {
         PageHeader {
@@ -277,14 +276,14 @@ impl PageWriter {
         }
     }
 
-    /// The sequence number as it stands. Odd: an update was begun and not ended.
+    /// Returns the sequence number as it is now. An odd one means that an update was begun and not ended.
     #[must_use]
     pub fn seq_count(&self) -> u32 {
         self.memory.load_seq()
     }
 
-    /// Changes fields in one update that readers see whole or not at all. An update that a dead
-    /// writer left unfinished ends with it: `seq = (seq | 1) + 1`.
+    /// Changes fields in one update, which readers see whole or not at all. It also ends an update that a
+    /// dead writer did not finish: `seq = (seq | 1) + 1`.
     #[inline]
     pub fn update(&mut self, change: impl FnOnce(&mut RawFields)) {
         change(&mut self.fields);
@@ -292,7 +291,7 @@ impl PageWriter {
         seqlock::write(&self.memory, head, &words);
     }
 
-    /// Writes all fields, and the extension where the file holds one, in one update.
+    /// Writes all fields in one update, together with the extension if the file has one.
     pub(crate) fn publish(&mut self, fields: &RawFields, no_bound: Option<NoBound>) {
         self.fields = *fields;
         let (head, words) = self.fields.to_words();
@@ -301,21 +300,20 @@ impl PageWriter {
         });
     }
 
-    /// Begins an update and leaves it open: the sequence number is odd until [`PageWriter::end`]
-    /// or the next [`PageWriter::update`]. For tests, and for writers that cannot compute all
-    /// fields beforehand.
+    /// Begins an update: the sequence number is odd until [`PageWriter::end`] or the next
+    /// [`PageWriter::update`]. For tests, and for writers that cannot compute all fields beforehand.
     pub fn begin(&mut self) {
         seqlock::begin(&self.memory);
     }
 
-    /// Ends the update that [`PageWriter::begin`] began: the next even sequence number.
+    /// Ends the update that [`PageWriter::begin`] began: the sequence number becomes the next even one.
     pub fn end(&mut self) {
         let odd = self.memory.load_seq() | 1;
         seqlock::end(&self.memory, odd);
     }
 
-    /// Writes everything as it is given, without the protocol: readers may see a part of it. For
-    /// tests that need a page in a state that no protocol leads to, and for pages nobody reads yet.
+    /// Writes all fields without the seqlock protocol: readers may see a part of them. For tests that need a
+    /// state which the protocol never produces, and for pages without readers.
     pub fn store_unguarded(&mut self, header: PageHeader, fields: &RawFields, seq_count: u32) {
         self.fields = *fields;
         let (head, words) = fields.to_words();
@@ -332,22 +330,22 @@ impl PageWriter {
         self.memory.store_seq(seq_count);
     }
 
-    /// The path as it was given.
+    /// Returns the path as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// The folder that a path's last name stands in.
-pub(crate) fn folder_of(path: &Path) -> &Path {
+/// Returns the directory that the last name of a path is in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     }
 }
 
-/// The bytes of a page that are mapped: its extension too, where the file holds one.
+/// Returns how many bytes of a page are mapped: with the extension if the file holds it.
 fn mapped_bytes(file_bytes: u64, page_offset: u64) -> usize {
     let has_extension = file_bytes.saturating_sub(page_offset) >= u64::from(SIZE_REGION);
     let bytes = if has_extension {
@@ -378,8 +376,8 @@ fn check_layout(layout: &PageLayout) -> Result<(), Error> {
     )))
 }
 
-/// Whether a mapping of the whole structure is backed by memory: what lies between a file's end and
-/// the end of its last memory page can be loaded and stored, and is not kept.
+/// Returns whether memory backs a mapping of the whole structure. Bytes between the end of a file and the
+/// end of its last memory page can be loaded and stored, but the file does not keep them.
 fn holds_structure(file_bytes: u64, page_offset: u64) -> bool {
     let end = page_offset.checked_add(u64::from(SIZE_FULL));
     let backed = file_bytes.checked_next_multiple_of(SMALLEST_MEMORY_PAGE);
@@ -396,7 +394,7 @@ fn no_regular_file(path: &Path) -> Error {
     }
 }
 
-/// What a refused creation or write means.
+/// Makes the error for a failed creation or write.
 pub(crate) fn failed(syscall: &'static str, path: &Path, error: io::Error) -> Error {
     match (error.kind(), error.raw_os_error()) {
         (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, Some(errno)) => {
@@ -421,13 +419,13 @@ mod tests {
     use super::*;
     use crate::counter::CpuCounter;
 
-    /// Outside tests readers have a mapping of their own. In this one a thread sanitizer, which tells
-    /// memory by its address, sees what both sides do.
+    /// Outside tests each reader has its own mapping. Here both sides share one, because a thread sanitizer
+    /// identifies memory by its address and so sees the accesses of both.
     #[test]
-    fn a_writer_and_readers_of_one_mapping_meet_in_atomics_only_and_tear_nothing() {
+    fn writer_and_readers_of_one_mapping_use_atomics_only_and_tear_nothing() {
         const UPDATES: u32 = 2000;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("page");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
         let (layout, header) = (PageLayout::default(), PageHeader::default());
         let writer = PageWriter::create(&path, &layout, header, &blank()).unwrap();
         let memory = &writer.memory;

@@ -1,7 +1,7 @@
-//! What the system denies (descriptors, memory, system calls) is a typed error, and leaves nothing behind.
+//! If the system denies descriptors, memory or system calls, calls return typed errors and leak nothing.
 //!
-//! A limit is a whole process's, so those tests run in a process of their own: this one, started again.
-//! A filter of system calls is a thread's.
+//! A limit applies to a whole process, so those tests run in a process of their own: this program, started
+//! again. A filter of system calls applies to one thread.
 
 #![allow(
     clippy::panic,
@@ -27,8 +27,8 @@ use vmclock::{Error, Watcher};
 
 const PAGE: &str = "VMCLOCK_TEST_DENIED_PAGE";
 
-fn page_in(folder: &Path) -> PathBuf {
-    let path = folder.join("page");
+fn page_in(directory: &Path) -> PathBuf {
+    let path = directory.join("page");
     let layout = PageLayout::default();
     PageWriter::create(&path, &layout, PageHeader::default(), &blank()).unwrap();
     path
@@ -42,16 +42,16 @@ fn watch(path: &Path) -> Result<Watcher, Error> {
     Watcher::new(Arc::new(Page::open(path, &[])?), options)
 }
 
-/// Under an emulator the system that denies is the emulator's.
+/// Returns true under an emulator, whose own limits and system calls would be denied instead.
 fn is_emulated() -> bool {
     let emulated = std::env::var_os("VMCLOCK_TEST_RUNNER").is_some();
     if emulated {
-        eprintln!("skipped: an emulator keeps its own limits");
+        eprintln!("skipped: an emulator has its own limits");
     }
     emulated
 }
 
-/// Runs `body` with a page's path in a process of its own: the test of this name, alone.
+/// Runs `body` with the path of a page in a process of its own, which runs only the test `name`.
 fn alone(name: &str, body: impl FnOnce(&Path)) {
     if let Some(path) = std::env::var_os(PAGE) {
         return body(Path::new(&path));
@@ -59,16 +59,16 @@ fn alone(name: &str, body: impl FnOnce(&Path)) {
     if is_emulated() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
-        .env(PAGE, page_in(folder.path()))
+        .env(PAGE, page_in(directory.path()))
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Refuses one system call to this thread, for good.
+/// Refuses one system call to this thread from now on.
 fn deny(call: libc::c_long) {
     let filter = SeccompFilter::new(
         BTreeMap::from([(call, Vec::new())]),
@@ -92,9 +92,9 @@ fn descriptors() -> usize {
 }
 
 #[test]
-fn without_a_descriptor_left_open_and_watch_say_so_and_work_again_with_one() {
+fn open_and_watch_fail_without_descriptors_and_work_again_with_one() {
     alone(
-        "without_a_descriptor_left_open_and_watch_say_so_and_work_again_with_one",
+        "open_and_watch_fail_without_descriptors_and_work_again_with_one",
         |path| {
             let page = Arc::new(Page::open(path, &[]).unwrap());
             let limit = Rlimit {
@@ -108,7 +108,7 @@ fn without_a_descriptor_left_open_and_watch_say_so_and_work_again_with_one() {
             assert_denied(&Page::open(path, &[]).unwrap_err(), "open", Errno::MFILE);
             let refused = Watcher::new(page, WatchOptions::default()).unwrap_err();
             assert_denied(&refused, "eventfd", Errno::MFILE);
-            // The file is closed once it is mapped: one descriptor serves for any number of pages.
+            // The file is closed after it is mapped, so one free descriptor suffices for many pages.
             taken.pop();
             let pages: Vec<Page> = (0..10).map(|_| Page::open(path, &[]).unwrap()).collect();
             drop(pages);
@@ -118,15 +118,15 @@ fn without_a_descriptor_left_open_and_watch_say_so_and_work_again_with_one() {
 }
 
 #[test]
-fn without_memory_to_map_open_says_so_keeps_no_descriptor_and_works_again() {
+fn open_fails_without_memory_leaks_no_descriptor_and_works_again() {
     alone(
-        "without_memory_to_map_open_says_so_keeps_no_descriptor_and_works_again",
+        "open_fails_without_memory_leaks_no_descriptor_and_works_again",
         |path| {
             Page::open(path, &[]).unwrap();
             let before = descriptors();
             let unlimited = getrlimit(Resource::As);
             let limit = Rlimit {
-                // Less than the process has: whatever it maps next is too much.
+                // Less than the process uses now, so every further mapping is refused.
                 current: Some(1 << 20),
                 ..unlimited
             };
@@ -141,12 +141,12 @@ fn without_memory_to_map_open_says_so_keeps_no_descriptor_and_works_again() {
 }
 
 #[test]
-fn where_a_filter_denies_mmap_open_says_so_and_keeps_no_descriptor() {
+fn open_fails_if_a_filter_denies_mmap_and_leaks_no_descriptor() {
     if is_emulated() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = page_in(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let path = page_in(directory.path());
     let refused = thread::scope(|scope| {
         scope
             .spawn(|| {
@@ -167,13 +167,13 @@ fn where_a_filter_denies_mmap_open_says_so_and_keeps_no_descriptor() {
 }
 
 #[test]
-fn where_a_filter_denies_poll_a_watcher_looks_by_itself_and_closes_in_time() {
+fn a_watcher_polls_the_page_on_a_timer_if_a_filter_denies_poll() {
     if is_emulated() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = page_in(folder.path());
-    // As long as an interval may be: nothing here may wait for its end.
+    let directory = tempfile::tempdir().unwrap();
+    let path = page_in(directory.path());
+    // The longest interval: the test fails if a call waits for its end.
     let options = WatchOptions {
         interval: Duration::from_secs(3600),
         ..WatchOptions::default()

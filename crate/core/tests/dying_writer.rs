@@ -1,8 +1,7 @@
-//! A writer that is killed at any store of an update leaves a page whose readers have the state from
-//! before or after it, or wait and say so; and the next writer has them back.
+//! A writer may be killed at any store of an update. Readers of its page then get the state before or after
+//! the update, or a timeout. After the next writer's update they get its state.
 //!
-//! The protocol is the writer's own, and so is the kill: a process that stores through the file dies, by
-//! SIGKILL, at the store that it was told.
+//! The test runs the writer's real protocol in a process, which kills itself by SIGKILL at a given store.
 
 #![allow(
     missing_docs,
@@ -31,7 +30,7 @@ const SEQ_OFFSET: u64 = 0x0c;
 /// The sequence number, the head, the words, and the sequence number again.
 const STORES: usize = WORDS + 3;
 
-/// A page in a file that is written a store at a time.
+/// A page in a file. Each store is a separate write.
 struct Stores {
     file: File,
     left: Cell<usize>,
@@ -96,7 +95,7 @@ fn word_offset(word: usize) -> u64 {
     (FIRST_WORD_OFFSET + word * size_of::<u64>()) as u64
 }
 
-/// A state that has no byte in common with another of these.
+/// Makes a state in which every byte is `every_byte`, so that two states have no byte in common.
 fn state(every_byte: u8) -> RawFields {
     let word = u64::from_le_bytes([every_byte; 8]);
     RawFields {
@@ -107,7 +106,7 @@ fn state(every_byte: u8) -> RawFields {
 
 fn dies_at(store: usize, path: &Path) {
     let program = env::current_exe().expect("a program");
-    // Under an emulator no program starts by its path alone.
+    // Under an emulator a program does not start by its path alone.
     let mut command = match env::var_os("VMCLOCK_TEST_RUNNER") {
         Some(runner) => {
             let mut command = Command::new(runner);
@@ -146,10 +145,10 @@ fn a_writer_that_dies() {
 }
 
 #[test]
-fn a_writer_killed_at_any_store_of_an_update_leaves_a_whole_state_or_a_timeout() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn a_writer_killed_at_any_store_leaves_a_whole_state_or_a_timeout() {
+    let directory = tempfile::tempdir().expect("a directory");
     for store in 0..=STORES {
-        let path = folder.path().join(store.to_string());
+        let path = directory.path().join(store.to_string());
         let (layout, header) = (PageLayout::default(), PageHeader::default());
         PageWriter::create(&path, &layout, header, &state(1)).expect("a page");
         let open = || VmClock::open(Some(&path), Options::default()).expect("a clock");
@@ -169,7 +168,7 @@ fn a_writer_killed_at_any_store_of_an_update_leaves_a_whole_state_or_a_timeout()
                     let error = clock.snapshot().expect_err("half");
                     assert_eq!(error.code(), "ERR_VMCLOCK_TIMEOUT");
                 }
-                // A hundred of them, in less than two would have taken.
+                // A hundred calls take less time than two timeouts.
                 assert!(again.elapsed() < 2 * UPDATE_TIMEOUT, "at store {store}");
             }
         }

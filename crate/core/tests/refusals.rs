@@ -1,4 +1,4 @@
-//! Pages whose time may not be used, each with its own code, and fields that are not there.
+//! Pages whose time must not be used, each with its own code, and fields that do not exist.
 
 #![allow(
     clippy::indexing_slicing,
@@ -30,7 +30,7 @@ const MISMATCH: Option<&str> = Some("ERR_VMCLOCK_COUNTER_MISMATCH");
 const TAI_OFFSET_VALID: u64 = 1 << 0;
 const ALL_FLAGS: u64 = 0x3ff;
 
-/// A page with nothing wrong, of 2^30 ticks a second.
+/// A correct page, with 2^30 ticks a second.
 fn sound() -> RawFields {
     RawFields {
         version: 1,
@@ -53,7 +53,7 @@ fn code<T>(result: Result<T, Error>) -> Option<&'static str> {
     result.err().map(|error| error.code())
 }
 
-/// The code that every call for time gives, first from nothing and then from what was kept.
+/// Returns the code that every call for time gives, first without a cached page state and then with one.
 fn refusal(clock: &mut VirtualClock, fields: &RawFields) -> Option<&'static str> {
     let token = clock.continuity_token().unwrap();
     let expected = code(clock.read());
@@ -89,7 +89,7 @@ fn refusal_of(fields: &RawFields, options: Options) -> Option<&'static str> {
 }
 
 #[test]
-fn time_is_given_only_by_a_synchronized_or_free_running_clock() {
+fn only_a_synchronized_or_free_running_clock_gives_time() {
     for status in 0..=255_u8 {
         let fields = RawFields {
             clock_status: status,
@@ -115,7 +115,7 @@ fn time_is_given_only_by_a_synchronized_or_free_running_clock() {
 
 #[test]
 fn each_time_type_gives_the_timescales_that_follow_from_it() {
-    // What the page says of the offset, and the codes of utc, tai, monotonic and the two smears.
+    // The codes of utc, tai, monotonic and the two smears, for each offset that the page may state.
     let utc = [None, None, TIMESCALE, None, None];
     let utc_alone = [None, NO_OFFSET, TIMESCALE, None, None];
     let tai_alone = [NO_OFFSET, None, TIMESCALE, NO_OFFSET, NO_OFFSET];
@@ -174,7 +174,7 @@ fn the_timescale_page_is_that_of_the_pages_time_type() {
         for time_type in 0..=255_u8 {
             let (timescale, expected) = match (time_type, flagged, is_offset) {
                 (0, ..) => (Timescale::Utc, None),
-                // A page that marks an impossible offset as valid may call UTC TAI.
+                // A page that marks an impossible offset as valid may give UTC and call it TAI.
                 (1, true, false) => (Timescale::Tai, NO_OFFSET),
                 (1, ..) => (Timescale::Tai, None),
                 (2, ..) => (Timescale::Monotonic, None),
@@ -206,7 +206,7 @@ fn the_timescale_page_is_that_of_the_pages_time_type() {
 }
 
 #[test]
-fn a_clock_of_the_timescale_page_keeps_its_timescale_if_the_page_changes_its_own() {
+fn a_clock_of_the_timescale_page_stays_in_its_first_timescale() {
     let utc = sound();
     let bench = Bench::with(&utc);
     bench.counter.set(utc.counter_value);
@@ -278,8 +278,8 @@ fn a_period_that_no_counter_has_is_refused() {
 }
 
 #[test]
-fn a_page_that_only_tells_of_disruptions_has_no_time_and_is_no_broken_clock() {
-    // What EC2 and QEMU fill in: everything else is 0.
+fn a_page_with_the_marker_only_has_no_time_and_is_no_broken_clock() {
+    // The fields that EC2 and QEMU fill in. All others are 0.
     let fields = RawFields {
         version: 1,
         counter_id: 0xff,
@@ -296,7 +296,7 @@ fn a_page_that_only_tells_of_disruptions_has_no_time_and_is_no_broken_clock() {
 }
 
 #[test]
-fn a_page_that_becomes_one_of_another_version_is_not_read_on() {
+fn a_page_whose_version_changes_is_no_longer_read() {
     const BAD_VERSION: Option<&str> = Some("ERR_VMCLOCK_BAD_VERSION");
     let bench = Bench::with(&sound());
     bench.counter.set(sound().counter_value);
@@ -318,7 +318,7 @@ fn a_page_that_becomes_one_of_another_version_is_not_read_on() {
 }
 
 #[test]
-fn a_time_that_64_bits_cannot_hold_is_refused_from_the_very_first_of_them() {
+fn the_first_time_that_64_bits_cannot_hold_is_refused() {
     const LAST_SEC: u64 = 9_223_372_036;
     // The least fraction that makes 2^63 ns: ceil(0.854775808 * 2^64).
     let too_late_frac = 15_767_830_570_574_293_540_u64;
@@ -347,7 +347,7 @@ fn a_time_that_64_bits_cannot_hold_is_refused_from_the_very_first_of_them() {
 }
 
 #[test]
-fn a_live_counter_may_be_a_second_behind_and_not_a_tick_more() {
+fn a_live_counter_may_be_a_second_behind_the_reference_but_not_more() {
     const SECOND: u64 = 1 << 30;
     let fields = sound();
     let bench = Bench::with(&fields);
@@ -365,9 +365,9 @@ fn a_live_counter_may_be_a_second_behind_and_not_a_tick_more() {
             assert_eq!(code(clock.now_ns()), expected, "{behind} ticks behind");
             assert_eq!(code(clock.read()), expected, "{behind} ticks behind");
         }
-        // A captured counter may be anywhere that its time can be expressed.
+        // A captured counter may be any that gives an expressible time.
         let converted = clock.convert(counter, &token(&fields));
-        // 2^63 ticks are 272 years, which from 2026 back are still expressible.
+        // 2^63 ticks are 272 years. Signed nanoseconds can express 272 years before 2026.
         assert_eq!(code(converted), None, "{behind} ticks behind");
     }
 }
@@ -385,7 +385,7 @@ fn a_field_that_size_does_not_cover_is_not_used() {
             bench.counter.set(fields.counter_value);
             let options = Options {
                 abi,
-                // So that a bound needs nothing of the page but the error at the reference.
+                // The bound then needs only the error at the reference from the page.
                 assumed_drift_ppb: Some(0),
                 ..Options::default()
             };
@@ -445,7 +445,7 @@ fn a_field_that_size_does_not_cover_is_not_used() {
                 "{name}"
             );
             assert_eq!(snapshot.vm_generation(), vm_generation, "{name}");
-            // RFC v4 knew no flag above TIME_MONOTONIC.
+            // RFC v4 had no flag above TIME_MONOTONIC.
             assert_eq!(snapshot.has_notification(), abi == Abi::Uapi, "{name}");
 
             if !is_covered(0x58) {
@@ -513,7 +513,7 @@ fn picoseconds_round_up() {
 }
 
 #[test]
-fn a_page_left_in_the_middle_of_an_update_times_out_once_and_then_fails_at_once() {
+fn an_unfinished_update_times_out_once_and_then_fails_at_once() {
     let fields = sound();
     let bench = Bench::with(&fields);
     bench.counter.set(fields.counter_value);
@@ -537,7 +537,7 @@ fn a_page_left_in_the_middle_of_an_update_times_out_once_and_then_fails_at_once(
     assert_eq!(code(clock.now_ns()), None);
 }
 
-/// The counters of two CPUs, the second of them behind; a test moves the reader from one to the other.
+/// The counters of two CPUs, of which the second is behind. A test moves the reader between them.
 #[derive(Clone)]
 struct TwoCpus {
     looks: Rc<Cell<u64>>,
@@ -581,7 +581,7 @@ impl Counter for TwoCpus {
 }
 
 #[test]
-fn counters_that_differ_between_cpus_give_no_step_back_where_that_was_asked_for() {
+fn non_decreasing_clocks_never_step_back_if_counters_differ_between_cpus() {
     // 2^30 ticks are a second.
     let cpus = TwoCpus::new(1 << 20);
     let stamps = |non_decreasing| -> Vec<i64> {
@@ -600,8 +600,7 @@ fn counters_that_differ_between_cpus_give_no_step_back_where_that_was_asked_for(
 }
 
 #[test]
-fn on_a_cpu_whose_counter_is_more_than_a_second_behind_there_is_no_time_and_on_the_others_there_is()
-{
+fn a_cpu_whose_counter_is_more_than_a_second_behind_gives_no_time() {
     let cpus = TwoCpus::new((1 << 30) + 1000);
     for non_decreasing in [false, true] {
         let mut clock = cpus.clock(non_decreasing);

@@ -6,16 +6,16 @@ use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use vmclock::Error;
 
-/// Why a call failed; `ts/errors.ts` makes a `VmClockError` of it.
+/// The failure of a call. `ts/errors.ts` makes a `VmClockError` of it.
 #[napi(object, object_from_js = false)]
 pub struct Failure {
-    /// Always true: tells a failure from a result.
+    /// Always true: distinguishes a failure from a result.
     #[napi(ts_type = "true")]
     pub failed: bool,
     pub code: &'static str,
-    /// What is wrong.
+    /// The fault.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: Option<String>,
     pub path: Option<String>,
     pub errno: Option<i32>,
@@ -38,7 +38,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// A call on something that was closed.
+    /// The failure of a call on a closed object.
     #[cold]
     pub(crate) fn closed(what: &str) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// A value that the facade should not have let through.
+    /// The failure of an argument that the facade should have refused.
     #[cold]
     pub(crate) fn argument(message: &str) -> Self {
         Self::new("ERR_VMCLOCK_INVALID_ARGUMENT", message.to_owned())
@@ -66,10 +66,10 @@ impl Failure {
     }
 }
 
-/// A result or a failure, as JavaScript sees it.
+/// A result or a failure, for JavaScript.
 pub(crate) type Outcome<T> = Either<T, Failure>;
 
-/// Turns a result into what JavaScript sees.
+/// Converts a result for JavaScript.
 pub(crate) fn outcome<T>(result: Result<T, impl Into<Failure>>) -> Outcome<T> {
     match result {
         Ok(value) => Either::A(value),

@@ -13,9 +13,9 @@ use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 
 use crate::failure::{Failure, Outcome, outcome};
 
-/// How a field is converted between the page and JavaScript, where it is a `Js`.
+/// Converts a field from JavaScript, which passes it as a `Js`.
 trait JsField<Js>: Sized {
-    /// `None` where the value does not fit the field.
+    /// Returns the field, or `None` if the value does not fit it.
     fn from_js(value: Js) -> Option<Self>;
 
     /// The range of a number; 0 to 0 for a bigint, which has no range of its own.
@@ -142,12 +142,12 @@ macro_rules! field_objects {
 }
 page_fields!(field_objects);
 
-/// What a field of the page can hold.
+/// The type and range of a field of the page.
 #[napi(object, object_from_js = false)]
 pub struct NativeFieldType {
     #[napi(ts_type = "keyof NativePageFields")]
     pub name: String,
-    /// Whether it is an unsigned 64-bit bigint. If not, it is a whole number in the range.
+    /// True for an unsigned 64-bit bigint, false for a whole number in the range.
     pub is_bigint: bool,
     pub least: f64,
     pub most: f64,
@@ -165,7 +165,7 @@ impl NativeFieldType {
     }
 }
 
-/// The name that a field has in JavaScript.
+/// Returns the name that a field has in JavaScript.
 fn camel_case(name: &str) -> String {
     let mut words = name.split('_');
     let first = words.next().unwrap_or_default().to_owned();
@@ -175,7 +175,7 @@ fn camel_case(name: &str) -> String {
     })
 }
 
-/// One consistent state of a page, decoded. What the page does not have is undefined.
+/// One consistent state of a page, decoded. Properties that the page does not have are undefined.
 #[napi(object, object_from_js = false)]
 pub struct NativeSnapshot {
     pub counter: BigInt,
@@ -235,8 +235,8 @@ impl From<NoBound> for NativeNoBound {
     }
 }
 
-/// A value, or undefined as an own property. napi leaves out the property of an `Option` that is `None`, so
-/// JavaScript could find it on a prototype instead.
+/// Makes an own property that may be undefined. napi leaves out the property of an `Option` that is `None`,
+/// so JavaScript could find one on a prototype instead.
 fn own<T>(value: Option<T>) -> Either<T, ()> {
     value.map_or(Either::B(()), Either::A)
 }

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::writer::{failed, folder_of};
+use crate::writer::{directory_of, failed};
 
 /// What to do about a lock file that is not the caller's own.
 const REMEDY: &str = "remove the lock file, or publish in a directory of your own";
@@ -42,7 +42,7 @@ impl Lock {
         name.push(".lock");
         let path = page.with_file_name(&name);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(folder_of(page), flags, Mode::empty())
+        let folder = rustix::fs::open(directory_of(page), flags, Mode::empty())
             .map_err(|errno| failed("open", &path, errno.into()))?;
         let busy = || Error::Busy {
             path: page.to_path_buf(),

@@ -25,7 +25,7 @@ use crate::source::kernel::KernelSource;
 use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::kernel::step_alarm::StepAlarm;
-use crate::writer::{PageHeader, PageLayout, PageWriter, failed, folder_of};
+use crate::writer::{PageHeader, PageLayout, PageWriter, directory_of, failed};
 
 /// How long a counter may take to show its rate, which takes one of 10 ms if it has any.
 const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -301,7 +301,7 @@ impl Drop for Publisher {
 }
 
 fn create_default_folder(path: &Path) -> Result<(), Error> {
-    match DirBuilder::new().mode(0o755).create(folder_of(path)) {
+    match DirBuilder::new().mode(0o755).create(directory_of(path)) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed("mkdir", path, error)),
