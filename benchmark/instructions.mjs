@@ -1,25 +1,24 @@
-// How many instructions a call of the core takes, counted by callgrind: they do not vary as times do, so
-// they are held to limits.
+// Counts the instructions of the core's calls with callgrind. Unlike times they do not vary, so each has a limit.
 
 import { join } from 'node:path'
 import { CommandFailed, capture, succeeds } from '../tools/command.mjs'
 import { debianDirectory } from '../tools/debian.mjs'
 import { buildCore } from './peers.mjs'
 
-// What rustc 1.95 makes for x86-64 with bounds and without leap seconds, and a tenth. `convert` is one
-// counter of many.
+// The limits: the number that rustc 1.95 makes for x86-64, with bounds and without leap seconds, plus a tenth.
+// `convert` is one counter of many.
 const MOST = { counter: 7, now_ns: 31, now_ms: 32, read: 71, is_continuous: 46, convert: 21 }
 
-// As many as the program makes of each.
+// As many as the program makes of each call.
 const COUNTED_CALLS = 100_000
 
-/** Instructions a call; undefined where there is no valgrind. */
+/** Returns the instructions of each call; undefined if there is no valgrind. */
 export async function countInstructions(program) {
   if (!(await succeeds('valgrind', ['--version']))) return undefined
   return countBy('valgrind', {}, program)
 }
 
-/** Counts on x86-64, by Debian's valgrind where there is no other, and fails above the limits. */
+/** Counts on x86-64, with Debian's valgrind if no other is installed, and fails above the limits. */
 export async function checkInstructions() {
   const program = await buildCore()
   const counts =
@@ -27,7 +26,7 @@ export async function checkInstructions() {
   const faults = []
   for (const [call, most] of Object.entries(MOST)) {
     console.log(`x64: ${call}: ${counts[call]} instructions executed, of ${most}`)
-    // None at all would be a loop that the compiler has thrown away.
+    // A count of 0 means that the compiler removed the loop.
     if (!(counts[call] > 0 && counts[call] <= most)) {
       faults.push(`${call}: ${counts[call]} instructions, and not 1 to ${most}`)
     }
@@ -49,7 +48,7 @@ async function countBy(valgrind, env, program) {
     const said = await capture(valgrind, [...words, program, 'count', call], { env })
     return Number(/Collected : (\d+)/.exec(said)?.[1])
   }
-  // What the process and the loop take without any call.
+  // The instructions of the process and the loop without any call.
   const base = await executed('nothing')
   const counts = {}
   for (const call of Object.keys(MOST)) {

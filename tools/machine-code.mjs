@@ -1,7 +1,7 @@
-// The machine code of a stamp, on both architectures: the compiler's own assembly of the addon as it
-// is released, with names. What Rust's memory model promises is the model checker's subject; this is
-// about what became of it: the order of loads, fences and counter read, what a stamp executes, and that
-// nothing in the reader panics.
+// Checks the machine code of a timestamp on both architectures, in the compiler's own assembly of the addon as
+// it is released. The model checker shows that the protocol is right by Rust's memory model. This check shows
+// that the compiled code has it: the order of loads, fences and counter read, the number of instructions, and
+// no panic in the reader.
 //
 // `node tools/machine-code.mjs [ARCHITECTURE…]`.
 
@@ -13,21 +13,21 @@ import { functionsOf, readAssembly } from './machine-code/assembly.mjs'
 import { loopMutantsUnseen, unseenMutants } from './machine-code/mutants.mjs'
 import { checkCounter, checkReadLoop, checkStamp, checkToken } from './machine-code/protocol.mjs'
 
-// A callback for each of so many clocks, and one for all others.
+// How many clocks have a callback of their own. One callback serves all others.
 const PLACES = 16
 
-// `atMost` are the instructions on the longest way from a callback's first one to its return, where it
-// need not ask the long way: what rustc 1.95 (x86-64) and 1.96 (aarch64) make, and a tenth.
+// `atMost` limits the instructions on the longest way through a callback that does not take the slow path. It
+// is the number that rustc 1.95 (x86-64) and 1.96 (aarch64) make, plus a tenth.
 const calls = [
   { name: 'NowNs', check: checkStamp, atMost: { x64: 44, arm64: 54 } },
   { name: 'NowMs', check: checkStamp, atMost: { x64: 57, arm64: 68 } },
   { name: 'Read', check: checkStamp, atMost: { x64: 88, arm64: 90 } },
   { name: 'ReadCounter', check: checkCounter, atMost: { x64: 19, arm64: 23 } },
-  { name: 'IsContinuous', check: checkToken, atMost: { x64: 37, arm64: 44 } },
+  { name: 'IsContinuous', check: checkToken, atMost: { x64: 34, arm64: 40 } },
 ]
 
-// All that a page or a call of a clock that is open can reach, but for how a failure is told. A file that is
-// opened goes through the standard library, which has panics of its own.
+// All code that a page or a call on an open clock can reach, except the code that describes a failure. Opening
+// a file goes through the standard library, which has panics of its own.
 const readerCode =
   /7vmclock(5clock.*7VmClock|4time(10conversion|6linear|4leap|5fixed)|7seqlock)|3hot9callbacks6finish/
 const opening = /7VmClock4open/
@@ -61,7 +61,7 @@ export async function checkMachineCode(architectures = ['x64', 'arm64']) {
   if (faults.length > 0) throw new CommandFailed('machine code', [], `\n${faults.join('\n')}`)
 }
 
-// No number, page or argument makes the reader panic: the compiler left no call to what panics in it.
+// No number, page or argument makes the reader panic: its compiled code calls no panicking function.
 function checkPanics(functions, architecture, fault) {
   const reader = functions.filter(({ symbol }) => readerCode.test(symbol) && !opening.test(symbol))
   for (const code of reader) {
@@ -109,7 +109,7 @@ async function assemblyFor(architecture) {
   const isCross = architecture === 'arm64'
   const target = isCross ? 'aarch64-unknown-linux-gnu' : ''
   const compiler = isCross ? await crossCompiler() : {}
-  // Apart from the other builds: cargo keeps one addon a directory, and would build it anew each time.
+  // A directory of its own: cargo keeps one addon in each, and would build it again each time.
   const directory = join(rootDirectory, 'target/machine-code', architecture)
   await run(
     'cargo',

@@ -1,12 +1,11 @@
 #!/usr/bin/env node
-// Shows that the model of the read protocol has teeth: it passes on the seqlock as it is, and fails
-// on every copy of it that lacks one of its parts.
+// Shows that the model of the read protocol can fail: it passes on the seqlock as it is, and fails on every copy
+// that lacks one part of it.
 //
 //   node tools/model.mjs            the seqlock in the form that VMCLOCK_MODEL says; all mutants
 //   node tools/model.mjs --short    the seqlock in the short form; all mutants
 //
-// Mutants always run the short form: a model that needs the long one to see a missing fence would
-// leave `npm test` blind.
+// Mutants always run the short form, because `npm test` runs that. It must be able to see a missing fence.
 
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,10 +19,10 @@ const COPIES = join(TARGET, 'copies')
 const CRATES = [join('crate', 'core'), join('crate', 'testkit')]
 const SEQLOCK = join('crate', 'core', 'src', 'seqlock.rs')
 
-/** What the model's assertions say. A failure without it is a defect of the model. */
+/** Matches the messages of the model's assertions. A failure without one is a defect of the model. */
 const REJECTED = /^TORN: .*$/m
 
-/** The writer, which may be one function or several: from the first of these on. */
+/** The writer's part of the source begins with the first of these functions. */
 const WRITER = ['begin', 'write']
 
 const LAST_LOOK = 'memory.load_seq() == seq'
@@ -34,8 +33,8 @@ const RELEASE = 'memory.fence_release();'
 const ODD = 'memory.store_seq(odd);'
 
 /**
- * Each mutant takes one part of the protocol away. `inside` names the function, and each edit's
- * `find` must stand there `of` times (once, if not said), of which the `nth` is replaced.
+ * Each mutant removes one part of the protocol. `inside` names the function. Each edit's `find` must occur there
+ * `of` times (default once), of which the `nth` is replaced (default the first).
  */
 const MUTANTS = [
   {
@@ -133,7 +132,7 @@ const MUTANTS = [
   },
 ]
 
-/** The part of the source that a mutant may change: one function, or the writer's half. */
+/** Returns the part of the source that a mutant may change: one function, or the writer's half. */
 function part(source, inside) {
   const starts = inside.map((name) => source.search(new RegExp(`^pub fn ${name}\\b`, 'm')))
   const start = Math.min(...starts.filter((at) => at >= 0))
@@ -151,7 +150,7 @@ function mutate(source, { name, inside, edits }) {
     const pieces = text.split(find)
     if (pieces.length - 1 !== of) {
       throw new Error(
-        `mutant "${name}": \`${find}\` stands ${pieces.length - 1} times in ${inside.join('/')}, not ${of}`,
+        `mutant "${name}": \`${find}\` occurs ${pieces.length - 1} times in ${inside.join('/')}, not ${of}`,
       )
     }
     text = pieces.slice(0, nth).join(find) + replace + pieces.slice(nth).join(find)
@@ -159,7 +158,7 @@ function mutate(source, { name, inside, edits }) {
   return source.slice(0, start) + text + source.slice(end)
 }
 
-/** Writes only what differs, so that cargo builds only what changed since the last run. */
+/** Writes a file only if it differs, so that cargo builds only what changed since the last run. */
 function put(path, content) {
   try {
     if (readFileSync(path).equals(Buffer.from(content))) return
@@ -177,12 +176,12 @@ function files(directory) {
 
 /** Copies a crate into a directory, with `seqlock` in place of the core's own. */
 function copyCrate(crate, directory, seqlock) {
-  // All of it, although only the model is built: the manifest names the other tests.
+  // All of the crate, although only the model is built, because the manifest names the other tests.
   const wanted = files(join(PROJECT, crate))
   for (const path of wanted) {
     put(join(directory, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
   }
-  // A module that has left the project must not stay in the copy.
+  // A file that the project no longer has must not stay in the copy.
   for (const path of readdirSync(join(directory, crate), {
     recursive: true,
     withFileTypes: true,
@@ -192,11 +191,11 @@ function copyCrate(crate, directory, seqlock) {
   }
 }
 
-/** A workspace of the core crate alone, with `seqlock` in place of its own. */
+/** Makes a workspace of the core crate alone, with `seqlock` as its seqlock. */
 function copy(slug, seqlock) {
   const directory = join(COPIES, slug)
-  // Cargo tells packages of one name in one target directory apart by their versions, not by where
-  // their workspaces lie: without one of its own a copy would run the program of another.
+  // Cargo distinguishes packages of one name in one target directory by their versions, not by their
+  // workspaces. Without a version of its own a copy would run the program of another.
   const manifest = readFileSync(join(PROJECT, 'Cargo.toml'), 'utf8')
     .replace(/^members = .*$/m, 'members = ["crate/core"]')
     .replace(/^version = "([^"-]*).*"$/m, `version = "$1-${slug}"`)
@@ -205,7 +204,7 @@ function copy(slug, seqlock) {
   }
   put(join(directory, 'Cargo.toml'), manifest)
   for (const crate of CRATES) copyCrate(crate, directory, seqlock)
-  // Cargo drops from the copy what only the other crates need.
+  // Cargo removes from the copy what only the other crates need.
   cpSync(join(PROJECT, 'Cargo.lock'), join(directory, 'Cargo.lock'))
   return directory
 }
@@ -233,7 +232,7 @@ function build(directory) {
       env: {
         ...process.env,
         CARGO_TARGET_DIR: TARGET,
-        // The model checker does nearly all of the work, and debug information most of the linking.
+        // Debug information would take most of the time to link, and the model does not need it.
         CARGO_PROFILE_DEV_DEBUG: '0',
         CARGO_PROFILE_TEST_DEBUG: '0',
         RUSTFLAGS: '',

@@ -23,7 +23,7 @@ const PPB_PER_PPM = 1000
 const MOST_PPM = 1e6
 const SELECTABLE = [...TIMESCALES, 'page'] as const
 
-/** How a page is to be read. */
+/** Options of {@link VmClock.open}. */
 export interface VmClockOptions {
   /**
    * The timescale of all times; `utc` if left out. With `page` it is the page's own, UTC, TAI or monotonic:
@@ -32,13 +32,13 @@ export interface VmClockOptions {
    */
   readonly timescale?: Timescale | 'page' | undefined
   /**
-   * Which document the page follows: the released header `vmclock-abi.h` (`uapi`, if left out) or
-   * RFC PATCH v4. Both say version 1, so a page cannot tell.
+   * The document that the page follows: the released header `vmclock-abi.h` (`uapi`, the default) or RFC
+   * PATCH v4. Both state version 1, so the page does not show which it is.
    */
   readonly abi?: 'uapi' | 'rfc-v4' | undefined
   /**
-   * How far the counter's rate may be off, in parts per million, 0 to 10^6, on pages that give no
-   * maximum error of their period. Left out: the bound is unknown on such pages.
+   * How far the counter's rate may be off, in parts per million, 0 to 10^6, on pages that state no maximum
+   * error of their period. Default: the bound is unknown on such pages.
    */
   readonly assumedDriftPpm?: number | undefined
   /**
@@ -47,24 +47,24 @@ export interface VmClockOptions {
    */
   readonly requireSynchronized?: boolean | undefined
   /**
-   * Never give a time before one that this clock gave earlier; false if left out: a page update or a
-   * leap second may step time back. The bound grows by what was held.
+   * Never return a time before one that this clock returned earlier; default false. A page update or a leap
+   * second may step time back. The clock then repeats its last time, and the bound grows by the difference.
    */
   readonly nonDecreasing?: boolean | undefined
   /**
-   * Users besides root and the caller who may own a page that is a regular file, by number. Who
-   * owns the page tells the time, and can truncate it under the reader.
+   * User IDs, besides root's and the caller's, that may own a page that is a regular file. The owner of a
+   * page decides the time, and can truncate the file under its readers.
    */
   readonly trustedUids?: readonly number[] | undefined
 }
 
-/** The system clock held against the page. */
+/** How far the system clock is ahead of the page. */
 export interface SystemOffset {
   /** CLOCK_REALTIME - page, in nanoseconds: positive where the system clock is ahead. */
   readonly offsetNs: bigint
   /**
-   * How far that may be off, in nanoseconds: the page's bound and half the bracket of the two
-   * counter reads around the system clock's. Undefined where the page states no bound.
+   * How far that may be off, in nanoseconds: the page's bound, and half the distance of the two counter
+   * reads around the system clock's. Undefined if the page states no bound.
    */
   readonly maxErrorNs: bigint | undefined
 }
@@ -78,15 +78,15 @@ const OPTIONS = [
   'trustedUids',
 ] as const satisfies ReadonlyArray<keyof VmClockOptions>
 
-// What no caller has: not undefined, which callers pass.
+// A token that no caller has. Not undefined, which callers may pass.
 const NO_TOKEN: ContinuityToken = Object.freeze({ disruptionMarker: 0n, vmGeneration: undefined })
 
-// Only this module makes clocks, whatever a caller does with the class. By way of the static block,
-// because a class that names itself in its own body would lose its name to the bundler.
+// Only this module can make clocks. `make` is set in a static block, because the bundler renames a class that
+// names itself in its own body.
 const KEY: unique symbol = Symbol('VmClock.open')
 
-// What a new clock's fields are made from: each gets its value where it is declared, which V8 reads
-// faster ever after than one from the constructor's body.
+// The values for a new clock's fields. Each field gets its value where it is declared: V8 reads it faster
+// afterwards than one from the constructor's body.
 interface Opening {
   readonly clock: NativeClock
   readonly hot: HotCalls
@@ -104,31 +104,31 @@ function notPublic(): VmClockError {
   return invalidArgument('VmClock has no public constructor', 'use VmClock.open()')
 }
 
-/** The native part of an open clock, for other files of this package. */
+/** Returns the native part of an open clock, for other files of this package. */
 export let nativeClock: (clock: unknown, name: string) => NativeClock
 
 /**
  * A clock that reads one vmclock page, without a system call.
  *
- * The page is the hypervisor's (`/dev/vmclock0`, the driver `ptp_vmclock.c`) or a publisher's file;
- * its layout is `vmclock-abi.h`, its meaning UAPI.13. Each reading takes the CPU counter and the
- * page's figures in one consistent look and turns them into time with a bound.
+ * The page is the hypervisor's (`/dev/vmclock0`, from the driver `ptp_vmclock.c`) or a publisher's file. Its
+ * layout is that of `vmclock-abi.h`, its meaning that of UAPI.13. Each reading takes the CPU counter and the
+ * page's figures at one consistent instant, and computes the time with its bound.
  *
  * A page without time opens too: `counter`, `continuity`, `isContinuous` and `snapshot` work on it,
- * and whatever gives time throws `ERR_VMCLOCK_NO_TIME`.
+ * and the calls that return time throw `ERR_VMCLOCK_NO_TIME`.
  *
- * A clock belongs to the thread that opened it; each worker opens its own. One that is dropped
- * without `close` is unmapped when it is collected. After `close` everything throws
- * `ERR_VMCLOCK_CLOSED` but `closed`, `path` and `timescale`.
+ * A clock belongs to the thread that opened it; each worker opens its own. A clock that is dropped without
+ * `close` is unmapped when it is collected. After `close` everything but `closed`, `path` and `timescale`
+ * throws `ERR_VMCLOCK_CLOSED`.
  *
- * Whatever gives time throws
+ * The calls that return time throw
  *
  * - `ERR_VMCLOCK_NO_TIME`, `ERR_VMCLOCK_WRONG_COUNTER`, `ERR_VMCLOCK_UNSYNCHRONIZED`,
  *   `ERR_VMCLOCK_BAD_PERIOD`: the page gives none, for this machine, now
  * - `ERR_VMCLOCK_TIMESCALE`, `ERR_VMCLOCK_NO_TAI_OFFSET`: not in this timescale
  * - `ERR_VMCLOCK_COUNTER_MISMATCH`: the counter is over a second behind the page's reference
  * - `ERR_VMCLOCK_OUT_OF_RANGE`: outside the years 1677 to 2262
- * - `ERR_VMCLOCK_BAD_VERSION`: the page has become one of another version, which no call can read on
+ * - `ERR_VMCLOCK_BAD_VERSION`: the page has become one of another version, which no call can read
  * - `ERR_VMCLOCK_TIMEOUT`: the page was being updated for 100 ms on end; while it stays stuck in the
  *   same update, later calls fail at once
  *
@@ -142,14 +142,14 @@ export let nativeClock: (clock: unknown, name: string) => NativeClock
  * ```
  */
 export class VmClock {
-  // Each field gets its value where it is declared: one that is undefined first could be anything to V8,
-  // which would look at what it holds at every stamp.
+  // Each field gets its value where it is declared. V8 would check the type of a field that is undefined
+  // first at every timestamp.
   readonly #native: NativeClock = beingOpened().clock
   readonly #path: string = this.#native.path
   readonly #timescale: Timescale = beingOpened().timescale
   readonly #followsUtc: boolean = this.#timescale !== 'tai' && this.#timescale !== 'monotonic'
-  // They must not leave this object: the native part writes to them without looking. The calls are
-  // made without a receiver, which V8 would look at first, and with the results' array at hand.
+  // The arrays must not leave this object: the native part writes to their memory without a check. The calls
+  // are made without a receiver, which V8 would check first, and with the array in a local variable.
   readonly #slots: BigInt64Array = beingOpened().hot.slots
   readonly #doubles: Float64Array = beingOpened().hot.doubles
   readonly #nowNs: HotCalls['nowNs'] = beingOpened().hot.nowNs
@@ -159,11 +159,11 @@ export class VmClock {
   readonly #convert: HotCalls['convert'] = beingOpened().hot.convert
   readonly #continuity: HotCalls['continuityToken'] = beingOpened().hot.continuityToken
   readonly #isContinuous: HotCalls['isContinuous'] = beingOpened().hot.isContinuous
-  /** Whose figures stand in the argument's slots: a token that `continuity` made, which is frozen. */
+  /** The token whose figures are in the argument slots, if it is frozen; else `NO_TOKEN`. */
   #token: ContinuityToken = NO_TOKEN
   #closed = false
 
-  /** As `close`, for `using`. */
+  /** Closes the clock at the end of a `using` scope. */
   declare readonly [Symbol.dispose]: () => void
 
   static {
@@ -175,16 +175,16 @@ export class VmClock {
   }
 
   private constructor(key: symbol) {
-    // A call that was ended while it opened may have left something to be made from.
+    // `opening` alone does not permit it: a call that was ended while it opened may have left that set.
     if (key !== KEY) throw notPublic()
   }
 
   /**
    * Opens this machine's page: `$VMCLOCK_PATH`, else `/dev/vmclock0`, else `/run/vmclock/page`.
    *
-   * The first that is there, whether or not it carries time: which clock a service reads must not
-   * hang on what its hypervisor fills in today. On a machine with several (`VmClock.list()`), or with a
-   * publisher beside a device without time, name the one that is wanted.
+   * It takes the first that exists, with time or without: the choice must not depend on what the hypervisor
+   * fills in today. Name the page on a machine with several (`VmClock.list()`), or with a publisher beside a
+   * device without time.
    *
    * @param options - how to read it
    * @throws VmClockError as with a path
@@ -199,7 +199,7 @@ export class VmClock {
    * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_UNTRUSTED`,
    * `ERR_VMCLOCK_TOO_SMALL`, `ERR_VMCLOCK_BAD_MAGIC`, `ERR_VMCLOCK_BAD_VERSION`,
    * `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_UNSUPPORTED` on systems other
-   * than Linux on x86-64 and 64-bit Arm; `ERR_VMCLOCK_NATIVE` where the native part does not load
+   * than Linux on x86-64 and 64-bit Arm; `ERR_VMCLOCK_NATIVE` if the native part does not load
    */
   static open(path: string | undefined, options?: VmClockOptions): VmClock
   static open(pathOrOptions?: string | VmClockOptions, maybeOptions?: VmClockOptions): VmClock {
@@ -214,21 +214,21 @@ export class VmClock {
   }
 
   /**
-   * The pages that this machine has: `$VMCLOCK_PATH`, the driver's devices, the publisher's page;
-   * those of them that exist. None on systems that vmclock does not support.
+   * Lists the pages that exist on this machine: `$VMCLOCK_PATH`, the driver's devices, the publisher's page.
+   * Empty on systems that vmclock does not support.
    *
-   * @throws VmClockError `ERR_VMCLOCK_NATIVE` where the native part does not load
+   * @throws VmClockError `ERR_VMCLOCK_NATIVE` if the native part does not load
    */
   static list(): string[] {
     return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED' ? [] : native().listPages()
   }
 
-  /** Whether this package works on this system. It says nothing about whether there is a page. */
+  /** True if this package works on this system, with or without a page. */
   static isSupported(): boolean {
     return obstacle() === undefined
   }
 
-  /** Why this package does not work on this system; undefined where it does. */
+  /** Why this package does not work on this system; undefined if it does. */
   static get unsupportedReason(): string | undefined {
     return obstacle()?.message
   }
@@ -243,13 +243,13 @@ export class VmClock {
     return this.#timescale
   }
 
-  /** Whether `close` was called. */
+  /** True after `close`. */
   get closed(): boolean {
     return this.#closed
   }
 
   /**
-   * Whether the page carries time at all, as it stands now: false exactly where time throws
+   * True if the page carries time at all now. False exactly if the calls that return time throw
    * `ERR_VMCLOCK_NO_TIME`.
    *
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
@@ -259,7 +259,7 @@ export class VmClock {
   }
 
   /**
-   * The time now in nanoseconds since the timescale's epoch. Allocates nothing but its result.
+   * Returns the time now in nanoseconds since the timescale's epoch. Allocates nothing but its result.
    *
    * @throws VmClockError as listed at {@link VmClock}
    */
@@ -272,11 +272,11 @@ export class VmClock {
   }
 
   /**
-   * The time now in milliseconds since 1970-01-01 UTC, as `Date.now()` but with its fraction: the
-   * double that is nearest to the time in whole nanoseconds, which is good to 0.13 µs until 2039.
+   * Returns the time now in milliseconds since 1970-01-01 UTC, as `Date.now()` but with its fraction: the
+   * double that is nearest to the time in whole nanoseconds. That is exact to 0.13 µs until 2039.
    *
-   * @throws VmClockError `ERR_VMCLOCK_TIMESCALE` where the timescale does not follow UTC, and as
-   * listed at {@link VmClock}
+   * @throws VmClockError `ERR_VMCLOCK_TIMESCALE` if the timescale does not follow UTC, and as listed at
+   * {@link VmClock}
    */
   nowMs(): number {
     const call = this.#nowMs
@@ -287,7 +287,7 @@ export class VmClock {
   }
 
   /**
-   * The time now as a `Date`, which holds whole milliseconds: floored, before 1970 too.
+   * Returns the time now as a `Date`, which holds whole milliseconds: floored, before 1970 too.
    *
    * @throws VmClockError as {@link VmClock.nowMs}
    */
@@ -299,9 +299,9 @@ export class VmClock {
   }
 
   /**
-   * The time now as a `Temporal.Instant`.
+   * Returns the time now as a `Temporal.Instant`.
    *
-   * @throws VmClockError `ERR_VMCLOCK_UNSUPPORTED` where the runtime has no Temporal, and as
+   * @throws VmClockError `ERR_VMCLOCK_UNSUPPORTED` if the runtime has no Temporal, and as
    * {@link VmClock.nowMs}
    */
   nowInstant(): Instant {
@@ -312,7 +312,7 @@ export class VmClock {
   }
 
   /**
-   * The time now with its bound, and what the page says in the same breath.
+   * Returns the time now with its bound, and what the page says at the same instant.
    *
    * @throws VmClockError as listed at {@link VmClock}
    */
@@ -324,14 +324,14 @@ export class VmClock {
   }
 
   /**
-   * The figures of `read` without an allocation: 12 of them, by the names of `READING_SLOTS`. One that the
-   * page does not give is -1n, and `READING_SLOTS.KNOWN` tells it from a figure; unsigned 64-bit figures are
-   * two's complement. Where it throws, nothing was written.
+   * Writes the 12 figures of `read`, by the names of `READING_SLOTS`, without an allocation. A figure that the
+   * page does not state is -1n; the bits of `READING_SLOTS.KNOWN` say which are known. Unsigned 64-bit figures
+   * are two's complement. If it throws, it has written nothing.
    *
-   * @param slots - takes the figures; any `BigInt64Array`, also over shared memory
-   * @param at - where they begin in it
-   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT` where they do not fit or the buffer is
-   * detached, and as listed at {@link VmClock}
+   * @param slots - receives the figures; any `BigInt64Array`, also over shared memory
+   * @param at - index of the first figure; default 0
+   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT` if the figures do not fit or the buffer is detached,
+   * and as listed at {@link VmClock}
    */
   readInto(slots: BigInt64Array, at = 0): void {
     argument.room(slots, at, READING_SLOT_COUNT)
@@ -343,7 +343,7 @@ export class VmClock {
   }
 
   /**
-   * The CPU counter now, unsigned 64-bit (TSC, or CNTVCT_EL0 on Arm). Works on any page, also
+   * Returns the CPU counter now, unsigned 64-bit (TSC, or CNTVCT_EL0 on Arm). Works on any page, with or
    * without time.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
@@ -361,8 +361,8 @@ export class VmClock {
    * from the page's reference, on either side.
    *
    * @param counter - unsigned 64-bit
-   * @param token - from `continuityToken()`, taken *before* the counter: a clock that was disrupted since
-   * cannot convert it
+   * @param token - from `continuityToken()`, taken *before* the counter. After a disruption the counter cannot
+   * be converted
    * @throws VmClockError `ERR_VMCLOCK_DISRUPTED`, `ERR_VMCLOCK_INVALID_ARGUMENT`, and as listed at
    * {@link VmClock}
    */
@@ -377,24 +377,24 @@ export class VmClock {
   }
 
   /**
-   * Converts many counters at once, all by one state of the page. All or nothing: where it throws,
-   * nothing was written.
+   * Converts many counters at once, all by one state of the page. If it throws, it has written nothing.
    *
    * @param counters - captured after `token`, unsigned 64-bit
-   * @param out - takes nanoseconds since the timescale's epoch; at least as long; may be the same memory
+   * @param out - receives nanoseconds since the timescale's epoch; at least as long as `counters`; may be the
+   * same memory
    * @param token - from `continuityToken()`, taken before the first of them
    * @throws VmClockError as {@link VmClock.convert}
    */
   convertInto(counters: BigUint64Array, out: BigInt64Array, token: ContinuityToken): void {
-    // The token first: its getters may do anything to the arrays.
+    // The token is read first, because its getters may change the arrays.
     const { disruptionMarker, vmGeneration } = continuityToken(token)
     argument.conversion(counters, out)
     checked(this.#open().convertInto(counters, out, disruptionMarker, vmGeneration))
   }
 
   /**
-   * A token for `isContinuous` and `convert`: which machine and which clock this is now. Works on
-   * any page.
+   * Takes a token for `isContinuous` and `convert`: which machine and which clock this is now. Works on any
+   * page.
    *
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
@@ -411,8 +411,8 @@ export class VmClock {
   }
 
   /**
-   * Whether this is the same machine with the same clock as when the token was taken. Synchronous:
-   * it needs no event loop. Works on any page.
+   * Returns whether this is the same machine with the same clock as when the token was taken. Synchronous: it
+   * needs no event loop. Works on any page.
    *
    * @param token - from `continuityToken()`, of this page and this boot
    * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
@@ -427,7 +427,7 @@ export class VmClock {
   }
 
   /**
-   * Every field of the page, decoded and raw. Works on any page.
+   * Returns every field of the page, decoded and raw. Works on any page.
    *
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
@@ -436,25 +436,26 @@ export class VmClock {
   }
 
   /**
-   * The system clock (CLOCK_REALTIME) held against the page, by the narrowest of a few brackets.
+   * Compares the system clock (CLOCK_REALTIME) with the page, by the narrowest of a few pairs of counter
+   * reads.
    *
-   * @throws VmClockError as {@link VmClock.nowMs}; `ERR_VMCLOCK_DISRUPTED` where the machine was
-   * disrupted at every try
+   * @throws VmClockError as {@link VmClock.nowMs}; `ERR_VMCLOCK_DISRUPTED` if the machine was disrupted at
+   * every try
    */
   systemOffset(): SystemOffset {
     if (!this.#followsUtc) throw this.#notUtc('systemOffset')
     const result = checked(this.#open().systemOffset())
-    // Where there is no bound, the property is not there, and must not come from a prototype.
+    // Without a bound the property is absent, and must not be read from a prototype.
     const maxErrorNs = Object.hasOwn(result, 'maxErrorNs') ? result.maxErrorNs : undefined
     return { offsetNs: result.offsetNs, maxErrorNs }
   }
 
   /**
-   * Watches the page: tells of disruptions, clones, announcements, and changes of the clock's state.
-   * Works on any page. The watcher lives until it is closed itself, also when this clock is closed.
+   * Watches the page: emits events for disruptions, clones, announced maintenance, and changes of the clock's
+   * state. Works on any page. The watcher lives until it is closed itself, even if this clock is closed.
    *
    * @param options - how to watch
-   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT` where the page is stuck in an update,
+   * @throws VmClockError `ERR_VMCLOCK_TIMEOUT` if the page is stuck in an update,
    * `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_SYSTEM`,
    * `ERR_VMCLOCK_CLOSED`
    */
@@ -463,7 +464,7 @@ export class VmClock {
   }
 
   /**
-   * Unmaps the page at once, unless a watcher is open, which shares the mapping. Closing again does
+   * Closes the clock. Unmaps the page at once, unless an open watcher shares the mapping. Closing again does
    * nothing.
    */
   close(): void {
@@ -477,10 +478,10 @@ export class VmClock {
     return this.#native
   }
 
-  /** Writes a token's figures to the argument's slots, and remembers it if it cannot change. */
+  /** Writes a token's figures to the argument slots, and remembers the token if it cannot change. */
   #takeToken(token: ContinuityToken): void {
     const { disruptionMarker, vmGeneration } = continuityToken(token)
-    // Nothing is remembered while it is being written over: the call may be ended in between.
+    // No token is remembered while its figures are overwritten: the worker may be terminated in between.
     this.#token = NO_TOKEN
     const slots = this.#slots
     slots[SLOT.ArgumentDisruptionMarker] = disruptionMarker
@@ -501,7 +502,7 @@ export class VmClock {
 
 makeDisposable(VmClock)
 
-// Written out: a loop would cost as much as the stamp.
+// Written out, because a loop takes as long as the timestamp.
 function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
   to[at] = from[0] as bigint
   to[at + 1] = from[1] as bigint
@@ -523,7 +524,7 @@ function clockOptions(value: unknown): NativeClockOptions {
   return {
     timescale: argument.choice(given['timescale'], 'options.timescale', SELECTABLE) ?? 'utc',
     rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
-    // Rounded up: an allowance must not shrink.
+    // Rounded up, because an allowance must not shrink.
     assumedDriftPpb: driftPpm === undefined ? null : Math.ceil(driftPpm * PPB_PER_PPM),
     requireSynchronized:
       argument.flag(given['requireSynchronized'], 'options.requireSynchronized') ?? false,

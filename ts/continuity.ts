@@ -1,31 +1,31 @@
-/** The token that tells whether this is still the same machine. */
+/** The token that shows whether this is still the same machine. */
 
 import * as argument from './arguments'
 import { invalidArgument } from './errors'
 
 /**
- * What a page says about which machine this is, from `VmClock.continuityToken()`.
+ * Which machine and which clock the page said this is, from `VmClock.continuityToken()`.
  *
- * It is frozen and can be cloned and posted. It is good for one page and one boot, and it is no
- * identity: clones of one snapshot hold equal ones, because both counters go on from a saved value.
+ * A token is frozen and can be cloned and posted. It is good for one page and one boot. It is no identity:
+ * clones of one snapshot hold equal tokens, because both counters continue from a saved value.
  */
 export interface ContinuityToken {
   /** `disruption_marker`, unsigned 64-bit: changes when the counter was disrupted. */
   readonly disruptionMarker: bigint
-  /** `vm_generation_counter`, unsigned 64-bit; undefined where the page has none. */
+  /** `vm_generation_counter`, unsigned 64-bit; undefined if the page has none. */
   readonly vmGeneration: bigint | undefined
 }
 
-// What its constructor is given is what it makes, so that a subclass can put a private field on it.
+// Its constructor returns its argument, so that a subclass can put a private field on that.
 class Given {
   constructor(token: object) {
-    // biome-ignore lint/correctness/noConstructorReturn: that is what it is for
+    // biome-ignore lint/correctness/noConstructorReturn: this is its purpose
     return token
   }
 }
 
-// The mark of tokens that cannot change, so that whoever has looked at one need not look again. Nothing
-// outside this class can put it on an object, and no clone or proxy has it.
+// Marks tokens that cannot change, so that a caller that has read one need not read it again. Nothing outside
+// this class can put the mark on an object, and no clone or proxy has it.
 class Issued extends Given {
   readonly #issued = true
 
@@ -34,7 +34,7 @@ class Issued extends Given {
   }
 }
 
-/** A token of these figures, frozen. */
+/** Makes a frozen token of these figures. */
 export function issueToken(
   disruptionMarker: bigint,
   vmGeneration: bigint | undefined,
@@ -44,14 +44,14 @@ export function issueToken(
   return Object.freeze(token)
 }
 
-/** Whether a token is one that `issueToken` made, and so holds what it always held. */
+/** Returns whether `issueToken` made a token, so that it cannot have changed. */
 export function isIssued(token: ContinuityToken): boolean {
   return Issued.has(token)
 }
 
 /**
- * The token's figures, from its own properties, each read once. A clone will do, and so will a
- * `Reading`, which holds the same figures.
+ * Reads a token's figures from its own properties, each once. Accepts a clone, and a `Reading`, which holds
+ * the same figures.
  */
 export function continuityToken(token: unknown): ContinuityToken {
   if (

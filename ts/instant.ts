@@ -2,7 +2,7 @@
 
 import { VmClockError } from './errors'
 
-/** What is used of a `Temporal.Instant`, for compilers whose libraries do not declare it. */
+/** The used part of a `Temporal.Instant`, for compilers whose libraries do not declare it. */
 export interface InstantLike {
   /** Nanoseconds since 1970-01-01 UTC. */
   readonly epochNanoseconds: bigint
@@ -12,7 +12,7 @@ export interface InstantLike {
   toString(): string
 }
 
-/** `Temporal.Instant` where the compiler's libraries declare it, else {@link InstantLike}. */
+/** `Temporal.Instant` if the compiler's libraries declare it, else {@link InstantLike}. */
 export type Instant =
   typeof globalThis extends Record<'Temporal', Record<'Instant', infer Class>>
     ? Class extends Record<'prototype', infer Declared>
@@ -24,7 +24,7 @@ interface TemporalLike {
   readonly Instant: { fromEpochNanoseconds(epochNanoseconds: bigint): Instant }
 }
 
-/** What makes an instant from nanoseconds; throws where the runtime has no Temporal. */
+/** Returns a function that makes instants from nanoseconds; throws if the runtime has no Temporal. */
 export function instantMaker(): (epochNs: bigint) => Instant {
   const { Temporal } = globalThis as { Temporal?: TemporalLike }
   if (Temporal === undefined) {

@@ -1,10 +1,10 @@
-/** A stamp: the time, how wrong it can be, and what the page said in the same breath. */
+/** A reading: the time, its bound, and what the page said at the same instant. */
 
 import * as argument from './arguments'
 import { KNOWN, SLOT } from './slots'
 
 /**
- * What a time counts.
+ * The timescale of a time: what it counts.
  *
  * - `utc`: nanoseconds since 1970-01-01 UTC without leap seconds, as POSIX counts; an inserted leap
  *   second repeats the second before midnight (`leapSecond` tells the two apart)
@@ -25,24 +25,24 @@ export const TIMESCALES: readonly Timescale[] = Object.freeze([
 ] as const)
 
 /**
- * The state of the clock behind a time: `clock_status` 2 or 3 of `vmclock-abi.h`. In any other
- * state time is refused with `ERR_VMCLOCK_UNSYNCHRONIZED`.
+ * The state of the clock behind a time: `clock_status` 2 or 3 of `vmclock-abi.h`. In any other state the calls
+ * that return time throw `ERR_VMCLOCK_UNSYNCHRONIZED`.
  */
 export type UsableClockStatus = 'synchronized' | 'free-running'
 
 /**
- * Where each figure of `readInto` stands, from `at` on.
+ * The positions of the figures that `readInto` writes, counted from `at`.
  *
- * A figure that the page does not give is -1n, which may also be a figure: the slot `KNOWN` tells,
- * by the bits of {@link READING_KNOWN}. Figures that are unsigned 64-bit in the page (`COUNTER`,
+ * A figure that the page does not state is -1n, which can also be a figure. The bits of {@link READING_KNOWN}
+ * in the slot `KNOWN` say which it is. Figures that are unsigned 64-bit in the page (`COUNTER`,
  * `DISRUPTION_MARKER`, `VM_GENERATION`) are two's complement: `BigInt.asUintN(64, slot)`.
  */
 export const READING_SLOTS: {
   /** The time, nanoseconds since the timescale's epoch. */
   readonly EPOCH_NS: 0
-  /** The truth is at most this far from `EPOCH_NS`; 2^63 - 1 stands for that and more. */
+  /** How far the truth is from `EPOCH_NS` at most, in nanoseconds; 2^63 - 1 means that or more. */
   readonly MAX_ERROR_NS: 1
-  /** The provider's estimate of the error. */
+  /** The provider's estimate of the error, in nanoseconds. */
   readonly EST_ERROR_NS: 2
   /** The start of the interval that holds the truth. */
   readonly EARLIEST_NS: 3
@@ -97,7 +97,7 @@ export const READING_KNOWN: {
   TAI_MINUS_UTC: KNOWN.TaiMinusUtc,
 })
 
-/** A {@link Reading} in JSON: 64-bit figures as decimal strings, what is unknown left out. */
+/** A {@link Reading} in JSON: 64-bit figures as decimal strings, unknown figures left out. */
 export interface ReadingJson {
   /** As {@link Reading.epochNs}. */
   epochNs: string
@@ -126,54 +126,54 @@ export interface ReadingJson {
 }
 
 /**
- * A time with its bound, and what the page said in the same breath: all of it belongs to one state
- * of the page. Its fields are its own, so it can be spread, cloned and posted.
+ * A time with its bound, and what the page said at the same instant. All of it belongs to one state of the
+ * page. Its fields are own properties, so it can be spread, cloned and posted.
  */
 export class Reading {
   /** The time in nanoseconds since the epoch of `timescale`, within signed 64 bits. */
   readonly epochNs: bigint
   /**
-   * The truth is at most this far from `epochNs`, in nanoseconds; 2^63 - 1 stands for that and more.
-   * Undefined where the page states no bound: unknown, which is not 0.
+   * How far the truth is from `epochNs` at most, in nanoseconds; 2^63 - 1 means that or more. Undefined if
+   * the page states no bound: unknown, not 0.
    */
   readonly maxErrorNs: bigint | undefined
-  /** The provider's estimate of the error, in nanoseconds; undefined where the page gives none. */
+  /** The provider's estimate of the error, in nanoseconds; undefined if the page states none. */
   readonly estErrorNs: bigint | undefined
   /**
-   * The start of the interval that holds the truth, on the scale of `epochNs`; undefined where there
-   * is no bound. Across a leap second the interval is not symmetric around `epochNs`.
+   * The start of the interval that holds the truth, on the scale of `epochNs`; undefined without a bound.
+   * Near a leap second the interval is not symmetric around `epochNs`.
    */
   readonly earliestNs: bigint | undefined
-  /** The end of that interval. */
+  /** The end of that interval; undefined without a bound. */
   readonly latestNs: bigint | undefined
   /** The CPU counter that was converted, unsigned 64-bit (TSC, or CNTVCT_EL0 on Arm). */
   readonly counter: bigint
   /** `disruption_marker`, unsigned 64-bit: changes when the counter was disrupted (live migration). */
   readonly disruptionMarker: bigint
   /**
-   * `vm_generation_counter`, unsigned 64-bit: changes when the machine was restored from a snapshot
-   * or cloned. Undefined where the page has none.
+   * `vm_generation_counter`, unsigned 64-bit: changes when the machine was restored from a snapshot or cloned.
+   * Undefined if the page has none.
    */
   readonly vmGeneration: bigint | undefined
   /** The state of the page's clock. */
   readonly status: UsableClockStatus
-  /** Whether UTC is in an inserted second, 23:59:60. */
+  /** True within an inserted second of UTC, 23:59:60. */
   readonly leapSecond: boolean
-  /** What the times count. */
+  /** The timescale of `epochNs`, `earliestNs` and `latestNs`. */
   readonly timescale: Timescale
-  /** TAI - UTC at this time, in seconds, 10 to 255; undefined where the page does not tell. */
+  /** TAI - UTC at this time, in seconds, 10 to 255; undefined if the page does not state it. */
   readonly taiMinusUtcSec: number | undefined
 
   /**
-   * From the figures that `readInto` wrote.
+   * Makes a reading from the figures that `readInto` wrote.
    *
    * @param slots - at least {@link READING_SLOT_COUNT} figures, by the names of {@link READING_SLOTS}
    * @param timescale - the timescale of the clock that wrote them
-   * @param at - where they begin
+   * @param at - index of the first figure; default 0
    */
   constructor(slots: BigInt64Array, timescale: Timescale, at = 0) {
     argument.room(slots, at, READING_SLOT_COUNT)
-    // Each slot by itself: a function that looks one up costs more than all of the rest.
+    // Each slot is read here: a function that reads one would take longer than everything else.
     const known = slots[at + SLOT.Known] as bigint
     const bounded = (known & READING_KNOWN.BOUND) !== 0n
     this.epochNs = slots[at + SLOT.EpochNs] as bigint
@@ -201,7 +201,7 @@ export class Reading {
         : undefined
   }
 
-  /** What `JSON.stringify` takes: 64-bit figures as decimal strings, what is unknown left out. */
+  /** Returns what `JSON.stringify` writes: 64-bit figures as decimal strings, unknown figures left out. */
   toJSON(): ReadingJson {
     const { maxErrorNs, estErrorNs, earliestNs, latestNs, vmGeneration, taiMinusUtcSec } = this
     return {

@@ -1,5 +1,5 @@
-// Functions out of LLVM's assembly text (AT&T syntax on x86-64), as instructions and the ways between
-// them. What matters to the read protocol is an *event* of an instruction; see `dialects`.
+// Reads functions from LLVM's assembly text (AT&T syntax on x86-64), as instructions and the ways between
+// them. `dialects` recognizes the instructions that matter to the read protocol.
 
 const registerParts = [
   ...['a', 'b', 'c', 'd'].map((x) => [`r${x}x`, `e${x}x`, `${x}x`, `${x}l`, `${x}h`]),
@@ -10,16 +10,16 @@ const wholeRegister = new Map(
   registerParts.flatMap(([whole, ...parts]) => [whole, ...parts].map((name) => [name, whole])),
 )
 
-// How each architecture writes what is looked for. A load's `width` is in bytes.
+// How each architecture writes these instructions. A load's `width` is in bytes.
 const dialects = {
   x64: {
-    // Of a fence that costs no instruction LLVM leaves this comment: the compiler moved nothing over it.
+    // LLVM leaves this comment for a fence without an instruction. The compiler moved nothing across it.
     keep: (line) => line.replace(/^#MEMBARRIER$/, 'fence'),
     comment: /\s*#.*$/,
     fence: /^fence$/,
     before: /^lfence$/,
     counter: /^rdtscp?$/,
-    // `lock` and an exchange with memory are fences as well.
+    // A `lock` prefix and an exchange with memory are barriers too.
     barrier: /^([lms]fence|fence|lock\b|xchg[bwlq]? .*\(|serialize|cpuid)/,
     division: /^i?div[bwlq]? |^v?div[ps][sd] |div[dtmo][if]3/,
     call: /^call/,
@@ -33,7 +33,7 @@ const dialects = {
       if (base === 'rsp') return undefined
       return to && { width: width === 'l' ? 4 : 8, offset: Number(offset), base, to: whole(to) }
     },
-    // What does not fit into registers is put on the stack and taken from there.
+    // Values that do not fit into registers are spilled to the stack and loaded from there.
     copy(text) {
       const [, from, to] = /^mov[lq] (%\w+|\d*\(%rsp\)), (%\w+|\d*\(%rsp\))$/.exec(text) ?? []
       return to && { from: whole(from.replace(/^%/, '')), to: whole(to.replace(/^%/, '')) }
@@ -71,7 +71,7 @@ const dialects = {
     fence: /^dmb ishld$/,
     before: /^isb$/,
     counter: /^mrs x\d+, cntvct_el0$/i,
-    // The loads and stores that order what is around them as well.
+    // Loads and stores with an order of their own are barriers too.
     barrier:
       /^(dmb|dsb|isb|sb$|ldapu?r|ldar|ldax|ldlar|stlr|stlx|stlur|cas|swp|ld(add|clr|set|eor))/,
     division: /^[us]div |^fdiv |div[dtmo][if]3/,
@@ -118,7 +118,7 @@ function whole(register) {
   return wholeRegister.get(register) ?? register
 }
 
-/** The lines of an assembly file that are labels, instructions or fences, by function. */
+/** Returns the labels, instructions and fences of an assembly file, by function. */
 export function readAssembly(text, architecture) {
   const dialect = dialects[architecture]
   const functions = []
@@ -138,12 +138,12 @@ export function readAssembly(text, architecture) {
   return functions
 }
 
-/** The functions that have code, ready to be asked. */
+/** Returns the functions that have code. */
 export function functionsOf(parts) {
   return parts.filter(({ lines }) => lines.some(({ text }) => text)).map((part) => new Code(part))
 }
 
-/** One function. An instruction is known by its position. */
+/** A function. An instruction is named by its position. */
 export class Code {
   #part
   #lines
@@ -162,10 +162,10 @@ export class Code {
     }
   }
 
-  /** A copy in which other instructions stand in place of so many at `at`. */
+  /** Returns a copy in which `texts` replace `count` instructions at `at`. */
   with(at, count, ...texts) {
     const lines = [...this.#part.lines]
-    // Labels are lines too.
+    // Labels are lines too, and are skipped.
     let index = -1
     for (let left = at; left >= 0; left -= 1) {
       do index += 1
@@ -183,12 +183,12 @@ export class Code {
     return this.#lines[at] ?? ''
   }
 
-  /** Positions of the instructions that match. */
+  /** Returns the positions of the instructions that match. */
   all(pattern) {
     return this.#lines.flatMap((text, at) => (pattern.test(text) ? [at] : []))
   }
 
-  /** Where a branch at `at` goes when it is taken; undefined outside the function. */
+  /** Returns the target of a branch at `at`; undefined outside the function. */
   target(at) {
     const { jump, branch } = this.dialect
     const [, label] = jump.exec(this.text(at)) ?? branch.exec(this.text(at)) ?? []
@@ -216,7 +216,7 @@ export class Code {
     return this.#previous[at]
   }
 
-  /** Everything that can be reached from `start` without going through what `avoids`. */
+  /** Returns all positions that `start` reaches on a way without an instruction that `avoids` accepts. */
   reachable(start, avoids = () => false) {
     const seen = new Set()
     const open = [start]
@@ -230,8 +230,8 @@ export class Code {
   }
 
   /**
-   * Every way that leads to `end`, backwards until `isStart` or the function's first instruction, as
-   * positions in the order in which they are executed; round a loop once.
+   * Returns every way to `end` that begins at `isStart` or at the function's first instruction, as positions in
+   * the order of execution. A way goes through a loop once.
    */
   waysTo(end, isStart) {
     const ways = []
@@ -247,13 +247,13 @@ export class Code {
     return ways
   }
 
-  /** How many instructions the longest way from the first one to a return has. Infinite with a loop. */
+  /** Returns the number of instructions on the longest way from the first to a return. Infinite with a loop. */
   longestWay() {
     const known = new Map()
     const from = (at) => {
       if (known.has(at)) return known.get(at)
       known.set(at, Number.POSITIVE_INFINITY)
-      // A fence that is no instruction counts for none.
+      // A fence without an instruction is not counted.
       const own = this.text(at) === 'fence' ? 0 : 1
       const rest = this.next(at).map(from)
       const isReturn = /^ret/.test(this.text(at))
@@ -264,7 +264,7 @@ export class Code {
     return from(0)
   }
 
-  /** What a callback may not have: calls, divisions, jumps to anything but the long way. */
+  /** Returns what a callback must not have: calls, divisions, and jumps to anything but the slow path. */
   strays() {
     const { call, division, jump, branch } = this.dialect
     const bad = [...this.all(call), ...this.all(division)].map((at) => `\`${this.text(at)}\``)

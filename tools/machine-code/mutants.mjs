@@ -1,8 +1,8 @@
-// Broken copies of a function, by which a check shows that it can fail: it must refuse every one.
+// Makes broken copies of a function. A check must refuse every one, which shows that it can fail.
 
 import { isExtension } from './protocol.mjs'
 
-/** The names of the mutants of `code` in which `check` finds nothing wrong, and how many it was shown. */
+/** Returns the names of the mutants of `code` that `check` does not refuse, and the number of all mutants. */
 export function unseenMutants(code, check) {
   const mutants = [...mutantsOf(code)]
   const unseen = mutants.filter(({ mutant }) => check(mutant).length === 0)
@@ -32,13 +32,13 @@ function* mutantsOf(code) {
     const { load, compare, branch } = look
     for (const at of [load, compare, branch]) yield dropped(code, at)
     const moved = code.with(fence, 1).with(load, 0, code.text(fence))
-    yield { name: 'the fence moved behind the last look', mutant: moved }
+    yield { name: 'the fence moved behind the second load of the sequence number', mutant: moved }
     const early = code.with(load, 1).with(fence, 0, code.text(load))
-    yield { name: 'the last look moved ahead of the fence', mutant: early }
+    yield { name: 'the second load of the sequence number moved ahead of the fence', mutant: early }
     const text = code.text(branch)
-    const turned = dialect.equal.test(text) ? dialect.samples.unequal : dialect.samples.equal
-    const mutant = code.with(branch, 1, text.replace(/^\S+/, turned))
-    yield { name: `${text} turned round`, mutant }
+    const inverted = dialect.equal.test(text) ? dialect.samples.unequal : dialect.samples.equal
+    const mutant = code.with(branch, 1, text.replace(/^\S+/, inverted))
+    yield { name: `${text} inverted`, mutant }
     for (const at of code.all(/9callbacks14slow_from_page/)) {
       const counted = code.text(at).replace('14slow_from_page', '17slow_from_counter')
       yield { name: `a counter converted by \`${counted}\``, mutant: code.with(at, 1, counted) }
@@ -69,7 +69,7 @@ export function loopMutantsUnseen(code, check) {
     const text = code.text(at)
     const before = dialect.load(code.text(at - 1))
     if (before?.offset !== 12 || before.base === 'sp' || before.to !== dialect.isOdd(text)) continue
-    // A branch to the fields would have to be taken always.
+    // A branch to the fields is made one that is always taken.
     const always = text.replace(/^tbz .* /, 'b ')
     mutants.push({
       name: `odd for even: \`${text}\``,
@@ -84,7 +84,7 @@ function dropped(code, at) {
   return { name: `without \`${code.text(at)}\``, mutant: code.with(at, 1) }
 }
 
-// The look at the sequence number that a fence is for, where it is one before a last look.
+// Finds the second load of the sequence number behind a fence, if the fence is one before such a load.
 function lookAfter(code, fence) {
   const { dialect } = code
   let load

@@ -1,13 +1,14 @@
-// The read protocol of `crate/core/src/seqlock.rs`, looked for in machine code. Each check gives what
-// it found wrong, in words.
+// Checks machine code for the read protocol of `crate/core/src/seqlock.rs`. Each check returns its findings as
+// texts. A *look* is a load of the sequence number with its comparison; the *last look* is the one behind the
+// counter.
 
-// Of the page: what `abi` and `seqlock` say.
+// Offsets in the page, as in `abi.rs` and `seqlock.rs`.
 const SEQ_OFFSET = 12
 const HEAD_OFFSET = 8
 const WORD_OFFSETS = Array.from({ length: 12 }, (_, word) => 16 + 8 * word)
 const EXTENSION_OFFSETS = [0x800, 0x808]
 
-/** A stamp by what was kept: the counter, a fence, the sequence number, which must be the kept one. */
+/** Checks a timestamp from the cache: the counter, a fence, and a comparison with the cached sequence number. */
 export function checkStamp(code) {
   const { counter } = code.dialect
   const [at, ...more] = code.all(counter)
@@ -18,32 +19,32 @@ export function checkStamp(code) {
   return [
     ...barriersBut(code, ['before', 'fence']),
     ...counterIsOrdered(code, at),
-    ...keptBefore(code, look, at),
+    ...cachedBefore(code, look, at),
     ...refusedIfMoved(code, look),
     ...(countLooks(code, look.base) === 1 ? [] : ['more than one look at the sequence number']),
   ]
 }
 
-/** The counter alone. */
+/** Checks a read of the counter alone. */
 export function checkCounter(code) {
   const [at, ...more] = code.all(code.dialect.counter)
   if (at === undefined || more.length > 0) return ['not one counter read']
   return [...barriersBut(code, ['before']), ...counterIsOrdered(code, at)]
 }
 
-/** A token held against the page: a fence, and the sequence number, which must be the kept one. */
+/** Checks the comparison of a token: a fence, and a comparison with the cached sequence number. */
 export function checkToken(code) {
   const look = lastLook(code, 0)
   if (look.fault) return [look.fault]
   return [
     ...(code.all(code.dialect.counter).length === 0 ? [] : ['reads the counter']),
     ...barriersBut(code, ['fence']),
-    ...keptBefore(code, look, look.fence),
+    ...cachedBefore(code, look, look.fence),
     ...refusedIfMoved(code, look),
   ]
 }
 
-/** The loop: sequence number, odd or not, fence, fields, counter, fence, and the same number again. */
+/** Checks the read loop: sequence number, test for odd, fence, fields, counter, fence, the same number again. */
 export function checkReadLoop(code) {
   const { dialect } = code
   const counters = code.all(dialect.counter)
@@ -71,7 +72,7 @@ export function checkReadLoop(code) {
   return [...faults, ...[...strayFences].map((at) => `a fence of no counter read, at ${at}`)]
 }
 
-// From the first look at the sequence number to the counter.
+// Checks a way from the first load of the sequence number to the counter.
 function checkWay(code, way, look) {
   const { dialect } = code
   const faults = []
@@ -97,7 +98,7 @@ function checkWay(code, way, look) {
   if (texts.some((text) => dialect.call.test(text) || dialect.division.test(text))) {
     faults.push('a call or a division among the fields')
   }
-  // The number that the last look is held against is that of the first.
+  // The last look compares with the number that the first load gave.
   const straight = [...way, ...range(way.at(-1) + 1, look.compare)]
   let register = look.other
   for (const at of straight.slice(1).reverse()) {
@@ -106,11 +107,11 @@ function checkWay(code, way, look) {
     else if (at !== look.load && dialect.writes(code.text(at)).includes(register))
       register = undefined
   }
-  if (register !== first.to) faults.push('the last look is not held against the first')
+  if (register !== first.to) faults.push('the last look does not compare with the first')
   return faults
 }
 
-// The extension is read whole or not at all, and behind the fence. Its address may have a base of its own.
+// Checks that the extension is read behind the fence, whole or not at all. Its address may have its own base.
 function checkExtension(code, way, fence) {
   const positions = way.filter((at) => isExtension(code.dialect.load(code.text(at))))
   if (positions.some((at) => way.indexOf(at) < fence))
@@ -120,12 +121,12 @@ function checkExtension(code, way, fence) {
   return isRight ? [] : [`of the extension is read: ${found.join(' ')}`]
 }
 
-/** Whether a load is of the extension's words. */
+/** Returns whether a load is of the extension's words. */
 export function isExtension(load) {
   return load?.width === 8 && EXTENSION_OFFSETS.includes(load.offset)
 }
 
-// The fence, the sequence number and its comparison that follow `start` before anything branches.
+// Finds the fence, the load of the sequence number and the comparison that follow `start` before any branch.
 function lastLook(code, start) {
   const { dialect } = code
   let fence
@@ -166,7 +167,7 @@ function lastLook(code, start) {
   }
 }
 
-// Copies leave the flags as they are.
+// Finds the branch behind a comparison. Copies in between do not change the flags.
 function branchAfter(code, compare) {
   for (let at = compare + 1; at < code.length; at += 1) {
     const text = code.text(at)
@@ -180,7 +181,7 @@ function branchAfter(code, compare) {
   return undefined
 }
 
-// Nothing may be between the barrier and the counter; on aarch64 a load that waits for it follows.
+// Checks that the barrier is right before the counter, and that on aarch64 a load that waits for it follows.
 function counterIsOrdered(code, at) {
   const { dialect } = code
   const faults = dialect.before.test(code.text(at - 1)) ? [] : ['the counter may be read early']
@@ -191,7 +192,7 @@ function counterIsOrdered(code, at) {
   return waits ? faults : [...faults, 'no load waits for the counter']
 }
 
-// Of a stamp: each named barrier once, and no other anywhere in the function.
+// Checks that a timestamp has each named barrier once, and no other barrier.
 function barriersBut(code, names) {
   const { dialect } = code
   const faults = names
@@ -203,37 +204,37 @@ function barriersBut(code, names) {
   return [...faults, ...others.map((at) => `an extra barrier: \`${code.text(at)}\``)]
 }
 
-// What the sequence number is held against was loaded before `before`, and not from the page.
-function keptBefore(code, look, before) {
+// Checks that the number compared with was loaded before `before`, and not from the page.
+function cachedBefore(code, look, before) {
   const { dialect } = code
-  if (/\(%rsp\)$/.test(look.other)) return ['the sequence number is held against the stack']
+  if (/\(%rsp\)$/.test(look.other)) return ['the sequence number is compared with the stack']
   if (!/^(r|x)\w+$/.test(look.other)) return []
   const written = range(0, look.compare).filter(
     (at) => at !== look.load && dialect.writes(code.text(at)).includes(look.other),
   )
   const last = written.at(-1)
   const load = last === undefined ? undefined : dialect.load(code.text(last))
-  const isKept =
+  const isCached =
     load !== undefined && load.width === 4 && load.offset !== SEQ_OFFSET && last < before
-  return isKept ? [] : ['the sequence number is not held against the kept one']
+  return isCached ? [] : ['the sequence number is not compared with the cached one']
 }
 
-// Of a stamp: whoever sees another number never returns by itself, and only who saw the same one has the
-// counter converted elsewhere.
+// Checks that a timestamp with another sequence number never returns by itself, and that only one with the same
+// number has its counter converted by the slow path.
 function refusedIfMoved(code, { branch }) {
   const makesStamp = (at) => /^ret|9callbacks17slow_from_counter/.test(code.text(at))
   const convertsCounter = (at) => /9callbacks17slow_from_counter/.test(code.text(at))
   const unlooked = code.reachable(0, (at) => at === branch.at)
-  // The branch may leave the function by itself.
+  // The branch itself may leave the function.
   const moved = branch.moved === undefined ? [branch.at] : [...code.reachable(branch.moved)]
   return [
-    ...(moved.some(makesStamp) ? ['makes a stamp although the sequence number moved'] : []),
+    ...(moved.some(makesStamp) ? ['makes a timestamp although the sequence number changed'] : []),
     ...([...unlooked].some(convertsCounter) ? ['has a counter converted without a look'] : []),
   ]
 }
 
-// Of the loop: whoever saw another number looks again or gives up, and comes to where the fields are
-// used only by another counter read; who saw the same one looks no more.
+// Checks that the loop retries or gives up after another sequence number, and reaches the use of the fields only
+// through another counter read. After the same number it does not retry.
 function acceptedOnlyIfSame(code, { branch }, counters) {
   const isCounter = (at) => counters.includes(at)
   const looksAgain = (start) => [...code.reachable(start)].some(isCounter)
@@ -242,7 +243,7 @@ function acceptedOnlyIfSame(code, { branch }, counters) {
     !looksAgain(branch.same) &&
     looksAgain(branch.moved) &&
     !code.reachable(branch.moved, isCounter).has(branch.same)
-  return isRight ? [] : ['fields are taken although the sequence number moved']
+  return isRight ? [] : ['fields are used although the sequence number changed']
 }
 
 function countLooks(code, base) {

@@ -1,4 +1,4 @@
-//! Opening a clock, and its cold calls.
+//! Opening a clock, and every call that is not in [`crate::hot`].
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -171,8 +171,8 @@ impl NativeClock {
         };
         outcome(self.with(|clock| {
             let converter = clock.converter(&token)?;
-            // All or nothing, also where the two arrays share their memory: nothing is stored
-            // before everything is converted.
+            // Every counter is converted before a time is stored. So a failure stores nothing, and the two
+            // arrays may share their memory.
             let mut times = Vec::new();
             times
                 .try_reserve_exact(counters.length())

@@ -1,22 +1,21 @@
-//! The Node-API glue of vmclock: turns calls from JavaScript into calls of the core crate, and
-//! nothing else. `napi build` generates the TypeScript declarations of its exports, except for those of the
-//! raw callbacks, which `ts/native.ts` has.
+//! The Node-API glue of vmclock: turns calls from JavaScript into calls of the core crate.
 //!
-//! Cold calls are `#[napi]` functions; the calls that stamp are raw callbacks (the module `hot`), because
-//! that is what makes them faster than the built-in clocks. No call throws: one that fails returns
-//! a [`failure::Failure`], from which the TypeScript facade makes the error.
+//! The calls that take a timestamp are raw callbacks (the module [`hot`]), which makes them faster than the
+//! built-in clocks. All other calls are `#[napi]` functions. `napi build` generates the TypeScript
+//! declarations of those; `ts/native.ts` has the callbacks'. No call throws: a call that fails returns a
+//! [`failure::Failure`], from which the TypeScript facade makes the error.
 //!
 //! # Panics
 //!
-//! None is reachable from JavaScript. The lints forbid what panics by itself (`unwrap`, `expect`, `panic!`,
-//! an index), here and in the core, and the `machine-code` suite finds no call to what panics in the
-//! compiled reader. What remains is arithmetic that overflows, which the Rust tests and the
-//! fuzzer check at every step and against a model, and what libraries hold for impossible, such as a clock
-//! borrowed twice: no call runs JavaScript while it holds one.
+//! No panic is reachable from JavaScript. The lints forbid `unwrap`, `expect`, `panic!` and indexing, here and
+//! in the core. The test suite `machine-code` finds no call to a panicking function in the compiled reader. Two
+//! kinds remain. The Rust tests and the fuzzer check arithmetic for overflow at every step, and compare it with
+//! a model. Panics of libraries need a misuse, such as a clock borrowed twice; no call runs JavaScript while it
+//! has borrowed one.
 //!
-//! Should one be left all the same, it ends the process where it happens (`panic = "abort"`). To catch it
-//! would not be better: a panic cannot unwind out of an `extern "C"` function, so each callback would have
-//! to, at a cost in every stamp; and a clock whose state nobody vouches for would go on to tell the time.
+//! A panic that is left all the same ends the process where it happens (`panic = "abort"`). Catching it would
+//! not be better. A panic cannot unwind out of an `extern "C"` function, so each callback would have to catch
+//! it, at a cost in every timestamp. And a clock in an unknown state would go on returning time.
 
 #![allow(
     unsafe_code,

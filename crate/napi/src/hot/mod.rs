@@ -6,11 +6,11 @@
 //!
 //! # The rules of this room
 //!
-//! - A function of JavaScript reaches its clock through a counted pointer to a [`Hot`], one count a
+//! - A function of JavaScript reaches its clock through a counted pointer to a `Hot`, one count a
 //!   function. Only the function's finalizer gives the count back. So the clock's box exists as long
 //!   as anybody can call the function. `close` empties the box and frees nothing else.
 //! - Figures pass through one array buffer, the *slots*, which JavaScript reads after the call: a
-//!   callback that returned a BigInt would cost a third more. [`Hot`] holds a strong reference to the
+//!   callback that returned a BigInt would cost a third more. `Hot` holds a strong reference to the
 //!   buffer, and the facade keeps it in private fields. So it is never collected, detached or moved.
 //! - No callback runs JavaScript while it has borrowed the clock, so none is entered twice. An error
 //!   object is made after the borrow has ended.
@@ -37,7 +37,7 @@ use slots::{BUFFER_BYTES, DOUBLES, DOUBLES_OFFSET, SLOTS, Slots};
 /// The clock of one JavaScript object; empty once it is closed.
 pub(crate) type ClockBox = RefCell<Option<VmClock>>;
 
-/// What the functions of one clock share.
+/// The state that the functions of one clock share.
 struct Hot {
     clock: Rc<ClockBox>,
     slots: Slots,

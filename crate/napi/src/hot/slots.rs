@@ -33,7 +33,7 @@ pub enum Slot {
 /// Bits of [`Slot::Known`]. A figure whose bit is clear is -1 in its slot and means nothing.
 #[napi]
 pub enum Known {
-    /// Of `MaxErrorNs`, `EarliestNs` and `LatestNs`.
+    /// `MaxErrorNs`, `EarliestNs` and `LatestNs` are known.
     Bound = 1,
     EstError = 2,
     VmGeneration = 4,
@@ -43,7 +43,7 @@ pub enum Known {
 /// Positions of the doubles, which follow the integers.
 #[napi]
 pub enum Double {
-    /// What `nowMs` writes.
+    /// The result of `nowMs`.
     NowMs,
 }
 
@@ -51,12 +51,12 @@ pub enum Double {
 pub(super) const SLOTS: usize = Slot::ArgumentHasVmGeneration as usize + 1;
 /// How many doubles there are.
 pub(super) const DOUBLES: usize = Double::NowMs as usize + 1;
-/// Where the doubles begin, in bytes.
+/// Byte offset of the doubles.
 pub(super) const DOUBLES_OFFSET: usize = SLOTS * size_of::<i64>();
 /// Size of all of it, in bytes.
 pub(super) const BUFFER_BYTES: usize = DOUBLES_OFFSET + DOUBLES * size_of::<f64>();
 
-/// What the slot of an unknown figure holds.
+/// The value in the slot of an unknown figure.
 const UNKNOWN: i64 = -1;
 
 /// The memory itself: [`BUFFER_BYTES`] of an array buffer.
@@ -66,6 +66,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// Wraps the memory of the slots.
+    ///
     /// # Safety
     ///
     /// `start` is the start of [`BUFFER_BYTES`] bytes, aligned to 8, which outlive every copy of the
@@ -97,7 +99,7 @@ impl Slots {
         unsafe { self.start.wrapping_add(offset).cast::<f64>().write(value) }
     }
 
-    /// What JavaScript wrote.
+    /// Reads an argument, which JavaScript wrote.
     pub(super) fn argument(self, slot: Slot) -> i64 {
         // SAFETY: as in `set`.
         unsafe { self.address(slot).read() }
@@ -160,7 +162,7 @@ impl Slots {
         self.set(Slot::Known, known);
     }
 
-    /// The token among the arguments.
+    /// Reads the token among the arguments.
     pub(super) fn argument_token(self) -> Continuity {
         let disruption_marker = self.argument(Slot::ArgumentDisruptionMarker);
         let vm_generation = self.argument(Slot::ArgumentVmGeneration);
