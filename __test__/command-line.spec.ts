@@ -6,6 +6,8 @@ import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock } from 'vmclock'
+import { PublisherBound } from '../ts/cli/publisher-bound'
+import { stateNoBound } from './no-bound'
 import { commandLine, type Outcome, type Running, run, start } from './node-command'
 import { contents, FLAG, held, liveFields, newDirectory, newPath, open, page } from './pages'
 
@@ -206,6 +208,20 @@ test('now: says why the bound is unknown, and which option supplies it', async (
   t.false('maxErrorNs' in parse((await vmclock('now', path, '--json')).stdout))
 })
 
+test('now, status: say why a published page has no bound, and until when', async (t) => {
+  const { path } = page(t, { ...liveFields(t), flags: FLAG.PERIOD_MAXERROR_VALID })
+  const boundUnavailable = { reason: 'stepped', updatesLeft: 12 } as const
+  stateNoBound(path, boundUnavailable)
+  const bound =
+    /^bound +unknown: the clock was stepped by another process; the bound returns after 12 more updates of the time daemon$/m
+  t.regex((await vmclock('now', path)).stdout, bound)
+  t.regex((await vmclock('status', path)).stdout, bound)
+  const now = parse((await vmclock('now', path, '--json')).stdout)
+  t.deepEqual(now['boundUnavailable'], boundUnavailable)
+  const status = parse((await vmclock('status', path, '--json')).stdout)
+  t.like(status['page'], { boundUnavailable })
+})
+
 test('now: --require-synchronized refuses a free-running clock', async (t) => {
   const words = ['--require-synchronized', '--json']
   const freeRunning = page(t, { ...liveFields(t), clockStatus: 3 })
@@ -330,6 +346,51 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     t.true(contents(join(publisher.path, '..')).includes('page'))
   })
 }
+
+test('publish: reports each change of the reason for a missing bound, once', (t) => {
+  const stepped = (updatesLeft: number) => ({ reason: 'stepped', updatesLeft }) as const
+  const pending = { reason: 'change-pending', updatesLeft: undefined } as const
+  const bound = new PublisherBound(undefined)
+  t.deepEqual(bound.fields(true), {})
+  t.deepEqual(
+    [undefined, pending, pending, stepped(64), stepped(63), stepped(60), undefined, undefined].map(
+      (unavailable) => bound.observe(unavailable, 0n),
+    ),
+    [
+      undefined,
+      'bound-unavailable',
+      undefined,
+      'bound-unavailable',
+      undefined,
+      undefined,
+      'bound-available',
+      undefined,
+    ],
+  )
+})
+
+test('publish: estimates when the bound returns from the interval of two updates', (t) => {
+  const boundUnavailable = { reason: 'stepped', updatesLeft: 12 } as const
+  const after = (seconds: number): bigint => BigInt(seconds) * 1_000_000_000n
+  const bound = new PublisherBound({ ...boundUnavailable, updatesLeft: 15 })
+  const observe = (updatesLeft: number, seconds: number): void => {
+    t.is(bound.observe({ ...boundUnavailable, updatesLeft }, after(seconds)), undefined)
+  }
+  observe(15, 5)
+  // The update before this one is not known.
+  observe(14, 10)
+  t.is(bound.fields(true)['boundReturnsInNs'], undefined)
+  observe(14, 20)
+  observe(12, 42)
+  t.deepEqual(bound.fields(true), { boundUnavailable, boundReturnsInNs: after(12 * 16) })
+  t.regex(
+    String(bound.fields(false)['no bound:']),
+    /after 12 more updates of the time daemon, in about 192\.0 s$/,
+  )
+  // Another reason begins another count.
+  t.is(bound.observe({ ...boundUnavailable, reason: 'suspended' }, after(43)), 'bound-unavailable')
+  t.is(bound.fields(true)['boundReturnsInNs'], undefined)
+})
 
 test('publish: the end of standard input does not stop it', async (t) => {
   const publisher = await publish(t, '--tai-minus-utc', '37')
@@ -479,7 +540,7 @@ test('demo: both events are noticed and nothing is left behind', async (t) => {
   const stamp = printed.find(({ event }) => event === 'stamp') as Record<string, unknown>
   const reading = stamp['reading'] as { epochNs: string; maxErrorNs?: string }
   t.regex(reading.epochNs, /^\d{19}$/)
-  t.is(reading.maxErrorNs === undefined, 'boundUnknown' in stamp)
+  t.is(reading.maxErrorNs === undefined, 'boundUnavailable' in stamp)
   t.true(Number(stamp['stampsPerSecond']) > 0)
   leavesNothing(t, demo.temporary, Number(printed[0]?.['publisherPid']))
 })
@@ -488,7 +549,7 @@ test('demo: prints the course as text', async (t) => {
   const demo = startDemo(t, '--seconds', '1')
   const { exitCode, stdout } = await demo.outcome
   t.is(exitCode, 0)
-  t.regex(stdout, /bound (± |unknown: .*relative to this machine's own clock)/)
+  t.regex(stdout, /bound (± |unknown: .*relative to that clock)/)
   t.regex(stdout, /system clock [+-]?[\d.]+ (ns|µs|ms) from the page/)
   t.regex(stdout, /^disruption: /m)
   t.regex(stdout, /^maintenance: /m)

@@ -667,6 +667,66 @@ test('fewer timestamps are measured if each is trapped', (t) => {
   t.true(stamps(true) * 5 < stamps(false))
 })
 
+// Pages without a bound
+
+const WITHOUT_BOUND = { flags: FLAG.TAI_OFFSET_VALID | FLAG.PERIOD_MAXERROR_VALID }
+const ADJUSTED = /find the program that adjusts the clock/
+
+for (const [reason, why, remedy, updatesLeft] of [
+  ['unsynchronized', /no daemon synchronizes this machine's clock/, /start a time daemon/],
+  ['never-updated', /no time daemon has reported an error/, /wait for the first update/],
+  ['off-nominal', /more than 500 ppm off its nominal rate/, /wait until the time daemon/],
+  ['change-pending', /was changed just now/, /wait for the next update of the page/],
+  ['stepped', /was stepped by another process/, ADJUSTED, 12],
+  ['slewed', /was slewed by another process/, ADJUSTED, 64],
+  ['frequency-changed', /frequency was changed by another process/, ADJUSTED, 2],
+  ['suspended', /the machine was suspended/, /wait for these updates/, 8],
+  ['disrupted', /migrated or restored, or its counter jumped/, /wait for these updates/, 7],
+  ['taken-over', /took over a page without a bound/, /wait for these updates/, 6],
+  ['started', /before the publisher started/, /wait for these updates/, 5],
+  ['zero-error', /maximum error of 0, which is not a bound/, /use chrony/, 1],
+  ['unrecognized (200)', /reason is unrecognized \(200\)/, /update this package/, 3],
+] as const) {
+  test(`a page is diagnosed without a bound: ${reason}`, (t) => {
+    const noBound = updatesLeft === undefined ? { reason } : { reason, updatesLeft }
+    const diagnosis = diagnoseStaged(t, { page: null, published: WITHOUT_BOUND, noBound })
+    t.is(diagnosis.firstProblem?.name, 'time')
+    for (const name of ['time', 'system-clock'] as const) {
+      const { state, finding, remedy: given, details } = check(diagnosis, name)
+      t.is(state, 'warning')
+      t.regex(finding, /without a bound: |by chrony, but the page made from it states no bound: /)
+      t.regex(finding, why)
+      t.regex(given ?? '', remedy)
+      t.is(details['boundUnavailable'], reason)
+      t.is(details['boundUpdatesLeft'], updatesLeft)
+      const [, until] = /; the bound returns after (.*)$/.exec(finding) ?? []
+      const updates = updatesLeft === 1 ? '1 more update' : `${updatesLeft} more updates`
+      t.is(until, updatesLeft === undefined ? undefined : `${updates} of the time daemon`)
+    }
+  })
+}
+
+test('a reason for a missing bound does not hide a daemon that never gives one', (t) => {
+  const { finding, remedy } = check(
+    diagnoseStaged(t, {
+      files: { '/proc/42/comm': 'systemd-timesyn\n' },
+      page: null,
+      published: WITHOUT_BOUND,
+      noBound: { reason: 'zero-error', updatesLeft: 64 },
+    }),
+    'system-clock',
+  )
+  t.regex(finding, /synchronized by systemd-timesyncd, which gives no bound/)
+  t.regex(remedy ?? '', /to get a bound, use chrony/)
+})
+
+test('the reason of an earlier update is ignored if the page has a bound again', (t) => {
+  const noBound = { reason: 'stepped', updatesLeft: 12 } as const
+  const diagnosis = diagnoseStaged(t, { page: null, published: {}, noBound })
+  t.is(diagnosis.verdict, 'ok')
+  t.is(check(diagnosis, 'time').details['boundUnavailable'], undefined)
+})
+
 // Paths that lead to a device
 
 test('a device is recognized by any path that leads to it', (t) => {

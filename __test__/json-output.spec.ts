@@ -7,6 +7,9 @@ import { Ajv2020 } from 'ajv/dist/2020'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock } from 'vmclock'
 import type { PageFields } from 'vmclock/testing'
+import { json } from '../ts/cli/escape'
+import { PublisherBound } from '../ts/cli/publisher-bound'
+import { stateNoBound } from './no-bound'
 import { commandLine, type Outcome, type Running, rootDirectory, run, start } from './node-command'
 import { FLAG, liveFields, newDirectory, newPath, page } from './pages'
 import { diagnoseStaged, NO_DEVICE } from './staged-machine'
@@ -99,6 +102,9 @@ function fullFields(t: ExecutionContext): PageFields {
 }
 
 test.serial('now matches the schema', async (t) => {
+  const { path } = page(t, { ...fullFields(t), flags: FLAG.TAI_OFFSET_VALID })
+  stateNoBound(path, { reason: 'stepped', updatesLeft: 12 })
+  fits(t, 'now', JSON.parse((await vmclock('now', path)).stdout))
   for (const fields of [fullFields(t), { ...liveFields(t), flags: 0n }]) {
     const { path } = page(t, fields)
     for (const timescale of ['utc', 'tai']) {
@@ -120,6 +126,11 @@ test.serial(
       { ...liveFields(t), leapSecondSmearingHint: 9 },
     ]) {
       fits(t, 'status', JSON.parse((await vmclock('status', page(t, fields).path)).stdout))
+    }
+    const { path } = page(t, { ...fullFields(t), flags: FLAG.TAI_OFFSET_VALID })
+    for (const reason of ['stepped', 'unrecognized (200)'] as const) {
+      stateNoBound(path, { reason, updatesLeft: 12 })
+      fits(t, 'status', JSON.parse((await vmclock('status', path)).stdout))
     }
     const { stdout } = await run([commandLine, 'status', '--json'], {
       env: { VMCLOCK_PATH: page(t, fullFields(t)).path },
@@ -151,6 +162,8 @@ test.serial('every event of watch matches the schema', async (t) => {
   await told('generation')
   made.write({ flags: FLAG.DISRUPTION_SOON })
   await told('maintenance')
+  stateNoBound(made.path, { reason: 'stepped', updatesLeft: 12 })
+  await until((text) => text.includes('boundUnavailable'))
   made.write({ leapIndicator: 1 })
   await told('leap')
   made.write({ clockStatus: 4 })
@@ -187,6 +200,24 @@ test.serial('every answer of publish matches the schema', async (t) => {
   publishing.child.stdin.write('quit\n')
   fits(t, 'publish', JSON.parse(await publishing.line()))
   t.is((await publishing.outcome).exitCode, 0)
+})
+
+// This machine's clock does not change as the test would need it, so the test makes the lines.
+test.serial('the lines of publish about its bound match the schema', (t) => {
+  const bound = new PublisherBound({ reason: 'change-pending', updatesLeft: undefined })
+  const printed = (fields: Record<string, unknown>): unknown =>
+    JSON.parse(json({ ...fields, ...bound.fields(true) }))
+  fits(t, 'publish', printed({ event: 'published', path: '/page', shape: 'time' }))
+  for (const [updatesLeft, nowNs] of [
+    [64, 0n],
+    [63, 16n],
+    [62, 32n],
+  ] as const) {
+    const event = bound.observe({ reason: 'stepped', updatesLeft }, nowNs)
+    if (event !== undefined) fits(t, 'publish', printed({ event }))
+  }
+  fits(t, 'publish', printed({ event: 'status', path: '/page', updates: 1n, cpuTimeNs: 1n }))
+  fits(t, 'publish', printed({ event: bound.observe(undefined, 48n) }))
 })
 
 test.serial('demo matches the schema', async (t) => {
@@ -233,7 +264,7 @@ test.serial('the schema has no property that no command prints', (t) => {
     .flatMap((name) => allowed(name, schema.$defs[name] as Schema))
     .filter((name) => !seen.has(name))
   // They depend on whether this machine's clock is synchronized.
-  const either = ['demo.boundUnknown', 'demo.reading', 'demo.systemOffsetMaxErrorNs']
+  const either = ['demo.boundUnavailable', 'demo.reading', 'demo.systemOffsetMaxErrorNs']
   t.deepEqual(
     never.filter((name) => !either.some((start) => name.startsWith(start))),
     [],
@@ -287,6 +318,7 @@ test('every example of docs/json.md matches the schema', (t) => {
   }
   t.deepEqual(named, [
     'error',
+    'boundUnavailable',
     'now',
     'status',
     'watch',

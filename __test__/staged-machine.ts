@@ -10,6 +10,7 @@ import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { diagnoseIn } from '../ts/doctor/diagnose'
 import { Files } from '../ts/doctor/files'
 import type { Scene } from '../ts/doctor/scene'
+import { type NoBound, stateNoBound } from './no-bound'
 import { FLAG, liveFields, newDirectory } from './pages'
 
 /** The file at a path: its text or bytes, a link, a FIFO, or undefined for none. */
@@ -23,6 +24,8 @@ export interface Changes {
   readonly page?: PageFields | null
   /** Fields of a page at `/run/vmclock/page`; if given, that page is diagnosed. */
   readonly published?: PageFields
+  /** The published page's reason for a missing bound. */
+  readonly noBound?: NoBound
 }
 
 export const RELEASE = '7.1.0-test'
@@ -72,7 +75,10 @@ export function diagnoseStaged(t: ExecutionContext, changes: Changes = {}): Diag
 }
 
 /** Stages a healthy machine with the changes. */
-export function stage(t: ExecutionContext, { files, facts, page, published }: Changes): Scene {
+export function stage(
+  t: ExecutionContext,
+  { files, facts, page, published, noBound }: Changes,
+): Scene {
   const root = newDirectory(t)
   for (const [path, staged] of Object.entries({ ...HEALTHY, ...files })) {
     put(join(root, path), staged)
@@ -82,6 +88,7 @@ export function stage(t: ExecutionContext, { files, facts, page, published }: Ch
   if (page !== null) makePage(join(root, '/dev/vmclock0'), { ...healthy, flags, ...page })
   if (published !== undefined) {
     makePage(join(root, '/run/vmclock/page'), { ...healthy, flags, ...published })
+    if (noBound !== undefined) stateNoBound(join(root, '/run/vmclock/page'), noBound)
   }
   const path = published === undefined ? '/dev/vmclock0' : '/run/vmclock/page'
   return {

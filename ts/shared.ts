@@ -4,6 +4,7 @@
  */
 
 export * from './arguments'
+export * from './bound-unavailable'
 export * from './clock'
 export * from './continuity'
 export * from './disposable'

@@ -1,21 +1,35 @@
 /** Explains the bound of a reading. */
 
+import { boundUnavailableText } from '../bound-unavailable'
 import type { VmClock } from '../clock'
 import type { Reading } from '../reading'
-import type { Snapshot } from '../snapshot'
+import type { BoundUnavailable, Snapshot } from '../snapshot'
 import { distance } from './figures'
 
-/** Formats the bound of a reading that `clock` gave, or says why there is none. */
-export function boundText(reading: Reading, clock: VmClock): string {
-  if (reading.maxErrorNs !== undefined) return `± ${distance(reading.maxErrorNs)}`
-  return `unknown: ${whyUnbounded(reading, clock.snapshot())}`
+/** The bound of a reading in words, or why there is none. */
+export interface Bound {
+  readonly text: string
+  /** The reason that the page's publisher gives, if the reading has no bound. */
+  readonly boundUnavailable?: BoundUnavailable | undefined
 }
 
-function whyUnbounded(reading: Reading, snapshot: Snapshot): string {
-  if (reading.status === 'free-running') {
+/** Explains the bound of a reading that `clock` gave. */
+export function boundOf({ maxErrorNs, status }: Reading, clock: VmClock): Bound {
+  if (maxErrorNs !== undefined) return { text: `± ${distance(maxErrorNs)}` }
+  const snapshot = clock.snapshot()
+  const { boundUnavailable } = snapshot
+  const why =
+    boundUnavailable === undefined
+      ? whyUnstated(status, snapshot)
+      : boundUnavailableText(boundUnavailable)
+  return { text: `unknown: ${why}`, boundUnavailable }
+}
+
+function whyUnstated(status: Reading['status'], { maxErrorNs }: Snapshot): string {
+  if (status === 'free-running') {
     return "the page's clock is not synchronized to anything, so this time is relative to that clock"
   }
-  return snapshot.maxErrorNs === undefined
+  return maxErrorNs === undefined
     ? 'the page states no maximum error of its time'
     : 'the page states no maximum error of its rate; --assumed-drift supplies it'
 }

@@ -2,22 +2,21 @@
 
 import type { SystemOffset } from '../clock'
 import type { Reading } from '../reading'
+import type { Bound } from './bound'
 import { json, printable } from './escape'
-import { distance, timestamp } from './figures'
+import { timestamp } from './figures'
 import { LiveView, offsetText } from './live-view'
 import { line } from './output'
 
 /** The measurements of one look at the clock. */
 export interface Stamp {
   readonly reading: Reading
+  readonly bound: Bound
   readonly offset: SystemOffset
   /** The number of timestamps taken, and the rate at which they were taken. */
   readonly stamps: number
   readonly stampsPerSecond: number
 }
-
-const NO_BOUND =
-  "unknown: this machine's clock is not synchronized, so the time is relative to this machine's own clock"
 
 /** Shows the course of the demo. */
 export class DemoView {
@@ -51,10 +50,10 @@ export class DemoView {
       line(json({ event: 'stamp', ...jsonOf(stamp) }))
       return
     }
-    const { reading, offset } = stamp
+    const { reading, bound, offset } = stamp
     this.#view.show([
       ['time', timestamp(reading.epochNs, reading.timescale, reading.leapSecond)],
-      ['bound', reading.maxErrorNs === undefined ? NO_BOUND : `± ${distance(reading.maxErrorNs)}`],
+      ['bound', bound.text],
       ['system clock', offsetText(offset)],
       ['stamps', `${grouped(stamp.stampsPerSecond)} per second`],
     ])
@@ -89,10 +88,10 @@ export class DemoView {
   }
 }
 
-function jsonOf({ reading, offset, stampsPerSecond }: Stamp): Record<string, unknown> {
+function jsonOf({ reading, bound, offset, stampsPerSecond }: Stamp): Record<string, unknown> {
   return {
     reading: reading.toJSON(),
-    ...(reading.maxErrorNs === undefined && { boundUnknown: NO_BOUND }),
+    boundUnavailable: bound.boundUnavailable,
     systemOffsetNs: offset.offsetNs,
     systemOffsetMaxErrorNs: offset.maxErrorNs,
     stampsPerSecond,

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { VmClock } from '../clock'
 import { VmClockError } from '../errors'
+import { boundOf } from './bound'
 import { DemoPublisher } from './demo-publisher'
 import { DemoView, type Stamp } from './demo-view'
 import { EXIT, endQuietlyOnBrokenPipe } from './output'
@@ -150,7 +151,9 @@ function stamp(clock: VmClock): Stamp {
     tookNs = process.hrtime.bigint() - startNs
   }
   const stampsPerSecond = Math.round(stamps / (Number(tookNs) / 1e9))
-  return { reading: clock.read(), offset: clock.systemOffset(), stamps, stampsPerSecond }
+  const reading = clock.read()
+  const bound = boundOf(reading, clock)
+  return { reading, bound, offset: clock.systemOffset(), stamps, stampsPerSecond }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -2,7 +2,7 @@
 
 import { VmClock } from '../clock'
 import type { Reading, Timescale } from '../reading'
-import { boundText } from './bound'
+import { type Bound, boundOf } from './bound'
 import { json } from './escape'
 import { distance, timestamp } from './figures'
 import { line, table } from './output'
@@ -36,21 +36,23 @@ export function now(path: string | undefined, options: NowOptions): void {
   const clock = openClock(path, options)
   try {
     const reading = clock.read()
+    const bound = boundOf(reading, clock)
     if (options.json) {
-      line(json({ path: clock.path, ...reading.toJSON() }))
+      const { boundUnavailable } = bound
+      line(json({ path: clock.path, ...reading.toJSON(), boundUnavailable }))
       return
     }
-    line(table(rows(clock, reading)))
+    line(table(rows(clock, reading, bound)))
   } finally {
     clock.close()
   }
 }
 
-function rows(clock: VmClock, reading: Reading): Array<[string, string]> {
+function rows(clock: VmClock, reading: Reading, bound: Bound): Array<[string, string]> {
   const { epochNs, earliestNs, latestNs, timescale, leapSecond, estErrorNs } = reading
   const shown: Array<[string, string]> = [
     ['time', timestamp(epochNs, timescale, leapSecond)],
-    ['bound', boundText(reading, clock)],
+    ['bound', bound.text],
   ]
   if (earliestNs !== undefined && latestNs !== undefined) {
     shown.push(['earliest', timestamp(earliestNs, timescale)])

@@ -6,6 +6,7 @@ import { type Maintenance, type PageShape, VmClockPublisher } from '../publisher
 import { json } from './escape'
 import { distance } from './figures'
 import { coloursFor, endQuietlyOnBrokenPipe, line, reportError } from './output'
+import { PublisherBound } from './publisher-bound'
 
 /** Options of `vmclock publish`. */
 export interface PublishOptions {
@@ -33,13 +34,15 @@ Commands on standard input, one per line (the end of input does not stop publish
                               a page with time has one as --generation says
   maintenance none|soon|imminent
                               announce a disruption, or withdraw the announcement
-  status                      print the number of updates and the CPU time
+  status                      print the number of updates, the CPU time, and the reason for a missing
+                              bound
   quit                        stop
 
-The output is one line when the page is published, and one for each command that succeeded.
+The output is one line when the page is published, and one for each command that succeeded. Another line
+says when the page states a bound again, or no bound any more, and why.
 SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, and the file remains.`
 
-const FAILURE_CHECK_MS = 500
+const CHECK_MS = 500
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** Publishes a page until it is stopped, and returns the exit code. */
@@ -64,6 +67,7 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
 
 function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<number> {
   const asJson = options.json === true
+  const bound = new PublisherBound(publisher.boundUnavailable)
   return new Promise((resolve) => {
     let ended = false
     const end = (code: number): void => {
@@ -84,19 +88,25 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
     // This timer also keeps the process alive after the end of standard input.
     const check = setInterval(() => {
       const error = failureOf(publisher)
-      if (error !== undefined) end(reportError(error, asJson))
-    }, FAILURE_CHECK_MS)
+      if (error !== undefined) return end(reportError(error, asJson))
+      const event = bound.observe(publisher.boundUnavailable, process.hrtime.bigint())
+      if (event !== undefined) print(asJson, event, bound.fields(asJson))
+    }, CHECK_MS)
     const lines = createInterface({ input: process.stdin, terminal: false })
     lines.on('line', (text) => {
       // Lines that came together with `quit` are still delivered.
       if (ended) return
       if (text.trim() === 'quit') end(0)
-      else execute(publisher, text.trim(), asJson)
+      else execute(publisher, bound, text.trim(), asJson)
     })
     // An error of standard input is the same as its end.
     process.stdin.on('error', () => {})
     for (const signal of SIGNALS) process.on(signal, () => end(0))
-    print(asJson, 'published', { path: publisher.path, shape: options.shape })
+    print(asJson, 'published', {
+      path: publisher.path,
+      shape: options.shape,
+      ...bound.fields(asJson),
+    })
     // `connected` is undefined if this process was started without an IPC channel. A parent with a
     // channel controls this process, which ends with it; it may be gone already.
     if (process.connected) process.once('disconnect', () => end(0))
@@ -114,9 +124,14 @@ function failureOf(publisher: VmClockPublisher): VmClockError | undefined {
 }
 
 // Executes a command from standard input and prints its answer or its error.
-function execute(publisher: VmClockPublisher, text: string, asJson: boolean): void {
+function execute(
+  publisher: VmClockPublisher,
+  bound: PublisherBound,
+  text: string,
+  asJson: boolean,
+): void {
   try {
-    const answer = answerTo(publisher, text, asJson)
+    const answer = answerTo(publisher, bound, text, asJson)
     if (answer !== undefined) print(asJson, ...answer)
   } catch (error) {
     reportError(error, asJson)
@@ -126,7 +141,12 @@ function execute(publisher: VmClockPublisher, text: string, asJson: boolean): vo
 /** The output for a command that succeeded. */
 type Answer = readonly [event: string, details: Record<string, unknown>]
 
-function answerTo(publisher: VmClockPublisher, text: string, asJson: boolean): Answer | undefined {
+function answerTo(
+  publisher: VmClockPublisher,
+  bound: PublisherBound,
+  text: string,
+  asJson: boolean,
+): Answer | undefined {
   const [command, argument] = text.split(/\s+/, 2)
   switch (command) {
     case '':
@@ -143,7 +163,7 @@ function answerTo(publisher: VmClockPublisher, text: string, asJson: boolean): A
     case 'status': {
       const { path, updates, cpuTimeNs } = publisher
       const cpuTime = asJson ? { cpuTimeNs } : { cpuTime: distance(cpuTimeNs) }
-      return ['status', { path, updates, ...cpuTime }]
+      return ['status', { path, updates, ...cpuTime, ...bound.fields(asJson) }]
     }
     default:
       throw new VmClockError(

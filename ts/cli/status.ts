@@ -4,7 +4,7 @@ import { VmClock } from '../clock'
 import { VmClockError } from '../errors'
 import type { Reading } from '../reading'
 import type { Snapshot } from '../snapshot'
-import { boundText } from './bound'
+import { boundOf } from './bound'
 import { json } from './escape'
 import { distance, frequency, timestamp } from './figures'
 import { errorJson, line, table } from './output'
@@ -52,7 +52,7 @@ export function status(path: string | undefined, options: StatusOptions): void {
 function read(clock: VmClock): Attempt {
   try {
     const reading = clock.read()
-    return { reading, bound: boundText(reading, clock) }
+    return { reading, bound: boundOf(reading, clock).text }
   } catch (error) {
     if (!VmClockError.isVmClockError(error)) throw error
     return { refusal: error }
@@ -111,7 +111,7 @@ function readingRows(snapshot: Snapshot, reading: Reading, bound: string): Row[]
     [
       'TAI - UTC',
       taiMinusUtcSec === undefined
-        ? `not stated; of UTC and TAI the page gives at most its own timescale`
+        ? 'not stated, so UTC and TAI cannot be converted into each other'
         : `${taiMinusUtcSec} s`,
     ],
     ['leap second', `${leapIndicator ?? 'none'}; recommended smearing: ${smearingHint ?? 'none'}`],

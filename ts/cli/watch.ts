@@ -5,7 +5,7 @@ import type { SystemOffset, VmClock } from '../clock'
 import { VmClockError } from '../errors'
 import type { Reading } from '../reading'
 import type { VmClockEvent } from '../watcher'
-import { boundText } from './bound'
+import { type Bound, boundOf } from './bound'
 import { json, printable } from './escape'
 import { timestamp } from './figures'
 import { type Figure, LiveView, offsetText } from './live-view'
@@ -69,13 +69,13 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
 
 /** A reading with its bound and the system clock's offset, or why there is none. */
 type Look =
-  | { readonly reading: Reading; readonly bound: string; readonly offset: SystemOffset }
+  | { readonly reading: Reading; readonly bound: Bound; readonly offset: SystemOffset }
   | VmClockError
 
 function look(clock: VmClock): Look {
   try {
     const reading = clock.read()
-    return { reading, bound: boundText(reading, clock), offset: clock.systemOffset() }
+    return { reading, bound: boundOf(reading, clock), offset: clock.systemOffset() }
   } catch (error) {
     // Watching works without time.
     if (error instanceof VmClockError) return error
@@ -95,6 +95,7 @@ function show(view: LiveView, asJson: boolean, seen: Look): void {
       json({
         event: 'stamp',
         reading: reading.toJSON(),
+        boundUnavailable: bound.boundUnavailable,
         systemOffsetNs: offset.offsetNs,
         systemOffsetMaxErrorNs: offset.maxErrorNs,
       }),
@@ -103,7 +104,7 @@ function show(view: LiveView, asJson: boolean, seen: Look): void {
   }
   view.show([
     ['time', timestamp(reading.epochNs, reading.timescale, reading.leapSecond)],
-    ['bound', bound],
+    ['bound', bound.text],
     ['system clock', offsetText(offset)],
   ])
 }

@@ -172,7 +172,7 @@ function checkOtherClocks(
   inContainer: boolean,
 ): Pick<Findings, 'phc' | 'phc-timescale' | 'system-clock'> {
   const phc = deviceFile === undefined ? undefined : phcOf(scene, deviceFile.name)
-  const { clock, reading } = page
+  const { clock, snapshot, reading } = page
   const timescale =
     phc === undefined || clock === undefined || reading === undefined
       ? undefined
@@ -185,6 +185,11 @@ function checkOtherClocks(
         ? skipped('a published page has no PTP clock')
         : checkPhc(scene, deviceFile.name, phc, devices, page, inContainer),
     'phc-timescale': checkPhcTimescale(phc, timescale, inContainer),
-    'system-clock': checkSystemClock(scene, isUsable ? phc : undefined, timescale === 'tai'),
+    'system-clock': checkSystemClock(
+      scene,
+      isUsable ? phc : undefined,
+      timescale === 'tai',
+      reading?.maxErrorNs === undefined ? snapshot?.boundUnavailable : undefined,
+    ),
   }
 }

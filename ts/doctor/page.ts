@@ -1,10 +1,19 @@
 /** Examines the page: access, validity, and time that is usable now. */
 
+import { boundRemedy, boundUnavailableText } from '../bound-unavailable'
 import { VmClockError } from '../errors'
 import type { Reading } from '../reading'
-import type { Snapshot } from '../snapshot'
+import type { BoundUnavailable, Snapshot } from '../snapshot'
 import { containerRemedy } from './container'
-import { type CheckName, type Finding, failed, ok, skipped, warning } from './diagnosis'
+import {
+  type CheckDetails,
+  type CheckName,
+  type Finding,
+  failed,
+  ok,
+  skipped,
+  warning,
+} from './diagnosis'
 import { shown } from './files'
 import type { DiagnosedClock, Scene } from './scene'
 
@@ -166,14 +175,16 @@ function checkTime({ snapshot, hasTime, reading, refusal }: ExaminedPage): Findi
 function checkReading(
   reading: Reading,
   snapshot: Snapshot | undefined,
-  pageDetails: Finding['details'],
+  pageDetails: CheckDetails,
 ): Finding {
   const { timescale, maxErrorNs, taiMinusUtcSec } = reading
+  const boundUnavailable = maxErrorNs === undefined ? snapshot?.boundUnavailable : undefined
   const details = {
     ...pageDetails,
     timescale,
     maxErrorNs: maxErrorNs === undefined ? undefined : String(maxErrorNs),
     taiMinusUtcSec,
+    ...boundDetails(boundUnavailable),
   }
   if (timescale === 'monotonic' || (timescale === 'tai' && taiMinusUtcSec === undefined)) {
     const orOffset =
@@ -191,6 +202,13 @@ function checkReading(
       details,
     )
   }
+  if (maxErrorNs === undefined && boundUnavailable !== undefined) {
+    return warning(
+      `the page has time without a bound: ${boundUnavailableText(boundUnavailable)}`,
+      boundRemedy(boundUnavailable),
+      details,
+    )
+  }
   if (maxErrorNs === undefined) {
     return warning(
       'the page has time without a bound: it does not state the maximum error',
@@ -199,4 +217,12 @@ function checkReading(
     )
   }
   return ok(`the page has time (${snapshot?.timeType}), at most ${maxErrorNs} ns off now`, details)
+}
+
+/** Returns the details of a finding about a bound that a page does not state. */
+export function boundDetails(unavailable: BoundUnavailable | undefined): CheckDetails {
+  return {
+    boundUnavailable: unavailable?.reason,
+    boundUpdatesLeft: unavailable?.updatesLeft,
+  }
 }

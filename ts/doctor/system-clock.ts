@@ -1,7 +1,10 @@
 /** Examines the system clock: is it synchronized, and by which daemon. */
 
+import { boundRemedy, boundUnavailableText } from '../bound-unavailable'
+import type { BoundUnavailable } from '../snapshot'
 import { type CheckDetails, type Finding, ok, unknown, warning } from './diagnosis'
 import type { Files } from './files'
+import { boundDetails } from './page'
 import type { Phc } from './phc'
 import type { Scene } from './scene'
 
@@ -36,8 +39,16 @@ const TIMESYNCD_MARK = '/run/systemd/timesync/synchronized'
 
 const ELSEWHERE = "here or on the container's host"
 
-/** Makes the finding. `phc` is a clock of known timescale that could steer the system clock. */
-export function checkSystemClock(scene: Scene, phc: Phc | undefined, isTai: boolean): Finding {
+/**
+ * Makes the finding. `phc` is a clock of known timescale that could steer the system clock, and
+ * `boundUnavailable` is the reason why a page made from the system clock states no bound.
+ */
+export function checkSystemClock(
+  scene: Scene,
+  phc: Phc | undefined,
+  isTai: boolean,
+  boundUnavailable: BoundUnavailable | undefined,
+): Finding {
   const { files } = scene
   const all = runningDaemons(files)
   const disciplining = all.filter(({ disciplines }) => disciplines)
@@ -51,13 +62,36 @@ export function checkSystemClock(scene: Scene, phc: Phc | undefined, isTai: bool
     daemons: all.map(({ name }) => name),
     timesyncdSynchronized: files.has(TIMESYNCD_MARK),
     clockBoundSegment: clockBound,
+    ...boundDetails(boundUnavailable),
   }
   if (discipline === undefined) {
     return unknown('the system does not say how its clock is disciplined (adjtimex fails)', details)
   }
   return discipline.unsynchronized
     ? unsynchronized(disciplining, phc, isTai, details)
-    : synchronized(disciplining, discipline.maxErrorUs, clockBound !== undefined, details)
+    : (withoutBound(disciplining, boundUnavailable, details) ??
+        synchronized(disciplining, discipline.maxErrorUs, clockBound !== undefined, details))
+}
+
+// A clock whose daemon gives no bound at all, or none now according to the page made from it.
+function withoutBound(
+  daemons: readonly Daemon[],
+  boundUnavailable: BoundUnavailable | undefined,
+  details: CheckDetails,
+): Finding | undefined {
+  if (daemons.length > 0 && !daemons.some(({ bounds }) => bounds)) {
+    return warning(
+      `the system clock is synchronized ${by(daemons)}, which gives no bound of its error`,
+      `to get a bound, use chrony instead, ${ELSEWHERE}`,
+      details,
+    )
+  }
+  if (boundUnavailable === undefined) return undefined
+  return warning(
+    `the system clock is synchronized ${by(daemons)}, but the page made from it states no bound: ${boundUnavailableText(boundUnavailable)}`,
+    boundRemedy(boundUnavailable),
+    details,
+  )
 }
 
 function synchronized(
@@ -66,18 +100,9 @@ function synchronized(
   hasClockBound: boolean,
   details: CheckDetails,
 ): Finding {
-  const who = names(daemons)
-  if (daemons.length > 0 && !daemons.some(({ bounds }) => bounds)) {
-    return warning(
-      `the system clock is synchronized by ${who}, which gives no bound of its error`,
-      `to get a bound, use chrony instead, ${ELSEWHERE}`,
-      details,
-    )
-  }
-  const by = daemons.length === 0 ? 'by a daemon that cannot be seen here' : `by ${who}`
   const bound = maxErrorUs === 0 ? '' : `, within ${maxErrorUs} us`
   const shared = hasClockBound ? '; ClockBound shares its bound' : ''
-  return ok(`the system clock is synchronized ${by}${bound}${shared}`, details)
+  return ok(`the system clock is synchronized ${by(daemons)}${bound}${shared}`, details)
 }
 
 function unsynchronized(
@@ -102,6 +127,10 @@ function unsynchronized(
     `start chrony, systemd-timesyncd or another NTP client, ${ELSEWHERE}; chrony gives a bound, systemd-timesyncd does not${byPhc}`,
     details,
   )
+}
+
+function by(daemons: readonly Daemon[]): string {
+  return daemons.length === 0 ? 'by a daemon that cannot be seen here' : `by ${names(daemons)}`
 }
 
 function names(daemons: readonly Daemon[]): string {

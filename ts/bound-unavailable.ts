@@ -1,0 +1,82 @@
+/** Explains why a published page states no bound on its time, and until when. */
+
+import type { BoundUnavailable, BoundUnavailableReason } from './snapshot'
+
+interface Explanation {
+  readonly why: string
+  readonly remedy: string
+}
+
+const WAIT = 'wait for these updates'
+const ONE_PROGRAM =
+  'find the program that adjusts the clock besides its daemon, and stop it; then wait'
+
+const EXPLANATIONS: ReadonlyMap<BoundUnavailableReason, Explanation> = new Map([
+  [
+    'unsynchronized',
+    {
+      why: "no daemon synchronizes this machine's clock, so the time is relative to that clock",
+      remedy: 'start a time daemon (see system-clock), or state the error with --max-error',
+    },
+  ],
+  [
+    'never-updated',
+    {
+      why: 'no time daemon has reported an error of the clock',
+      remedy: 'wait for the first update of the time daemon (see system-clock)',
+    },
+  ],
+  [
+    'off-nominal',
+    {
+      why: 'the clock runs more than 500 ppm off its nominal rate, as while its daemon corrects it fast',
+      remedy: 'wait until the time daemon has corrected the clock',
+    },
+  ],
+  [
+    'change-pending',
+    {
+      why: 'the clock was changed just now, and the publisher does not know yet by which program',
+      remedy: 'wait for the next update of the page',
+    },
+  ],
+  ['stepped', { why: 'the clock was stepped by another process', remedy: ONE_PROGRAM }],
+  ['slewed', { why: 'the clock was slewed by another process', remedy: ONE_PROGRAM }],
+  [
+    'frequency-changed',
+    { why: "the clock's frequency was changed by another process", remedy: ONE_PROGRAM },
+  ],
+  ['suspended', { why: 'the machine was suspended', remedy: WAIT }],
+  [
+    'disrupted',
+    { why: 'the machine was migrated or restored, or its counter jumped', remedy: WAIT },
+  ],
+  ['taken-over', { why: 'the publisher took over a page without a bound', remedy: WAIT }],
+  [
+    'started',
+    {
+      why: 'the machine may have been migrated or restored before the publisher started',
+      remedy: WAIT,
+    },
+  ],
+  [
+    'zero-error',
+    {
+      why: 'the time daemon reported a maximum error of 0, which is not a bound',
+      remedy: "use chrony with an NTP server, here or on the container's host",
+    },
+  ],
+])
+
+/** Returns why a page states no bound, and until when if the publisher counts the daemon's updates. */
+export function boundUnavailableText({ reason, updatesLeft }: BoundUnavailable): string {
+  const why = EXPLANATIONS.get(reason)?.why ?? `the publisher's reason is ${reason}`
+  if (updatesLeft === undefined) return why
+  const updates = updatesLeft === 1 ? '1 more update' : `${updatesLeft} more updates`
+  return `${why}; the bound returns after ${updates} of the time daemon`
+}
+
+/** Returns what to do about a bound that a page does not state. */
+export function boundRemedy({ reason }: BoundUnavailable): string {
+  return EXPLANATIONS.get(reason)?.remedy ?? 'wait, or update this package to understand the reason'
+}
