@@ -87,7 +87,7 @@ impl PeriodEstimator {
             let ceiling_ppb = new.ceiling_ppb(period.running_slew_ns);
             Period {
                 ceiling_ppb: self.at_most(ceiling_ppb, period.noise_ppb),
-                ..period.at_rate(old, new)
+                ..period.at_rate(old.rate_scaled_ppm(), new.rate_scaled_ppm())
             }
         });
     }

@@ -1,8 +1,8 @@
-//! One live publisher a page.
+//! Keeps a page to one live publisher.
 //!
-//! The lock is a file beside the page, not the page itself: whoever may read the page could lock it
-//! and so keep its publisher out. `flock(2)` belongs to the open file, so that a second publisher
-//! in the same process is kept out too, and it ends with its process, however that ends.
+//! The lock is a file beside the page. If it were the page itself, every reader could lock it and keep its
+//! publisher out. `flock(2)` belongs to the open file, so that it also excludes a second publisher in the same
+//! process, and it ends with its process, however that ends.
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -16,22 +16,21 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::writer::{directory_of, failed};
 
-/// What to do about a lock file that is not the caller's own.
+/// The remedy for a lock file that is not the caller's own.
 const REMEDY: &str = "remove the lock file, or publish in a directory of your own";
 
 /// The right to publish a page, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    /// The folder that the lock file is in, wherever this process goes from here and whatever
-    /// becomes of the folder's name.
-    folder: OwnedFd,
+    /// The directory of the lock file. It is open, so that neither a change of this process's directory nor a
+    /// new name of this one matters.
+    directory: OwnedFd,
     name: OsString,
 }
 
 impl Lock {
-    /// How often another publisher may remove the lock file under our hands before that is called
-    /// busy.
+    /// So often another publisher may remove the lock file meanwhile, before the page counts as busy.
     const TRIES: usize = 16;
 
     /// Takes the lock of the page at `page`.
@@ -42,7 +41,7 @@ impl Lock {
         name.push(".lock");
         let path = page.with_file_name(&name);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(directory_of(page), flags, Mode::empty())
+        let directory = rustix::fs::open(directory_of(page), flags, Mode::empty())
             .map_err(|errno| failed("open", &path, errno.into()))?;
         let busy = || Error::Busy {
             path: page.to_path_buf(),
@@ -53,7 +52,7 @@ impl Lock {
                 | OFlags::CLOEXEC
                 | OFlags::NOFOLLOW
                 | OFlags::NONBLOCK;
-            let file = rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR)
+            let file = rustix::fs::openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR)
                 .map(File::from)
                 .map_err(|errno| failed("open", &path, errno.into()))?;
             let opened = file
@@ -71,8 +70,8 @@ impl Lock {
                 });
             }
             if opened.nlink() > 1 {
-                // Somebody else's link to a file of the caller's, which would be locked, closed to
-                // others and unlinked here.
+                // Another user may have linked a file of the caller's here. It would be locked, closed to others
+                // and unlinked.
                 return Err(Error::Untrusted {
                     path,
                     reason: "this lock file has another name too, so it is no lock file of a \
@@ -86,12 +85,16 @@ impl Lock {
                 Err(Errno::WOULDBLOCK) => return Err(busy()),
                 Err(errno) => return Err(failed("flock", &path, errno.into())),
             }
-            // The one who held it may have removed it meanwhile: then this locks a file that nobody
-            // else will find.
-            if is_still(&folder, &name, &file) {
+            // Its last holder may have removed it meanwhile. Then this lock is on a file that nobody else will
+            // find.
+            if is_still(&directory, &name, &file) {
                 file.set_permissions(Permissions::from_mode(0o600))
                     .map_err(|error| failed("fchmod", &path, error))?;
-                return Ok(Self { file, folder, name });
+                return Ok(Self {
+                    file,
+                    directory,
+                    name,
+                });
             }
         }
         Err(busy())
@@ -100,18 +103,18 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while it is held, so that nobody can hold the name that is removed. If that
-        // fails, the file stays and does no harm: an unlocked one is free to take.
-        if is_still(&self.folder, &self.name, &self.file) {
-            let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+        // The file is removed while it is locked, so that nobody else holds the name that is removed. If that
+        // fails, the file stays and does no harm: without a lock on it, the next publisher takes it.
+        if is_still(&self.directory, &self.name, &self.file) {
+            let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
         }
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 
-/// Whether the name in the folder still means the open file.
-fn is_still(folder: &OwnedFd, name: &OsString, file: &File) -> bool {
-    let named = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+/// Returns whether the name in the directory still means the open file.
+fn is_still(directory: &OwnedFd, name: &OsString, file: &File) -> bool {
+    let named = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
     let open = rustix::fs::fstat(file);
     named
         .ok()

@@ -8,7 +8,6 @@
 //! thread.
 
 mod baseline;
-mod existing;
 mod lock;
 mod publication;
 mod publisher;
@@ -23,10 +22,11 @@ use crate::snapshot::Maintenance;
 pub use publication::Publication;
 pub use publisher::Publisher;
 
-/// What kind of page is published.
+/// The kind of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
-    /// With time from this machine's clock, a disruption marker and a generation counter.
+    /// Time from this machine's clock and a disruption marker. [`Generation`] says whether there is a generation
+    /// counter too.
     #[default]
     Time,
     /// A disruption marker and no time, as EC2 and QEMU publish today.
@@ -35,65 +35,64 @@ pub enum Shape {
     MarkerAndGeneration,
 }
 
-/// Whether a page with time has a generation counter.
+/// The rule by which a page with time has a generation counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Generation {
-    /// Only if this machine has a source of one when the publisher starts: its own vmclock device,
-    /// with a generation counter. Without a source nothing changes the counter when the machine is
-    /// cloned, and readers would take its silence for "not cloned".
+    /// The page has one if this machine has a source of it when the publisher starts: its own vmclock device,
+    /// with a generation counter. Without a source nothing changes the counter when the machine is cloned,
+    /// and readers would conclude that it was not.
     ///
     /// A [`Publication`] looks at no device, and takes this for [`Generation::Never`].
     #[default]
     Auto,
-    /// Always. Without a source only [`Publisher::bump_generation`] changes it.
+    /// The page has one. Without a source only [`Publisher::bump_generation`] changes it.
     Always,
-    /// Never.
+    /// The page has none.
     Never,
 }
 
-/// Why a page is brought up to date.
+/// The reason to bring a page up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The interval has run out.
     Interval,
     /// The system's clock was set, or a leap second happened.
     ClockStep,
-    /// The operator says that the machine was disrupted. The counter itself goes on.
+    /// The operator declares that the machine was disrupted. The counter itself goes on.
     Disrupt,
-    /// This machine was migrated or restored: whatever was known about its counter is void.
+    /// This machine was migrated or restored: nothing is known about its counter any more.
     Migrated,
-    /// The operator says that the machine was cloned or restored.
+    /// The operator declares that the machine was cloned or restored.
     BumpGeneration,
-    /// The operator announces or calls off maintenance.
+    /// The operator announces maintenance, or withdraws the announcement.
     Maintenance(Maintenance),
     /// The publisher ends: the page becomes unreliable.
     Close,
 }
 
-/// How a page is published.
+/// The options of a publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishOptions {
-    /// What kind of page.
+    /// The kind of the page.
     pub shape: Shape,
-    /// Whether a page of [`Shape::Time`] has a generation counter. The other shapes say so
-    /// themselves; with them only [`Generation::Auto`] and what the shape says are accepted.
+    /// The rule for the generation counter of a page of [`Shape::Time`]. The other shapes decide it themselves:
+    /// with them only [`Generation::Auto`] and the shape's own rule are accepted.
     pub generation: Generation,
-    /// The time from one update to the next: 100 ms to 1 s.
+    /// The time between two updates: 100 ms to 1 s.
     pub interval: Duration,
-    /// How far CLOCK_REALTIME is from the truth at most, in nanoseconds, at every time while this
-    /// page is published. The operator answers for it: the page then says that it is synchronized
-    /// and uses this figure instead of the kernel's.
+    /// The largest error of CLOCK_REALTIME while this page is published, in nanoseconds. The operator answers
+    /// for it: the page says that it is synchronized, and uses this figure instead of the kernel's.
     pub max_error_ns: Option<u64>,
-    /// TAI - UTC in seconds now, 10 to 255, for where neither the kernel nor tzdata knows it. Leap
-    /// seconds that the kernel carries out are added.
+    /// TAI - UTC in seconds now, 10 to 255, if neither the kernel nor tzdata knows it. The publisher adds the
+    /// leap seconds that the kernel carries out.
     pub tai_minus_utc_sec: Option<i16>,
-    /// How far the counter's rate may move away from its average over the baseline, in parts per
-    /// billion.
+    /// The allowance for wander: how far the counter's rate may differ from its average over the baseline, in
+    /// parts per billion.
     pub wander_ppb: u32,
-    /// Publish from a counter that CPUID or the kernel does not vouch for.
+    /// Publish from a counter that CPUID does not call invariant, or that the kernel does not trust.
     pub allow_untrusted_counter: bool,
-    /// The page's permission bits, whatever the umask is. Readers refuse a page that others than
-    /// its owner may write.
+    /// The page's permission bits, whatever the umask is. Readers refuse a page that others than its owner may
+    /// write.
     pub mode: u32,
 }
 
@@ -102,14 +101,17 @@ impl PublishOptions {
     pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
     /// The longest interval.
     pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
-    /// Four times a second. Between updates the bound grows by some 600 ppm of the interval,
-    /// 0.15 ms, before there is a baseline, and by some 4 µs after; both are below what a network
-    /// synchronizes a clock to. A wake-up with its update costs about 0.1 ms of a core on a small
-    /// virtual machine, 0.04 % of it at this interval (`examples/publish_cost.rs`).
+    /// The default interval: four updates a second.
+    ///
+    /// Between updates the bound grows by some 600 ppm of the interval, 0.15 ms, before there is a baseline,
+    /// and by some 4 µs after. Both are less than the error of a clock that is synchronized over a network. An
+    /// update costs about 0.1 ms of a core on a small virtual machine, 0.04 % of it at this interval
+    /// (`examples/publish_cost.rs`).
     pub const INTERVAL_DEFAULT: Duration = Duration::from_millis(250);
-    /// 15 ppm, the frequency tolerance PHI of RFC 5905: what a quartz does over the temperatures of
-    /// a machine room. ClockBound's 50 ppm stand for the whole rate error; here the baseline's own
-    /// uncertainty comes on top.
+    /// The default allowance for wander: 15 ppm, the frequency tolerance PHI of RFC 5905.
+    ///
+    /// The frequency of a quartz changes by so much over the temperatures of a machine room. ClockBound's 50 ppm
+    /// cover the whole error of the rate; here the baseline's own error is added.
     pub const WANDER_DEFAULT_PPB: u32 = 15_000;
 }
 
@@ -129,7 +131,7 @@ impl Default for PublishOptions {
 }
 
 impl PublishOptions {
-    /// Replaces [`Generation::Auto`] by what this machine can do.
+    /// Replaces [`Generation::Auto`] by the rule that follows from this machine's source.
     fn with_generation_source(mut self, has_source: bool) -> Self {
         if self.shape == Shape::Time && self.generation == Generation::Auto {
             self.generation = if has_source {

@@ -1,4 +1,4 @@
-//! The file, the lock and the thread.
+//! Publishes a page: its file, its lock and its thread.
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::EventfdFlags;
 
-use super::existing::{Found, take_over};
 use super::lock::Lock;
+use super::takeover::{Found, take_over};
 use super::worker::{Command, Device, Published, Shared, Worker, locked};
 use super::{Cause, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
@@ -20,25 +20,27 @@ use crate::counter::clocksource::kernel_lists_tsc;
 use crate::error::Error;
 use crate::no_bound::NoBound;
 use crate::page::PUBLISHED_PATH;
-use crate::snapshot::Maintenance;
+use crate::snapshot::{Maintenance, RawFields};
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::kernel::step_alarm::StepAlarm;
 use crate::writer::{PageHeader, PageLayout, PageWriter, directory_of, failed};
 
-/// How long a counter may take to show its rate, which takes one of 10 ms if it has any.
-const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest wait for the counter's rate. A counter that advances shows it within 10 ms.
+const FIRST_BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A page that is kept up to date by a thread of its own, until closed.
+type KernelPublication = Publication<KernelSource<KernelClock>, CpuCounter>;
+
+/// A page that a thread of its own keeps up to date, until it is closed.
 ///
-/// Closing it (or dropping it, or the thread's own failure) marks the page unreliable and gives
-/// up the lock. The page itself stays: readers have it mapped and are told, readers to come get a
-/// typed refusal that says why, and the next publisher takes it over in place, so that both carry
-/// on. Who made a folder for it removes that with it.
+/// Closing it marks the page unreliable and releases the lock; so do dropping it, and a failure of the thread.
+/// The page itself stays. Readers that have it mapped see the mark, later readers get an error that gives the
+/// reason, and the next publisher takes the page over in place. A directory that was made for the page is its
+/// maker's to remove.
 ///
-/// In a forked child it publishes nothing and does nothing: the page remains the parent's. The child
-/// shares the parent's lock, though, which is free again only when both are gone.
+/// In a forked child it publishes nothing and does nothing: the page remains the parent's. But the child shares
+/// the parent's lock, which is free again when both have ended.
 #[derive(Debug)]
 pub struct Publisher {
     path: PathBuf,
@@ -50,29 +52,30 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes a page at `path` and returns when its first truthful state stands: some 10 ms
-    /// later, for a first look at the counter's rate.
+    /// Publishes a page at `path`, and returns when the page shows its first time. That takes some 10 ms, to
+    /// measure the counter's rate.
     ///
-    /// Where a valid page stands, it is taken over in place and its readers carry on; its marker
-    /// changes only if its time and the present disagree beyond their bounds, or if its last
-    /// publisher died in the middle of an update. Where none does, one is put there whole. The
-    /// parent folder is created only if the path is the default one.
+    /// A valid page at `path` is taken over in place, and its readers carry on. Its marker changes only if its
+    /// time and the present disagree beyond their bounds, or if its last publisher died in the middle of an
+    /// update. If there is none, a whole page is put there. The parent directory is created only for the default
+    /// path.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] while another live publisher holds the page, [`Error::UntrustedCounter`],
-    /// [`Error::InvalidArgument`], [`Error::NoDirectory`], [`Error::WriteAccess`],
-    /// [`Error::Untrusted`] where the path is somebody else's file or no regular one,
-    /// [`Error::BadMagic`] where it is a file of another kind, [`Error::System`].
+    /// - [`Error::Busy`] while another live publisher holds the page
+    /// - [`Error::Untrusted`] if the path is another user's file, or no regular file
+    /// - [`Error::BadMagic`] if it is a file of another kind
+    /// - [`Error::UntrustedCounter`], [`Error::InvalidArgument`], [`Error::NoDirectory`],
+    ///   [`Error::WriteAccess`], [`Error::System`]
     pub fn create(path: &Path, options: PublishOptions) -> Result<Self, Error> {
         options.check()?;
         if options.shape == Shape::Time && !options.allow_untrusted_counter {
             require_trusted_counter()?;
         }
         if path == Path::new(PUBLISHED_PATH) {
-            create_default_folder(path)?;
+            create_default_directory(path)?;
         }
-        // Both before the first sample, so that no step and no migration goes unseen.
+        // Both before the first sample, so that no step and no migration is missed.
         let alarm = StepAlarm::new()?;
         let device = Device::open(path);
         let has_source = device.as_ref().is_some_and(Device::has_generation);
@@ -80,44 +83,21 @@ impl Publisher {
         let lock = Lock::take(path)?;
         let found = take_over(path)?;
         let mode = options.mode;
-        let previous = found.as_ref().map(|found| found.fields);
         let mut publication = Publication::new(
             KernelSource::new(KernelClock),
             CpuCounter,
             options,
             LeapSeconds::load(),
-            previous,
+            found.as_ref().map(|found| found.fields),
         )?;
-        if found.as_ref().is_some_and(|found| found.torn) {
+        if found.as_ref().is_some_and(|found| found.is_torn) {
             publication.step(Cause::Disrupt)?;
         }
-        let mut fields = publication.step(Cause::Interval)?;
-        let begun = Instant::now();
-        loop {
-            while !publication.is_settled() {
-                if begun.elapsed() > FIRST_LOOK_TIMEOUT {
-                    return Err(Error::UntrustedCounter {
-                        reason: "the CPU's counter does not advance with the system's clocks, so \
-                                 no time can be published from it",
-                        remedy: "publish a marker without time",
-                    });
-                }
-                std::thread::sleep(publication.next_within());
-                fields = publication.step(Cause::Interval)?;
-            }
-            if !alarm.went_off() {
-                break;
-            }
-            // The clock was set between two of these samples.
-            fields = publication.step(Cause::ClockStep)?;
-        }
-        let writer = match found {
-            Some(Found {
-                mut writer, file, ..
-            }) => {
+        let fields = settle(&mut publication, &alarm)?;
+        let mut writer = match found {
+            Some(Found { writer, file, .. }) => {
                 file.set_permissions(Permissions::from_mode(mode))
                     .map_err(|error| failed("fchmod", path, error))?;
-                writer.publish(&fields, publication.no_bound());
                 writer
             }
             None => {
@@ -125,12 +105,10 @@ impl Publisher {
                     mode,
                     ..PageLayout::default()
                 };
-                let mut writer = PageWriter::create(path, &layout, PageHeader::default(), &fields)?;
-                // The extension too: readers may have found the page already.
-                writer.publish(&fields, publication.no_bound());
-                writer
+                PageWriter::create(path, &layout, PageHeader::default(), &fields)?
             }
         };
+        writer.publish(&fields, publication.no_bound());
         let page = Published {
             writer,
             _lock: lock,
@@ -141,7 +119,7 @@ impl Publisher {
     fn start(
         path: &Path,
         page: Published,
-        publication: Publication<KernelSource<KernelClock>, CpuCounter>,
+        publication: KernelPublication,
         alarm: StepAlarm,
         mut device: Option<Device>,
     ) -> Result<Self, Error> {
@@ -185,7 +163,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] once the publisher is closed or had to stop.
+    /// [`Error::Stopped`] if the publisher is closed or had to stop.
     pub fn disrupt(&self) -> Result<(), Error> {
         self.command(Cause::Disrupt)
     }
@@ -201,7 +179,7 @@ impl Publisher {
         self.command(Cause::BumpGeneration)
     }
 
-    /// Announces maintenance, or calls it off. Returns when the page shows it.
+    /// Announces maintenance, or withdraws the announcement. Returns when the page shows it.
     ///
     /// # Errors
     ///
@@ -210,38 +188,39 @@ impl Publisher {
         self.command(Cause::Maintenance(maintenance))
     }
 
-    /// The page's path as it was given.
+    /// Returns the page's path as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How often the page has been written.
+    /// Returns how often the page has been written.
     #[must_use]
     pub fn updates(&self) -> u64 {
         self.shared.updates.load(Ordering::Relaxed)
     }
 
-    /// The CPU time that the publisher's thread has used, in nanoseconds, as of its last update.
+    /// Returns the CPU time that the publisher's thread has used until its last update, in nanoseconds.
     #[must_use]
     pub fn cpu_time_ns(&self) -> u64 {
         self.shared.cpu_time_ns.load(Ordering::Relaxed)
     }
 
-    /// Why the thread had to stop, if it had to; the page is then marked unreliable.
+    /// Returns why the thread had to stop; `None` while it publishes. A page whose thread stopped is marked
+    /// unreliable.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         locked(&self.shared.failure).clone()
     }
 
-    /// Why the page states no bound on its time, as of its last update; `None` if it states one, or
-    /// has no time.
+    /// Returns why the page states no bound on its time, as of its last update; `None` if it states one, or has
+    /// no time.
     #[must_use]
     pub fn no_bound(&self) -> Option<NoBound> {
         *locked(&self.shared.no_bound)
     }
 
-    /// Marks the page unreliable, gives up the lock and ends the thread. Again: does nothing.
+    /// Marks the page unreliable, releases the lock and ends the thread. Closing again does nothing.
     ///
     /// # Errors
     ///
@@ -252,12 +231,12 @@ impl Publisher {
             return Ok(());
         };
         if self.is_forked() {
-            // There is no such thread here to wait for.
+            // This process does not have the thread.
             std::mem::forget(thread);
             return Err(self.stopped());
         }
         let result = self.command(Cause::Close);
-        // The worker does not panic; if it did, and the process went on, its page was marked by its drop.
+        // The worker does not panic. If it did, its drop has marked the page.
         let _ = thread.join();
         result
     }
@@ -270,12 +249,12 @@ impl Publisher {
         self.commands
             .send(Command { cause, done })
             .map_err(|_| self.stopped())?;
-        // Full only after 2^64 wake-ups that nobody took: the thread is awake then.
+        // This fails only after 2^64 wake-ups that the thread has not taken: it is awake then.
         self.shared.wake();
         answer.recv().map_err(|_| self.stopped())?
     }
 
-    /// Whether this is a forked child's copy, which publishes nothing.
+    /// Returns whether this is a forked child's copy, which publishes nothing.
     fn is_forked(&self) -> bool {
         self.process != std::process::id()
     }
@@ -295,12 +274,36 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // Nobody is left to report an error to.
         let _ = self.close();
     }
 }
 
-fn create_default_folder(path: &Path) -> Result<(), Error> {
+/// Steps a publication until it shows a time, and returns its fields.
+fn settle(publication: &mut KernelPublication, alarm: &StepAlarm) -> Result<RawFields, Error> {
+    let began = Instant::now();
+    let mut fields = publication.step(Cause::Interval)?;
+    loop {
+        while !publication.is_settled() {
+            if began.elapsed() > FIRST_BASELINE_TIMEOUT {
+                return Err(Error::UntrustedCounter {
+                    reason: "the CPU's counter does not advance with the system's clocks, so \
+                             no time can be published from it",
+                    remedy: "publish a marker without time",
+                });
+            }
+            std::thread::sleep(publication.next_within());
+            fields = publication.step(Cause::Interval)?;
+        }
+        if !alarm.went_off() {
+            return Ok(fields);
+        }
+        // The clock was set between two of these samples.
+        fields = publication.step(Cause::ClockStep)?;
+    }
+}
+
+fn create_default_directory(path: &Path) -> Result<(), Error> {
     match DirBuilder::new().mode(0o755).create(directory_of(path)) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

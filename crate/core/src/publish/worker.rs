@@ -28,13 +28,13 @@ use crate::time::reading::Continuity;
 use crate::watch::Closer;
 use crate::writer::PageWriter;
 
-/// How often tzdata's list is read again: a package update may have replaced it.
+/// The time after which tzdata's list is read again: a package update may have replaced it.
 const LEAP_SECONDS_AGE: Duration = Duration::from_secs(6 * 3600);
 
-/// A step of the clock, a disruption, a new generation.
+/// The kinds of events: a step of the clock, a disruption, a new generation.
 const EVENT_KINDS: usize = 3;
 
-/// What the thread and its owner both see.
+/// The state that the thread shares with its owner.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) wake: OwnedFd,
@@ -48,20 +48,19 @@ pub(super) struct Shared {
 impl Shared {
     /// Ends the thread's wait.
     pub(super) fn wake(&self) {
-        // Full only if it is awake already.
+        // This fails only if the thread is awake already.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 }
 
-/// What the owner wants, and where it waits for that.
+/// A request of the owner, and the channel on which it waits for the result.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) cause: Cause,
     pub(super) done: SyncSender<Result<(), Error>>,
 }
 
-/// A page that this publisher holds: marked unreliable when it is dropped, whatever the reason,
-/// and the lock is given up after that.
+/// A page that this publisher holds. Dropping it marks the page unreliable and then releases the lock.
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) writer: PageWriter,
@@ -75,16 +74,16 @@ impl Drop for Published {
     }
 }
 
-/// What the publisher's thread owns.
+/// The publisher's thread and all that it owns.
 pub(super) struct Worker {
-    // Dropped in this order: the page is marked and unlocked before anybody waiting is let go.
+    // Dropped in this order: the page is marked and unlocked before a waiting owner gets its result.
     pub(super) page: Published,
     pub(super) inbox: Receiver<Command>,
     pub(super) publication: Publication<KernelSource<KernelClock>, CpuCounter>,
     pub(super) alarm: StepAlarm,
     pub(super) device: Option<Device>,
-    /// When the page is to be brought up to date again. A wake-up that updates nothing leaves it: a
-    /// device that is written all the time must not keep the page from being.
+    /// The time of the next update. A wake-up that updates nothing does not move it: a device that is written
+    /// all the time must not keep the page from its updates.
     pub(super) due_at: Instant,
     pub(super) leap_seconds_read: Instant,
     pub(super) shared: Arc<Shared>,
@@ -105,7 +104,7 @@ impl Worker {
         }
     }
 
-    /// Publishes until told to close, and returns whom to tell.
+    /// Publishes until the owner closes the page, and returns the channel on which it waits.
     fn publish(&mut self) -> Result<Option<SyncSender<Result<(), Error>>>, Error> {
         loop {
             self.wait()?;
@@ -120,7 +119,7 @@ impl Worker {
                     return Ok(Some(done));
                 }
                 match self.update(cause) {
-                    // The caller's mistake, not this thread's.
+                    // A mistake of the caller, and no failure of this thread.
                     Err(error @ Error::InvalidArgument { .. }) => {
                         let _ = done.send(Err(error));
                     }
@@ -140,17 +139,17 @@ impl Worker {
         }
     }
 
-    /// What happened to the clock or the machine that the page does not show yet, one thing at a time.
+    /// Returns an event of the clock or the machine that the page does not show yet, one at a time.
     fn pending_events(&mut self) -> Option<Cause> {
         if self.alarm.went_off() {
             return Some(Cause::ClockStep);
         }
         let has_generation = self.publication.has_generation();
-        let told = self.device.as_mut()?.pending_events()?;
-        (told != Cause::BumpGeneration || has_generation).then_some(told)
+        let event = self.device.as_mut()?.pending_events()?;
+        (event != Cause::BumpGeneration || has_generation).then_some(event)
     }
 
-    /// Waits until an update is due, the clock was set, or somebody has something to say.
+    /// Waits until an update is due, the clock was set, or another thread wakes this one.
     fn wait(&self) -> Result<(), Error> {
         loop {
             let left = self.due_at.saturating_duration_since(Instant::now());
@@ -166,7 +165,7 @@ impl Worker {
                 Ok(0) => return Ok(()),
                 Ok(_) => {
                     let mut wakes = [0_u8; 8];
-                    // Empty if it was the alarm.
+                    // This finds nothing if the alarm ended the wait.
                     let _ = rustix::io::read(self.shared.wake.as_fd(), &mut wakes);
                     return Ok(());
                 }
@@ -179,13 +178,12 @@ impl Worker {
     fn update(&mut self, cause: Cause) -> Result<(), Error> {
         let mut fields = self.publication.step(cause)?;
         if let Some(cause) = self.pending_events() {
-            // Perhaps from before this sample was taken, which then must not be shown.
+            // The event may lie before the sample, which then must not be shown.
             fields = self.publication.step(cause)?;
         }
         self.due_at = Instant::now() + self.publication.next_within();
         *locked(&self.shared.no_bound) = self.publication.no_bound();
-        // A page without time has nothing new to say at most wake-ups, and its sequence number is
-        // what watchers wait for.
+        // A page without time rarely changes, and watchers wait for its sequence number.
         if fields != self.page.writer.fields() {
             let no_bound = self.publication.no_bound();
             self.page.writer.publish(&fields, no_bound);
@@ -198,8 +196,8 @@ impl Worker {
     }
 }
 
-/// This machine's own vmclock page, which tells when the machine itself was migrated: its counter
-/// then jumped, and the kernel's clock, which runs on it, jumped with it.
+/// This machine's own vmclock page, which reports that the machine itself was migrated. Then its counter jumped,
+/// and with it the kernel's clock, which runs on the counter.
 pub(super) struct Device {
     clock: VmClock,
     last: Continuity,
@@ -207,7 +205,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// To be opened before the first sample, so that no migration goes unseen.
+    /// Opens the device. It must be open before the first sample, so that no migration is missed.
     pub(super) fn open(published: &Path) -> Option<Self> {
         if published == Path::new(DEVICE_PATH) {
             return None;
@@ -221,23 +219,24 @@ impl Device {
         })
     }
 
-    /// Whether the device has a generation counter.
+    /// Returns whether the device has a generation counter.
     pub(super) fn has_generation(&self) -> bool {
         self.last.vm_generation.is_some()
     }
 
-    /// From now on the publisher is woken as soon as the driver notifies. Until its publisher has seen a
-    /// migration, a page gives readers a time that it has no right to, so this does not wait for the
-    /// interval to end. Where it cannot be had, as on a device that is stuck in an update, the
+    /// Has the driver's notifications wake the publisher from now on.
+    ///
+    /// Until the publisher notices a migration, its page gives readers a wrong time. So it does not wait for the
+    /// end of the interval. If the device cannot be watched, for example because it is stuck in an update, the
     /// interval remains.
     pub(super) fn arm(&mut self, shared: &Arc<Shared>) {
         self.alarm = DeviceAlarm::new(&self.clock, Arc::clone(shared)).ok();
-        // What changed before the watcher's first look, nobody will tell.
+        // No notification comes for a change before the watcher's first look.
         shared.wake();
     }
 
-    /// What changed on the device's page, one thing at a time. A page that cannot be read now tells it
-    /// later.
+    /// Returns a change of the device's page, one at a time. If the page cannot be read now, a later call
+    /// returns the change.
     fn pending_events(&mut self) -> Option<Cause> {
         let now = self.clock.continuity_token().ok()?;
         if now.disruption_marker != self.last.disruption_marker {
@@ -257,7 +256,7 @@ struct DeviceAlarm {
 
 impl DeviceAlarm {
     fn new(device: &VmClock, shared: Arc<Shared>) -> Result<Self, Error> {
-        // Where nobody notifies, the publisher looks by itself, so as seldom as any publisher does.
+        // Without notifications the publisher itself looks at the device, so this interval is the longest.
         let mut watcher = device.watch(Some(PublishOptions::INTERVAL_MAX))?;
         let closer = watcher.closer();
         let thread = std::thread::Builder::new()
@@ -286,6 +285,6 @@ impl Drop for DeviceAlarm {
 
 /// Locks what two threads share.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What it guards is replaced whole, so a panic elsewhere leaves nothing half done.
+    // The value is always replaced whole, so that a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

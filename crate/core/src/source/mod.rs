@@ -40,7 +40,7 @@ pub trait TimeSource {
 /// Less than this is the noise of reading two clocks one after the other.
 pub(crate) const SUSPENDED_NOISE_NS: i128 = 1_000_000;
 
-/// What a publication knows when it asks for a sample.
+/// The knowledge of a publication that asks for a sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known {
     /// The counter's period, if it has been measured.

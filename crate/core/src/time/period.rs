@@ -1,7 +1,6 @@
-//! The counter's period and its error, in exact integers.
+//! Computes the counter's period and its error, in exact integers.
 
-use crate::source::kernel::discipline::Discipline;
-use crate::time::fixed;
+use super::fixed;
 
 const PPB: u128 = 1_000_000_000;
 
@@ -11,25 +10,25 @@ pub(crate) struct Period {
     /// In 2^-(64 + shift) s. Its highest bit is set: the shift is the largest with which it fits.
     pub(crate) frac_sec: u64,
     pub(crate) shift: u8,
-    /// How far this may be off the rate that the kernel's clock had, in parts per billion: the
-    /// widths of the two brackets that it was measured between.
+    /// The largest deviation from the rate that the kernel's clock had, in parts per billion: it comes from the
+    /// widths of the two brackets at the ends of the baseline.
     pub(crate) noise_ppb: u128,
     /// The most that the kernel slewed in a second while it was measured, in nanoseconds.
     pub(crate) running_slew_ns: u128,
-    /// What holds for it because of that, in parts per billion.
+    /// The largest error that follows from that slew, in parts per billion.
     pub(crate) ceiling_ppb: u128,
 }
 
 impl Period {
-    /// `elapsed_ns` in `ticks`, rounded down, with no error noted yet. `None` where that is no period of a counter: nothing
-    /// or less, or a second and more a tick.
+    /// Returns `elapsed_ns` / `ticks`, rounded down, without an error. `None` if that is no period of a counter: 0 or
+    /// less, or a second and more for a tick.
     pub(crate) fn measured(elapsed_ns: i128, ticks: i64) -> Option<Self> {
         let elapsed = u128::try_from(elapsed_ns).ok()?;
         let ticks = u128::try_from(ticks).ok()?;
         Self::ratio(elapsed, ticks.checked_mul(PPB)?)
     }
 
-    /// `numerator / denominator` seconds by long division, one bit at a time.
+    /// Returns `numerator / denominator` seconds by long division, one bit at a time.
     fn ratio(numerator: u128, denominator: u128) -> Option<Self> {
         if numerator == 0 || numerator >= denominator || denominator > u128::MAX >> 1 {
             return None;
@@ -56,13 +55,14 @@ impl Period {
         })
     }
 
-    /// The period after the kernel's clock changed its rate from `old` to `new`.
-    pub(crate) fn at_rate(self, old: &Discipline, new: &Discipline) -> Self {
-        let (Some(old), Some(new)) = (old.rate_scaled_ppm(), new.rate_scaled_ppm()) else {
+    /// Returns the period after the clock that it was measured against changed its rate. An unknown rate changes
+    /// nothing.
+    pub(crate) fn at_rate(self, old_rate: Option<u128>, new_rate: Option<u128>) -> Self {
+        let (Some(old), Some(new)) = (old_rate, new_rate) else {
             return self;
         };
         let scaled = u128::from(self.frac_sec) * new / old;
-        // Highest bit first again; a rate changes by tenths, not by powers of two.
+        // The highest bit must be set again. A rate changes by tenths, so that few shifts are needed.
         let (mut frac, mut shift) = (scaled, self.shift);
         while frac > u128::from(u64::MAX) && shift > 0 {
             frac >>= 1;
@@ -82,19 +82,18 @@ impl Period {
         }
     }
 
-    /// Ticks in nanoseconds, rounded up.
+    /// Converts ticks to nanoseconds, rounded up.
     pub(crate) fn ticks_ns(&self, ticks: u64) -> u128 {
         let ticks = i64::try_from(ticks).unwrap_or(i64::MAX);
         fixed::growth_ns(ticks, self.frac_sec, self.shift)
     }
 
-    /// Signed ticks in nanoseconds, rounded towards minus infinity.
+    /// Converts signed ticks to nanoseconds, rounded towards minus infinity.
     pub(crate) fn elapsed_ns(&self, ticks: i64) -> i128 {
         fixed::time_ns(0, 0, fixed::elapsed_frac(ticks, self.frac_sec, self.shift))
     }
 
-    /// A relative error in the period's own unit, rounded up, and one more for the period's own
-    /// rounding.
+    /// Converts a relative error to the period's own unit, rounded up, and adds one for the period's own rounding.
     pub(crate) fn error(&self, ppb: u128) -> u64 {
         let error = u128::from(self.frac_sec)
             .saturating_mul(ppb)
@@ -104,13 +103,13 @@ impl Period {
     }
 }
 
-/// `error_ns` over a baseline of `length_ns`, in parts per billion, rounded up.
+/// Returns `error_ns` over a baseline of `length_ns`, in parts per billion, rounded up.
 pub(crate) fn quotient_ppb(error_ns: u128, length_ns: i128) -> Option<u128> {
     let length = u128::try_from(length_ns).ok().filter(|ns| *ns != 0)?;
     Some(error_ns.checked_mul(PPB)?.div_ceil(length))
 }
 
-/// `ppb` of a quantity, rounded up.
+/// Returns `ppb` parts per billion of a quantity, rounded up.
 pub(crate) fn share(quantity: u128, ppb: u128) -> u128 {
     quantity.saturating_mul(ppb).div_ceil(PPB)
 }
