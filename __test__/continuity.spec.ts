@@ -1,4 +1,4 @@
-// A token tells on any page, with or without time, whether this is still the same machine.
+// A token shows on any page, with or without time, whether this is still the same machine.
 
 import test from 'ava'
 import { VmClockPublisher } from 'vmclock'

@@ -69,7 +69,7 @@ function checkPanics(functions, architecture, fault) {
   }
   const others = functions.filter((code) => code.all(panic).length > 0)
   console.log(`${architecture}: ${reader.length} functions of the reader have no panic`)
-  if (reader.length < 20 || others.length === 0) fault('panics', 'nothing was looked at')
+  if (reader.length < 20 || others.length === 0) fault('panics', 'too few functions were found')
 }
 
 function checkCallbacks({ name, check, atMost }, functions, architecture, fault) {
@@ -122,7 +122,7 @@ async function assemblyFor(architecture) {
         '--lib',
         ...(isCross ? ['--target', target] : []),
       ],
-      // Names that tell one callback from another. They change no instruction.
+      // Names that distinguish the callbacks. They change no instruction.
       ...['--', '--emit', 'asm', '-C', 'symbol-mangling-version=v0'],
     ],
     { env: { ...compiler, CARGO_TARGET_DIR: directory } },

@@ -43,12 +43,12 @@ const MUTANTS = [
     edits: [{ find: ACQUIRE, nth: 1, of: 2, replace: '' }],
   },
   {
-    name: 'reader without the fence before the last look at seq',
+    name: 'reader without the fence before the second load of seq',
     inside: ['read'],
     edits: [{ find: ACQUIRE, nth: 2, of: 2, replace: '' }],
   },
   {
-    name: 'reader whose last look at seq comes before the fields',
+    name: 'reader whose second load of seq comes before the fields',
     inside: ['read'],
     edits: [
       { find: LAST_LOOK, replace: 'still' },
@@ -56,7 +56,7 @@ const MUTANTS = [
     ],
   },
   {
-    name: 'reader that never looks at seq again',
+    name: 'reader that never loads seq again',
     inside: ['read'],
     edits: [{ find: LAST_LOOK, replace: 'true' }],
   },
@@ -66,7 +66,7 @@ const MUTANTS = [
     edits: [{ find: 'seq & 1 == 0', replace: 'true' }],
   },
   {
-    name: 'reader whose counter comes before the first look at seq',
+    name: 'reader whose counter comes before the first load of seq',
     inside: ['read'],
     edits: [
       { find: COUNTER, replace: 'let now = early;' },
@@ -77,7 +77,7 @@ const MUTANTS = [
     ],
   },
   {
-    name: 'reader whose counter comes after the last look at seq',
+    name: 'reader whose counter comes after the second load of seq',
     inside: ['read'],
     edits: [
       { find: COUNTER, replace: '' },

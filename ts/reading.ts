@@ -7,7 +7,7 @@ import { KNOWN, SLOT } from './slots'
  * The timescale of a time: what it counts.
  *
  * - `utc`: nanoseconds since 1970-01-01 UTC without leap seconds, as POSIX counts; an inserted leap
- *   second repeats the second before midnight (`leapSecond` tells the two apart)
+ *   second repeats the second before midnight (`leapSecond` distinguishes the two)
  * - `tai`: nanoseconds since 1970-01-01 TAI; no leap seconds, 37 s ahead of UTC since 2017
  * - `monotonic`: nanoseconds since an epoch that the page does not state
  * - `utc-noon-linear`: UTC with each leap second smeared from noon to noon

@@ -48,7 +48,10 @@ function* mutantsOf(code) {
   }
 }
 
-/** The names of the read loop's own mutants that `check` does not see: its fields, its first fences, and its test for an odd number. */
+/**
+ * Returns the names of the read loop's own mutants that `check` does not refuse, and the number of all of them.
+ * They are of its fields, its first fences, and its test for an odd number.
+ */
 export function loopMutantsUnseen(code, check) {
   const { dialect } = code
   const mutants = []

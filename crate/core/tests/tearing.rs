@@ -89,8 +89,8 @@ fn read_all(mut clock: VmClock, reads: u64) -> Seen {
 /// Reads in all readers against a writer that calls `pause` after each update. Returns the time of the
 /// longest update too, which is long only if the writer had to wait for a CPU.
 fn race(pause: fn()) -> (Vec<Seen>, Duration) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("page");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("page");
     let layout = PageLayout::default();
     let mut writer =
         PageWriter::create(&path, &layout, PageHeader::default(), &state(0)).expect("a page");
