@@ -16,7 +16,7 @@ import { contents, FLAG, held, liveFields, newDirectory, newPath, open, page } f
 const UNSAFE = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/
 
 // `script` gives a program a terminal. No argument here has a character that is special to a shell.
-// Without exec some shells stay, receive Ctrl-C too and end with 130 whatever the program returns.
+// Without exec some shells stay, receive Ctrl-C too and end with 130 for any result of the program.
 const onATerminal = ['sh', '-c', 'script -qec "exec $*" /dev/null', 'sh']
 
 const vmclock = (...words: string[]): Promise<Outcome> => run([commandLine, ...words])
@@ -346,6 +346,22 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     t.true(contents(join(publisher.path, '..')).includes('page'))
   })
 }
+
+test('publish: gives the same reason for a missing bound as its page', async (t) => {
+  const path = newPath(t)
+  const publisher = startCommand(t, ['publish', path, '--json', '--allow-untrusted-counter'])
+  const published = parse(await publisher.line())
+  const clock = open(t, path)
+  const { boundUnavailable } = clock.snapshot()
+  const { reason } = (published['boundUnavailable'] ?? {}) as { reason?: string }
+  t.is(reason, boundUnavailable?.reason)
+  t.is(clock.read().maxErrorNs === undefined, boundUnavailable !== undefined)
+  publisher.child.stdin.write('status\n')
+  const status = parse(await publisher.line())
+  t.deepEqual(status['boundUnavailable'], published['boundUnavailable'])
+  publisher.child.kill('SIGTERM')
+  t.is((await publisher.outcome).exitCode, 0)
+})
 
 test('publish: reports each change of the reason for a missing bound, once', (t) => {
   const stepped = (updatesLeft: number) => ({ reason: 'stepped', updatesLeft }) as const

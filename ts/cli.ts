@@ -26,10 +26,7 @@ const abi = (): Option =>
     .default('uapi')
 
 const timescale = (): Option =>
-  new Option(
-    '--timescale <scale>',
-    'timescale of the time shown; page is the one that the page has',
-  )
+  new Option('--timescale <scale>', "timescale of the time shown; page: the page's own")
     .choices([...TIMESCALES, 'page'])
     .default('utc')
 
@@ -113,7 +110,7 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
   .addOption(
     new Option(
       '--generation <when>',
-      'whether a page with time has a generation counter; auto: if this machine has a source of one',
+      'generation counter on a page with time; auto: if this machine has a source of one',
     )
       .choices(['auto', 'yes', 'no'])
       .default('auto'),
@@ -131,7 +128,7 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
   )
   .option(
     '--wander <ppm>',
-    "how far the counter's rate may differ from its measured average, parts per million",
+    "how far the counter's rate may differ from its measured average, in parts per million",
     numberFrom(0, 1e6),
   )
   .option('--mode <octal>', "the file's permission bits, such as 640", fileMode)

@@ -45,7 +45,7 @@ function stampCostNs(clock: DiagnosedClock, isTrapped: boolean): number | undefi
       if (batch >= 0) batches.push(Number(process.hrtime.bigint() - start) / STAMPS)
     }
   } catch {
-    // The page gives no time in UTC now. The check of the time says why.
+    // The page gives no time now. The check of the time says why.
     return undefined
   }
   return batches.sort((one, other) => one - other)[BATCHES >> 1]

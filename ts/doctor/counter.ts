@@ -16,7 +16,7 @@ const COUNTERS: Readonly<Record<string, { clocksource: string; same: readonly st
   arm64: { clocksource: 'arch_sys_counter', same: ['arch_sys_counter'] },
 }
 
-/** Tells if a page's time is refused because it belongs to another counter. */
+/** Returns true if a page's time is refused because it belongs to another counter. */
 export function isOfOtherCounter(refusal: VmClockError | undefined): refusal is VmClockError {
   return (
     refusal?.code === 'ERR_VMCLOCK_WRONG_COUNTER' ||
@@ -25,13 +25,13 @@ export function isOfOtherCounter(refusal: VmClockError | undefined): refusal is 
 }
 
 /**
- * Makes the finding. `isVouchedFor` says that the hypervisor's page names the counter: then the
+ * Makes the finding. `isGuaranteed` says that the hypervisor's page names the counter: then the
  * hypervisor guarantees its rate, even if the CPU does not promise it.
  */
 export function checkCounter(
   scene: Scene,
   page: ExaminedPage,
-  isVouchedFor: boolean,
+  isGuaranteed: boolean,
   inContainer: boolean,
 ): Finding {
   const facts = scene.counterFacts()
@@ -50,7 +50,7 @@ export function checkCounter(
   if (available !== undefined && !available.includes(clocksource)) {
     return fixedOnHost(untrusted(clocksource, details), inContainer)
   }
-  if (!facts.invariant && !isVouchedFor) return notInvariant(details)
+  if (!facts.invariant && !isGuaranteed) return notInvariant(details)
   if (current !== undefined && !same.includes(current)) {
     return fixedOnHost(otherClockSource(current, clocksource, details), inContainer)
   }
@@ -74,7 +74,7 @@ function untrusted(clocksource: string, details: CheckDetails): Finding {
 
 function notInvariant(details: CheckDetails): Finding {
   return warning(
-    'the CPU does not promise a counter of constant rate that never stops, and no hypervisor vouches for it',
+    'the CPU does not promise a counter of constant rate that never stops, and no hypervisor guarantees it',
     'have the hypervisor offer an invariant TSC (QEMU: -cpu …,+invtsc); `vmclock publish` refuses such a counter without --allow-untrusted-counter',
     details,
   )
@@ -89,5 +89,5 @@ function otherClockSource(current: string, clocksource: string, details: CheckDe
 }
 
 function guarantee({ invariant }: CounterFacts): string {
-  return invariant ? 'the CPU calls it invariant' : "the hypervisor's page vouches for it"
+  return invariant ? 'the CPU calls it invariant' : "the hypervisor's page guarantees it"
 }

@@ -37,7 +37,7 @@ export function driverModule(files: Files, release: string): string | undefined 
   return undefined
 }
 
-/** Tells if the list of the kernel's installed modules can be read. */
+/** Returns true if the list of the kernel's installed modules can be read. */
 export function hasModuleList(files: Files, release: string): boolean {
   return files.lines(`${modulesDirectory(release)}/modules.dep`).length > 0
 }

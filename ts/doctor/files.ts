@@ -33,7 +33,7 @@ export class Files {
     this.#root = root
   }
 
-  /** Tells if a path exists, even as a dangling link. */
+  /** Returns true if a path exists, even as a dangling link. */
   has(path: string): boolean {
     try {
       return lstatSync(this.#at(path), { throwIfNoEntry: false }) !== undefined
