@@ -147,6 +147,7 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
             Cause::Maintenance(maintenance) => self.announce(maintenance),
             Cause::Disrupt => {
                 self.change_marker();
+                self.withdraw_time();
                 self.period.forget();
                 self.source.distrust(Distrust::Disruption);
             }
@@ -193,9 +194,18 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
         self.fields.disruption_marker = self.fields.disruption_marker.wrapping_add(1);
     }
 
+    /// Takes the time and its bound back, also when no sample can be taken now.
+    fn withdraw_time(&mut self) {
+        if self.options.shape == Shape::Time {
+            self.no_bound = None;
+            self.show_initializing();
+        }
+    }
+
     /// Changes the marker, and forgets all measurements: the counter does not go on.
     fn begin_again(&mut self) {
         self.change_marker();
+        self.withdraw_time();
         self.period.reset();
     }
 
@@ -215,19 +225,20 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
             is_alarm,
         };
         let Some(mut now) = self.source.sample(&self.counter, &known)? else {
-            // The source changed each time: the page stays as it is, and true.
+            // The source changed each time: the page stays as it is. A time that a disruption made untrue was
+            // withdrawn before.
             return Ok(());
         };
         if let Some(seconds) = &mut self.stated_tai_sec {
             *seconds += now.tai_change_sec;
         }
         self.state_error(&mut now);
-        self.no_bound = now.no_bound;
         match now.event {
             Event::Nothing => {}
             Event::Step => self.period.step(),
             Event::Disruption(_) => self.begin_again(),
         }
+        self.no_bound = now.no_bound;
         if let Some(change) = &now.rate_change {
             self.period.change_rate(&change.old, &change.new);
         }

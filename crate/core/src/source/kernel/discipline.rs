@@ -105,15 +105,22 @@ impl Discipline {
     #[must_use]
     pub(crate) fn is_off_nominal(&self) -> bool {
         const COUNTED_SCALED_PPM: u128 = 500 << 16;
-        let nominal = Self {
+        self.rate_difference_scaled_ppm(&self.at_nominal_rate()) > COUNTED_SCALED_PPM
+    }
+
+    /// Returns the same figures with the nominal rate.
+    #[must_use]
+    pub(crate) fn at_nominal_rate(&self) -> Self {
+        Self {
             frequency_scaled_ppm: 0,
             tick_us: NOMINAL_TICK_US,
             ..*self
-        };
-        self.rate_difference_scaled_ppm(&nominal) > COUNTED_SCALED_PPM
+        }
     }
 
-    fn rate_difference_scaled_ppm(&self, other: &Self) -> u128 {
+    /// Returns how much the rates differ, in 2^-16 ppm.
+    #[must_use]
+    pub(crate) fn rate_difference_scaled_ppm(&self, other: &Self) -> u128 {
         match (self.rate_scaled_ppm(), other.rate_scaled_ppm()) {
             (Some(one), Some(two)) => one.abs_diff(two),
             _ => u128::MAX >> 16,

@@ -38,7 +38,7 @@ pub(crate) struct TrustTracker {
     pending: Option<Distrust>,
     previous: Interval,
     current: Interval,
-    /// The rate before the change of rate that lasts.
+    /// The rate before the slew that runs, if one does.
     earlier_rate: Option<Discipline>,
 }
 
@@ -46,7 +46,9 @@ pub(crate) struct TrustTracker {
 #[derive(Clone, Copy, Debug, Default)]
 struct Interval {
     began_ns: Option<i128>,
+    /// The daemon accounted for the changes, by a report in most cases.
     has_report: bool,
+    has_distant_rate: bool,
     was_synchronized: bool,
     change: Option<Distrust>,
 }
@@ -67,7 +69,9 @@ impl TrustTracker {
     /// Takes note that the machine was suspended or disrupted, or that it may have been: no sample
     /// from before is comparable with one from after.
     pub(crate) fn disrupt(&mut self, cause: Distrust) {
-        if let Some(change) = self.pending.or(self.current.change) {
+        if self.is_examining()
+            && let Some(change) = self.pending.or(self.current.change)
+        {
             self.distrust(change, AFTER_CHANGE);
         }
         self.distrust(cause, AFTER_DISRUPTION);
@@ -90,19 +94,21 @@ impl TrustTracker {
         let (last, now) = (change.last, change.now);
         let current = &mut self.current;
         current.began_ns.get_or_insert(change.last_ns);
-        current.has_report |= now.is_updated_since(last);
+        // A daemon that starts or ends disowns the clock. That explains its slews and rates, but no step.
+        let is_disowned = last.is_synchronized() && !now.is_synchronized() && !change.is_step;
+        current.has_report |= now.is_updated_since(last) || is_disowned;
+        current.has_distant_rate |= now.has_distant_rate(last);
         current.was_synchronized |= last.is_synchronized();
         let was_synchronized = current.was_synchronized || self.previous.was_synchronized;
         let seen = self.changed(change).filter(|_| was_synchronized);
         self.current.change = self.current.change.or(seen);
-        let was_examining = self.is_examining();
         self.close_interval(change.now_ns);
         // No daemon reported a figure that the kernel counted up from 0.
         let is_counted_from_0 = now.maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
         if now.maxerror_us == 0 {
             self.trust = Trust::Trusted;
             self.distrust(Distrust::ZeroError, AFTER_CHANGE);
-        } else if now.maxerror_us < last.maxerror_us && !is_counted_from_0 && !was_examining {
+        } else if now.maxerror_us < last.maxerror_us && !is_counted_from_0 {
             self.count_update();
         }
     }
@@ -122,7 +128,7 @@ impl TrustTracker {
     fn changed(&mut self, change: &Change<'_>) -> Option<Distrust> {
         let (last, now) = (change.last, change.now);
         let set = Set::between(last, now, change.now_ns - change.last_ns);
-        let is_other_rate = now.has_distant_rate(last) && !self.is_earlier_rate(last, now);
+        let is_other_rate = now.has_distant_rate(last) && !self.is_end_of_slew(last, now);
         if change.is_step {
             Some(Distrust::Step)
         } else if set.single_shot || set.offset {
@@ -132,14 +138,21 @@ impl TrustTracker {
         }
     }
 
-    /// Returns whether the rate goes back to the earlier one. chrony ends its slews so, without a report.
-    fn is_earlier_rate(&mut self, last: &Discipline, now: &Discipline) -> bool {
-        let earlier = *self.earlier_rate.get_or_insert(*last);
-        let is_back = !now.has_distant_rate(&earlier);
-        if is_back {
+    /// Returns whether the rate comes nearer to the rate before the slew.
+    ///
+    /// chrony ends its slews so without a report: at once, or by shorter slews.
+    fn is_end_of_slew(&mut self, last: &Discipline, now: &Discipline) -> bool {
+        // A clock that is off nominal is being slewed already, and nobody saw the rate before.
+        let before = if last.is_off_nominal() {
+            last.at_nominal_rate()
+        } else {
+            *last
+        };
+        let earlier = *self.earlier_rate.get_or_insert(before);
+        if !now.has_distant_rate(&earlier) {
             self.earlier_rate = None;
         }
-        is_back
+        now.rate_difference_scaled_ppm(&earlier) < last.rate_difference_scaled_ppm(&earlier)
     }
 
     /// Returns whether the clock changed and a report may yet explain that.
@@ -163,14 +176,19 @@ impl TrustTracker {
         }
         let is_explained = closed.has_report || self.previous.has_report;
         self.pending = closed.change.filter(|_| !is_explained);
+        if closed.has_report && !closed.has_distant_rate && !self.previous.has_distant_rate {
+            // The rate lasts over a report, so it is no slew: chrony sets each slew again when it reports.
+            self.earlier_rate = None;
+        }
         self.previous = closed;
     }
 
-    /// Distrusts a trusted clock for `count` updates; restarts the count that a distrusted one is in.
+    /// Distrusts the clock for `count` updates, or for the count that it is in if that is longer.
     fn distrust(&mut self, cause: Distrust, count: u8) {
-        if self.trust == Trust::Trusted {
-            self.count = count;
-        }
+        self.count = match self.trust {
+            Trust::Trusted => count,
+            Trust::Distrusted { .. } => self.count.max(count),
+        };
         self.cause = cause;
         self.trust = Trust::Distrusted {
             updates_left: self.count,
@@ -481,6 +499,19 @@ mod tests {
     }
 
     #[test]
+    fn a_disruption_right_after_an_explained_change_costs_8_updates() {
+        let mut kernel = Kernel::new();
+        kernel.change(|now| {
+            now.esterror_us += 1;
+            slew(now);
+        });
+        // The next change is of the same interval.
+        kernel.sample(1_000_000, false, turn);
+        kernel.trust.disrupt(Distrust::Disruption);
+        assert_eq!(kernel.updates_left(), AFTER_DISRUPTION);
+    }
+
+    #[test]
     fn a_step_of_a_distrusted_clock_restarts_the_count_that_it_is_in() {
         let mut short = Kernel::new();
         short.trust.disrupt(Distrust::TakeOver);
@@ -503,16 +534,76 @@ mod tests {
     }
 
     #[test]
-    fn no_update_counts_before_a_change_is_explained() {
+    fn an_unexplained_change_in_a_count_of_8_begins_a_count_of_64() {
+        let changes: [fn(&mut Kernel); 3] = [
+            Kernel::step,
+            |kernel| kernel.change(slew),
+            |kernel| kernel.change(turn),
+        ];
+        for change in changes {
+            let mut kernel = Kernel::new();
+            kernel.trust.disrupt(Distrust::Suspend);
+            kernel.update();
+            kernel.pass(3);
+            change(&mut kernel);
+            kernel.pass(1);
+            assert_eq!(kernel.updates_left(), AFTER_CHANGE);
+        }
+    }
+
+    #[test]
+    fn a_slew_that_ends_by_shorter_slews_needs_no_report() {
         let mut kernel = Kernel::new();
-        kernel.trust.disrupt(Distrust::Suspend);
-        kernel.change(|now| now.maxerror_us += 500);
+        kernel.change(|now| {
+            now.tick_us += 300;
+            now.esterror_us += 1;
+        });
+        kernel.pass(5);
+        for tick_us in [9990, 10_004, 10_000] {
+            kernel.change(|now| now.tick_us = tick_us);
+            kernel.pass(2);
+            assert_eq!(kernel.updates_left(), 0, "{tick_us}");
+        }
+        // Farther away again.
+        kernel.change(|now| now.tick_us = 10_004);
         kernel.pass(1);
-        kernel.change(slew);
-        kernel.pass(1);
-        assert_eq!(kernel.updates_left(), AFTER_DISRUPTION);
+        assert_eq!(kernel.updates_left(), AFTER_CHANGE);
+    }
+
+    #[test]
+    fn a_rate_that_lasts_over_a_report_is_the_rate_before_the_next_slew() {
+        let mut kernel = Kernel::new();
+        kernel.change(|now| {
+            now.frequency_scaled_ppm = -150 << 16;
+            now.esterror_us += 1;
+        });
+        kernel.pass(5);
         kernel.update();
-        assert_eq!(kernel.updates_left(), AFTER_DISRUPTION - 1);
+        kernel.pass(5);
+        for slewed_ppm in [50, -350] {
+            kernel.change(|now| {
+                now.frequency_scaled_ppm = slewed_ppm << 16;
+                now.esterror_us += 1;
+            });
+            kernel.pass(5);
+            kernel.change(|now| now.frequency_scaled_ppm = -150 << 16);
+            kernel.pass(2);
+            assert_eq!(kernel.updates_left(), 0, "{slewed_ppm}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_disowns_the_clock_explains_its_slews_but_no_step() {
+        let mut kernel = Kernel::new();
+        kernel.last.offset_ns = 2_000_000;
+        kernel.change(forget);
+        kernel.pass(2);
+        assert_eq!(kernel.updates_left(), 0);
+        let mut stepped = Kernel::new();
+        stepped.change(forget);
+        stepped.sample(INTERVAL_NS, true, |_| ());
+        stepped.pass(2);
+        assert_eq!(stepped.updates_left(), AFTER_CHANGE);
     }
 
     #[test]
