@@ -442,4 +442,26 @@ mod tests {
         let mut events = inotify::Reader::new(&watch, &mut buffer);
         assert_eq!(events.next().unwrap_err(), Errno::AGAIN);
     }
+
+    #[test]
+    fn the_extension_is_read_from_whole_files_and_never_from_a_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
+        let open = |bytes: usize, size: u32| {
+            let mut content = vec![7; bytes];
+            content[..SIZE_FULL as usize].fill(0);
+            content[field::MAGIC.offset..][..4].copy_from_slice(&VMCLOCK_MAGIC.to_le_bytes());
+            content[field::SIZE.offset..][..4].copy_from_slice(&size.to_le_bytes());
+            content[field::VERSION.offset] = 1;
+            std::fs::write(&path, content).unwrap();
+            Page::open(&path, &[]).unwrap()
+        };
+        let whole = [0x0707_0707_0707_0707; EXTENSION_WORDS];
+        let mut page = open(4096, 4096);
+        assert_eq!(page.load_extension(), Some(whole));
+        page.identity.is_character_device = true;
+        assert_eq!(page.load_extension(), None);
+        assert_eq!(open(4095, 0x70).load_extension(), None);
+        assert_eq!(open(0x70, 0x70).load_extension(), None);
+    }
 }

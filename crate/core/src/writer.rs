@@ -448,4 +448,45 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn fields_and_extension_are_of_one_update() {
+        const UPDATES: u8 = 200;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
+        let (layout, header) = (PageLayout::default(), PageHeader::default());
+        let mut writer = PageWriter::create(&path, &layout, header, &blank()).unwrap();
+        let page = crate::page::Page::open(&path, &[]).unwrap();
+        let mut publish = |updates_left: u8| {
+            let fields = RawFields {
+                disruption_marker: updates_left.into(),
+                ..blank()
+            };
+            let cause = no_bound::Distrust::Step;
+            let no_bound = NoBound::Distrusted {
+                cause,
+                updates_left,
+            };
+            writer.publish(&fields, Some(no_bound));
+        };
+        publish(0);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                loop {
+                    let seen = seqlock::read(&page, &CpuCounter, |_| true).unwrap();
+                    let extension = no_bound::from_extension(seen.extension.unwrap(), seen.seq);
+                    let updates_left = extension.unwrap().updates_left().unwrap();
+                    assert_eq!(seen.words[0], updates_left.into(), "TORN");
+                    if updates_left == UPDATES {
+                        break;
+                    }
+                }
+            });
+            while !reader.is_finished() {
+                (1..=UPDATES).for_each(&mut publish);
+                // The reader ends at the last one.
+                thread::yield_now();
+            }
+        });
+    }
 }

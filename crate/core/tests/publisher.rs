@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
+use vmclock::no_bound::{Distrust, NoBound};
 use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::snapshot::{ClockStatus, RawFields};
 use vmclock::source::kernel::clock::{KernelClock, SystemClock};
@@ -604,5 +605,90 @@ fn a_leap_second_list_is_believed_until_it_expires_and_only_whole() {
         "#@ 1\n3692217600\n",
     ] {
         assert_eq!(LeapSeconds::parse(broken), None, "{broken}");
+    }
+}
+
+/// What lies behind the structure and the extension, of a page of one memory page.
+fn rest(path: &Path) -> Vec<u8> {
+    let mut content = fs::read(path).unwrap();
+    content.drain(0x800..0x810);
+    content.drain(..0x70);
+    content
+}
+
+#[test]
+fn a_page_says_why_it_states_no_bound() {
+    let (_directory, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    let mut clock = open(&path);
+    let snapshot = clock.snapshot().unwrap();
+    assert_eq!(
+        snapshot.no_bound().is_some(),
+        snapshot.time_max_error_ns().is_none()
+    );
+    assert_eq!(&fs::read(&path).unwrap()[0x800..0x804], b"VCLX");
+    assert!(rest(&path).iter().all(|byte| *byte == 0));
+    publisher.disrupt().unwrap();
+    let disrupted = NoBound::Distrusted {
+        cause: Distrust::Disruption,
+        updates_left: 8,
+    };
+    let is_synchronized = snapshot.no_bound() != Some(NoBound::Unsynchronized);
+    let expected = if is_synchronized {
+        disrupted
+    } else {
+        NoBound::Unsynchronized
+    };
+    assert_eq!(publisher.no_bound(), Some(expected));
+    assert_eq!(clock.snapshot().unwrap().no_bound(), Some(expected));
+    // Readers refuse its time from now on, and ask for no bound.
+    publisher.close().unwrap();
+    assert_eq!(clock.snapshot().unwrap().no_bound(), None);
+    // A stated error is a bound.
+    let stated = PublishOptions {
+        max_error_ns: Some(1_000_000),
+        ..options()
+    };
+    let publisher = Publisher::create(&path, stated).unwrap();
+    assert_eq!(publisher.no_bound(), None);
+    assert_eq!(clock.snapshot().unwrap().no_bound(), None);
+}
+
+#[test]
+fn a_reason_ends_with_the_update_that_gave_it() {
+    let (_directory, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    publisher.disrupt().unwrap();
+    drop(publisher);
+    let mut clock = open(&path);
+    // A writer that knows no extension.
+    let mut other = PageWriter::open(&path, 0).unwrap();
+    let before = fs::read(&path).unwrap();
+    other.update(|fields| fields.clock_status = 3);
+    assert_eq!(clock.snapshot().unwrap().no_bound(), None);
+    assert_eq!(&fs::read(&path).unwrap()[0x70..], &before[0x70..]);
+}
+
+#[test]
+fn a_page_without_room_for_an_extension_is_taken_over_without_one() {
+    let (_directory, path) = place();
+    for bytes in [0x70, 4095] {
+        let layout = PageLayout {
+            file_bytes: bytes,
+            ..PageLayout::default()
+        };
+        let header = PageHeader {
+            size: 0x70,
+            ..PageHeader::default()
+        };
+        drop(PageWriter::create(&path, &layout, header, &blank()).unwrap());
+        let publisher = Publisher::create(&path, options()).unwrap();
+        let mut clock = open(&path);
+        clock.now_ns().unwrap();
+        assert_eq!(clock.snapshot().unwrap().no_bound(), None);
+        publisher.close().unwrap();
+        let content = fs::read(&path).unwrap();
+        assert_eq!(content.len() as u64, bytes);
+        assert!(content[0x70..].iter().all(|byte| *byte == 0));
     }
 }
