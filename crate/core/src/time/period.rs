@@ -109,6 +109,17 @@ pub(crate) fn quotient_ppb(error_ns: u128, length_ns: i128) -> Option<u128> {
     Some(error_ns.checked_mul(PPB)?.div_ceil(length))
 }
 
+/// Returns the most that 1 / (1 ± x) differs from 1, in parts per billion, rounded up.
+///
+/// It is x / (1 - x). A rate that is off by x has a period that is off by this. From x = 1 on there is no such
+/// number, and this returns x.
+pub(crate) fn error_of_inverse_ppb(ppb: u128) -> u128 {
+    match PPB.checked_sub(ppb) {
+        Some(rest) if rest != 0 => (ppb * PPB).div_ceil(rest),
+        _ => ppb,
+    }
+}
+
 /// Returns `ppb` parts per billion of a quantity, rounded up.
 pub(crate) fn share(quantity: u128, ppb: u128) -> u128 {
     quantity.saturating_mul(ppb).div_ceil(PPB)
