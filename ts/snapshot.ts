@@ -69,6 +69,7 @@ export type BoundUnavailableReason =
 
 /** Why a published page states no bound on its time. */
 export interface BoundUnavailable {
+  /** The reason that the publisher gives. */
   readonly reason: BoundUnavailableReason
   /** The number of daemon updates that are missing until the clock is trusted again. */
   readonly updatesLeft: number | undefined
