@@ -1,6 +1,6 @@
-// chronyd on both sides: in a guest it keeps the guest's clock, by the time of one that runs here, which
-// tells this machine's and touches no clock. They meet on the guest's network of its own, on which this
-// machine's loopback is 10.0.2.2.
+// Runs chronyd on both sides. A chronyd on the host serves the host's time and adjusts no clock. A chronyd in
+// the guest disciplines the guest's clock by that server. The guest's network is private, and the host's
+// loopback is 10.0.2.2 on it.
 
 import { spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
@@ -14,7 +14,7 @@ import { describeElf } from '../tools/elf.mjs'
 import { disposedAtTheLatestAtExit, scratchDirectory } from './scratch.mjs'
 
 const LIBRARIES = 'usr/lib/x86_64-linux-gnu'
-// Of all that the packages depend on.
+// The packages to unpack, of all dependencies.
 const WANTED = [
   ...['adjtimex', 'chrony', 'libc6', 'libcap2', 'libedit2', 'libbsd0', 'libmd0', 'libtinfo6'],
   ...['libseccomp2', 'libnettle8t64', 'libhogweed6t64', 'libgnutls30t64', 'libp11-kit0', 'libffi8'],
@@ -25,7 +25,7 @@ const DRIVERS = ['net/core/failover', 'drivers/net/net_failover', 'drivers/net/v
 const QUESTION_MS = 100
 const START_MS = 30_000
 
-/** A directory of the cache with adjtimex(8), chronyd and chronyc, and a date(1) that knows parts of a second. */
+/** Returns a directory with adjtimex(8), chronyd, chronyc, and a date(1) that accepts fractions of a second. */
 export function clockPrograms() {
   return debianDirectory({
     name: 'rig-clock-amd64',
@@ -35,7 +35,7 @@ export function clockPrograms() {
   })
 }
 
-/** What a guest of these parts needs for `startChronyd`, in the words of `withGuest`. */
+/** Returns the options of `withGuest` for a guest that runs `startChronyd`. */
 export function chronyInGuest(directory, parts) {
   const program = (name) => join(directory, name)
   const chronyd = program('usr/sbin/chronyd')
@@ -60,7 +60,7 @@ export function chronyInGuest(directory, parts) {
   }
 }
 
-/** The guest's commands, each of which has to end with 0: first its network, and what chronyd wants. */
+/** The commands that set up the guest's network and chronyd's directories. Each must end with exit code 0. */
 export const networkCommands = [
   ...DRIVERS.map((name) => basename(name)).map(
     (name) => `xz -dc chrony/${name}.ko.xz > /tmp/driver.ko && insmod /tmp/driver.ko`,
@@ -70,7 +70,7 @@ export const networkCommands = [
   'mkdir -p /var/lib/chrony && mkdir -p -m 0750 /run/chrony',
 ]
 
-/** Starts chronyd in the guest, with lines of its configuration besides the server. */
+/** Returns the command that starts chronyd in the guest, with these lines of configuration besides the server. */
 export function startChronyd(port, lines) {
   const server = `server 10.0.2.2 port ${port} iburst minpoll 0 maxpoll 0`
   // Without `rtcsync` it leaves the kernel's flag that nothing corrects the clock, and reports the error only.
@@ -78,17 +78,17 @@ export function startChronyd(port, lines) {
   return `LD_LIBRARY_PATH=chrony chrony/chronyd -u root -l /tmp/chrony.log ${words}`
 }
 
-/** Ends it, as its own init script does. */
+/** The command that ends chronyd and waits for its end, like its init script. */
 export const endChronyd =
   'kill $(cat /run/chrony/chronyd.pid); while [ -e /run/chrony/chronyd.pid ]; do sleep 0.1; done'
 
-/** Sets the guest's clock by so much, behind chronyd's back. */
-export const setClockBy = (ms) => `LD_LIBRARY_PATH=chrony chrony/date -s '${ms / 1000} seconds'`
+/** Returns the command that steps the guest's clock by `ms` without chronyd. */
+export const stepClockBy = (ms) => `LD_LIBRARY_PATH=chrony chrony/date -s '${ms / 1000} seconds'`
 
-/** What chronyd in the guest thinks of its clock. */
+/** The command that prints chronyd's state of the guest's clock. */
 export const askChronyd = 'LD_LIBRARY_PATH=chrony chrony/chronyc -n tracking'
 
-/** Gives `work` the port on loopback on which a chronyd tells this machine's time, and ends it. */
+/** Serves the host's time with chronyd on a loopback port, calls `work` with the port, and ends chronyd. */
 export async function withTimeServer(directory, work) {
   const scratch = scratchDirectory()
   const port = await freePort()
@@ -101,7 +101,7 @@ export async function withTimeServer(directory, work) {
     'setpriv',
     [
       ...['--pdeathsig', 'KILL', debianProgram(directory, 'chronyd')],
-      // In the foreground, without a hand on the clock, and as whoever runs this.
+      // In the foreground, without adjusting the clock, as the current user.
       ...['-d', '-x', '-U', '-u', userInfo().username, ...configuration],
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
@@ -116,7 +116,7 @@ export async function withTimeServer(directory, work) {
     await Promise.race([
       answers(port),
       ended.then(() => {
-        throw new Error(`chronyd does not run: ${said}`)
+        throw new Error(`chronyd ended: ${said}`)
       }),
     ])
     return await work(port)
@@ -136,7 +136,7 @@ async function freePort() {
   return port
 }
 
-/** Waits until a question for the time is answered (RFC 5905: version 4, mode 3). */
+/** Waits until the server answers a request for the time (RFC 5905: version 4, mode 3). */
 async function answers(port) {
   const socket = createSocket('udp4')
   try {
@@ -157,7 +157,7 @@ async function answers(port) {
   }
 }
 
-/** The libraries of `directory` that a program needs, and those that these need. */
+/** Returns the libraries in `directory` that a program needs, directly or indirectly. */
 function librariesOf(program, directory, found = new Set()) {
   for (const name of describeElf(readFileSync(program)).libraries) {
     const path = join(directory, LIBRARIES, name)
@@ -168,5 +168,5 @@ function librariesOf(program, directory, found = new Set()) {
   return found
 }
 
-// What Node links to is there already.
+// Libraries that every guest has, because Node links with them.
 const IN_GUEST = /^(ld-linux|lib(c|m|dl|pthread|rt)\.so)/

@@ -12,7 +12,7 @@ import {
   clockPrograms,
   endChronyd,
   networkCommands,
-  setClockBy,
+  stepClockBy,
   startChronyd,
   withTimeServer,
 } from '../chrony.mjs'
@@ -187,9 +187,9 @@ function interferences(isShort) {
     ...[MOVE_US, -MOVE_US].flatMap((us) => [
       // Only a kernel that is told to use its loop takes an offset.
       { name: `offset ${us} us`, command: `./adjtimex --status 1 --offset ${us}` },
-      { name: `a step of ${us} us`, command: setClockBy(us / 1000) },
+      { name: `a step of ${us} us`, command: stepClockBy(us / 1000) },
     ]),
-    ...[1000, -1000].map((ms) => ({ name: `a step of ${ms} ms`, command: setClockBy(ms) })),
+    ...[1000, -1000].map((ms) => ({ name: `a step of ${ms} ms`, command: stepClockBy(ms) })),
   ]
   const inShort = [`adjtime ${MOVE_US} us`, `a step of ${MOVE_US} us`, 'a step of 1000 ms']
   return isShort ? all.filter(({ name }) => inShort.includes(name)) : all
