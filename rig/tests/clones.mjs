@@ -14,7 +14,7 @@ const INITIALIZING = 1
 export const ownGuests = {
   async 'two clones see the same disruption and generation, a migration a disruption'(prepared) {
     await withGuest(prepared, {}, async (guest) => {
-      const watcher = await guest.talk('witness.mjs', ['rigs', AN_HOUR_MS])
+      const watcher = await guest.talk('watcher.mjs', ['rigs', AN_HOUR_MS])
       const original = JSON.parse(await watcher.ask('report'))
       const snapshot = await guest.snapshot()
 

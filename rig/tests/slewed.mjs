@@ -12,8 +12,8 @@ import {
   clockPrograms,
   endChronyd,
   networkCommands,
-  stepClockBy,
   startChronyd,
+  stepClockBy,
   withTimeServer,
 } from '../chrony.mjs'
 import { withGuest } from '../guest.mjs'
