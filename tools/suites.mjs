@@ -46,6 +46,12 @@ const quickSuites = [
     },
   },
   {
+    name: 'language',
+    shows: 'comments and docs keep the two rules of docs/style.md that a program can count',
+    setUp: setUpPackages,
+    run: () => run('node', ['tools/language.mjs']),
+  },
+  {
     name: 'lint',
     shows: 'clippy finds nothing to warn of',
     setUp: nothing,

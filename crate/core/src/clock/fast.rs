@@ -1,11 +1,11 @@
 //! The fast path of a clock and the slow path behind it, as two calls.
 //!
-//! [`VmClock::now_ns`] and its like make both calls. The Node-API callbacks make them apart: the
-//! fast half then calls no function and so saves no register. Everything here is for that caller
-//! and is no part of the crate's stable interface.
+//! [`VmClock::now_ns`] and its like make both calls. The Node-API callbacks call them separately: the
+//! fast call then needs no stack frame. Everything here is for that caller and is no part of the crate's
+//! stable interface.
 //!
 //! A fast call reads the counter, then checks that the page is still the one that the fast path was
-//! computed from, then multiplies once. Every fast call checks the page in
+//! computed from, then multiplies once for each figure. Every fast call checks the page in
 //! `current_counter` or `is_current` and nowhere else.
 
 use crate::clock::VmClock;
@@ -27,10 +27,11 @@ const MS_PER_NS: f64 = 1e-6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum SlowPath {
-    /// Read the page and the counter again.
+    /// Start again: read the page if its sequence number changed, and the counter.
     FromPage,
-    /// Convert this counter exactly. It was read while the page was current, and lies too close to
-    /// where the result changes for the fast path to round it.
+    /// Convert this counter by the formulas. It was read while the page was current, but the fast path has
+    /// no result for it. It lies next to a border between two results, out of the fast path's reach, or this
+    /// page state has no fast path: it has no usable time, or a leap second is near.
     FromCounter(u64),
 }
 
@@ -116,8 +117,8 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
         let counter = self.current_counter()?;
         let bits = self.fast.live_ms_bits.at(counter);
         let bits = bits.ok_or(SlowPath::FromCounter(counter))?;
-        // The last time is remembered in nanoseconds. `FromPage` instead of `FromCounter`: to keep
-        // the counter until here would cost every clock a register.
+        // The last time is remembered in nanoseconds. `FromPage` instead of `FromCounter`: returning the
+        // counter here would need one more register in every call.
         if self.options.non_decreasing {
             let ns = self.fast.live_ns.at(counter).ok_or(SlowPath::FromPage)?;
             self.advance_last(ns.cast_signed())

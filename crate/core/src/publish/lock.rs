@@ -23,14 +23,14 @@ const REMEDY: &str = "remove the lock file, or publish in a directory of your ow
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    /// The directory of the lock file. It is open, so that neither a change of this process's directory nor a
-    /// new name of this one matters.
+    /// The lock file's directory, held open: it stays valid if the process changes its directory, or if this one
+    /// is renamed.
     directory: OwnedFd,
     name: OsString,
 }
 
 impl Lock {
-    /// So often another publisher may remove the lock file meanwhile, before the page counts as busy.
+    /// How many times to try again if another publisher removes the lock file meanwhile.
     const TRIES: usize = 16;
 
     /// Takes the lock of the page at `page`.

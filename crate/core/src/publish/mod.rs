@@ -40,7 +40,7 @@ pub enum Shape {
 pub enum Generation {
     /// The page has one if this machine has a source of it when the publisher starts: its own vmclock device,
     /// with a generation counter. Without a source nothing changes the counter when the machine is cloned,
-    /// and readers would conclude that it was not.
+    /// and readers would conclude that the machine was not cloned.
     ///
     /// A [`Publication`] looks at no device, and takes this for [`Generation::Never`].
     #[default]
@@ -75,8 +75,8 @@ pub enum Cause {
 pub struct PublishOptions {
     /// The kind of the page.
     pub shape: Shape,
-    /// The rule for the generation counter of a page of [`Shape::Time`]. The other shapes decide it themselves:
-    /// with them only [`Generation::Auto`] and the shape's own rule are accepted.
+    /// The rule for the generation counter of a page of [`Shape::Time`]. The other shapes fix it:
+    /// give [`Generation::Auto`], or the value that matches the shape.
     pub generation: Generation,
     /// The time between two updates: 100 ms to 1 s.
     pub interval: Duration,
@@ -103,8 +103,8 @@ impl PublishOptions {
     pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
     /// The default interval: four updates a second.
     ///
-    /// Between updates the bound grows by some 600 ppm of the interval, 0.15 ms, before there is a baseline,
-    /// and by some 4 µs after. Both are less than the error of a clock that is synchronized over a network. An
+    /// Between updates the bound grows by some 600 ppm of the interval, 0.15 ms, before there is a baseline.
+    /// Later it grows by some 4 µs. Both are less than the error of a clock that is synchronized over a network. An
     /// update costs about 0.1 ms of a core on a small virtual machine, 0.04 % of it at this interval
     /// (`examples/publish_cost.rs`).
     pub const INTERVAL_DEFAULT: Duration = Duration::from_millis(250);

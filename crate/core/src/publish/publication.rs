@@ -30,7 +30,7 @@ const FIRST_BASELINE: Duration = Duration::from_millis(10);
 pub struct Publication<S: TimeSource, C: Counter> {
     source: S,
     counter: C,
-    /// The step in which the counter moves.
+    /// The smallest amount by which the counter advances.
     step_ticks: u64,
     options: PublishOptions,
     leap_seconds: Option<LeapSeconds>,
@@ -69,7 +69,8 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
         let fields = first_fields(&options, counter.id(), taken_over.as_ref(), seed);
         if let Some(old) = &taken_over {
             source.resume(page_utc_sec(old), old.leap_indicator);
-            // The kernel does not know of a migration. A publisher that knew of one took its bound back.
+            // The kernel does not know of a migration. A publisher that saw one withdrew its bound, so a page
+            // without a bound may hide one.
             if old.time_sec != 0 && !states_bound(old) {
                 source.distrust(Distrust::TakeOver);
             }

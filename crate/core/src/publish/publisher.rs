@@ -36,8 +36,8 @@ type KernelPublication = Publication<KernelSource<KernelClock>, CpuCounter>;
 ///
 /// Closing it marks the page unreliable and releases the lock; so do dropping it, and a failure of the thread.
 /// The page itself stays. Readers that have it mapped see the mark, later readers get an error that gives the
-/// reason, and the next publisher takes the page over in place. A directory that was made for the page is its
-/// maker's to remove.
+/// reason, and the next publisher takes the page over in place. A caller that created a
+/// directory for the page removes it.
 ///
 /// In a forked child it publishes nothing and does nothing: the page remains the parent's. But the child shares
 /// the parent's lock, which is free again when both have ended.

@@ -1,4 +1,4 @@
-//! Finds the page of an earlier publisher, and decides whether the present follows from it.
+//! Finds the page of an earlier publisher, and checks that the present time agrees with it.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -17,7 +17,7 @@ use crate::writer::{PageWriter, failed};
 
 /// The difference of two clocks that counts as a jump, beyond all that is accounted for.
 const JUMP_NS: u128 = 1_000_000;
-/// The rate at which the kernel may have slewed its clock since the page was left.
+/// The fastest slew of the kernel's clock since the page was left.
 const UNKNOWN_SLEW_PPB: u128 = 600_000;
 
 /// A valid page to take over.
@@ -31,8 +31,8 @@ pub(super) struct Found {
 
 /// Opens the page at `path` to continue it.
 ///
-/// Returns `None` if there is none, or one that cannot be continued: too small, of another version, or writable
-/// for others, so that readers refuse it.
+/// Returns `None` if there is no page, or if it is too small, has another version, or is writable by others (so
+/// that readers refuse it).
 ///
 /// # Errors
 ///

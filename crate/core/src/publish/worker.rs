@@ -83,7 +83,7 @@ pub(super) struct Worker {
     pub(super) alarm: StepAlarm,
     pub(super) device: Option<Device>,
     /// The time of the next update. A wake-up that updates nothing does not move it: a device that is written
-    /// all the time must not keep the page from its updates.
+    /// all the time must not delay the updates.
     pub(super) due_at: Instant,
     pub(super) leap_seconds_read: Instant,
     pub(super) shared: Arc<Shared>,
@@ -149,7 +149,7 @@ impl Worker {
         (event != Cause::BumpGeneration || has_generation).then_some(event)
     }
 
-    /// Waits until an update is due, the clock was set, or another thread wakes this one.
+    /// Waits until an update is due, the clock was stepped, or a command or a device notification arrives.
     fn wait(&self) -> Result<(), Error> {
         loop {
             let left = self.due_at.saturating_duration_since(Instant::now());
@@ -224,11 +224,10 @@ impl Device {
         self.last.vm_generation.is_some()
     }
 
-    /// Has the driver's notifications wake the publisher from now on.
+    /// Lets the driver's notifications wake the publisher from now on.
     ///
-    /// Until the publisher notices a migration, its page gives readers a wrong time. So it does not wait for the
-    /// end of the interval. If the device cannot be watched, for example because it is stuck in an update, the
-    /// interval remains.
+    /// Until the publisher notices a migration, its page gives readers a wrong time. If the device cannot be
+    /// watched, for example because it is stuck in an update, the publisher looks at each interval.
     pub(super) fn arm(&mut self, shared: &Arc<Shared>) {
         self.alarm = DeviceAlarm::new(&self.clock, Arc::clone(shared)).ok();
         // No notification comes for a change before the watcher's first look.

@@ -1,22 +1,27 @@
 //! The fast path from a counter to a figure: one multiplication, with the exact result or none.
 //!
 //! The formulas (`fixed`, then `leap`) multiply twice and round twice. A [`LinearFn`] holds the product of
-//! both factors, cut off to 2^-64 of the figure's unit, so that its value may be a little off. Its result is
+//! both factors, truncated to a multiple of 2^-64 of the figure's unit, so its value may be a little off. Its result is
 //! the formulas' all the same, or none:
 //!
 //! ```text
 //!   E  the formulas' value before its last rounding, so floor(E) is the result
 //!   v  the function's value + MARGIN
 //!   E < v < E + 2 * MARGIN                                   (see MARGIN)
-//!   fraction(v) >= 2 * MARGIN  implies  floor(v) <= v - 2 * MARGIN < E < v,  so  floor(E) = floor(v)
+//!
+//!   If fraction(v) >= 2 * MARGIN:
+//!     floor(v) = v - fraction(v) <= v - 2 * MARGIN < E
+//!     E < v
+//!     so floor(v) <= floor(E) <= floor(v)
 //! ```
 //!
 //! A smaller fraction means that v lies next to a border between two results, and the function returns
 //! nothing. [`Exact`] then follows the formulas. On most pages that happens once in thousands of counters.
-//! It happens always where a tick is a whole number of nanoseconds and so is the reference.
+//! On pages whose tick and reference are both whole nanoseconds it happens at every counter, and each
+//! timestamp follows the formulas.
 //!
-//! Each limit on where a function holds is made part of it when it is made, once for each state of the
-//! page. A timestamp has only two comparisons left to make.
+//! The limits of a function are computed once for each page state, as `first` and `span_ticks`. A timestamp
+//! has only two comparisons left to make.
 
 use crate::time::NS_PER_SEC;
 use crate::time::fixed;
@@ -31,10 +36,10 @@ const REACH_SEC: u64 = 1 << 17;
 
 /// How far the function may be from the formulas' value, in 2^-64 of the unit, rounded up to a power of 2.
 ///
-/// - Its slope is less than 2^-64 of the unit below the true one. At [`REACH_TICKS`] after the reference
+/// - Its slope is less than 2^-64 of the unit per tick below the true one. At [`REACH_TICKS`] after the reference
 ///   its value is less than 2^48 too low, and as far before the reference less than 2^48 too high.
-/// - The formulas' first rounding takes away less than 2^-64 s, which is `units_per_sec` here: at most
-///   10^9, less than 2^30.
+/// - The formulas' first rounding takes away less than 2^-64 s, that is, less than `units_per_sec` times
+///   2^-64 of the unit: at most 10^9, less than 2^30.
 const MARGIN: u64 = 1 << 49;
 
 /// The least fraction of a value, in 2^-64 of the unit, that does not lie next to a border.

@@ -81,7 +81,7 @@ impl Discipline {
     /// By itself the kernel only adds to `maxerror`, 500 µs at a time, and sets both figures to
     /// [`MAXERROR_CEILING_US`] when somebody sets the clock.
     #[must_use]
-    pub(crate) fn is_updated_since(&self, earlier: &Self) -> bool {
+    pub(crate) fn has_report_since(&self, earlier: &Self) -> bool {
         let growth_us = self.maxerror_us.checked_sub(earlier.maxerror_us);
         let is_counted = growth_us.is_some_and(|us| us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC));
         self.maxerror_us < MAXERROR_CEILING_US

@@ -4,12 +4,23 @@
 //! machine was suspended or migrated, the daemon goes on to report small errors until its measurements have
 //! caught up. Until then the publisher states no bound. `docs/bounds.md` gives the observations behind the
 //! two counts.
+//!
+//! The whole rule:
+//!
+//! - A *change* is a step, an `adjtime`, an offset for the kernel's loop, or a change of rate by more than
+//!   100 ppm, while the clock counted as synchronized. A return towards the rate before a slew is none.
+//! - A *report* (the daemon wrote `maxerror` or `esterror`) in the same, the previous or the next interval
+//!   explains a change; a report before a step does not explain the step. An interval is one of the publisher's,
+//!   of 100 ms at least. There is no bound until a change is explained.
+//! - An unexplained change needs 64 *updates*, a disruption 8. An update is a report that lowers `maxerror`, to a
+//!   figure that the kernel cannot have counted up from 0.
+//! - A longer count replaces a shorter one, and a step starts the running count again.
 
 use super::discipline::{Discipline, MAXERROR_GROWTH_US_PER_SEC};
 use super::slew::Set;
 use crate::no_bound::{Distrust, NoBound};
 
-/// The updates to wait for after an unexplained change: chrony, which remembers the most, estimates
+/// The updates to wait for after an unexplained change. chrony remembers the most of all daemons: it estimates
 /// from up to 64 measurements.
 const AFTER_CHANGE: u8 = 64;
 /// The updates to wait for after a disruption, which shows in every measurement since.
@@ -23,7 +34,7 @@ pub(crate) enum Trust {
     /// The figures describe the clock as it is now.
     #[default]
     Trusted,
-    /// The figures may not describe it before the daemon has updated so many times more.
+    /// The figures do not count until the daemon has updated `updates_left` more times.
     Distrusted { updates_left: u8 },
 }
 
@@ -31,14 +42,14 @@ pub(crate) enum Trust {
 #[derive(Debug, Default)]
 pub(crate) struct TrustTracker {
     trust: Trust,
-    /// The length of the count that a distrusted clock is in.
+    /// The number of updates at which the running count started.
     count: u8,
     cause: Distrust,
     /// A change in the previous interval that no report explains so far.
     pending: Option<Distrust>,
     previous: Interval,
     current: Interval,
-    /// The rate before the slew that runs, if one does.
+    /// The rate before the present slew, until the clock returns to it.
     earlier_rate: Option<Discipline>,
 }
 
@@ -96,7 +107,7 @@ impl TrustTracker {
         current.began_ns.get_or_insert(change.last_ns);
         // A daemon that starts or ends disowns the clock. That explains its slews and rates, but no step.
         let is_disowned = last.is_synchronized() && !now.is_synchronized() && !change.is_step;
-        current.has_report |= now.is_updated_since(last) || is_disowned;
+        current.has_report |= now.has_report_since(last) || is_disowned;
         current.has_distant_rate |= now.has_distant_rate(last);
         current.was_synchronized |= last.is_synchronized();
         let was_synchronized = current.was_synchronized || self.previous.was_synchronized;
