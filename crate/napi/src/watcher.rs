@@ -2,7 +2,7 @@
 //!
 //! # The rules of this room
 //!
-//! - The threadsafe function carries no data, only the call. The notices wait in [`Pending`], merged, and
+//! - The threadsafe function carries no data, only the call. The notices wait in `Pending`, merged, and
 //!   JavaScript takes them from there. So a slow JavaScript thread never has more than one call in the
 //!   queue and one set of notices.
 //! - The threadsafe function is weak: it keeps neither the process nor a worker alive.
