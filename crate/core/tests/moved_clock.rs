@@ -16,6 +16,7 @@ use vmclock::no_bound::{Distrust, NoBound};
 use vmclock::publish::{Cause, PublishOptions};
 use vmclock::snapshot::ClockStatus;
 use vmclock::source::kernel::discipline::Discipline;
+use vmclock_testkit::chronyd::Chronyd;
 use vmclock_testkit::scene::{
     AFTER_CHANGE, AFTER_DISRUPTION, INTERVAL_NS, NS_PER_SEC, START_SEC, Scene, assert_period_holds,
 };
@@ -269,6 +270,92 @@ fn a_step_while_the_clock_is_distrusted_restarts_its_count() {
 }
 
 #[test]
+fn a_change_by_another_process_after_a_suspend_costs_64_updates() {
+    type Act = fn(&mut Scene<'_>);
+    let ways: [(&str, Act); 4] = [
+        ("adjtime", |scene| {
+            scene.machine.state.borrow_mut().discipline.single_shot_ns = 20_000_000;
+        }),
+        ("loop", |scene| {
+            let mut state = scene.machine.state.borrow_mut();
+            state.discipline.has_loop = true;
+            state.discipline.offset_ns = 20_000_000;
+        }),
+        ("frequency", |scene| {
+            scene.machine.state.borrow_mut().set_frequency_ppb(450_000);
+        }),
+        ("step", |scene| set(scene, 20_000_000)),
+    ];
+    for (way, change) in ways {
+        let machine = calm(44, 1003);
+        let mut scene = settled(&machine, 1003);
+        machine.state.borrow_mut().suspend(NS_PER_SEC, 0);
+        scene.settle();
+        scene.run(5);
+        change(&mut scene);
+        scene.run(2);
+        scene.assert_no_bound_for(AFTER_CHANGE - 1, 1003, way);
+    }
+}
+
+/// Runs chronyd and checks that the publisher never distrusts it, and states a bound in the end.
+fn assert_trusted(mut scene: Scene<'_>, mut chronyd: Chronyd, context: &str) {
+    for update in 0..40 {
+        // Now and then the network misleads it to a slew, and it slews back.
+        let misled_ns = [0, 0, 0, 0, 300_000, 0, 0, 0, -300_000, 0][update % 10];
+        chronyd.poll(&mut scene, if update < 3 { 2 } else { 16 }, misled_ns);
+        if update == 5 {
+            // It has measured the oscillator.
+            let oscillator_ppb = scene.machine.state.borrow().oscillator_ppb;
+            chronyd.base_ppm = -(oscillator_ppb as f64) / 1000.0;
+        }
+    }
+    assert_eq!(chronyd.distrusted, 0, "{context}");
+    assert!(chronyd.bounded > 1000, "{context}: {}", chronyd.bounded);
+}
+
+#[test]
+fn a_chronyd_that_ends_its_slews_late_is_trusted() {
+    for by_ns in [400_000_000, -400_000_000, 30_000_000, 5_000_000] {
+        for late_ns in [(20_000, 150_000), (2_000_000, 5_000_000)] {
+            let machine = calm(3, 1003);
+            machine.state.borrow_mut().step(by_ns);
+            let scene = Scene::new(&machine, PublishOptions::default());
+            let chronyd = Chronyd::new(&machine, 0.0, late_ns);
+            assert_trusted(scene, chronyd, &format!("{by_ns} ns, late {late_ns:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_chronyd_whose_rate_is_far_from_its_first_is_trusted() {
+    for oscillator_ppb in [150_000, -150_000] {
+        let machine = calm(5, 1003);
+        machine.state.borrow_mut().oscillator_ppb = oscillator_ppb;
+        let scene = Scene::new(&machine, PublishOptions::default());
+        let chronyd = Chronyd::new(&machine, 0.0, (20_000, 150_000));
+        assert_trusted(scene, chronyd, &format!("oscillator {oscillator_ppb} ppb"));
+    }
+}
+
+#[test]
+fn a_chronyd_is_trusted_by_a_publisher_that_begins_during_a_slew() {
+    for by_ns in [400_000_000, -400_000_000] {
+        let machine = calm(6, 1003);
+        machine.state.borrow_mut().step(by_ns);
+        let mut before = Scene::new(&machine, PublishOptions::default());
+        let mut chronyd = Chronyd::new(&machine, 12.0, (20_000, 150_000));
+        machine.state.borrow_mut().oscillator_ppb = -12_000;
+        chronyd.poll(&mut before, 2, 0);
+        chronyd.pass(&mut before, 2 * NS_PER_SEC);
+        let scene = Scene::new(&machine, PublishOptions::default());
+        let off_nominal = Some(NoBound::OffNominal);
+        assert_eq!(scene.publication.no_bound(), off_nominal, "{by_ns}");
+        assert_trusted(scene, chronyd, &format!("{by_ns} ns"));
+    }
+}
+
+#[test]
 fn a_restart_of_the_publisher_shortens_the_count() {
     let machine = calm(62, 1003);
     let mut scene = settled(&machine, 1003);
@@ -366,6 +453,28 @@ fn a_daemon_that_disowns_the_clock_and_comes_back_gets_its_bound_at_once() {
     let mut scene = settled(&machine, 1003);
     {
         let mut state = machine.state.borrow_mut();
+        state.discipline.unsynchronized = true;
+        state.discipline.maxerror_us = 16_000_000;
+        state.discipline.esterror_us = 16_000_000;
+    }
+    scene.run(3);
+    assert_eq!(scene.publication.no_bound(), Some(NoBound::Unsynchronized));
+    assert!(scene.report(1003).is_some());
+}
+
+#[test]
+fn an_ntpd_that_is_restarted_during_its_slew_gets_its_bound_at_once() {
+    let machine = calm(63, 1003);
+    let mut scene = settled(&machine, 1003);
+    scene.report_with(1003, |discipline| {
+        discipline.has_loop = true;
+        discipline.loop_shift = 8;
+        discipline.offset_ns = 1_000_000;
+    });
+    scene.run(5);
+    {
+        let mut state = machine.state.borrow_mut();
+        state.discipline.offset_ns = 0;
         state.discipline.unsynchronized = true;
         state.discipline.maxerror_us = 16_000_000;
         state.discipline.esterror_us = 16_000_000;

@@ -11,11 +11,16 @@
     reason = "the virtual machine is a module of this test"
 )]
 
+use std::cell::Cell;
+
+use vmclock::abi;
 use vmclock::counter::Counter;
 use vmclock::no_bound::{Distrust, NoBound};
 use vmclock::publish::{Cause, Generation, Publication, PublishOptions, Shape};
 use vmclock::snapshot::{ClockStatus, LeapIndicator};
 use vmclock::source::kernel::KernelSource;
+use vmclock::source::kernel::clock::{Bracket, SystemClock};
+use vmclock::source::kernel::discipline::Discipline;
 use vmclock::source::kernel::leap_seconds::LeapSeconds;
 use vmclock::{Error, Maintenance, Timescale};
 use vmclock_testkit::scene::{
@@ -254,6 +259,73 @@ fn an_unsynchronized_clock_is_free_running_without_a_bound_unless_the_operator_s
     let reading = scene.read().unwrap();
     assert_eq!(reading.status, ClockStatus::Synchronized);
     assert!((5_000_000..5_100_000).contains(&reading.max_error_ns.unwrap()));
+}
+
+/// A machine whose kernel figures change at each look while `is_restless`.
+struct Restless<'machine> {
+    machine: &'machine Machine,
+    is_restless: Cell<bool>,
+    looks: Cell<i64>,
+}
+
+impl SystemClock for &Restless<'_> {
+    fn bracket(&self, counter: &impl Counter) -> Bracket {
+        self.machine.bracket(counter)
+    }
+
+    fn discipline(&self) -> Result<Discipline, Error> {
+        let mut discipline = self.machine.discipline()?;
+        if self.is_restless.get() {
+            self.looks.set(self.looks.get() + 1);
+            discipline.frequency_scaled_ppm += self.looks.get();
+        }
+        Ok(discipline)
+    }
+
+    fn suspended_ns(&self) -> i128 {
+        self.machine.suspended_ns()
+    }
+}
+
+#[test]
+fn a_disruption_takes_the_bound_back_though_no_sample_can_be_taken() {
+    const BOUNDS: u64 = abi::VMCLOCK_FLAG_PERIOD_ESTERROR_VALID
+        | abi::VMCLOCK_FLAG_PERIOD_MAXERROR_VALID
+        | abi::VMCLOCK_FLAG_TIME_ESTERROR_VALID
+        | abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID;
+    for cause in [Cause::Disrupt, Cause::Migrated] {
+        let machine = Machine::new(27, START_SEC);
+        machine.state.borrow_mut().synchronize(103);
+        let clock = Restless {
+            machine: &machine,
+            is_restless: Cell::new(false),
+            looks: Cell::new(0),
+        };
+        let source = KernelSource::new(&clock);
+        let options = PublishOptions::default();
+        let mut publication = Publication::new(source, &machine, options, None, None).unwrap();
+        for _ in 0..20 {
+            machine.advance(INTERVAL_NS);
+            publication.step(Cause::Interval).unwrap();
+        }
+        let before = *publication.fields();
+        assert_eq!(before.flags & BOUNDS, BOUNDS);
+        clock.is_restless.set(true);
+        machine.state.borrow_mut().carry_on(2 * NS_PER_SEC, 0);
+        let after = publication.step(cause).unwrap();
+        assert_ne!(after.disruption_marker, before.disruption_marker);
+        assert_eq!(after.time_sec, before.time_sec, "{cause:?}: it was sampled");
+        assert_eq!(after.clock_status, abi::VMCLOCK_STATUS_INITIALIZING);
+        assert_eq!(after.flags & BOUNDS, 0, "{cause:?}");
+        clock.is_restless.set(false);
+        for _ in 0..2 {
+            machine.advance(INTERVAL_NS);
+            publication.step(Cause::Interval).unwrap();
+        }
+        let later = publication.fields();
+        assert_ne!(later.clock_status, abi::VMCLOCK_STATUS_INITIALIZING);
+        assert_eq!(later.flags & abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID, 0);
+    }
 }
 
 #[test]

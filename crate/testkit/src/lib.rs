@@ -4,8 +4,10 @@
 //! - [`virtual_page`]: a page in plain memory and a counter that a test sets.
 //! - [`virtual_machine`]: a machine whose true time is known, with a counter, a kernel clock and a time daemon.
 //! - [`scene`]: a publisher on such a machine, and a reader that is checked against the true time.
+//! - [`chronyd`]: a chronyd on such a machine, that slews by rate.
 //! - [`hostile`]: a reader and a publisher over arbitrary bytes.
 
+pub mod chronyd;
 pub mod exact;
 pub mod hostile;
 pub mod scene;
