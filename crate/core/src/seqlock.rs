@@ -204,3 +204,99 @@ pub fn write_extended<M: SharedWordsMut>(
     memory.store_extension(&extension(odd.wrapping_add(1)));
     end(memory, odd);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    /// Memory that records the accesses to it.
+    #[derive(Default)]
+    struct Recorder {
+        seq: Cell<u32>,
+        accesses: RefCell<Vec<&'static str>>,
+    }
+
+    impl Recorder {
+        fn note(&self, access: &'static str) {
+            self.accesses.borrow_mut().push(access);
+        }
+    }
+
+    impl SharedWords for Recorder {
+        fn load_seq(&self) -> u32 {
+            self.note("load seq");
+            self.seq.get()
+        }
+
+        fn load_head(&self) -> u32 {
+            0
+        }
+
+        fn load_words(&self) -> [u64; WORDS] {
+            [0; WORDS]
+        }
+
+        fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
+            self.note("load extension");
+            Some([1; EXTENSION_WORDS])
+        }
+
+        fn fence_acquire(&self) {
+            self.note("fence");
+        }
+    }
+
+    impl SharedWordsMut for Recorder {
+        fn store_seq(&self, seq: u32) {
+            self.note("store seq");
+            self.seq.set(seq);
+        }
+
+        fn store_head(&self, _head: u32) {}
+
+        fn store_words(&self, _words: &[u64; WORDS]) {}
+
+        fn store_extension(&self, words: &[u64; EXTENSION_WORDS]) {
+            self.note("store extension");
+            // It is given the number that ends the update.
+            assert_eq!(words[0], u64::from(self.seq.get()) + 1);
+        }
+
+        fn fence_release(&self) {
+            self.note("fence");
+        }
+    }
+
+    struct NoCounter;
+
+    impl Counter for NoCounter {
+        fn id(&self) -> u8 {
+            0
+        }
+
+        fn read(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn the_extension_is_accessed_within_the_protocol_like_the_words() {
+        let memory = Recorder::default();
+        write_extended(&memory, 0, &[0; WORDS], |seq| [seq.into(); EXTENSION_WORDS]);
+        let written = memory.accesses.take();
+        let expected = [
+            "store seq",
+            "fence",
+            "store extension",
+            "fence",
+            "store seq",
+        ];
+        assert_eq!(written[1..], expected);
+        let seen = read(&memory, &NoCounter, |_| false).unwrap();
+        assert_eq!(seen.extension, Some([1; EXTENSION_WORDS]));
+        let expected = ["load seq", "fence", "load extension", "fence", "load seq"];
+        assert_eq!(memory.accesses.take(), expected);
+    }
+}
