@@ -1,5 +1,5 @@
-//! What a published page claims while its clock is stepped and slewed, by its daemon and by other
-//! programs.
+//! Compares the claims of a published page with the truth while its clock is stepped and slewed, by its daemon
+//! and by other programs.
 
 #![allow(
     missing_docs,
@@ -22,7 +22,7 @@ use vmclock_testkit::scene::{
 };
 use vmclock_testkit::virtual_machine::{Leap, Machine};
 
-/// A machine whose oscillator is right and whose looks at the clock are never interrupted.
+/// A machine with a perfect oscillator, on which nothing interrupts a sample.
 fn calm(seed: u64, maxerror_us: i64) -> Machine {
     let machine = Machine::new(seed, START_SEC);
     machine.state.borrow_mut().oscillator_ppb = 0;
@@ -395,14 +395,14 @@ fn a_change_is_seen_though_the_page_states_no_bound_for_another_reason() {
 
 #[test]
 fn the_truth_lies_within_every_bound_whatever_steps_a_daemon_misses() {
-    /// The daemon sets its clock by more than this, and now and then by less.
+    /// The daemon steps its clock if it is off by more than this, and now and then if it is off by less.
     const FAR_NS: i64 = 50_000_000;
     for seed in 0..12 {
         let machine = calm(seed, 1003);
         let mut scene = Scene::new(&machine, PublishOptions::default());
         scene.run(60);
         let mut bounded = 0;
-        // By how much, and for how many measurements more.
+        // The steps that the daemon missed, and the measurements for which it misses each.
         let mut missed: Vec<(i64, u32)> = Vec::new();
         for turn in 0..1_500 {
             let mut random = machine.state.borrow().random.clone();
@@ -431,8 +431,9 @@ fn the_truth_lies_within_every_bound_whatever_steps_a_daemon_misses() {
                 let believed_us = (state.error_ns() - missed_ns).unsigned_abs() / 1000;
                 state.discipline.unsynchronized = false;
                 // A multiple of 500 looks as if it were counted up from 0.
-                let told_us = believed_us + 100;
-                state.discipline.maxerror_us = told_us + u64::from(told_us.is_multiple_of(500));
+                let reported_us = believed_us + 100;
+                state.discipline.maxerror_us =
+                    reported_us + u64::from(reported_us.is_multiple_of(500));
             }
             scene.step(Cause::Interval);
             let context = format!("seed {seed}, turn {turn}, missed {missed:?}");
@@ -448,7 +449,7 @@ fn the_truth_lies_within_every_bound_whatever_steps_a_daemon_misses() {
 
 #[test]
 fn a_daemon_that_disowns_the_clock_and_comes_back_gets_its_bound_at_once() {
-    // chronyd says so at its end: it is restarted, and has set nothing.
+    // chronyd does so when it ends. It is restarted, and has not set the clock.
     let machine = calm(63, 1003);
     let mut scene = settled(&machine, 1003);
     {
@@ -542,7 +543,7 @@ fn a_leap_second_keeps_the_bound() {
 
 #[test]
 fn a_clock_more_than_500_ppm_off_nominal_has_no_bound() {
-    // chrony corrects a clock that is far off so.
+    // chrony corrects a clock that is far off in this way.
     const OFF_NS: i64 = 700_000_000;
     let machine = calm(34, 100);
     machine.state.borrow_mut().step(OFF_NS);
@@ -569,7 +570,7 @@ fn a_clock_more_than_500_ppm_off_nominal_has_no_bound() {
 }
 
 #[test]
-fn a_daemon_whose_figure_happens_to_be_what_the_kernel_counted_has_spoken_all_the_same() {
+fn a_report_that_equals_the_kernels_own_count_is_a_report() {
     let machine = Machine::new(42, START_SEC);
     {
         let mut state = machine.state.borrow_mut();
@@ -593,7 +594,7 @@ fn a_daemon_whose_figure_happens_to_be_what_the_kernel_counted_has_spoken_all_th
 }
 
 #[test]
-fn a_daemon_that_begins_may_set_the_clock_and_is_taken_at_its_word() {
+fn a_daemon_that_begins_may_step_the_clock_and_gets_its_bound_at_once() {
     let machine = calm(49, 1003);
     let mut scene = Scene::new(&machine, PublishOptions::default());
     scene.run(30);
@@ -614,7 +615,7 @@ fn a_daemon_that_begins_may_set_the_clock_and_is_taken_at_its_word() {
 }
 
 #[test]
-fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
+fn an_alarm_ends_the_baseline_though_no_step_shows() {
     let machine = Machine::new(14, START_SEC);
     machine.state.borrow_mut().synchronize(100);
     let mut scene = Scene::new(&machine, PublishOptions::default());
@@ -634,7 +635,7 @@ fn a_step_too_small_to_see_ends_the_baseline_all_the_same() {
 }
 
 #[test]
-fn a_look_right_after_one_that_took_long_is_no_step() {
+fn a_sample_right_after_a_slow_one_does_not_look_like_a_step() {
     let rate_error = |scene: &Scene<'_>| {
         scene
             .publication
@@ -658,7 +659,7 @@ fn a_look_right_after_one_that_took_long_is_no_step() {
 }
 
 #[test]
-fn the_rate_that_a_clock_had_when_it_was_measured_is_not_mistaken_for_the_counters() {
+fn the_bound_covers_a_period_that_was_measured_during_a_slew() {
     // A slew by tick or by the phase-locked loop ends together with a step, and the publisher dies.
     for by_tick in [true, false] {
         let machine = Machine::new(15, START_SEC);
@@ -691,14 +692,14 @@ fn the_rate_that_a_clock_had_when_it_was_measured_is_not_mistaken_for_the_counte
 }
 
 #[test]
-fn what_is_slewed_in_the_present_second_is_not_shown_and_still_counts() {
-    // A loop at its fastest; an `adjtime`; and both with a daemon that measures again in the middle
-    // of a second, the rest of which the kernel carries out on top of what it is told.
+fn the_bound_covers_the_hidden_slew_of_the_present_second() {
+    // A loop at its fastest, and an `adjtime`. Both also with a daemon that measures again in the middle of a
+    // second: the kernel carries out the rest of that second's share on top of the new offset.
     for (by_loop, again) in [(true, false), (false, false), (true, true), (false, true)] {
         let machine = Machine::new(16, START_SEC);
         machine.state.borrow_mut().oscillator_ppb = 0;
         let mut scene = Scene::new(&machine, PublishOptions::default());
-        // Exactly as good as the daemon says, and told to slew all of it.
+        // The daemon knows the error exactly, and has the kernel slew all of it.
         let measure = || {
             let mut state = machine.state.borrow_mut();
             let left_ns = state.error_ns();
@@ -719,7 +720,7 @@ fn what_is_slewed_in_the_present_second_is_not_shown_and_still_counts() {
             if again && quarter == 5 {
                 measure();
             }
-            // The allowance for drift that the kernel adds each second would cover it all.
+            // The kernel's allowance for drift would cover all of it.
             machine.state.borrow_mut().discipline.maxerror_us = 1;
             scene.step(Cause::Interval);
             let context = format!("by loop {by_loop}, again {again}, quarter {quarter}");
@@ -729,8 +730,8 @@ fn what_is_slewed_in_the_present_second_is_not_shown_and_still_counts() {
 }
 
 #[test]
-fn a_clock_drifts_in_the_second_before_the_kernel_adds_to_its_maximum_error() {
-    // A daemon that says what it knows, no more, at any part of the kernel's second.
+fn the_bound_covers_the_drift_of_the_present_second() {
+    // A daemon that reports exactly what it knows, at any part of the kernel's second.
     for part in 0..20 {
         let machine = Machine::new(18, START_SEC);
         machine.state.borrow_mut().oscillator_ppb = 50_000;
@@ -755,9 +756,9 @@ fn a_clock_drifts_in_the_second_before_the_kernel_adds_to_its_maximum_error() {
 }
 
 #[test]
-fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
-    // A daemon whose `maxerror` is worth nothing slews 300 ms while the period is measured, and no
-    // change of frequency tells of it.
+fn a_slew_in_the_middle_of_a_baseline_widens_the_error_of_its_period() {
+    // A daemon without a real `maxerror` slews 300 ms while the period is measured, without a change of
+    // frequency.
     let machine = Machine::new(17, START_SEC);
     let mut scene = Scene::new(&machine, PublishOptions::default());
     scene.run(2);
@@ -769,7 +770,7 @@ fn a_slew_in_the_middle_of_a_baseline_counts_for_all_of_it() {
 }
 
 #[test]
-fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
+fn a_step_that_was_sampled_before_its_alarm_is_part_of_no_baseline() {
     for samples_before in [0, 1, 100] {
         let machine = Machine::new(20, START_SEC);
         machine.state.borrow_mut().oscillator_ppb = 0;
@@ -783,7 +784,7 @@ fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
             scene.step(Cause::Interval);
         }
         scene.step(Cause::ClockStep);
-        // Too small to be seen for what it is, and in the first interval of a new baseline.
+        // Too small to look like a step, and in the first interval of a new baseline.
         machine.advance(INTERVAL_NS);
         machine.state.borrow_mut().step(-900_000);
         scene.step(Cause::Interval);
@@ -801,7 +802,7 @@ fn a_step_that_was_sampled_before_it_was_told_of_is_part_of_no_baseline() {
 }
 
 #[test]
-fn a_second_that_is_left_out_of_the_first_baseline_is_seen_before_anybody_tells() {
+fn a_deleted_second_in_the_first_baseline_is_noticed_without_an_alarm() {
     // 1 January 2027.
     const EDGE_SEC: i128 = 1_798_761_600;
     let machine = Machine::new(30, EDGE_SEC - 1);
@@ -812,7 +813,7 @@ fn a_second_that_is_left_out_of_the_first_baseline_is_seen_before_anybody_tells(
             edge_sec: EDGE_SEC,
         });
         state.announced = true;
-        // It is left out between the first two samples.
+        // The second is left out between the first two samples.
         state.step(-5_000_000);
         state.synchronize(10_000);
     }
@@ -825,9 +826,9 @@ fn a_second_that_is_left_out_of_the_first_baseline_is_seen_before_anybody_tells(
 }
 
 #[test]
-fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
-    // A loop and an `adjtime` are in the middle of a second when the daemon measures the clock again,
-    // knows it exactly and has nothing to slew any more; then the publisher begins.
+fn the_bound_covers_a_slew_from_before_the_publisher_began() {
+    // A loop or an `adjtime` runs in the middle of a second. Then the daemon measures the clock exactly, and has
+    // nothing to slew any more. After that the publisher begins.
     for (by_loop, begins_after_ms) in [(true, 0), (false, 0), (true, 400), (true, 1500)] {
         let machine = Machine::new(21, START_SEC);
         {
@@ -840,7 +841,7 @@ fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
             } else {
                 state.discipline.single_shot_ns = 40_000_000;
             }
-            // Into the second that slews the first share of it.
+            // Until the second that slews the first share.
             while state.settled_error_ns() == state.error_ns() {
                 state.advance(1_000_000);
             }
@@ -848,7 +849,7 @@ fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
             state.synchronize(100);
             state.discipline.maxerror_us = left_ns.unsigned_abs() / 1000 + 1;
             state.advance(begins_after_ms * 1_000_000);
-            // The allowance for drift that the kernel adds each second would cover some of it.
+            // The kernel's allowance for drift would cover some of it.
             state.discipline.maxerror_us = left_ns.unsigned_abs() / 1000 + 1;
         }
         let mut scene = Scene::new(&machine, PublishOptions::default());
@@ -865,8 +866,8 @@ fn what_the_kernel_slews_before_the_publisher_begins_still_counts() {
 }
 
 #[test]
-fn a_daemon_that_knows_less_than_the_one_before_it_has_spoken_too() {
-    // With nothing to be slewed any more, in the middle of a second that slews.
+fn a_report_of_a_larger_error_is_a_report() {
+    // It ends a slew in the middle of a second.
     let machine = Machine::new(29, START_SEC);
     machine.state.borrow_mut().oscillator_ppb = 0;
     machine.state.borrow_mut().synchronize(100);
@@ -886,7 +887,7 @@ fn a_daemon_that_knows_less_than_the_one_before_it_has_spoken_too() {
         state.error_ns().unsigned_abs() / 1000 + 1
     };
     for quarter in 0..20 {
-        // The allowance for drift that the kernel adds each second would cover some of it.
+        // The kernel's allowance for drift would cover some of it.
         machine.state.borrow_mut().discipline.maxerror_us = maxerror_us;
         scene.step(Cause::Interval);
         let context = format!("quarter {quarter}");
@@ -896,8 +897,8 @@ fn a_daemon_that_knows_less_than_the_one_before_it_has_spoken_too() {
 }
 
 #[test]
-fn what_ran_when_the_daemon_spoke_still_counts_after_a_gap() {
-    // In the middle of a second that slews, and with a slower loop from then on.
+fn the_bound_covers_after_a_gap_the_slew_that_ran_at_the_last_report() {
+    // In the middle of a second that slews, the daemon reports and takes a slower loop.
     let machine = Machine::new(36, START_SEC);
     machine.state.borrow_mut().oscillator_ppb = 0;
     machine.state.borrow_mut().synchronize(100);
@@ -917,14 +918,14 @@ fn what_ran_when_the_daemon_spoke_still_counts_after_a_gap() {
         scene.step(Cause::Interval);
     }
     {
-        // All that it is off by is to be slewed, and the rest of this second's share comes on top.
+        // The kernel has to slew the whole error, and slews the rest of this second's share on top.
         let mut state = machine.state.borrow_mut();
         state.discipline.loop_shift = 8;
         state.discipline.offset_ns = -state.error_ns();
         state.discipline.maxerror_us = 101;
     }
     scene.step(Cause::Interval);
-    assert!(scene.check("told").is_some());
+    assert!(scene.check("reported").is_some());
     machine.advance(2 * NS_PER_SEC);
     for quarter in 0..8 {
         machine.state.borrow_mut().discipline.maxerror_us = 101;
@@ -935,7 +936,7 @@ fn what_ran_when_the_daemon_spoke_still_counts_after_a_gap() {
 }
 
 #[test]
-fn what_the_kernel_slewed_while_nobody_looked_is_part_of_no_baseline() {
+fn a_slew_during_a_gap_is_part_of_no_baseline() {
     let machine = Machine::new(22, START_SEC);
     let mut scene = Scene::new(&machine, PublishOptions::default());
     machine.state.borrow_mut().discipline.offset_ns = 20_000_000;
@@ -948,7 +949,7 @@ fn what_the_kernel_slewed_while_nobody_looked_is_part_of_no_baseline() {
 }
 
 #[test]
-fn an_adjtime_that_came_and_went_between_two_samples_counts() {
+fn the_error_of_the_period_covers_an_adjtime_between_two_samples() {
     let machine = Machine::new(28, START_SEC);
     let mut scene = Scene::new(&machine, PublishOptions::default());
     scene.run(5);
@@ -956,7 +957,7 @@ fn an_adjtime_that_came_and_went_between_two_samples_counts() {
         let mut state = machine.state.borrow_mut();
         state.set_frequency_ppb(-500_000);
         state.discipline.single_shot_ns = -500_000;
-        // The second that carries it out begins, and nothing is left of it to be seen.
+        // The second that carries it out begins, and nothing of it is shown any more.
         while state.discipline.single_shot_ns != 0 {
             state.advance(1_000_000);
         }
@@ -969,10 +970,10 @@ fn an_adjtime_that_came_and_went_between_two_samples_counts() {
 }
 
 #[test]
-fn a_period_that_was_measured_during_a_slew_is_no_better_after_a_change_of_tick() {
+fn a_change_of_tick_does_not_improve_a_period_that_was_measured_during_a_slew() {
     let machine = Machine::new(23, START_SEC);
     let mut scene = Scene::new(&machine, PublishOptions::default());
-    // Fast at first: the average is well above what is slewed in the end.
+    // Fast at first: the average is well above the slew at the end.
     machine.state.borrow_mut().discipline.offset_ns = 60_000_000;
     scene.run(12);
     for tick_us in [10_300, 9_700, 10_000] {
@@ -988,7 +989,7 @@ fn a_period_that_was_measured_during_a_slew_is_no_better_after_a_change_of_tick(
 }
 
 #[test]
-fn the_end_of_a_daemons_own_slew_is_nobody_elses() {
+fn the_end_of_a_daemons_own_slew_keeps_the_bound() {
     const PPB: i64 = 300_000;
     let machine = calm(53, 203);
     let mut scene = Scene::new(&machine, PublishOptions::default());
@@ -1004,7 +1005,7 @@ fn the_end_of_a_daemons_own_slew_is_nobody_elses() {
         scene.run(64);
         tell(&mut scene);
     }
-    // As chrony: begun with a word, and ended without one when it is done.
+    // chrony reports when it begins a slew, and does not when it ends it.
     machine.state.borrow_mut().oscillator_ppb = -15_000;
     scene.run(64);
     machine.state.borrow_mut().oscillator_ppb = 0;

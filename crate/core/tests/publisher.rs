@@ -1,4 +1,4 @@
-//! Publishing on this machine: files, locks, readers that have the page mapped, and its real clock.
+//! Publishes on this machine: files, locks, readers that have the page mapped, and the real clock.
 
 #![allow(
     missing_docs,
@@ -24,9 +24,9 @@ use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 use vmclock::{Error, Maintenance, Options, VmClock};
 
 fn place() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("page");
-    (folder, path)
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
+    (directory, path)
 }
 
 /// The tests are about publishing, not about the counter of the machine that they run on.
@@ -41,8 +41,8 @@ fn open(path: &Path) -> VmClock {
     VmClock::open(Some(path), Options::default()).unwrap()
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -50,7 +50,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// How often at least a clock is held against the system's.
+/// A clock is compared with the system's at least so often.
 const LOOKS: u32 = 5000;
 
 fn now_ns(clock: ClockId) -> i128 {
@@ -63,8 +63,8 @@ fn realtime_ns() -> i128 {
 }
 
 #[test]
-fn the_first_page_that_stands_has_time() {
-    let (_folder, path) = place();
+fn the_first_page_has_time() {
+    let (_directory, path) = place();
     let publisher = Publisher::create(&path, options()).unwrap();
     let mut clock = open(&path);
     let before = realtime_ns();
@@ -78,8 +78,8 @@ fn the_first_page_that_stands_has_time() {
 }
 
 #[test]
-fn with_a_stated_error_of_0_the_system_clock_lies_within_bracket_and_bound() {
-    let (_folder, path) = place();
+fn the_system_clock_lies_within_the_bound_if_the_stated_error_is_0() {
+    let (_directory, path) = place();
     let options = PublishOptions {
         max_error_ns: Some(0),
         interval: PublishOptions::INTERVAL_MIN,
@@ -107,9 +107,9 @@ fn with_a_stated_error_of_0_the_system_clock_lies_within_bracket_and_bound() {
 
 #[test]
 fn two_readings_are_as_far_apart_as_the_raw_clock_says() {
-    /// CLOCK_REALTIME may be slewed by this against CLOCK_MONOTONIC_RAW, in parts per million.
+    /// The kernel may slew CLOCK_REALTIME by this against CLOCK_MONOTONIC_RAW, in parts per million.
     const SLEW_PPM: i128 = 600;
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let options = PublishOptions {
         max_error_ns: Some(0),
         interval: PublishOptions::INTERVAL_MIN,
@@ -147,9 +147,9 @@ fn two_readings_are_as_far_apart_as_the_raw_clock_says() {
 
 #[test]
 fn a_closed_page_is_unreliable_and_the_only_file_left_behind() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     let publisher = Publisher::create(&path, options()).unwrap();
-    assert_eq!(names(folder.path()), ["page", "page.lock"]);
+    assert_eq!(names(directory.path()), ["page", "page.lock"]);
     let mut mapped = open(&path);
     mapped.now_ns().unwrap();
     publisher.close().unwrap();
@@ -162,7 +162,7 @@ fn a_closed_page_is_unreliable_and_the_only_file_left_behind() {
             })
         ));
     }
-    assert_eq!(names(folder.path()), ["page"]);
+    assert_eq!(names(directory.path()), ["page"]);
     for refused in [
         publisher.disrupt(),
         publisher.bump_generation(),
@@ -174,16 +174,16 @@ fn a_closed_page_is_unreliable_and_the_only_file_left_behind() {
 
 #[test]
 fn dropping_a_publisher_closes_it() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     drop(Publisher::create(&path, options()).unwrap());
-    assert_eq!(names(folder.path()), ["page"]);
+    assert_eq!(names(directory.path()), ["page"]);
     assert!(open(&path).now_ns().is_err());
 }
 
 #[test]
 #[allow(unsafe_code, reason = "nothing forks safely")]
 fn a_forked_child_that_drops_a_publisher_neither_waits_nor_touches_the_page() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     let publisher = Publisher::create(&path, options()).unwrap();
     // SAFETY: the child only drops and compares what it has, and ends without running anything of
     // the test harness.
@@ -206,7 +206,7 @@ fn a_forked_child_that_drops_a_publisher_neither_waits_nor_touches_the_page() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert_eq!(status, 0);
-    assert_eq!(names(folder.path()), ["page", "page.lock"]);
+    assert_eq!(names(directory.path()), ["page", "page.lock"]);
     open(&path).now_ns().unwrap();
     publisher.disrupt().unwrap();
     publisher.close().unwrap();
@@ -214,9 +214,9 @@ fn a_forked_child_that_drops_a_publisher_neither_waits_nor_touches_the_page() {
 
 #[test]
 fn a_page_has_one_live_publisher_even_within_one_process() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     let first = Publisher::create(&path, options()).unwrap();
-    let lock = folder.path().join("page.lock");
+    let lock = directory.path().join("page.lock");
     for _ in 0..3 {
         let second = Publisher::create(&path, options());
         assert!(matches!(second, Err(Error::Busy { .. })), "{second:?}");
@@ -236,12 +236,12 @@ fn a_page_has_one_live_publisher_even_within_one_process() {
     // Also for children that other tests fork just now.
     rustix::fs::flock(&other, FlockOperation::Unlock).unwrap();
     drop(other);
-    // One that a killed process left behind is free to take.
+    // The next publisher takes a lock file that a killed process left behind.
     Publisher::create(&path, options()).unwrap();
 }
 
 #[test]
-fn a_lock_is_given_up_where_it_was_taken_whatever_became_of_the_folders_name() {
+fn a_publisher_releases_its_lock_in_the_renamed_directory() {
     let (place, _) = place();
     let [old, new] = ["old", "new"].map(|name| place.path().join(name));
     fs::create_dir(&old).unwrap();
@@ -262,33 +262,33 @@ fn a_lock_is_given_up_where_it_was_taken_whatever_became_of_the_folders_name() {
 
 #[test]
 fn a_lock_file_that_is_a_link_to_another_file_is_refused_and_left_alone() {
-    let (folder, path) = place();
-    let precious = folder.path().join("precious");
+    let (directory, path) = place();
+    let precious = directory.path().join("precious");
     fs::write(&precious, "").unwrap();
     fs::set_permissions(&precious, fs::Permissions::from_mode(0o644)).unwrap();
     for link in [
         |precious: &Path, lock: &Path| fs::hard_link(precious, lock),
         |precious: &Path, lock: &Path| symlink(precious, lock),
     ] {
-        let lock = folder.path().join("page.lock");
+        let lock = directory.path().join("page.lock");
         link(&precious, &lock).unwrap();
         Publisher::create(&path, options()).unwrap_err();
-        assert_eq!(names(folder.path()), ["page.lock", "precious"]);
+        assert_eq!(names(directory.path()), ["page.lock", "precious"]);
         assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o644);
         fs::remove_file(&lock).unwrap();
     }
 }
 
 #[test]
-fn modes_are_as_asked_whatever_the_umask() {
-    let (folder, path) = place();
+fn the_umask_does_not_change_a_mode() {
+    let (directory, path) = place();
     let old = rustix::process::umask(Mode::from_raw_mode(0o077));
     let publisher = Publisher::create(&path, options());
     rustix::process::umask(old);
     let publisher = publisher.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
     assert_eq!(mode(&path), 0o644);
-    assert_eq!(mode(&folder.path().join("page.lock")), 0o600);
+    assert_eq!(mode(&directory.path().join("page.lock")), 0o600);
     drop(publisher);
     let private = PublishOptions {
         mode: 0o600,
@@ -300,7 +300,7 @@ fn modes_are_as_asked_whatever_the_umask() {
 
 #[test]
 fn readers_who_have_the_page_mapped_carry_on_through_close_and_takeover() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let first = Publisher::create(&path, options()).unwrap();
     let inode = fs::metadata(&path).unwrap().ino();
     let mut clock = open(&path);
@@ -319,8 +319,8 @@ fn readers_who_have_the_page_mapped_carry_on_through_close_and_takeover() {
 }
 
 #[test]
-fn an_update_that_a_dead_publisher_left_unfinished_is_taken_over_with_another_marker() {
-    let (_folder, path) = place();
+fn a_takeover_of_an_unfinished_update_changes_the_marker() {
+    let (_directory, path) = place();
     Publisher::create(&path, options())
         .unwrap()
         .close()
@@ -337,8 +337,8 @@ fn an_update_that_a_dead_publisher_left_unfinished_is_taken_over_with_another_ma
 }
 
 #[test]
-fn a_page_whose_time_the_present_contradicts_is_taken_over_with_another_marker() {
-    let (_folder, path) = place();
+fn a_takeover_of_a_page_that_contradicts_the_present_changes_the_marker() {
+    let (_directory, path) = place();
     Publisher::create(&path, options())
         .unwrap()
         .close()
@@ -353,7 +353,7 @@ fn a_page_whose_time_the_present_contradicts_is_taken_over_with_another_marker()
 
 #[test]
 fn commands_have_taken_effect_when_they_return() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let options = PublishOptions {
         generation: Generation::Always,
         ..options()
@@ -383,7 +383,7 @@ fn commands_have_taken_effect_when_they_return() {
 
 #[test]
 fn a_marker_page_refuses_a_generation_and_goes_on() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     let options = PublishOptions {
         shape: Shape::Marker,
         ..PublishOptions::default()
@@ -397,13 +397,13 @@ fn a_marker_page_refuses_a_generation_and_goes_on() {
 
 #[test]
 fn what_is_not_a_page_is_never_replaced_or_written() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     let code = || Publisher::create(&path, options()).unwrap_err().code();
     fs::write(&path, "precious").unwrap();
     assert_eq!(code(), "ERR_VMCLOCK_BAD_MAGIC");
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     fs::remove_file(&path).unwrap();
-    let target = folder.path().join("target");
+    let target = directory.path().join("target");
     fs::write(&target, "precious").unwrap();
     symlink(&target, &path).unwrap();
     assert_eq!(code(), "ERR_VMCLOCK_UNTRUSTED");
@@ -412,12 +412,12 @@ fn what_is_not_a_page_is_never_replaced_or_written() {
     fs::create_dir(&path).unwrap();
     assert_eq!(code(), "ERR_VMCLOCK_UNTRUSTED");
     fs::remove_dir(&path).unwrap();
-    assert_eq!(names(folder.path()), ["target"]);
-    let nowhere = folder.path().join("missing").join("page");
+    assert_eq!(names(directory.path()), ["target"]);
+    let nowhere = directory.path().join("missing").join("page");
     let missing = Publisher::create(&nowhere, options()).unwrap_err();
     assert_eq!(missing.code(), "ERR_VMCLOCK_NOT_FOUND");
     assert!(missing.remedy().unwrap().contains("mkdir -p"), "{missing}");
-    // Worth nothing to anybody: replaced whole.
+    // No reader could use it, so it is replaced whole.
     fs::write(&path, "").unwrap();
     Publisher::create(&path, options()).unwrap();
     open(&path);
@@ -425,23 +425,23 @@ fn what_is_not_a_page_is_never_replaced_or_written() {
 
 #[test]
 fn a_full_file_system_is_an_error_and_not_a_crash() {
-    // A file that was only made long has no memory yet, and a store into it ends the process
-    // (SIGBUS) where there is none left.
+    // A file that was only extended has no memory yet. A store into it ends the process (SIGBUS) if none is
+    // left.
     const FOLDER: &str = "VMCLOCK_TEST_FULL_FOLDER";
     const NAME: &str = "a_full_file_system_is_an_error_and_not_a_crash";
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        let folder = PathBuf::from(folder);
-        let refused = Publisher::create(&folder.join("page"), options()).unwrap_err();
+    if let Some(directory) = std::env::var_os(FOLDER) {
+        let directory = PathBuf::from(directory);
+        let refused = Publisher::create(&directory.join("page"), options()).unwrap_err();
         assert_eq!(refused.code(), "ERR_VMCLOCK_SYSTEM", "{refused}");
         assert_eq!(
             refused.errno(),
             Some(rustix::io::Errno::NOSPC.raw_os_error())
         );
-        assert_eq!(names(&folder), ["full"]);
+        assert_eq!(names(&directory), ["full"]);
         return;
     }
-    let (folder, _) = place();
-    // A mount of its own needs a namespace; where there is none to be had, nothing is shown.
+    let (directory, _) = place();
+    // A mount of its own needs a namespace. Without one this test shows nothing.
     let within = |script: &str| {
         std::process::Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
@@ -449,14 +449,14 @@ fn a_full_file_system_is_an_error_and_not_a_crash() {
                 "mount -t tmpfs -o size=4k none \"${FOLDER}\" && {script}"
             ))
             .arg(std::env::current_exe().unwrap())
-            .env(FOLDER, folder.path())
+            .env(FOLDER, directory.path())
             .output()
     };
     if !within("true").is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: no mount namespace to be had");
         return;
     }
-    // Another architecture's test is started by way of the emulator that runs this one.
+    // The emulator that runs this test also starts a test of another architecture.
     let script = format!(
         "head -c 4096 /dev/zero > \"${FOLDER}/full\" \
          && exec ${{VMCLOCK_TEST_RUNNER:-}} \"$0\" --exact {NAME} --nocapture"
@@ -467,7 +467,7 @@ fn a_full_file_system_is_an_error_and_not_a_crash() {
 
 #[test]
 fn a_page_that_others_may_write_is_replaced_not_taken_over() {
-    let (_folder, path) = place();
+    let (_directory, path) = place();
     Publisher::create(&path, options())
         .unwrap()
         .close()
@@ -478,13 +478,13 @@ fn a_page_that_others_may_write_is_replaced_not_taken_over() {
     let _publisher = Publisher::create(&path, options()).unwrap();
     assert_ne!(fs::metadata(&path).unwrap().ino(), inode);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
-    // The old file is whole for those who have it.
+    // The old file stays whole for those who have it open.
     assert_eq!(old.metadata().unwrap().len(), 4096);
 }
 
 #[test]
-fn a_writer_leaves_every_byte_as_it_is_until_told() {
-    let (_folder, path) = place();
+fn a_writer_changes_no_byte_before_its_first_update() {
+    let (_directory, path) = place();
     let fields = RawFields {
         disruption_marker: 7,
         ..blank()
@@ -521,7 +521,7 @@ fn a_writer_leaves_every_byte_as_it_is_until_told() {
 
 #[test]
 fn a_writer_refuses_files_that_cannot_hold_a_page() {
-    let (folder, path) = place();
+    let (directory, path) = place();
     let create = |file_bytes, page_offset| {
         let layout = PageLayout {
             file_bytes,
@@ -544,7 +544,7 @@ fn a_writer_refuses_files_that_cannot_hold_a_page() {
             "{bytes} {offset}"
         );
     }
-    assert_eq!(names(folder.path()), Vec::<String>::new());
+    assert_eq!(names(directory.path()), Vec::<String>::new());
     assert!(create(0x20, 0).is_none());
     assert!(create(4096, 4096 - 0x70).is_none());
     assert!(PageWriter::open(&path, 0).is_ok());
@@ -553,20 +553,20 @@ fn a_writer_refuses_files_that_cannot_hold_a_page() {
         "ERR_VMCLOCK_TOO_SMALL"
     );
     assert_eq!(
-        PageWriter::open(folder.path(), 0).unwrap_err().code(),
+        PageWriter::open(directory.path(), 0).unwrap_err().code(),
         "ERR_VMCLOCK_UNTRUSTED"
     );
-    let missing = folder.path().join("missing");
+    let missing = directory.path().join("missing");
     assert_eq!(
         PageWriter::open(&missing, 0).unwrap_err().code(),
         "ERR_VMCLOCK_NOT_FOUND"
     );
-    // A folder under the name: nothing is left beside it.
+    // A directory has the name: nothing is left beside it.
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     fs::write(path.join("kept"), "").unwrap();
     assert_eq!(create(4096, 0).unwrap().code(), "ERR_VMCLOCK_UNTRUSTED");
-    assert_eq!(names(folder.path()), ["page"]);
+    assert_eq!(names(directory.path()), ["page"]);
 }
 
 #[test]
@@ -579,14 +579,14 @@ fn the_kernels_clocks_answer() {
     let bracket = KernelClock.bracket(&counter);
     let after = realtime_ns();
     assert!((before..=after).contains(&bracket.realtime_ns));
-    // Both are 0 where all of it fell into one step of the counter.
+    // Both are 0 if all of it fell into one step of the counter.
     assert!(bracket.width_ticks <= bracket.span_ticks);
     assert!(KernelClock.suspended_ns() > -1_000_000);
     assert!(!StepAlarm::new().unwrap().went_off());
 }
 
 #[test]
-fn a_leap_second_list_is_believed_until_it_expires_and_only_whole() {
+fn a_leap_second_list_counts_until_it_expires_and_only_whole() {
     const LIST: &str = "#\tcomment\n#$ 3900000000\n#@ 3991593600\n2272060800 10 # 1972\n\
                         3692217600\t37\t# 2017\n#h 1 2 3\n";
     let list = LeapSeconds::parse(LIST).unwrap();
@@ -608,7 +608,7 @@ fn a_leap_second_list_is_believed_until_it_expires_and_only_whole() {
     }
 }
 
-/// What lies behind the structure and the extension, of a page of one memory page.
+/// Returns the bytes of a page behind the structure, without the extension.
 fn rest(path: &Path) -> Vec<u8> {
     let mut content = fs::read(path).unwrap();
     content.drain(0x800..0x810);
@@ -641,7 +641,7 @@ fn a_page_says_why_it_states_no_bound() {
     };
     assert_eq!(publisher.no_bound(), Some(expected));
     assert_eq!(clock.snapshot().unwrap().no_bound(), Some(expected));
-    // Readers refuse its time from now on, and ask for no bound.
+    // Readers refuse its time from now on.
     publisher.close().unwrap();
     assert_eq!(clock.snapshot().unwrap().no_bound(), None);
     // A stated error is a bound.

@@ -465,7 +465,7 @@ mod tests {
     fn a_return_to_the_earlier_rate_needs_no_report() {
         let mut kernel = Kernel::new();
         kernel.change(|now| {
-            turn(now);
+            now.frequency_scaled_ppm = 150 << 16;
             now.esterror_us += 1;
         });
         kernel.pass(5);
@@ -474,8 +474,13 @@ mod tests {
         kernel.change(|now| now.frequency_scaled_ppm = 30 << 16);
         kernel.pass(2);
         assert!(kernel.states_bound());
-        // But only once.
-        kernel.change(turn);
+        // Only once: by now the rate has drifted away from the earlier one.
+        for _ in 0..3 {
+            kernel.change(|now| now.frequency_scaled_ppm += 90 << 16);
+        }
+        kernel.pass(1);
+        assert!(kernel.states_bound());
+        kernel.change(|now| now.frequency_scaled_ppm = 0);
         kernel.pass(1);
         assert_eq!(kernel.updates_left(), AFTER_CHANGE);
     }
