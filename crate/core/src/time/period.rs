@@ -124,3 +124,17 @@ pub(crate) fn error_of_inverse_ppb(ppb: u128) -> u128 {
 pub(crate) fn share(quantity: u128, ppb: u128) -> u128 {
     quantity.saturating_mul(ppb).div_ceil(PPB)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{PPB, error_of_inverse_ppb};
+
+    #[test]
+    fn the_error_of_an_inverse_is_never_less_than_the_error() {
+        assert_eq!(error_of_inverse_ppb(0), 0);
+        assert_eq!(error_of_inverse_ppb(15_000), 15_001);
+        assert_eq!(error_of_inverse_ppb(PPB / 2), PPB);
+        assert_eq!(error_of_inverse_ppb(PPB), PPB);
+        assert_eq!(error_of_inverse_ppb(4 * PPB), 4 * PPB);
+    }
+}
