@@ -564,11 +564,30 @@ impl Pair<'_> {
             if right.clock_status == SYNCHRONIZED {
                 right.clock_status = FREE_RUNNING;
             }
-            let rate = &mut right.counter_period_maxerror_rate_frac_sec;
-            *rate = (*rate).max(heir.counter_period_maxerror_rate_frac_sec);
+            // Without a bound at its samples the heir measures the period in its own way. Both are true.
+            assert_periods_agree(heir, twin);
+            right.counter_period_shift = heir.counter_period_shift;
+            right.counter_period_frac_sec = heir.counter_period_frac_sec;
+            right.counter_period_maxerror_rate_frac_sec =
+                heir.counter_period_maxerror_rate_frac_sec;
         }
         assert_eq!(*heir, right, "after {old:?}");
     }
+}
+
+/// Asserts that two pages of one machine state intervals of its counter's period that have a value in common.
+fn assert_periods_agree(one: &RawFields, other: &RawFields) {
+    // In 2^-191 s.
+    let fine = |page: &RawFields, frac: u64| big(frac) << (127 - page.counter_period_shift);
+    let [(one_period, one_error), (other_period, other_error)] = [one, other].map(|page| {
+        (
+            fine(page, page.counter_period_frac_sec),
+            fine(page, page.counter_period_maxerror_rate_frac_sec),
+        )
+    });
+    let apart = one_period - other_period;
+    let apart = BigInt::from(apart.magnitude().clone());
+    assert!(apart <= one_error + other_error, "{one:?} and {other:?}");
 }
 
 fn has_time(page: &RawFields) -> bool {
