@@ -117,7 +117,12 @@ const MUTANTS = [
     inside: WRITER,
     edits: [
       { find: ODD, replace: '' },
-      { find: 'memory.store_words(words);', replace: `memory.store_words(words); ${ODD}` },
+      {
+        find: 'memory.store_words(words);',
+        nth: 1,
+        of: 2,
+        replace: `memory.store_words(words); ${ODD}`,
+      },
     ],
   },
   {

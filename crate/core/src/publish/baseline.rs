@@ -13,7 +13,6 @@
 use std::collections::VecDeque;
 
 use crate::source::Sample;
-use crate::source::kernel::discipline::Discipline;
 use crate::time::NS_PER_SEC;
 use crate::time::fixed;
 use crate::time::period::{self, Period};
@@ -128,23 +127,16 @@ impl PeriodEstimator {
         self.earlier_period = None;
     }
 
-    /// Takes note that the kernel's clock was given another rate.
+    /// Begins a new baseline, because the kernel's clock runs free and was given another rate.
     ///
-    /// The baseline goes on: the daemon's change of the rate says nothing about the counter. Only a page of
-    /// a clock that runs free has no truth to keep to. It follows the kernel's clock, and its rate.
-    pub(super) fn change_rate(&mut self, old: &Discipline, new: &Discipline) {
-        if self.is_stated || new.is_synchronized() {
-            return;
+    /// While a daemon disciplines the clock, its changes of the rate say nothing about the counter, and the
+    /// baseline goes on. A clock that runs free has no truth to keep to, so its page follows its rate. The
+    /// period stays until the new baseline gives another, and so does its error: it was measured over more
+    /// rates than the last one, so no rescaling would make it exact.
+    pub(super) fn follow_rate(&mut self) {
+        if !self.is_stated {
+            self.forget();
         }
-        self.forget();
-        self.period = self.period.map(|period| {
-            // The kernel's slews while it was measured, and the new rate, make its error.
-            let ceiling_ppb = new.ceiling_ppb(period.running_slew_ns);
-            Period {
-                ceiling_ppb: self.at_most(ceiling_ppb, period.noise_ppb),
-                ..period.at_rate(old.rate_scaled_ppm(), new.rate_scaled_ppm())
-            }
-        });
     }
 
     /// Measures the period up to `now`, and returns how far it may be off.
@@ -304,7 +296,6 @@ impl PeriodEstimator {
         Some(Measured {
             period: Period {
                 noise_ppb,
-                running_slew_ns: anchor.hidden_slew.running_ns,
                 ceiling_ppb,
                 ..period
             },

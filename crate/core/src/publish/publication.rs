@@ -240,8 +240,8 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
             Event::Disruption(_) => self.begin_again(),
         }
         self.no_bound = now.no_bound;
-        if let Some(change) = &now.rate_change {
-            self.period.change_rate(&change.old, &change.new);
+        if now.is_free_at_other_rate {
+            self.period.follow_rate();
         }
         if now.hidden_slew.is_unseen {
             // Since the last sample the kernel may have slewed more than any sample shows.

@@ -9,7 +9,7 @@ use crate::no_bound::Distrust;
 use crate::time::period::Period;
 
 pub(crate) use sample::half_width_ticks;
-pub use sample::{Event, RateChange, Sample};
+pub use sample::{Event, Sample};
 
 /// A source of time: it gives samples of UTC against the counter, each with its bound.
 pub trait TimeSource {

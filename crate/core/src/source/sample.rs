@@ -1,7 +1,6 @@
 //! Time and counter at one instant.
 
 use crate::no_bound::{Distrust, NoBound};
-use crate::source::kernel::discipline::Discipline;
 use crate::source::kernel::slew::HiddenSlew;
 use crate::time::period::Period;
 
@@ -35,8 +34,8 @@ pub struct Sample {
     pub(crate) is_in_leap_second: bool,
     /// The event since the last sample.
     pub(crate) event: Event,
-    /// The change of the source's rate since the last sample.
-    pub(crate) rate_change: Option<RateChange>,
+    /// True if the source has no truth to keep to and its rate has changed since the last sample.
+    pub(crate) is_free_at_other_rate: bool,
 }
 
 /// An event between two samples.
@@ -48,13 +47,6 @@ pub enum Event {
     Step,
     /// The counter does not go on, or nothing is known about it.
     Disruption(Distrust),
-}
-
-/// A change of the rate at which the kernel's clock runs against its oscillator.
-#[derive(Clone, Copy, Debug)]
-pub struct RateChange {
-    pub(crate) old: Discipline,
-    pub(crate) new: Discipline,
 }
 
 /// Returns half a bracket in ticks, rounded up, and one step of the counter.

@@ -13,8 +13,6 @@ pub(crate) struct Period {
     /// The largest deviation from the rate that the kernel's clock had, in parts per billion: it comes from the
     /// widths of the two brackets at the ends of the baseline.
     pub(crate) noise_ppb: u128,
-    /// The most that the kernel slewed in a second while it was measured, in nanoseconds.
-    pub(crate) running_slew_ns: u128,
     /// The largest error that follows from that slew, in parts per billion.
     pub(crate) ceiling_ppb: u128,
 }
@@ -50,36 +48,8 @@ impl Period {
             frac_sec: quotient,
             shift,
             noise_ppb: 0,
-            running_slew_ns: 0,
             ceiling_ppb: 0,
         })
-    }
-
-    /// Returns the period after the clock that it was measured against changed its rate. An unknown rate changes
-    /// nothing.
-    pub(crate) fn at_rate(self, old_rate: Option<u128>, new_rate: Option<u128>) -> Self {
-        let (Some(old), Some(new)) = (old_rate, new_rate) else {
-            return self;
-        };
-        let scaled = u128::from(self.frac_sec) * new / old;
-        // The highest bit must be set again. A rate changes by tenths, so that few shifts are needed.
-        let (mut frac, mut shift) = (scaled, self.shift);
-        while frac > u128::from(u64::MAX) && shift > 0 {
-            frac >>= 1;
-            shift -= 1;
-        }
-        while frac >> 63 == 0 && shift < fixed::MAX_SHIFT && frac != 0 {
-            frac <<= 1;
-            shift += 1;
-        }
-        match u64::try_from(frac) {
-            Ok(frac_sec) if frac_sec != 0 => Self {
-                frac_sec,
-                shift,
-                ..self
-            },
-            _ => self,
-        }
     }
 
     /// Converts ticks to nanoseconds, rounded up.

@@ -14,7 +14,7 @@ use leap::{LeapTracker, Seen};
 use slew::{HiddenSlew, SlewTracker};
 use trust::TrustTracker;
 
-use super::{Event, Known, RateChange, SUSPENDED_NOISE_NS, Sample, TimeSource};
+use super::{Event, Known, SUSPENDED_NOISE_NS, Sample, TimeSource};
 use crate::abi::TAI_MINUS_UTC_RANGE_SEC;
 use crate::counter::Counter;
 use crate::error::Error;
@@ -195,12 +195,8 @@ impl<S: SystemClock> KernelSource<S> {
             leap_indicator: now.seen.indicator,
             is_in_leap_second: now.seen.inserting,
             event,
-            rate_change: last
-                .filter(|last| last.has_other_rate(discipline))
-                .map(|old| RateChange {
-                    old,
-                    new: *discipline,
-                }),
+            is_free_at_other_rate: !discipline.is_synchronized()
+                && last.is_some_and(|last| last.has_other_rate(discipline)),
         }
     }
 }
