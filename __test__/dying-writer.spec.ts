@@ -3,10 +3,10 @@
 
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
+import { setTimeout as delay, setImmediate } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
-import { VmClockPublisher } from 'vmclock'
+import { type SystemOffset, type VmClock, VmClockError, VmClockPublisher } from 'vmclock'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { isEmulated, start } from './node-command'
 import { FLAG, newPath, open, refuses } from './pages'
@@ -107,7 +107,9 @@ test('after a publisher’s death the next takes over, and no reader sees a wron
           if (wrong.length < 5) wrong.push(offsetNs + ' in ' + maxErrorNs)
         } else right++
       } catch (error) {
-        if (!VmClockError.isVmClockError(error) || error.code !== 'ERR_VMCLOCK_TIMEOUT') throw error
+        // A publisher that disrupts without a pause may do so in each of a call's tries.
+        const expected = ['ERR_VMCLOCK_TIMEOUT', 'ERR_VMCLOCK_DISRUPTED']
+        if (!VmClockError.isVmClockError(error) || !expected.includes(error.code)) throw error
         timeouts++
       }
     }
@@ -139,7 +141,7 @@ test('after a publisher’s death the next takes over, and no reader sees a wron
     }
     publisher = publishing(kill)
     t.is(await publisher.line(), 'publishing')
-    const { offsetNs, maxErrorNs = -1n } = here.systemOffset()
+    const { offsetNs, maxErrorNs = -1n } = await offsetOf(here)
     t.true(offsetNs <= maxErrorNs && -offsetNs <= maxErrorNs, `${offsetNs} in ${maxErrorNs}`)
   }
   Atomics.store(stop, 0, 1)
@@ -152,3 +154,15 @@ test('after a publisher’s death the next takes over, and no reader sees a wron
   t.deepEqual(wrong, [])
   t.true(right > 0)
 })
+
+/** The system's offset from a page whose publisher may disrupt it in each try of a call. */
+async function offsetOf(clock: VmClock): Promise<SystemOffset> {
+  for (;;) {
+    try {
+      return clock.systemOffset()
+    } catch (error) {
+      if (!VmClockError.isVmClockError(error) || error.code !== 'ERR_VMCLOCK_DISRUPTED') throw error
+      await setImmediate()
+    }
+  }
+}
