@@ -7,14 +7,14 @@ use vmclock::source::kernel::clock::{KernelClock, SystemClock};
 
 use crate::failure::{Outcome, outcome};
 
-/// What a read of the counter costs.
+/// The cost of reading the counter.
 #[napi(object, object_from_js = false)]
 pub struct CounterCost {
     /// Nanoseconds for each read in the median batch.
     pub median_ns: f64,
     /// Nanoseconds for each read in the fastest batch.
     pub least_ns: f64,
-    /// Whether even the fastest batch took longer than `trappedAboveNs`, as reads that are trapped do.
+    /// True if even the fastest batch took longer than `trappedAboveNs`, as trapped reads do.
     pub trapped: bool,
     pub trapped_above_ns: f64,
 }
