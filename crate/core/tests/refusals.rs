@@ -15,7 +15,8 @@ use vmclock::counter::{Counter, CpuCounter};
 use vmclock::seqlock::SharedWordsMut;
 use vmclock::snapshot::{Abi, ClockStatus, RawFields};
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
-use vmclock_testkit::virtual_page::{Bench, VirtualClock, VirtualPage, token};
+use vmclock_testkit::virtual_machine::Memory;
+use vmclock_testkit::virtual_page::{Bench, VirtualClock, token};
 
 const NO_TIME: Option<&str> = Some("ERR_VMCLOCK_NO_TIME");
 const UNSYNCHRONIZED: Option<&str> = Some("ERR_VMCLOCK_UNSYNCHRONIZED");
@@ -554,7 +555,7 @@ impl TwoCpus {
         }
     }
 
-    fn clock(&self, non_decreasing: bool) -> VmClock<VirtualPage, Self> {
+    fn clock(&self, non_decreasing: bool) -> VmClock<Memory, Self> {
         let options = Options {
             non_decreasing,
             ..Options::default()

@@ -1,54 +1,14 @@
 //! A page in plain memory, and a counter that a test sets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vmclock::counter::{Counter, CpuCounter};
-use vmclock::seqlock::{self, SharedWords, SharedWordsMut, WORDS};
+use vmclock::seqlock;
 use vmclock::snapshot::RawFields;
 use vmclock::{Continuity, Options, VmClock};
 
-/// A page of relaxed atomics, so that clocks can share it. The tests use one thread.
-#[derive(Debug, Default)]
-pub struct VirtualPage {
-    seq: AtomicU32,
-    head: AtomicU32,
-    words: [AtomicU64; WORDS],
-}
-
-impl SharedWords for VirtualPage {
-    fn load_seq(&self) -> u32 {
-        self.seq.load(Ordering::Relaxed)
-    }
-
-    fn load_head(&self) -> u32 {
-        self.head.load(Ordering::Relaxed)
-    }
-
-    fn load_words(&self) -> [u64; WORDS] {
-        std::array::from_fn(|word| self.words[word].load(Ordering::Relaxed))
-    }
-
-    fn fence_acquire(&self) {}
-}
-
-impl SharedWordsMut for VirtualPage {
-    fn store_seq(&self, seq: u32) {
-        self.seq.store(seq, Ordering::Relaxed);
-    }
-
-    fn store_head(&self, head: u32) {
-        self.head.store(head, Ordering::Relaxed);
-    }
-
-    fn store_words(&self, words: &[u64; WORDS]) {
-        for (cell, word) in self.words.iter().zip(words) {
-            cell.store(*word, Ordering::Relaxed);
-        }
-    }
-
-    fn fence_release(&self) {}
-}
+use crate::virtual_machine::Memory;
 
 /// A counter that changes only when a test sets it. It has this machine's counter id.
 #[derive(Clone, Debug, Default)]
@@ -70,12 +30,12 @@ impl Counter for VirtualCounter {
     }
 }
 
-pub type VirtualClock = VmClock<VirtualPage, VirtualCounter>;
+pub type VirtualClock = VmClock<Memory, VirtualCounter>;
 
 /// A page, its counter, and clocks that read both.
 #[derive(Debug, Default)]
 pub struct Bench {
-    pub page: Arc<VirtualPage>,
+    pub page: Arc<Memory>,
     pub counter: VirtualCounter,
 }
 
