@@ -88,14 +88,17 @@ const answers = {
     return 'quiet'
   },
 
-  /** Waits until the clock is distrusted, as it soon is if a change was not taken for its daemon's. */
+  /**
+   * Waits until the clock is distrusted, as it soon is if a change was not taken for its daemon's. A clock that
+   * nobody synchronizes any more, which the kernel says after a step, has no count until its daemon reports.
+   */
   verdict() {
     const endMs = performance.now() + VERDICT_INTERVALS * intervalMs
     while (performance.now() < endMs) {
       if (publisher.boundUnavailable?.updatesLeft !== undefined) return 'distrusted'
       wait(LOOK_MS)
     }
-    return 'trusted'
+    return publisher.boundUnavailable === undefined ? 'trusted' : 'distrusted'
   },
 
   /**
