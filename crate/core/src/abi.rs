@@ -166,13 +166,36 @@ pub mod extension {
     /// `magic`, u32 at 0x00: the bytes `VCLX`.
     pub const MAGIC: u32 = 0x584c_4356;
     /// `version`, u16 at 0x04. A reader of one version ignores others.
-    pub const VERSION: u16 = 1;
+    pub const VERSION: u16 = 2;
     /// `size`, u16 at 0x06: the bytes of the extension. It may grow.
-    pub const SIZE: u16 = 0x10;
+    pub const SIZE: u16 = 0x48;
 
-    // At 0x08 `no_bound`, u8; at 0x09 `updates_left`, u8; at 0x0a two bytes of 0; at 0x0c `seq_count`,
-    // u32: the page's own after the update that wrote the extension. If they differ, a writer that
-    // knows no extension has updated the page since.
+    // At 0x08 `no_bound`, u8; at 0x09 `updates_left`, u8; at 0x0a `flags`, u8; at 0x0b `source`, u8; at
+    // 0x0c `seq_count`, u32: the page's own after the update that wrote the extension. If they differ, a
+    // writer that knows no extension has updated the page since.
+    //
+    // At 0x10 `boot_id`, u128: the kernel's random identifier of this boot; 0 if unknown. At 0x20
+    // `device_number`, u64: `st_rdev` of the device that the maker looked at. At 0x28
+    // `device_marker`, u64, and at 0x30 `device_generation`, u64: that device's disruption marker and
+    // generation counter before the reference was taken. At 0x38 `void_after_ns`, u64: the age from which
+    // the page states no bound; 0 for never. At 0x40 `began_ns`, i64: CLOCK_REALTIME in nanoseconds since
+    // 1970 at which the maker began.
+
+    /// `flags`: the three fields of the device are valid but for the generation.
+    pub const HAS_DEVICE: u8 = 1 << 0;
+    /// `flags`: `device_generation` is valid.
+    pub const HAS_DEVICE_GENERATION: u8 = 1 << 1;
+    /// `flags`: the machine has a device, and the maker cannot look at it.
+    pub const DEVICE_UNAVAILABLE: u8 = 1 << 2;
+    /// `flags`: the operator states the error of the time.
+    pub const STATED_ERROR: u8 = 1 << 3;
+    /// `flags`: the operator stated an error, and a disruption voided it.
+    pub const STATED_ERROR_VOID: u8 = 1 << 4;
+
+    /// `source`: not stated.
+    pub const SOURCE_UNKNOWN: u8 = 0;
+    /// `source`: the kernel's clock.
+    pub const SOURCE_KERNEL: u8 = 1;
 
     /// `no_bound`: the page states a bound, or has no time.
     pub const BOUND: u8 = 0;
@@ -184,6 +207,10 @@ pub mod extension {
     pub const OFF_NOMINAL: u8 = 3;
     /// `no_bound`: the clock was just changed, perhaps by its daemon.
     pub const CHANGE_PENDING: u8 = 4;
+    /// `no_bound`: the machine has a device that reports disruptions, and the maker cannot look at it.
+    pub const UNGUARDED: u8 = 5;
+    /// `no_bound`: a disruption voided the error that the operator had stated.
+    pub const STATED_ERROR_VOIDED: u8 = 6;
     /// `no_bound`, from here on: the clock is distrusted for `updates_left` updates. Another process
     /// stepped it.
     pub const STEPPED: u8 = 16;

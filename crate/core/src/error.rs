@@ -166,6 +166,30 @@ pub enum Error {
         /// The sequence number that was read last. Odd: an update was begun and never ended.
         seq: u32,
     },
+    /// The page has not been updated for longer than the caller allows.
+    #[error("the page is {age_ms} ms old, and at most {max_age_ms} ms were allowed")]
+    Stale {
+        /// The page's age in milliseconds, rounded up.
+        age_ms: u64,
+        /// The age that the caller allows.
+        max_age_ms: u64,
+    },
+    /// The time is known less well than the caller requires.
+    #[error("the error of the time is {}, and at most {error_limit_ns} ns were allowed", .max_error_ns.map_or_else(|| "not bounded".to_owned(), |ns| format!("up to {ns} ns")))]
+    TooUncertain {
+        /// The bound; `None` if there is none.
+        max_error_ns: Option<u64>,
+        /// The ceiling that the caller set.
+        error_limit_ns: u64,
+    },
+    /// The page was made in another boot, or on another machine.
+    #[error(
+        "the page was made in another boot of this machine, or on another machine, so its counter is another"
+    )]
+    OtherBoot,
+    /// The page was in the memory of the process that this one was forked from.
+    #[error("the page was in the memory of the process that this one was forked from")]
+    Forked,
     /// The machine was disrupted (migrated, restored, cloned) since the token was taken.
     #[error(
         "the machine was migrated, restored or cloned since the token was taken, so its counter may not be the same"
@@ -350,6 +374,10 @@ impl Error {
             Self::NoTaiOffset { .. } => "ERR_VMCLOCK_NO_TAI_OFFSET",
             Self::Timeout { .. } | Self::PtpTimeout { .. } => "ERR_VMCLOCK_TIMEOUT",
             Self::Disrupted => "ERR_VMCLOCK_DISRUPTED",
+            Self::Stale { .. } => "ERR_VMCLOCK_STALE",
+            Self::TooUncertain { .. } => "ERR_VMCLOCK_TOO_UNCERTAIN",
+            Self::OtherBoot => "ERR_VMCLOCK_OTHER_BOOT",
+            Self::Forked => "ERR_VMCLOCK_FORKED",
             Self::Timescale { .. } | Self::NotUtc { .. } => "ERR_VMCLOCK_TIMESCALE",
             Self::Busy { .. } => "ERR_VMCLOCK_BUSY",
             Self::UntrustedCounter { .. } => "ERR_VMCLOCK_UNTRUSTED_COUNTER",
@@ -406,6 +434,14 @@ impl Error {
                  set the offset"
             }
             Self::Disrupted => "take a new token and read the counter again",
+            Self::Stale { .. } => {
+                "start what publishes the page again (`vmclock publish`), or allow a greater age"
+            }
+            Self::TooUncertain { .. } => {
+                "find out with `vmclock doctor` why the error is not smaller, or allow more"
+            }
+            Self::OtherBoot => "publish a page in this boot (`vmclock publish`), or open another",
+            Self::Forked => "open the clock again in this process",
             Self::Timescale {
                 page: TimeType::Utc | TimeType::Tai | TimeType::Monotonic,
                 ..

@@ -61,7 +61,8 @@
 //! | [`ptp`] | the kernel's PTP clocks, one of which the driver makes from a page with time |
 //! | [`source`] | the clocks that a page can be made from |
 //! | [`publish`] | the bounds that such a page may state, and the thread that writes it |
-//! | [`no_bound`] | the reasons why a published page states no bound |
+//! | [`extension`] | what a page's maker knows beyond the specification's fields |
+//! | [`no_bound`] | the reasons why a time has no bound |
 //! | [`machine`] | the hypervisor's name, and the device's udev rules |
 //!
 //! [`VmClock`] is generic over its memory ([`seqlock::SharedWords`]) and its counter
@@ -93,6 +94,7 @@ pub mod abi;
 pub mod clock;
 pub mod counter;
 mod error;
+pub mod extension;
 pub mod machine;
 pub mod no_bound;
 mod open;

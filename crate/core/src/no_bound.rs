@@ -1,12 +1,13 @@
-//! The reasons for which a published page states no bound, and the page's extension that carries them.
+//! The reasons for which a time has no bound.
+//!
+//! The maker of a page gives most of them, in the page's extension. A reader adds its own.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::abi::extension as abi;
-use crate::seqlock::EXTENSION_WORDS;
 
-/// The reason for which a published page states no bound on its time.
+/// The reason for which a time has no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoBound {
@@ -26,6 +27,18 @@ pub enum NoBound {
         /// Updates that are missing.
         updates_left: u8,
     },
+    /// The machine has a device that reports disruptions, and this process or the page's maker cannot look
+    /// at it. So nobody here would notice a migration.
+    Unguarded,
+    /// The machine was disrupted since the page was made, and its maker has not followed yet. Only readers
+    /// give this reason.
+    NotFollowed,
+    /// The device that reports disruptions is stuck in an update. Only readers give this reason.
+    DeviceStuck,
+    /// The page was not updated for longer than its bound holds. Only readers give this reason.
+    Void,
+    /// A disruption voided the error that the operator had stated.
+    StatedErrorVoided,
     /// A reason that this release does not know.
     Unknown(u8),
 }
@@ -57,7 +70,8 @@ pub enum Distrust {
 
 impl NoBound {
     /// A short name that does not change: `unsynchronized`, `never-updated`, `off-nominal`,
-    /// `change-pending`, or the cause of distrust.
+    /// `change-pending`, `unguarded`, `not-followed`, `device-stuck`, `void`, `stated-error-voided`, or the
+    /// cause of distrust.
     #[must_use]
     pub fn name(self) -> Cow<'static, str> {
         match self {
@@ -65,6 +79,11 @@ impl NoBound {
             Self::NeverUpdated => "never-updated".into(),
             Self::OffNominal => "off-nominal".into(),
             Self::ChangePending => "change-pending".into(),
+            Self::Unguarded => "unguarded".into(),
+            Self::NotFollowed => "not-followed".into(),
+            Self::DeviceStuck => "device-stuck".into(),
+            Self::Void => "void".into(),
+            Self::StatedErrorVoided => "stated-error-voided".into(),
             Self::Distrusted { cause, .. } => cause.name(),
             Self::Unknown(code) => format!("unrecognized ({code})").into(),
         }
@@ -79,8 +98,11 @@ impl NoBound {
         }
     }
 
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
+            // No maker gives the reasons of readers.
+            Self::Unguarded | Self::NotFollowed | Self::DeviceStuck | Self::Void => abi::UNGUARDED,
+            Self::StatedErrorVoided => abi::STATED_ERROR_VOIDED,
             Self::Unsynchronized => abi::UNSYNCHRONIZED,
             Self::NeverUpdated => abi::NEVER_UPDATED,
             Self::OffNominal => abi::OFF_NOMINAL,
@@ -90,8 +112,10 @@ impl NoBound {
         }
     }
 
-    fn decode(code: u8, updates_left: u8) -> Option<Self> {
+    pub(crate) fn decode(code: u8, updates_left: u8) -> Option<Self> {
         Some(match code {
+            abi::UNGUARDED => Self::Unguarded,
+            abi::STATED_ERROR_VOIDED => Self::StatedErrorVoided,
             abi::BOUND => return None,
             abi::UNSYNCHRONIZED => Self::Unsynchronized,
             abi::NEVER_UPDATED => Self::NeverUpdated,
@@ -152,28 +176,6 @@ impl Distrust {
     }
 }
 
-/// The words of the extension for a page that ends its update with `seq`.
-pub(crate) fn to_extension(no_bound: Option<NoBound>, seq: u32) -> [u64; EXTENSION_WORDS] {
-    let code = no_bound.map_or(abi::BOUND, NoBound::code);
-    let updates_left = no_bound.and_then(NoBound::updates_left).unwrap_or(0);
-    [
-        u64::from(abi::MAGIC) | u64::from(abi::VERSION) << 32 | u64::from(abi::SIZE) << 48,
-        u64::from(code) | u64::from(updates_left) << 8 | u64::from(seq) << 32,
-    ]
-}
-
-/// The reason in an extension, for a page under `seq`. `None` for a reason of another update, or of
-/// another version.
-pub(crate) fn from_extension(words: [u64; EXTENSION_WORDS], seq: u32) -> Option<NoBound> {
-    let [head, body] = words;
-    let [code, updates_left, ..] = body.to_le_bytes();
-    let is_known = head as u32 == abi::MAGIC
-        && (head >> 32) as u16 == abi::VERSION
-        && (head >> 48) as u16 >= abi::SIZE;
-    let is_current = (body >> 32) as u32 == seq;
-    NoBound::decode(code, updates_left).filter(|_| is_known && is_current)
-}
-
 impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -197,42 +199,22 @@ impl fmt::Display for NoBound {
             Self::NeverUpdated => f.write_str("no daemon has reported an error of the clock"),
             Self::OffNominal => f.write_str("the clock runs more than 500 ppm off nominal"),
             Self::ChangePending => f.write_str("the clock was changed just now"),
+            Self::Unguarded => f.write_str(
+                "nobody looks at the machine's vmclock device, so a migration would go unnoticed",
+            ),
+            Self::NotFollowed => f.write_str(
+                "the machine was disrupted, and the maker of the page has not followed yet",
+            ),
+            Self::DeviceStuck => f.write_str("the machine's vmclock device is stuck in an update"),
+            Self::Void => f.write_str("nobody has updated the page for too long"),
+            Self::StatedErrorVoided => {
+                f.write_str("the machine was disrupted, and the stated error held only until then")
+            }
             Self::Distrusted {
                 cause,
                 updates_left,
             } => write!(f, "{cause}: {updates_left} updates left"),
             Self::Unknown(code) => write!(f, "unrecognized ({code})"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Distrust, NoBound, abi, from_extension, to_extension};
-
-    #[test]
-    fn every_reason_is_read_back_as_it_was_written() {
-        for code in 0..=u8::MAX {
-            let no_bound = NoBound::decode(code, 7);
-            assert_eq!(no_bound.map_or(abi::BOUND, NoBound::code), code);
-            assert_eq!(from_extension(to_extension(no_bound, 8), 8), no_bound);
-        }
-        let step = NoBound::Distrusted {
-            cause: Distrust::Step,
-            updates_left: 64,
-        };
-        let expected = [0x0010_0001_584c_4356, 0x0000_0008_0000_4010];
-        assert_eq!(to_extension(Some(step), 8), expected);
-    }
-
-    #[test]
-    fn a_reason_of_another_update_or_version_is_ignored() {
-        let words = to_extension(Some(NoBound::OffNominal), 8);
-        assert_eq!(from_extension(words, 8), Some(NoBound::OffNominal));
-        assert_eq!(from_extension(words, 10), None);
-        for bit in 0..48 {
-            assert_eq!(from_extension([words[0] ^ 1 << bit, words[1]], 8), None);
-        }
-        assert_eq!(from_extension([0, 0], 0), None);
     }
 }

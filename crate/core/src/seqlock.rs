@@ -32,7 +32,10 @@ pub const WORDS: usize = 12;
 
 /// How many words of the extension the sequence number guards, from
 /// [`abi::extension::OFFSET`](crate::abi::extension::OFFSET) on.
-pub const EXTENSION_WORDS: usize = 2;
+pub const EXTENSION_WORDS: usize = 9;
+
+/// The sequence number of a new page. Not 0: see [`end`].
+pub const FIRST_SEQ: u32 = 2;
 
 /// Byte offset of the first of these [`WORDS`].
 pub const FIRST_WORD_OFFSET: usize = 0x10;
@@ -176,7 +179,16 @@ pub fn begin<M: SharedWordsMut>(memory: &M) -> u32 {
 pub fn end<M: SharedWordsMut>(memory: &M, odd: u32) {
     // Pairs with the reader's fence after its first load of the sequence number.
     memory.fence_release();
-    memory.store_seq(odd.wrapping_add(1));
+    memory.store_seq(after(odd));
+}
+
+/// Returns the sequence number that ends an update under `odd`. It is never 0: a page of zeros has that
+/// number, which is what a forked child finds in place of its parent's page, and other readers take it for
+/// a page that was never written.
+#[inline]
+fn after(odd: u32) -> u32 {
+    let next = odd.wrapping_add(1);
+    if next == 0 { FIRST_SEQ } else { next }
 }
 
 /// Rewrites the page as its only writer. A sequence number that a dead writer left odd is taken over: it
@@ -201,7 +213,7 @@ pub fn write_extended<M: SharedWordsMut>(
     let odd = begin(memory);
     memory.store_head(head);
     memory.store_words(words);
-    memory.store_extension(&extension(odd.wrapping_add(1)));
+    memory.store_extension(&extension(after(odd)));
     end(memory, odd);
 }
 
@@ -261,7 +273,7 @@ mod tests {
         fn store_extension(&self, words: &[u64; EXTENSION_WORDS]) {
             self.note("store extension");
             // It is given the number that ends the update.
-            assert_eq!(words[0], u64::from(self.seq.get()) + 1);
+            assert_eq!(words[0], u64::from(after(self.seq.get())));
         }
 
         fn fence_release(&self) {
@@ -279,6 +291,14 @@ mod tests {
         fn read(&self) -> u64 {
             0
         }
+    }
+
+    #[test]
+    fn no_update_ends_at_sequence_number_0() {
+        let memory = Recorder::default();
+        memory.seq.set(u32::MAX - 1);
+        write_extended(&memory, 0, &[0; WORDS], |seq| [seq.into(); EXTENSION_WORDS]);
+        assert_eq!(memory.seq.get(), FIRST_SEQ);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use crate::abi::{self, Field, field, page_fields};
-use crate::no_bound::{self, NoBound};
+use crate::extension::Extension;
+use crate::no_bound::NoBound;
 use crate::seqlock::{Consistent, FIRST_WORD_OFFSET, WORDS};
 
 /// The document that a page follows. Both have version 1, so the page does not say which.
@@ -277,8 +278,8 @@ pub struct Snapshot {
     pub abi: Abi,
     /// The fields as they are in the page, including those that `size` does not cover.
     pub raw: RawFields,
-    /// The reason that the page's publisher gives for a page without a bound.
-    pub(crate) no_bound: Option<NoBound>,
+    /// The page's extension, if its maker wrote one in the same update.
+    pub extension: Option<Extension>,
 }
 
 impl Snapshot {
@@ -292,9 +293,9 @@ impl Snapshot {
             counter: seen.counter,
             abi,
             raw,
-            no_bound: seen
+            extension: seen
                 .extension
-                .and_then(|words| no_bound::from_extension(words, seen.seq)),
+                .and_then(|words| Extension::from_words(&words, seen.seq)),
         }
     }
 
@@ -306,7 +307,8 @@ impl Snapshot {
             self.clock_status(),
             Some(ClockStatus::Synchronized | ClockStatus::FreeRunning)
         );
-        self.no_bound
+        self.extension?
+            .no_bound
             .filter(|_| is_usable && self.time_max_error_ns().is_none())
     }
 

@@ -25,11 +25,11 @@ use crate::abi::{
     SIZE_FULL, SIZE_REGION, VMCLOCK_COUNTER_INVALID, VMCLOCK_MAGIC, VMCLOCK_VERSION, field,
 };
 use crate::error::Error;
-use crate::no_bound::{self, NoBound};
+use crate::extension::Extension;
 use crate::open;
 use crate::page::Mapping;
 use crate::seqlock::{
-    self, EXTENSION_WORDS, FIRST_WORD_OFFSET, SharedWords, SharedWordsMut, WORDS,
+    self, EXTENSION_WORDS, FIRST_SEQ, FIRST_WORD_OFFSET, SharedWords, SharedWordsMut, WORDS,
 };
 use crate::snapshot::RawFields;
 
@@ -160,7 +160,7 @@ pub struct PageWriter {
 impl PageWriter {
     /// Makes a new page at `path`. It is written whole under another name in the same directory, and then
     /// renamed into place. A previous file at `path` is not changed: programs that have it open or mapped
-    /// continue with it. The sequence number begins at 0.
+    /// continue with it. The sequence number begins at [`FIRST_SEQ`].
     ///
     /// # Errors
     ///
@@ -198,7 +198,7 @@ impl PageWriter {
             fields: *fields,
             path: path.to_path_buf(),
         };
-        writer.store_unguarded(header, fields, 0);
+        writer.store_unguarded(header, fields, FIRST_SEQ);
         // After the creation, because the umask applies to that.
         file.as_file()
             .set_permissions(Permissions::from_mode(layout.mode & 0o7777))
@@ -292,12 +292,10 @@ impl PageWriter {
     }
 
     /// Writes all fields in one update, together with the extension if the file has one.
-    pub(crate) fn publish(&mut self, fields: &RawFields, no_bound: Option<NoBound>) {
+    pub(crate) fn publish(&mut self, fields: &RawFields, extension: &Extension) {
         self.fields = *fields;
         let (head, words) = self.fields.to_words();
-        seqlock::write_extended(&self.memory, head, &words, |seq| {
-            no_bound::to_extension(no_bound, seq)
-        });
+        seqlock::write_extended(&self.memory, head, &words, |seq| extension.to_words(seq));
     }
 
     /// Begins an update: the sequence number is odd until [`PageWriter::end`] or the next
@@ -462,22 +460,21 @@ mod tests {
                 disruption_marker: updates_left.into(),
                 ..blank()
             };
-            let cause = no_bound::Distrust::Step;
-            let no_bound = NoBound::Distrusted {
-                cause,
-                updates_left,
+            let extension = Extension {
+                void_after_ns: updates_left.into(),
+                ..Extension::default()
             };
-            writer.publish(&fields, Some(no_bound));
+            writer.publish(&fields, &extension);
         };
         publish(0);
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 loop {
                     let seen = seqlock::read(&page, &CpuCounter, |_| true).unwrap();
-                    let extension = no_bound::from_extension(seen.extension.unwrap(), seen.seq);
-                    let updates_left = extension.unwrap().updates_left().unwrap();
-                    assert_eq!(seen.words[0], updates_left.into(), "TORN");
-                    if updates_left == UPDATES {
+                    let extension = Extension::from_words(&seen.extension.unwrap(), seen.seq);
+                    let updates_left = extension.unwrap().void_after_ns;
+                    assert_eq!(seen.words[0], updates_left, "TORN");
+                    if updates_left == UPDATES.into() {
                         break;
                     }
                 }

@@ -9,6 +9,7 @@ use crate::abi;
 use crate::abi::TAI_MINUS_UTC_RANGE_SEC;
 use crate::counter::{self, Counter};
 use crate::error::Error;
+use crate::extension::Extension;
 use crate::no_bound::{Distrust, NoBound};
 use crate::snapshot::{Maintenance, RawFields};
 use crate::source::kernel::leap_seconds::LeapSeconds;
@@ -100,6 +101,15 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
     #[must_use]
     pub fn no_bound(&self) -> Option<NoBound> {
         self.no_bound
+    }
+
+    /// Returns the extension that belongs to these fields.
+    #[must_use]
+    pub fn extension(&self) -> Extension {
+        Extension {
+            no_bound: self.no_bound,
+            ..Extension::default()
+        }
     }
 
     /// Returns how soon the next step should follow the last: the interval, or less while there is no period.

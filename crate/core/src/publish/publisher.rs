@@ -108,7 +108,7 @@ impl Publisher {
                 PageWriter::create(path, &layout, PageHeader::default(), &fields)?
             }
         };
-        writer.publish(&fields, publication.no_bound());
+        writer.publish(&fields, &publication.extension());
         let page = Published {
             writer,
             _lock: lock,

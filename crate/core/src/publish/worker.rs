@@ -185,8 +185,8 @@ impl Worker {
         *locked(&self.shared.no_bound) = self.publication.no_bound();
         // A page without time rarely changes, and watchers wait for its sequence number.
         if fields != self.page.writer.fields() {
-            let no_bound = self.publication.no_bound();
-            self.page.writer.publish(&fields, no_bound);
+            let extension = self.publication.extension();
+            self.page.writer.publish(&fields, &extension);
             self.shared.updates.fetch_add(1, Ordering::Relaxed);
         }
         let cpu = clock_gettime(ClockId::ThreadCPUTime);

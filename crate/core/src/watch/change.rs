@@ -138,7 +138,7 @@ mod tests {
             counter: 0,
             abi: Abi::Uapi,
             raw,
-            no_bound: None,
+            extension: None,
         }
     }
 
