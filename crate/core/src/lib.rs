@@ -61,6 +61,7 @@
 //! | [`ptp`] | the kernel's PTP clocks, one of which the driver makes from a page with time |
 //! | [`source`] | the clocks that a page can be made from |
 //! | [`publish`] | the bounds that such a page may state, and the thread that writes it |
+//! | [`device`] | finding the machine's own device |
 //! | [`extension`] | what a page's maker knows beyond the specification's fields |
 //! | [`no_bound`] | the reasons why a time has no bound |
 //! | [`machine`] | the hypervisor's name, and the device's udev rules |
@@ -93,6 +94,7 @@ compile_error!("vmclock needs 64-bit little-endian Linux on x86-64 or aarch64");
 pub mod abi;
 pub mod clock;
 pub mod counter;
+pub mod device;
 mod error;
 pub mod extension;
 pub mod machine;

@@ -133,15 +133,17 @@ impl SharedWords for Mapping {
 struct FileIdentity {
     device: u64,
     inode: u64,
-    is_character_device: bool,
+    /// `st_rdev` of a character device.
+    device_number: Option<u64>,
 }
 
 impl From<&Stat> for FileIdentity {
     fn from(stat: &Stat) -> Self {
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
         Self {
             device: stat.st_dev,
             inode: stat.st_ino,
-            is_character_device: FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
+            device_number: is_device.then_some(stat.st_rdev),
         }
     }
 }
@@ -256,6 +258,12 @@ impl Page {
         &self.path
     }
 
+    /// Returns `st_rdev` of the driver's device. `None` if the page is a regular file.
+    #[must_use]
+    pub fn device_number(&self) -> Option<u64> {
+        self.identity.device_number
+    }
+
     /// Returns true if another file is at the page's path now: this page probably receives no more updates
     /// then. Returns false if no file is at the path.
     #[must_use]
@@ -267,9 +275,7 @@ impl Page {
     /// Opens the driver's device of this page again. `None` if the page is a regular file, or if another
     /// device is at its path now.
     pub(crate) fn open_device(&self) -> Option<OwnedFd> {
-        if !self.identity.is_character_device {
-            return None;
-        }
+        self.device_number()?;
         let (file, stat) = open_file(&self.absolute).ok()?;
         (FileIdentity::from(&stat) == self.identity).then_some(file)
     }
@@ -294,7 +300,7 @@ impl SharedWords for Page {
     #[inline(always)]
     fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
         // A device may use the bytes after its structure for other purposes.
-        if self.identity.is_character_device {
+        if self.device_number().is_some() {
             return None;
         }
         self.mapping.load_extension()
@@ -459,7 +465,7 @@ mod tests {
         let whole = [0x0707_0707_0707_0707; EXTENSION_WORDS];
         let mut page = open(4096, 4096);
         assert_eq!(page.load_extension(), Some(whole));
-        page.identity.is_character_device = true;
+        page.identity.device_number = Some(1);
         assert_eq!(page.load_extension(), None);
         assert_eq!(open(4095, 0x70).load_extension(), None);
         assert_eq!(open(0x70, 0x70).load_extension(), None);
