@@ -4,11 +4,12 @@
 //! than what the kernel knows. `docs/bounds.md`, "What a published page claims", derives each figure.
 //!
 //! [`Publication`] decides what the page says. It is a state machine over clock and counter, without a
-//! thread or a file, so that a simulation can drive it. [`Publisher`] owns the file, the lock and the
-//! thread.
+//! thread or a file, so that a simulation can drive it. `maker` gives it this machine's clocks and a thread.
+//! [`Publisher`] has the file and its lock.
 
 mod baseline;
 mod lock;
+mod maker;
 mod publication;
 mod publisher;
 mod takeover;

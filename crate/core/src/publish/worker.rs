@@ -60,11 +60,22 @@ pub(super) struct Command {
     pub(super) done: SyncSender<Result<(), Error>>,
 }
 
-/// A page that this publisher holds. Dropping it marks the page unreliable and then releases the lock.
+/// A page that this process writes, in a file or in memory. Dropping it marks the page unreliable and then
+/// releases the file's lock.
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) writer: PageWriter,
-    pub(super) _lock: Lock,
+    _lock: Option<Lock>,
+}
+
+impl Published {
+    /// Takes a page in a file, and the right to publish it.
+    pub(super) fn in_file(writer: PageWriter, lock: Lock) -> Self {
+        Self {
+            writer,
+            _lock: Some(lock),
+        }
+    }
 }
 
 impl Drop for Published {

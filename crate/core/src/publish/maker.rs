@@ -1,0 +1,284 @@
+//! Makes a page: what samples and looks, and the thread that goes on with it. It knows no file.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::EventfdFlags;
+
+use super::worker::{Command, Device, Published, Shared, Worker, locked};
+use super::{Cause, Publication, PublishOptions, Shape};
+use crate::counter::CpuCounter;
+use crate::counter::clocksource::kernel_lists_tsc;
+use crate::error::Error;
+use crate::extension::Extension;
+use crate::no_bound::NoBound;
+use crate::snapshot::RawFields;
+use crate::source::kernel::KernelSource;
+use crate::source::kernel::clock::KernelClock;
+use crate::source::kernel::leap_seconds::LeapSeconds;
+use crate::source::kernel::step_alarm::StepAlarm;
+
+/// The longest wait for the counter's rate. A counter that advances shows it within 10 ms.
+const FIRST_BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A page in the making: its publication, and what wakes it. Where the page lies is decided later.
+pub(super) struct Maker {
+    publication: Publication<KernelSource<KernelClock>, CpuCounter>,
+    alarm: StepAlarm,
+    device: Option<Device>,
+}
+
+impl Maker {
+    /// Prepares a page that is to lie at `path`. Nothing is sampled yet.
+    ///
+    /// `taken_over` are the fields of a page that is to go on.
+    pub(super) fn new(
+        path: &Path,
+        options: PublishOptions,
+        taken_over: Option<RawFields>,
+    ) -> Result<Self, Error> {
+        check(&options)?;
+        // Both before the first sample, so that no step and no migration is missed.
+        let alarm = StepAlarm::new()?;
+        let device = Device::open(path);
+        let has_source = device.as_ref().is_some_and(Device::has_generation);
+        let options = options.with_generation_source(has_source);
+        let publication = Publication::new(
+            KernelSource::new(KernelClock),
+            CpuCounter,
+            options,
+            LeapSeconds::load(),
+            taken_over,
+        )?;
+        Ok(Self {
+            publication,
+            alarm,
+            device,
+        })
+    }
+
+    /// Brings the page up to date, before the thread does.
+    pub(super) fn step(&mut self, cause: Cause) -> Result<RawFields, Error> {
+        self.publication.step(cause)
+    }
+
+    /// Steps the page until it shows a time, and returns its fields.
+    pub(super) fn settle(&mut self) -> Result<RawFields, Error> {
+        let Self {
+            publication, alarm, ..
+        } = self;
+        let began = Instant::now();
+        let mut fields = publication.step(Cause::Interval)?;
+        loop {
+            while !publication.is_settled() {
+                if began.elapsed() > FIRST_BASELINE_TIMEOUT {
+                    return Err(Error::UntrustedCounter {
+                        reason: "the CPU's counter does not advance with the system's clocks, so \
+                                 no time can be published from it",
+                        remedy: "publish a marker without time",
+                    });
+                }
+                std::thread::sleep(publication.next_within());
+                fields = publication.step(Cause::Interval)?;
+            }
+            if !alarm.went_off() {
+                return Ok(fields);
+            }
+            // The clock was set between two of these samples.
+            fields = publication.step(Cause::ClockStep)?;
+        }
+    }
+
+    /// Returns the extension that belongs to the fields of the last step.
+    pub(super) fn extension(&self) -> Extension {
+        self.publication.extension()
+    }
+
+    /// Starts the thread that keeps the page up to date. The page shows the fields of the last step.
+    pub(super) fn start(mut self, page: Published) -> Result<Making, Error> {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| Error::system("eventfd", None, errno))?;
+        let path = page.writer.path().to_path_buf();
+        let shared = Arc::new(Shared {
+            wake,
+            updates: AtomicU64::new(1),
+            cpu_time_ns: AtomicU64::new(0),
+            failure: Mutex::new(None),
+            no_bound: Mutex::new(self.publication.no_bound()),
+        });
+        if let Some(device) = &mut self.device {
+            device.arm(&shared);
+        }
+        let (commands, inbox) = channel();
+        let worker = Worker {
+            device: self.device,
+            due_at: Instant::now() + self.publication.next_within(),
+            leap_seconds_read: Instant::now(),
+            shared: Arc::clone(&shared),
+            page,
+            publication: self.publication,
+            alarm: self.alarm,
+            inbox,
+        };
+        let thread = std::thread::Builder::new()
+            .name("vmclock-publish".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| Error::system("clone", None, error))?;
+        Ok(Making {
+            path,
+            shared,
+            commands,
+            thread: Mutex::new(Some(thread)),
+            process: std::process::id(),
+        })
+    }
+}
+
+/// A page whose thread runs. Dropping it ends the thread.
+#[derive(Debug)]
+pub(super) struct Making {
+    /// The page's path as it was given; a name if the page lies in memory.
+    path: PathBuf,
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process that the thread runs in. A forked child has this object and not the thread.
+    process: u32,
+}
+
+impl Making {
+    /// Returns the page's path as it was given.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns how often the page has been written.
+    pub(super) fn updates(&self) -> u64 {
+        self.shared.updates.load(Ordering::Relaxed)
+    }
+
+    /// Returns the CPU time that the thread has used until its last update, in nanoseconds.
+    pub(super) fn cpu_time_ns(&self) -> u64 {
+        self.shared.cpu_time_ns.load(Ordering::Relaxed)
+    }
+
+    /// Returns why the thread had to stop; `None` while it runs.
+    pub(super) fn failure(&self) -> Option<String> {
+        locked(&self.shared.failure).clone()
+    }
+
+    /// Returns why the page states no bound, as of its last update.
+    pub(super) fn no_bound(&self) -> Option<NoBound> {
+        *locked(&self.shared.no_bound)
+    }
+
+    /// Ends the page and the thread. Ending it again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] if the thread had already stopped by itself, with the reason.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        let mut thread = locked(&self.thread);
+        let Some(thread) = thread.take() else {
+            return Ok(());
+        };
+        if self.is_forked() {
+            // This process does not have the thread.
+            std::mem::forget(thread);
+            return Err(self.stopped());
+        }
+        let result = self.command(Cause::Close);
+        // The worker does not panic. If it did, its drop has marked the page.
+        let _ = thread.join();
+        result
+    }
+
+    /// Has the thread bring the page up to date for a reason, and returns when the page shows it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`], and the errors of [`Publication::step`] that are the caller's mistake.
+    pub(super) fn command(&self, cause: Cause) -> Result<(), Error> {
+        if self.is_forked() {
+            return Err(self.stopped());
+        }
+        let (done, answer) = sync_channel(1);
+        self.commands
+            .send(Command { cause, done })
+            .map_err(|_| self.stopped())?;
+        // This fails only after 2^64 wake-ups that the thread has not taken: it is awake then.
+        self.shared.wake();
+        answer.recv().map_err(|_| self.stopped())?
+    }
+
+    /// Returns whether this is a forked child's copy, which publishes nothing.
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    fn stopped(&self) -> Error {
+        let reason = if self.is_forked() {
+            "it belongs to the process that this one was forked from".to_owned()
+        } else {
+            self.failure().unwrap_or_else(|| "it was closed".to_owned())
+        };
+        Error::Stopped {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        // Nobody is left to report an error to.
+        let _ = self.close();
+    }
+}
+
+/// Refuses options out of their range, and a counter that no time can be made from.
+pub(super) fn check(options: &PublishOptions) -> Result<(), Error> {
+    options.check()?;
+    if options.shape == Shape::Time && !options.allow_untrusted_counter {
+        require_trusted_counter()?;
+    }
+    Ok(())
+}
+
+fn require_trusted_counter() -> Result<(), Error> {
+    let refuse = |reason: &'static str| {
+        Err(Error::UntrustedCounter {
+            reason,
+            remedy: "publish a marker without time, or publish time all the same if you know that \
+                     the counter is sound (--allow-untrusted-counter); otherwise the time can be \
+                     wrong without notice",
+        })
+    };
+    if !CpuCounter.facts().invariant {
+        return refuse(
+            "the CPU does not promise that its counter runs at one rate and never stops",
+        );
+    }
+    if cfg!(target_arch = "x86_64") {
+        match kernel_lists_tsc() {
+            Some(true) => {}
+            Some(false) => {
+                return refuse(
+                    "the kernel does not list `tsc` among its clock sources: it found the counter \
+                     untrustworthy or was told not to use it",
+                );
+            }
+            None => {
+                return refuse(
+                    "the kernel's list of clock sources cannot be read (is /sys mounted?), so \
+                     whether it trusts the counter is unknown",
+                );
+            }
+        }
+    }
+    Ok(())
+}
