@@ -1,7 +1,7 @@
 /** The figures of one call all belong to the page as it is now, whichever call came before. */
 
 import test from 'ava'
-import { READING_KNOWN, READING_SLOT_COUNT, READING_SLOTS, type Reading, VmClock } from 'vmclock'
+import { READING_KNOWN, READING_SLOT_COUNT, READING_SLOTS, Reading, VmClock } from 'vmclock'
 import type { PageFields } from 'vmclock/testing'
 import { FLAG, liveFields, open, page } from './pages'
 
@@ -52,6 +52,34 @@ function slotsOf(reading: Reading, raisedNs: bigint): bigint[] {
   return [...slots]
 }
 
+const FLAGS = [
+  FLAG.TAI_OFFSET_VALID,
+  FLAG.PERIOD_MAXERROR_VALID,
+  FLAG.TIME_MAXERROR_VALID,
+  FLAG.PERIOD_ESTERROR_VALID,
+  FLAG.TIME_ESTERROR_VALID,
+  FLAG.VM_GEN_COUNTER_PRESENT,
+]
+
+/** Returns fields of a page that differ from those before in some of the figures of a reading. */
+function anyState(random: (below: number) => number): PageFields {
+  return {
+    disruptionMarker: BigInt(random(3)),
+    vmGenerationCounter: BigInt(random(3)),
+    clockStatus: 2 + random(2),
+    leapIndicator: random(4) === 0 ? random(6) : 0,
+    taiOffsetSec: -36 - random(3),
+    // Steps back and ahead by eighths of a second.
+    timeFracSec: BigInt(random(3)) << 61n,
+    timeMaxerrorNanosec: BigInt(random(1_000_000)),
+    timeEsterrorNanosec: BigInt(random(1_000_000)),
+    // The errors grow, so that each timestamp has its own.
+    counterPeriodMaxerrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
+    counterPeriodEsterrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
+    flags: FLAGS.reduce((all, flag) => (random(4) === 0 ? all : all | flag), 0n),
+  }
+}
+
 const kinds = [false, true].flatMap((nonDecreasing) =>
   Object.entries(PERIODS).map(([ticks, period]) => ({ nonDecreasing, ticks, period })),
 )
@@ -75,14 +103,6 @@ for (const { nonDecreasing, ticks, period } of kinds) {
       () => clock.convert(fields.counterValue + 5n, clock.continuityToken()),
       () => clock.snapshot(),
     ]
-    const flags = [
-      FLAG.TAI_OFFSET_VALID,
-      FLAG.PERIOD_MAXERROR_VALID,
-      FLAG.TIME_MAXERROR_VALID,
-      FLAG.PERIOD_ESTERROR_VALID,
-      FLAG.TIME_ESTERROR_VALID,
-      FLAG.VM_GEN_COUNTER_PRESENT,
-    ]
     let lastNs = 0n
     let raised = 0
     for (let update = 0; update < 200; update++) {
@@ -92,22 +112,7 @@ for (const { nonDecreasing, ticks, period } of kinds) {
         t.throws(() => clock.readInto(slots), { code: 'ERR_VMCLOCK_UNSYNCHRONIZED' })
         t.deepEqual([...slots], before)
       }
-      const state: PageFields = {
-        disruptionMarker: BigInt(random(3)),
-        vmGenerationCounter: BigInt(random(3)),
-        clockStatus: 2 + random(2),
-        leapIndicator: random(4) === 0 ? random(6) : 0,
-        taiOffsetSec: -36 - random(3),
-        // Steps back and ahead by eighths of a second.
-        timeFracSec: BigInt(random(3)) << 61n,
-        timeMaxerrorNanosec: BigInt(random(1_000_000)),
-        timeEsterrorNanosec: BigInt(random(1_000_000)),
-        // The errors grow, so that each timestamp has its own.
-        counterPeriodMaxerrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
-        counterPeriodEsterrorRateFracSec: BigInt(random(2 ** 30)) << 20n,
-        flags: flags.reduce((all, flag) => (random(4) === 0 ? all : all | flag), 0n),
-      }
-      published.write(state)
+      published.write(anyState(random))
       for (let reading = 0; reading < 6; reading++) {
         calls[random(calls.length)]?.()
         // A new clock has no slots from an earlier call, and a conversion takes the slow path.
@@ -134,3 +139,42 @@ for (const { nonDecreasing, ticks, period } of kinds) {
     t.is(raised > 0, nonDecreasing)
   })
 }
+
+for (const [ticks, period] of Object.entries(PERIODS)) {
+  test(`read returns figures of one page state after any other call: ${ticks} ticks`, (t) => {
+    const random = numbersFrom(20261128)
+    const published = page(t, { ...liveFields(t), ...period })
+    const clock = open(t, published.path)
+    const slots = new BigInt64Array(READING_SLOT_COUNT)
+    const calls: Array<() => unknown> = [
+      () => clock.nowNs(),
+      () => clock.read(),
+      () => clock.readInto(slots),
+      () => clock.continuityToken(),
+      () => clock.convert(clock.counter(), clock.continuityToken()),
+      () => t.throws(() => new Reading(new BigInt64Array(3), 'utc')),
+    ]
+    for (let update = 0; update < 200; update++) {
+      published.write(anyState(random))
+      for (let reading = 0; reading < 4; reading++) {
+        calls[random(calls.length)]?.()
+        const read = clock.read()
+        // A new clock has no figures from an earlier call.
+        const fresh = VmClock.open(published.path)
+        const exact = fresh.convert(read.counter, fresh.continuityToken())
+        fresh.close()
+        t.deepEqual({ ...read }, { ...exact }, `update ${update}, reading ${reading}`)
+        t.deepEqual(structuredClone(read), { ...read })
+      }
+    }
+  })
+}
+
+test('figures of one page state cannot be given to a Reading by its caller', (t) => {
+  const slots = new BigInt64Array(READING_SLOT_COUNT)
+  const timescale = { hasBound: true, disruptionMarker: 7n, status: 'synchronized' }
+  const reading = new Reading(slots, timescale as never)
+  t.is(reading.disruptionMarker, 0n)
+  t.is(reading.maxErrorNs, undefined)
+  t.is(reading.status, 'free-running')
+})

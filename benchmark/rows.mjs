@@ -30,6 +30,7 @@ const overHrtime = (workers) => ({
 /** Rows with a target and a column for each Node. */
 export const nodeRows = [
   ['nowNs() / process.hrtime.bigint()', 0.74, 0.85, ratio('stamps', 'nowNs', 'hrtime.bigint')],
+  ['read() / process.hrtime.bigint()', 1.4, 1.5, ratio('stamps', 'read', 'hrtime.bigint')],
   ['nowMs() / Date.now()', 0.72, 0.85, ratio('stamps', 'nowMs', 'Date.now')],
   ['nowMs() / performance.now()', 0.63, 0.75, ratio('stamps', 'nowMs', 'performance.now')],
   [

@@ -13,7 +13,13 @@ import {
   native,
   obstacle,
 } from './native'
-import { READING_SLOT_COUNT, Reading, TIMESCALES, type Timescale } from './reading'
+import {
+  READING_SLOT_COUNT,
+  Reading,
+  ReadingConstants,
+  TIMESCALES,
+  type Timescale,
+} from './reading'
 import { DOUBLE, KNOWN, SLOT } from './slots'
 import { type Snapshot, snapshotFrom } from './snapshot'
 import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
@@ -161,6 +167,9 @@ export class VmClock {
   readonly #isContinuous: HotCalls['isContinuous'] = beingOpened().hot.isContinuous
   /** The token whose figures are in the argument slots, if it is frozen; else `NO_TOKEN`. */
   #token: ContinuityToken = NO_TOKEN
+  /** What is the same in all readings of the state that the slots are filled for, and that state's number. */
+  #constants: ReadingConstants = new ReadingConstants(this.#slots, this.#timescale)
+  #filled: number = this.#doubles[DOUBLE.Filled] as number
   #closed = false
 
   /** Closes the clock at the end of a `using` scope. */
@@ -320,7 +329,7 @@ export class VmClock {
     const call = this.#read
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return new Reading(this.#slots, this.#timescale)
+    return this.#reading()
   }
 
   /**
@@ -373,7 +382,7 @@ export class VmClock {
     const call = this.#convert
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
-    return new Reading(this.#slots, this.#timescale)
+    return this.#reading()
   }
 
   /**
@@ -476,6 +485,17 @@ export class VmClock {
   #open(): NativeClock {
     if (this.#closed) throw closedError('clock')
     return this.#native
+  }
+
+  /** Makes a reading of the figures in the slots. */
+  #reading(): Reading {
+    const slots = this.#slots
+    const filled = this.#doubles[DOUBLE.Filled] as number
+    if (filled !== this.#filled) {
+      this.#constants = new ReadingConstants(slots, this.#timescale)
+      this.#filled = filled
+    }
+    return new Reading(slots, this.#constants)
   }
 
   /** Writes a token's figures to the argument slots, and remembers the token if it cannot change. */

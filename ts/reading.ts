@@ -126,6 +126,50 @@ export interface ReadingJson {
 }
 
 /**
+ * The figures that are the same in all readings of one page state, as {@link Reading} returns them. A clock
+ * makes them once for each state: they are a third of the cost of a reading.
+ */
+export class ReadingConstants {
+  // Nothing outside this class can put the mark on an object, so no caller can pass figures of its own.
+  readonly #mark = true
+  readonly hasBound: boolean
+  readonly hasEstError: boolean
+  readonly disruptionMarker: bigint
+  readonly vmGeneration: bigint | undefined
+  readonly status: UsableClockStatus
+  readonly leapSecond: boolean
+  readonly timescale: Timescale
+  readonly taiMinusUtcSec: number | undefined
+
+  constructor(slots: BigInt64Array, timescale: Timescale, at = 0) {
+    const known = slots[at + SLOT.Known] as bigint
+    this.hasBound = (known & READING_KNOWN.BOUND) !== 0n
+    this.hasEstError = (known & READING_KNOWN.EST_ERROR) !== 0n
+    this.disruptionMarker = BigInt.asUintN(64, slots[at + SLOT.DisruptionMarker] as bigint)
+    this.vmGeneration =
+      (known & READING_KNOWN.VM_GENERATION) !== 0n
+        ? BigInt.asUintN(64, slots[at + SLOT.VmGeneration] as bigint)
+        : undefined
+    this.status = slots[at + SLOT.Status] === 2n ? 'synchronized' : 'free-running'
+    this.leapSecond = slots[at + SLOT.LeapSecond] !== 0n
+    this.timescale = timescale
+    this.taiMinusUtcSec =
+      (known & READING_KNOWN.TAI_MINUS_UTC) !== 0n
+        ? Number(slots[at + SLOT.TaiMinusUtcSec] as bigint)
+        : undefined
+  }
+
+  static is(value: unknown): value is ReadingConstants {
+    return typeof value === 'object' && value !== null && #mark in value
+  }
+}
+
+function constantsIn(slots: BigInt64Array, timescale: Timescale, at: number): ReadingConstants {
+  argument.room(slots, at, READING_SLOT_COUNT)
+  return new ReadingConstants(slots, timescale, at)
+}
+
+/**
  * A time with its bound, and what the page said at the same instant. All of it belongs to one state of the
  * page. Its fields are own properties, so it can be spread, cloned and posted.
  */
@@ -171,34 +215,29 @@ export class Reading {
    * @param timescale - the timescale of the clock that wrote them
    * @param at - index of the first figure; default 0
    */
-  constructor(slots: BigInt64Array, timescale: Timescale, at = 0) {
-    argument.room(slots, at, READING_SLOT_COUNT)
+  constructor(slots: BigInt64Array, timescale: Timescale, at?: number)
+  /** @internal */
+  constructor(slots: BigInt64Array, constants: ReadingConstants)
+  constructor(slots: BigInt64Array, from: Timescale | ReadingConstants, at = 0) {
+    const constants = ReadingConstants.is(from) ? from : constantsIn(slots, from, at)
+    const { hasBound } = constants
     // Each slot is read here: a function that reads one would take longer than everything else.
-    const known = slots[at + SLOT.Known] as bigint
-    const bounded = (known & READING_KNOWN.BOUND) !== 0n
     this.epochNs = slots[at + SLOT.EpochNs] as bigint
-    this.maxErrorNs = bounded
+    this.maxErrorNs = hasBound
       ? BigInt.asUintN(64, slots[at + SLOT.MaxErrorNs] as bigint)
       : undefined
-    this.estErrorNs =
-      (known & READING_KNOWN.EST_ERROR) !== 0n
-        ? BigInt.asUintN(64, slots[at + SLOT.EstErrorNs] as bigint)
-        : undefined
-    this.earliestNs = bounded ? (slots[at + SLOT.EarliestNs] as bigint) : undefined
-    this.latestNs = bounded ? (slots[at + SLOT.LatestNs] as bigint) : undefined
+    this.estErrorNs = constants.hasEstError
+      ? BigInt.asUintN(64, slots[at + SLOT.EstErrorNs] as bigint)
+      : undefined
+    this.earliestNs = hasBound ? (slots[at + SLOT.EarliestNs] as bigint) : undefined
+    this.latestNs = hasBound ? (slots[at + SLOT.LatestNs] as bigint) : undefined
     this.counter = BigInt.asUintN(64, slots[at + SLOT.Counter] as bigint)
-    this.disruptionMarker = BigInt.asUintN(64, slots[at + SLOT.DisruptionMarker] as bigint)
-    this.vmGeneration =
-      (known & READING_KNOWN.VM_GENERATION) !== 0n
-        ? BigInt.asUintN(64, slots[at + SLOT.VmGeneration] as bigint)
-        : undefined
-    this.status = slots[at + SLOT.Status] === 2n ? 'synchronized' : 'free-running'
-    this.leapSecond = slots[at + SLOT.LeapSecond] !== 0n
-    this.timescale = timescale
-    this.taiMinusUtcSec =
-      (known & READING_KNOWN.TAI_MINUS_UTC) !== 0n
-        ? Number(slots[at + SLOT.TaiMinusUtcSec] as bigint)
-        : undefined
+    this.disruptionMarker = constants.disruptionMarker
+    this.vmGeneration = constants.vmGeneration
+    this.status = constants.status
+    this.leapSecond = constants.leapSecond
+    this.timescale = constants.timescale
+    this.taiMinusUtcSec = constants.taiMinusUtcSec
   }
 
   /** Returns what `JSON.stringify` writes: 64-bit figures as decimal strings, unknown figures left out. */

@@ -39,6 +39,7 @@ export const KNOWN: Bigints<typeof Known> = {
 /** Positions of the doubles. */
 export const DOUBLE: Numbers<typeof Double> = {
   NowMs: 0,
+  Filled: 1,
 }
 
 type Numbers<Enum> = { readonly [Name in keyof Enum]: Enum[Name] }

@@ -45,12 +45,15 @@ pub enum Known {
 pub enum Double {
     /// The result of `nowMs`.
     NowMs,
+    /// Counts how often all slots of a reading were written. The figures that are the same in all
+    /// readings of one page state have changed only if this has.
+    Filled,
 }
 
 /// How many integers there are.
 pub(super) const SLOTS: usize = Slot::ArgumentHasVmGeneration as usize + 1;
 /// How many doubles there are.
-pub(super) const DOUBLES: usize = Double::NowMs as usize + 1;
+pub(super) const DOUBLES: usize = Double::Filled as usize + 1;
 /// Byte offset of the doubles.
 pub(super) const DOUBLES_OFFSET: usize = SLOTS * size_of::<i64>();
 /// Size of all of it, in bytes.
@@ -99,6 +102,12 @@ impl Slots {
         unsafe { self.start.wrapping_add(offset).cast::<f64>().write(value) }
     }
 
+    fn double(self, double: Double) -> f64 {
+        let offset = DOUBLES_OFFSET + double as usize * size_of::<f64>();
+        // SAFETY: as in `set_double`.
+        unsafe { self.start.wrapping_add(offset).cast::<f64>().read() }
+    }
+
     /// Reads an argument, which JavaScript wrote.
     pub(super) fn argument(self, slot: Slot) -> i64 {
         // SAFETY: as in `set`.
@@ -131,6 +140,7 @@ impl Slots {
         self.set(Slot::Status, i64::from(reading.status.raw()));
         self.set(Slot::LeapSecond, i64::from(reading.leap_second));
         self.set(Slot::Known, known);
+        self.set_double(Double::Filled, self.double(Double::Filled) + 1.0);
     }
 
     /// Writes the figures of a reading that change with the counter, over an earlier reading of the
