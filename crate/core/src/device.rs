@@ -144,7 +144,7 @@ mod tests {
         let Device::Open(page) = find(&machine, None) else {
             panic!("no device");
         };
-        assert_eq!(page.path().file_name().unwrap(), "vmclock9");
+        assert_eq!(page.path().unwrap().file_name().unwrap(), "vmclock9");
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //!
 //! - Other programs write to a mapped page at any time. The only references into it are therefore to
 //!   atomics, each made from a raw pointer to one word.
-//! - A mapping is shared and closed on exec. A reader's mapping is read-only.
+//! - A mapping of a file is shared and closed on exec. A reader's mapping of it is read-only.
+//! - A page that this process makes for itself is private memory, which its writer and its readers share. The
+//!   kernel gives a forked child zeros in its place.
 //! - Only offsets below [`SIZE_FULL`] from the start of the page are accessed, and those of the extension in
 //!   mappings of at least [`SIZE_REGION`] bytes. All of them are within one memory page.
-//! - The extension is read from regular files only, never from a device.
+//! - The extension is read from regular files and from private memory, never from a device.
 //! - A mapping is at least one memory page long. The bytes after the end of a short file, up to the end of
 //!   its last memory page, read as zero. An access faults (SIGBUS) only if the file shrinks to nothing after
 //!   it was mapped. This is why a file that others may write is refused.
@@ -20,11 +22,13 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
 
 use crate::abi::{
     SIZE_FULL, SIZE_MIN, SIZE_REGION, VMCLOCK_MAGIC, VMCLOCK_VERSION, extension, field,
@@ -40,16 +44,34 @@ pub const DEVICE_PATH: &str = "/dev/vmclock0";
 /// The default path of this package's publisher.
 pub const PUBLISHED_PATH: &str = "/run/vmclock/page";
 
-/// Mapped memory that holds a page. Words are addressed by their offset from the start of the page.
-#[derive(Debug)]
+/// Mapped memory that holds a page. Words are addressed by their offset from the start of the page. Clones
+/// share the memory, and the last one unmaps it.
+#[derive(Clone, Debug)]
 pub(crate) struct Mapping {
-    map: MmapRaw,
+    start: Start,
+    map: Arc<MmapRaw>,
 }
 
+/// The first byte of mapped memory. It lies beside the mapping's owner, so that a timestamp loads one address.
+#[derive(Clone, Copy, Debug)]
+struct Start(*mut u8);
+
+// SAFETY: the memory stays where it is, whichever thread has the address. All accesses to it are atomic.
+unsafe impl Send for Start {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Start {}
+
 impl Mapping {
+    fn new(map: MmapRaw) -> Self {
+        Self {
+            start: Start(map.as_mut_ptr()),
+            map: Arc::new(map),
+        }
+    }
+
     fn read_only(file: &File, bytes: usize) -> std::io::Result<Self> {
         let map = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
-        Ok(Self { map })
+        Ok(Self::new(map))
     }
 
     /// Maps `bytes` of the page at `page_offset` in `file` for writing: the structure, or more. The file
@@ -62,7 +84,19 @@ impl Mapping {
             .offset(page_offset)
             .len(bytes)
             .map_raw(file)?;
-        Ok(Self { map })
+        Ok(Self::new(map))
+    }
+
+    /// Maps memory of this process for a page and its extension, all zero. In a forked child it is zero again.
+    pub(crate) fn private() -> Result<Self, Error> {
+        let map = MmapMut::map_anon(SIZE_REGION as usize)
+            .map_err(|error| Error::system("mmap", None, error))?;
+        let mapping = Self::new(map.into());
+        let start = mapping.start.0.cast();
+        // SAFETY: the memory is mapped, and this advice changes nothing in this process.
+        unsafe { madvise(start, mapping.map.len(), Advice::LinuxWipeOnFork) }
+            .map_err(|errno| Error::system("madvise", None, errno))?;
+        Ok(mapping)
     }
 
     /// Returns the words of the extension, if the mapping covers it.
@@ -75,7 +109,7 @@ impl Mapping {
     /// of up to 8 bytes there is within the structure, or within an extension that the mapping covers.
     #[inline(always)]
     fn address(&self, at: usize) -> *mut u8 {
-        self.map.as_mut_ptr().wrapping_add(at)
+        self.start.0.wrapping_add(at)
     }
 
     /// Returns the 32-bit word at `at`. In a read-only mapping only relaxed loads of it are allowed.
@@ -153,10 +187,26 @@ impl From<&Stat> for FileIdentity {
 pub struct Page {
     mapping: Mapping,
     size_bytes: u32,
-    path: PathBuf,
-    /// The absolute path at the time of opening. It remains correct if the process changes its directory.
-    absolute: PathBuf,
-    identity: FileIdentity,
+    place: Place,
+}
+
+/// The place of a page.
+#[derive(Debug)]
+enum Place {
+    File {
+        path: PathBuf,
+        /// The absolute path at the time of opening. It remains correct if the process changes its directory.
+        absolute: PathBuf,
+        identity: FileIdentity,
+    },
+    /// Private memory of the process that made the page.
+    Memory(Arc<dyn Renew>),
+}
+
+/// The maker of a page in memory. The page's readers keep it alive.
+pub(crate) trait Renew: std::fmt::Debug + Send + Sync {
+    /// Makes a page of this process in place of one that a fork wiped.
+    fn renew(&self) -> Result<Page, Error>;
 }
 
 impl Page {
@@ -205,6 +255,15 @@ impl Page {
         Self::check(mapping, path, file_bytes, FileIdentity::from(&stat))
     }
 
+    /// Makes a page of private memory, which holds a whole page. The page keeps `maker` alive.
+    pub(crate) fn in_memory(mapping: Mapping, maker: Arc<dyn Renew>) -> Self {
+        Self {
+            mapping,
+            size_bytes: SIZE_REGION,
+            place: Place::Memory(maker),
+        }
+    }
+
     fn check(
         mapping: Mapping,
         path: &Path,
@@ -240,9 +299,11 @@ impl Page {
         Ok(Self {
             mapping,
             size_bytes,
-            path,
-            absolute,
-            identity,
+            place: Place::File {
+                path,
+                absolute,
+                identity,
+            },
         })
     }
 
@@ -252,32 +313,63 @@ impl Page {
         self.size_bytes
     }
 
-    /// Returns the path as it was opened.
+    /// Returns the path as it was opened. `None` for a page in this process's memory.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File { path, .. } => Some(path),
+            Place::Memory(_) => None,
+        }
     }
 
-    /// Returns `st_rdev` of the driver's device. `None` if the page is a regular file.
+    /// Returns `st_rdev` of the driver's device. `None` if the page is a regular file or memory.
     #[must_use]
     pub fn device_number(&self) -> Option<u64> {
-        self.identity.device_number
+        match &self.place {
+            Place::File { identity, .. } => identity.device_number,
+            Place::Memory(_) => None,
+        }
     }
 
     /// Returns true if another file is at the page's path now: this page probably receives no more updates
-    /// then. Returns false if no file is at the path.
+    /// then. Returns false if no file is at the path, or the page has none.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
-        rustix::fs::stat(&self.absolute)
-            .is_ok_and(|stat| FileIdentity::from(&stat) != self.identity)
+        let Place::File {
+            absolute, identity, ..
+        } = &self.place
+        else {
+            return false;
+        };
+        rustix::fs::stat(absolute).is_ok_and(|stat| FileIdentity::from(&stat) != *identity)
     }
 
-    /// Opens the driver's device of this page again. `None` if the page is a regular file, or if another
-    /// device is at its path now.
+    /// Opens the driver's device of this page again. `None` if the page is no device, or if another device is
+    /// at its path now.
     pub(crate) fn open_device(&self) -> Option<OwnedFd> {
-        self.device_number()?;
-        let (file, stat) = open_file(&self.absolute).ok()?;
-        (FileIdentity::from(&stat) == self.identity).then_some(file)
+        let Place::File {
+            absolute, identity, ..
+        } = &self.place
+        else {
+            return None;
+        };
+        identity.device_number?;
+        let (file, stat) = open_file(absolute).ok()?;
+        (FileIdentity::from(&stat) == *identity).then_some(file)
+    }
+
+    /// Returns the page that takes the place of this one in a forked child, whose copy holds zeros. `None` if
+    /// this page is valid here.
+    ///
+    /// # Errors
+    ///
+    /// Those of making a page, among them [`Error::UntrustedCounter`] and [`Error::System`].
+    pub fn renewed(&self) -> Result<Option<Self>, Error> {
+        match &self.place {
+            // No update ends at sequence number 0.
+            Place::Memory(maker) if self.load_seq() == 0 => maker.renew().map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -465,7 +557,10 @@ mod tests {
         let whole = [0x0707_0707_0707_0707; EXTENSION_WORDS];
         let mut page = open(4096, 4096);
         assert_eq!(page.load_extension(), Some(whole));
-        page.identity.device_number = Some(1);
+        let Place::File { identity, .. } = &mut page.place else {
+            panic!("no file");
+        };
+        identity.device_number = Some(1);
         assert_eq!(page.load_extension(), None);
         assert_eq!(open(4095, 0x70).load_extension(), None);
         assert_eq!(open(0x70, 0x70).load_extension(), None);

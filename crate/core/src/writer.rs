@@ -253,6 +253,22 @@ impl PageWriter {
         })
     }
 
+    /// Makes a new page in memory of this process. `name` stands for its path in errors.
+    pub(crate) fn in_memory(name: &Path, fields: &RawFields) -> Result<Self, Error> {
+        let mut writer = Self {
+            memory: Writable(Mapping::private()?),
+            fields: *fields,
+            path: name.to_path_buf(),
+        };
+        writer.store_unguarded(PageHeader::default(), fields, FIRST_SEQ);
+        Ok(writer)
+    }
+
+    /// Returns the memory of the page, for readers in this process.
+    pub(crate) fn mapping(&self) -> Mapping {
+        self.memory.0.clone()
+    }
+
     /// Returns the fields as this writer wrote them last, or as they were when it opened the page.
     #[must_use]
     pub fn fields(&self) -> RawFields {

@@ -79,7 +79,7 @@ impl NativeClock {
     fn open(path: Option<&Path>, options: NativeClockOptions) -> std::result::Result<Self, Error> {
         let clock = VmClock::open(path, options.try_into()?)?;
         Ok(Self {
-            path: clock.path().to_path_buf(),
+            path: clock.path().map(Path::to_path_buf).unwrap_or_default(),
             timescale: clock.timescale(),
             clock: Rc::new(RefCell::new(Some(clock))),
         })

@@ -103,9 +103,9 @@ impl VmClock {
         Ok(Self::new(Arc::new(page), size_bytes, CpuCounter, options))
     }
 
-    /// Returns the path as it was opened.
+    /// Returns the path as it was opened. `None` for a page in this process's memory.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> Option<&Path> {
         self.memory.path()
     }
 }

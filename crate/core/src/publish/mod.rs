@@ -10,6 +10,7 @@
 mod baseline;
 mod lock;
 mod maker;
+mod memory;
 mod publication;
 mod publisher;
 mod takeover;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::snapshot::Maintenance;
 
+pub use memory::process_page;
 pub use publication::Publication;
 pub use publisher::Publisher;
 

@@ -76,6 +76,14 @@ impl Published {
             _lock: Some(lock),
         }
     }
+
+    /// Takes a page in memory.
+    pub(super) fn in_memory(writer: PageWriter) -> Self {
+        Self {
+            writer,
+            _lock: None,
+        }
+    }
 }
 
 impl Drop for Published {

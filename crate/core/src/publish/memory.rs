@@ -1,0 +1,135 @@
+//! The page that this process makes for its own clocks.
+//!
+//! One calibrator makes it, for the clocks of all threads. The first clock starts the calibrator, and the last
+//! one that is closed ends it. The calibrator is a publisher's thread whose page is private memory instead of a
+//! file. Such a thread keeps no process alive.
+//!
+//! A fork copies the memory and not the thread. So the kernel gives the child zeros in place of the page, and a
+//! clock of the child finds a sequence number that no page has. It then asks [`Renew`] for a page that the child
+//! makes itself.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use super::PublishOptions;
+use super::maker::{Maker, Making, check};
+use super::worker::{Published, locked};
+use crate::error::Error;
+use crate::page::{Mapping, Page, Renew};
+use crate::seqlock::SharedWords;
+use crate::writer::PageWriter;
+
+/// The name of the page in errors.
+const NAME: &str = "the page of this process";
+
+/// Returns the page that this process makes from the kernel's clock. The first call starts the calibrator, which
+/// takes some 10 ms to measure the counter's rate. Dropping the last page ends it.
+///
+/// # Errors
+///
+/// [`Error::UntrustedCounter`] for a counter that CPUID does not call invariant, or that the kernel does not
+/// trust, unless `allow_untrusted_counter`; [`Error::OutOfRange`] if the kernel's clock shows a time before 1970;
+/// [`Error::System`].
+pub fn process_page(allow_untrusted_counter: bool) -> Result<Page, Error> {
+    check(&options(allow_untrusted_counter))?;
+    let calibrator = Calibrator::of_this_process()?;
+    let mapping = calibrator.mapping.clone();
+    let share = Share {
+        allow_untrusted_counter,
+        _calibrator: calibrator,
+    };
+    Ok(Page::in_memory(mapping, Arc::new(share)))
+}
+
+fn options(allow_untrusted_counter: bool) -> PublishOptions {
+    PublishOptions {
+        allow_untrusted_counter,
+        ..PublishOptions::default()
+    }
+}
+
+/// One page's share in the calibrator.
+#[derive(Debug)]
+struct Share {
+    allow_untrusted_counter: bool,
+    _calibrator: Arc<Calibrator>,
+}
+
+impl Renew for Share {
+    fn renew(&self) -> Result<Page, Error> {
+        process_page(self.allow_untrusted_counter)
+    }
+}
+
+/// The memory of the page, and the thread that keeps it up to date.
+#[derive(Debug)]
+struct Calibrator {
+    // Dropped in this order: the thread writes to the memory.
+    making: Making,
+    mapping: Mapping,
+}
+
+impl Calibrator {
+    /// Returns the running calibrator, or starts one.
+    fn of_this_process() -> Result<Arc<Self>, Error> {
+        let mut current = locked(&Process::this().calibrator);
+        if let Some(running) = current.upgrade().filter(|found| found.is_running()) {
+            return Ok(running);
+        }
+        let started = Arc::new(Self::start()?);
+        *current = Arc::downgrade(&started);
+        Ok(started)
+    }
+
+    fn start() -> Result<Self, Error> {
+        // Each clock checks the counter by its own options.
+        let mut maker = Maker::new(Path::new(NAME), options(true), None)?;
+        let fields = maker.settle()?;
+        let mut writer = PageWriter::in_memory(Path::new(NAME), &fields)?;
+        writer.publish(&fields, &maker.extension());
+        let mapping = writer.mapping();
+        let making = maker.start(Published::in_memory(writer))?;
+        Ok(Self { making, mapping })
+    }
+
+    /// Returns whether the thread runs in this process.
+    fn is_running(&self) -> bool {
+        self.mapping.load_seq() != 0 && self.making.failure().is_none()
+    }
+}
+
+/// A process's place for its calibrator.
+///
+/// A forked child does not use its parent's: another thread of the parent may have held the lock at the fork, and
+/// then nothing unlocks it in the child.
+struct Process {
+    /// The process; 0 before the first use.
+    id: AtomicU32,
+    calibrator: Mutex<Weak<Calibrator>>,
+    /// The place of a forked child.
+    child: OnceLock<Box<Process>>,
+}
+
+impl Process {
+    const fn new(id: u32) -> Self {
+        Self {
+            id: AtomicU32::new(id),
+            calibrator: Mutex::new(Weak::new()),
+            child: OnceLock::new(),
+        }
+    }
+
+    fn this() -> &'static Self {
+        static FIRST: Process = Process::new(0);
+        let id = std::process::id();
+        let mut process = &FIRST;
+        let _ = process
+            .id
+            .compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed);
+        while process.id.load(Ordering::Relaxed) != id {
+            process = process.child.get_or_init(|| Box::new(Self::new(id)));
+        }
+        process
+    }
+}

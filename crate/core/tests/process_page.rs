@@ -1,0 +1,185 @@
+//! The page that a process makes for its own clocks: one for all threads, none after the last, a new one in a
+//! forked child.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
+)]
+
+use std::fs;
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use vmclock::counter::CpuCounter;
+use vmclock::page::Page;
+use vmclock::publish::process_page;
+use vmclock::seqlock::SharedWords;
+use vmclock::{Options, VmClock};
+
+/// Lets one test at a time use what the process has one of.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn page() -> Page {
+    // A virtual machine's counter need not be one that the kernel trusts.
+    process_page(true).unwrap()
+}
+
+fn clock(page: Page) -> VmClock {
+    let size_bytes = page.size_bytes();
+    VmClock::new(Arc::new(page), size_bytes, CpuCounter, Options::default())
+}
+
+/// Returns how many threads of this process have a name.
+fn threads(name: &str) -> usize {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter(|task| {
+            let comm = fs::read_to_string(task.as_ref().unwrap().path().join("comm"));
+            // A thread may have ended since.
+            comm.is_ok_and(|comm| comm.trim() == name)
+        })
+        .count()
+}
+
+/// Returns whether there are as many calibrators and pages as given. A thread that has just begun has no name yet,
+/// and one that was joined may still be listed.
+fn are_alive(calibrators: usize, pages: usize) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while threads("vmclock-publish") != calibrators {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::yield_now();
+    }
+    wiped_pages() == pages
+}
+
+fn descriptors() -> Vec<String> {
+    let mut open: Vec<String> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .map(|target| target.display().to_string())
+        .filter(|target| !target.contains("/proc/"))
+        .collect();
+    open.sort();
+    open
+}
+
+/// Returns how many memory pages of this process a fork wipes.
+fn wiped_pages() -> usize {
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    // The kernel joins neighbouring mappings, and lists the size of each before its flags.
+    let (mut wiped_kb, mut size_kb) = (0, 0);
+    for line in smaps.lines() {
+        if let Some(size) = line.strip_prefix("Size:") {
+            size_kb = size.trim().trim_end_matches(" kB").parse().unwrap();
+        } else if let Some(flags) = line.strip_prefix("VmFlags:")
+            && flags.split(' ').any(|flag| flag == "wf")
+        {
+            wiped_kb += size_kb;
+        }
+    }
+    wiped_kb * 1024 / rustix::param::page_size()
+}
+
+#[test]
+fn the_page_of_this_process_follows_the_kernels_clock() {
+    let _alone = alone();
+    let mut clock = clock(page());
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let before = now().unwrap();
+    let read = Duration::from_nanos(clock.now_ns().unwrap().unsigned_abs());
+    let after = now().unwrap();
+    let rate_error = Duration::from_millis(10);
+    assert!(before - rate_error < read && read < after + rate_error);
+    assert_eq!(clock.path(), None);
+}
+
+#[test]
+fn all_threads_share_one_page_and_one_calibrator() {
+    const THREADS: usize = 8;
+    let _alone = alone();
+    let together = Barrier::new(THREADS);
+    let markers: Vec<u64> = thread::scope(|scope| {
+        let open = || {
+            together.wait();
+            let mut clock = clock(page());
+            let marker = clock.continuity_token().unwrap().disruption_marker;
+            together.wait();
+            assert!(are_alive(1, 1));
+            together.wait();
+            marker
+        };
+        let started: Vec<_> = (0..THREADS).map(|_| scope.spawn(open)).collect();
+        started
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(markers.iter().all(|marker| *marker == markers[0]));
+    assert!(are_alive(0, 0));
+}
+
+#[test]
+fn nothing_is_left_after_the_last_page_of_this_process() {
+    let _alone = alone();
+    let before = descriptors();
+    for _ in 0..3 {
+        let (first, second) = (page(), page());
+        assert!(are_alive(1, 1));
+        drop(first);
+        assert!(are_alive(1, 1));
+        // The other page goes on.
+        let mut clock = clock(second);
+        clock.now_ns().unwrap();
+        let clone = clock.clone();
+        drop(clock);
+        assert!(are_alive(1, 1));
+        drop(clone);
+        assert!(are_alive(0, 0));
+        assert_eq!(descriptors(), before);
+    }
+}
+
+#[test]
+#[allow(unsafe_code, reason = "nothing forks safely")]
+fn a_forked_child_finds_zeros_and_makes_a_page_of_its_own() {
+    let _alone = alone();
+    let parents = page();
+    assert!(parents.renewed().unwrap().is_none());
+    let parents_seq = parents.load_seq();
+    assert_ne!(parents_seq, 0);
+    // SAFETY: the child only compares and drops what it has, and ends without running anything of the test
+    // harness.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let code = match (parents.load_seq(), parents.renewed()) {
+            (0, Ok(Some(own))) => {
+                let mut clock = clock(own);
+                let reads = clock.now_ns().is_ok();
+                let own_alone = are_alive(1, 2);
+                drop(clock);
+                drop(parents);
+                // The parent's thread has a share in the parent's page, and does not run here to drop it.
+                let none_left = are_alive(0, 1);
+                u8::from(!reads) | u8::from(!own_alone) << 1 | u8::from(!none_left) << 2
+            }
+            _ => 0xff,
+        };
+        // SAFETY: ends the process, as meant.
+        unsafe { libc::_exit(code.into()) }
+    }
+    let mut status = -1;
+    // SAFETY: `status` is a whole integer that the call may write.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+    // The parent's page is unharmed.
+    assert!(parents.renewed().unwrap().is_none());
+    clock(parents).now_ns().unwrap();
+}
