@@ -76,7 +76,8 @@ pub enum StatedError {
 
 impl Extension {
     /// Returns the words for a page that ends its update with `seq`.
-    pub(crate) fn to_words(self, seq: u32) -> [u64; EXTENSION_WORDS] {
+    #[must_use]
+    pub fn to_words(self, seq: u32) -> [u64; EXTENSION_WORDS] {
         let code = self.no_bound.map_or(abi::BOUND, NoBound::code);
         let updates_left = self.no_bound.and_then(NoBound::updates_left).unwrap_or(0);
         let source = match self.source {
@@ -127,7 +128,8 @@ impl Extension {
     }
 
     /// Reads the extension of a page under `seq`. `None` for words of another update, or of another version.
-    pub(crate) fn from_words(words: &[u64; EXTENSION_WORDS], seq: u32) -> Option<Self> {
+    #[must_use]
+    pub fn from_words(words: &[u64; EXTENSION_WORDS], seq: u32) -> Option<Self> {
         let [
             head,
             body,

@@ -139,19 +139,97 @@ pub fn read<M: SharedWords, C: Counter>(
     }
 }
 
-/// Reads the counter, and returns it if the sequence number is still `seq`. That must be the even number
-/// that [`read`] returned with the fields that the caller caches.
-#[inline(always)]
-pub fn counter_if_unchanged<M: SharedWords, C: Counter>(
-    memory: &M,
+/// A page and the device that guards it, read at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// The page. Its counter was read while the device was as `guard` has it, if that is not stuck.
+    pub page: Consistent,
+    /// The device.
+    pub guard: Result<Consistent, Stuck>,
+}
+
+/// The memory that a failed try was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// The page.
+    Page,
+    /// The device that guards it.
+    Guard,
+}
+
+/// Reads a page, then the device that guards it, and returns both and the counter as of one instant.
+///
+/// The device is read while the page holds the fields that were read, and the counter while both hold
+/// theirs. `again` decides as in [`read`].
+///
+/// # Errors
+///
+/// [`Stuck`] where `again` allowed no more tries to read the page.
+#[inline]
+pub fn read_guarded<M: SharedWords, G: SharedWords, C: Counter>(
+    page: &M,
+    guard: &G,
     counter: &C,
-    seq: u32,
+    mut again: impl FnMut(Tried, u32) -> bool,
+) -> Result<Guarded, Stuck> {
+    loop {
+        let of_page = read(page, counter, |seq| again(Tried::Page, seq))?;
+        let of_guard = read(guard, counter, |seq| again(Tried::Guard, seq));
+        // The counter that was read with the device is enclosed by the two looks at the page too.
+        if unchanged(page, of_page.seq) {
+            let counter = of_guard.map_or(of_page.counter, |of_guard| of_guard.counter);
+            return Ok(Guarded {
+                page: Consistent { counter, ..of_page },
+                guard: of_guard,
+            });
+        }
+        if !again(Tried::Page, of_page.seq) {
+            return Err(Stuck { seq: of_page.seq });
+        }
+    }
+}
+
+/// Memory with the sequence number under which a caller caches its fields.
+#[derive(Debug)]
+pub struct Cached<'a, M> {
+    /// The memory.
+    pub memory: &'a M,
+    /// The number that [`read`] or [`read_guarded`] returned with the fields.
+    pub seq: u32,
+}
+
+impl<M: SharedWords> Cached<'_, M> {
+    #[inline(always)]
+    fn is_current(&self) -> bool {
+        self.memory.load_seq() == self.seq
+    }
+}
+
+/// Reads the counter, and returns it if the sequence numbers of the page and of the device that guards it are
+/// still the cached ones.
+#[inline(always)]
+pub fn counter_if_unchanged<M: SharedWords, G: SharedWords, C: Counter>(
+    page: &Cached<'_, M>,
+    guard: &Cached<'_, G>,
+    counter: &C,
 ) -> Option<u64> {
     let now = counter.read();
     // Pairs with the fence after `begin` stores the odd number: a counter that jumped in an update is never
-    // returned for a cache from before that update.
-    memory.fence_acquire();
-    (memory.load_seq() == seq).then_some(now)
+    // returned for a cache from before that update. The device's provider has the same fence.
+    page.memory.fence_acquire();
+    (page.is_current() && guard.is_current()).then_some(now)
+}
+
+/// Returns whether both sequence numbers are still the cached ones, now and at everything loaded before the
+/// call.
+#[inline(always)]
+pub fn both_unchanged<M: SharedWords, G: SharedWords>(
+    page: &Cached<'_, M>,
+    guard: &Cached<'_, G>,
+) -> bool {
+    // Pairs as in `counter_if_unchanged`.
+    page.memory.fence_acquire();
+    page.is_current() && guard.is_current()
 }
 
 /// Returns whether the sequence number is still `seq`, now and at everything loaded before the call.

@@ -280,6 +280,11 @@ pub struct Snapshot {
     pub raw: RawFields,
     /// The page's extension, if its maker wrote one in the same update.
     pub extension: Option<Extension>,
+    /// The age of the page's reference at `counter`, in nanoseconds; negative for a counter from before it.
+    /// `None` if the page has no time for this machine's counter, and in a snapshot that no clock took.
+    pub age_ns: Option<i64>,
+    /// The reader's own reason for a time without a bound; `None` in a snapshot that no clock took.
+    pub reader: Option<NoBound>,
 }
 
 impl Snapshot {
@@ -296,20 +301,24 @@ impl Snapshot {
             extension: seen
                 .extension
                 .and_then(|words| Extension::from_words(&words, seen.seq)),
+            age_ns: None,
+            reader: None,
         }
     }
 
-    /// Returns the reason that the publisher gives for a time without a bound. `None` if the page states a
-    /// bound or no usable time, and for pages of other publishers.
+    /// Returns the reason for a time without a bound. The publisher's reason comes first, then the reader's.
+    /// `None` if the time has a bound or the page has no usable time, and where nobody knows the reason.
     #[must_use]
     pub fn no_bound(&self) -> Option<NoBound> {
         let is_usable = matches!(
             self.clock_status(),
             Some(ClockStatus::Synchronized | ClockStatus::FreeRunning)
         );
-        self.extension?
-            .no_bound
-            .filter(|_| is_usable && self.time_max_error_ns().is_none())
+        let of_maker = self
+            .extension
+            .and_then(|extension| extension.no_bound)
+            .filter(|_| self.time_max_error_ns().is_none());
+        of_maker.or(self.reader).filter(|_| is_usable)
     }
 
     /// Returns whether `size` covers a field.

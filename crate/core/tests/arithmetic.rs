@@ -341,6 +341,7 @@ fn assert_means(
         est_error_ns: meaning.est_error_ns.map(|ns| u64::try_from(ns).unwrap()),
         earliest_ns: stated.then(|| in_64_bits(&label.earliest_ns)),
         latest_ns: stated.then(|| in_64_bits(&label.latest_ns)),
+        age_ns: in_64_bits(&meaning.age_ns),
         counter,
         disruption_marker: page.disruption_marker,
         vm_generation: meaning.vm_generation,

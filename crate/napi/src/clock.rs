@@ -52,6 +52,7 @@ impl TryFrom<NativeClockOptions> for Options {
             require_synchronized: options.require_synchronized,
             non_decreasing: options.non_decreasing,
             trusted_uids: options.trusted_uids,
+            ..Self::default()
         })
     }
 }

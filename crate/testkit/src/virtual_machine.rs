@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use vmclock::Error;
 use vmclock::counter::Counter;
-use vmclock::seqlock::{SharedWords, SharedWordsMut, WORDS};
+use vmclock::seqlock::{EXTENSION_WORDS, SharedWords, SharedWordsMut, WORDS};
 use vmclock::source::kernel::clock::{Bracket, SystemClock};
 use vmclock::source::kernel::discipline::{Discipline, LeapState};
 
@@ -434,6 +434,7 @@ pub struct Memory {
     seq: AtomicU32,
     head: AtomicU32,
     words: [AtomicU64; WORDS],
+    extension: [AtomicU64; EXTENSION_WORDS],
 }
 
 impl SharedWords for Memory {
@@ -447,6 +448,12 @@ impl SharedWords for Memory {
 
     fn load_words(&self) -> [u64; WORDS] {
         std::array::from_fn(|word| self.words[word].load(Ordering::Relaxed))
+    }
+
+    fn load_extension(&self) -> Option<[u64; EXTENSION_WORDS]> {
+        Some(std::array::from_fn(|word| {
+            self.extension[word].load(Ordering::Relaxed)
+        }))
     }
 
     fn fence_acquire(&self) {
@@ -465,6 +472,12 @@ impl SharedWordsMut for Memory {
 
     fn store_words(&self, words: &[u64; WORDS]) {
         for (at, word) in self.words.iter().zip(words) {
+            at.store(*word, Ordering::Relaxed);
+        }
+    }
+
+    fn store_extension(&self, words: &[u64; EXTENSION_WORDS]) {
+        for (at, word) in self.extension.iter().zip(words) {
             at.store(*word, Ordering::Relaxed);
         }
     }

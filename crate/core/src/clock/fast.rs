@@ -172,17 +172,18 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
 }
 
 impl<M: SharedWords, C: Counter> VmClock<M, C> {
-    /// The counter now, if the page is still the one that the fast path was computed from.
+    /// The counter now, if page and guard are still those that the fast path was computed from.
     #[inline(always)]
     fn current_counter(&self) -> Result<u64, SlowPath> {
-        seqlock::counter_if_unchanged(&*self.memory, &self.counter, self.fast.seq)
-            .ok_or(SlowPath::FromPage)
+        let (page, guard) = self.cached(self.fast.seq, self.fast.guard_seq);
+        seqlock::counter_if_unchanged(&page, &guard, &self.counter).ok_or(SlowPath::FromPage)
     }
 
-    /// Returns whether the page is still the one that the fast path was computed from.
+    /// Returns whether page and guard are still those that the fast path was computed from.
     #[inline(always)]
     fn is_current(&self) -> bool {
-        seqlock::unchanged(&*self.memory, self.fast.seq)
+        let (page, guard) = self.cached(self.fast.seq, self.fast.guard_seq);
+        seqlock::both_unchanged(&page, &guard)
     }
 
     /// `ns`, or the last time returned where that is later and the clock is `non_decreasing`.

@@ -6,28 +6,33 @@
 //! number, and one multiplication for each figure.
 //!
 //! - `fast`: the calls that use the cache alone, and what follows where they cannot.
+//! - `guard`: the device that guards a page, and what a change of it means.
 //! - `system_offset`: the system clock compared with the page.
 //! - `retry`: how long to wait for a page that is being updated.
 
 #[doc(hidden)]
 pub mod fast;
+pub mod guard;
 mod retry;
 mod system_offset;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::abi::VMCLOCK_VERSION;
 use crate::counter::{Counter, CpuCounter};
 use crate::error::Error;
 use crate::page::{self, Page};
-use crate::seqlock::{self, SharedWords, Stuck};
+use crate::seqlock::{self, Cached, Consistent, Guarded, SharedWords, Stuck, Tried};
 use crate::snapshot::{Abi, Snapshot};
-use crate::time::conversion::{ClockPolicy, Conversion, Converter, FastPath};
+use crate::time::conversion::{ClockPolicy, Conversion, Converter, FastPath, Outlook};
 use crate::time::fixed;
 use crate::time::reading::{Continuity, Reading};
 use crate::timescale::Timescale;
 
 use fast::{FastClock, SlowPath};
+use guard::{Doubt, Guard, GuardState, Guarding, LastLook, Look};
 pub(crate) use retry::RetryDeadline;
 pub use retry::UPDATE_TIMEOUT;
 pub use system_offset::SystemOffset;
@@ -51,12 +56,29 @@ pub struct Options {
     pub non_decreasing: bool,
     /// Users besides root and the caller who may own a page that is a regular file.
     pub trusted_uids: Vec<u32>,
+    /// Give the bound also where nobody can tell whether the machine was migrated since the page was made: it
+    /// has a vmclock device that this process or the page's maker cannot look at.
+    pub allow_unguarded: bool,
+    /// How old the page may be, counted from its reference: [`Error::Stale`] beyond. For pages with an
+    /// extension, which this package makes. A hypervisor may update its own page rarely. `None`: any age.
+    pub max_age: Option<Duration>,
+    /// How large the bound of a time may be, in nanoseconds: [`Error::TooUncertain`] beyond, and for a time
+    /// without a bound. `None`: any, or none.
+    pub error_limit_ns: Option<u64>,
 }
+
+/// Returns new memory in place of memory that a fork has wiped, and `None` in place of any other.
+type Renew<M> = fn(&M) -> Result<Option<Arc<M>>, Error>;
 
 /// A clock that reads one page. Each clock has its own cache; clones share the mapping.
 #[derive(Debug)]
 pub struct VmClock<M = Page, C = CpuCounter> {
     memory: Arc<M>,
+    /// The memory of the device that guards the page. A clock without a guard has its own page's here, so that
+    /// the fast path needs no branch.
+    guard_memory: Arc<M>,
+    guard: Guard<M>,
+    renew: Renew<M>,
     size_bytes: u32,
     counter: C,
     options: Options,
@@ -64,10 +86,18 @@ pub struct VmClock<M = Page, C = CpuCounter> {
     fast: FastPath,
     /// The page as it was read last. `None` before the first read, and where the page is unreadable.
     conversion: Option<Conversion>,
-    /// How many states of the page `fast` was made for.
+    /// How the page was guarded when it was read last.
+    guarding: Guarding,
+    /// The reason for which continuity was unknown when the page was read last.
+    doubt: Option<Doubt>,
+    /// How many states of the page and its guard `fast` was made for.
     states_seen: u64,
-    /// The odd sequence number that a read timed out on.
+    /// The odd sequence number that a read of the page timed out on.
     stuck_seq: Option<u32>,
+    /// The odd sequence number that a read of the guard timed out on.
+    stuck_guard_seq: Option<u32>,
+    /// The last look at the guard that was not stuck.
+    last_look: Option<LastLook>,
     /// The last time returned, for `non_decreasing`. `i64::MIN` before the first.
     last_ns: i64,
 }
@@ -76,20 +106,28 @@ impl<M, C: Clone> Clone for VmClock<M, C> {
     fn clone(&self) -> Self {
         Self {
             memory: Arc::clone(&self.memory),
+            guard_memory: Arc::clone(&self.guard_memory),
+            guard: self.guard.clone(),
+            renew: self.renew,
             size_bytes: self.size_bytes,
             counter: self.counter.clone(),
             options: self.options.clone(),
             fast: self.fast.clone(),
             conversion: self.conversion.clone(),
+            guarding: self.guarding,
+            doubt: self.doubt,
             states_seen: self.states_seen,
             stuck_seq: self.stuck_seq,
+            stuck_guard_seq: self.stuck_guard_seq,
+            last_look: self.last_look,
             last_ns: self.last_ns,
         }
     }
 }
 
 impl VmClock {
-    /// Opens the page at `path`, or at [`page::default_path`] without one.
+    /// Opens the page at `path`, or at [`page::default_path`] without one. A page that is a file is guarded by
+    /// the machine's vmclock device, if there is one: [`VmClock::guard`].
     ///
     /// A page without time opens too: continuity works on it, and time gives [`Error::NoTime`].
     ///
@@ -99,8 +137,18 @@ impl VmClock {
     pub fn open(path: Option<&Path>, options: Options) -> Result<Self, Error> {
         let path = path.map_or_else(page::default_path, PathBuf::from);
         let page = Page::open(path, &options.trusted_uids)?;
+        Ok(Self::open_page(Arc::new(page), options))
+    }
+
+    /// Makes a clock over a page that is open, and finds the page's guard.
+    #[must_use]
+    pub fn open_page(page: Arc<Page>, options: Options) -> Self {
         let size_bytes = page.size_bytes();
-        Ok(Self::new(Arc::new(page), size_bytes, CpuCounter, options))
+        let guard = Guard::find(&page);
+        Self {
+            renew: |page| Ok(page.renewed()?.map(Arc::new)),
+            ..Self::with_guard(page, size_bytes, CpuCounter, options, guard)
+        }
     }
 
     /// Returns the path as it was opened. `None` for a page in this process's memory.
@@ -111,21 +159,40 @@ impl VmClock {
 }
 
 impl<M: SharedWords, C: Counter> VmClock<M, C> {
-    /// Makes a clock over `memory`, which holds a page of `size_bytes`, with the caller's counter.
-    pub fn new(memory: Arc<M>, size_bytes: u32, counter: C, mut options: Options) -> Self {
+    /// Makes a clock over `memory`, which holds a page of `size_bytes`, with the caller's counter. The page is
+    /// taken to report its machine's disruptions itself.
+    pub fn new(memory: Arc<M>, size_bytes: u32, counter: C, options: Options) -> Self {
+        Self::with_guard(memory, size_bytes, counter, options, Guard::OWN)
+    }
+
+    /// Makes a clock over `memory` with the caller's counter and guard.
+    pub fn with_guard(
+        memory: Arc<M>,
+        size_bytes: u32,
+        counter: C,
+        mut options: Options,
+        guard: Guard<M>,
+    ) -> Self {
         // One load suffices, even within an update: every later reading is checked against its own state of
         // the page.
         let [.., time_type] = memory.load_head().to_le_bytes();
         options.timescale = options.timescale.on_page(time_type.into());
         Self {
+            guard_memory: Arc::clone(guard.memory().unwrap_or(&memory)),
             memory,
+            guard,
+            renew: |_| Ok(None),
             size_bytes,
             counter,
             options,
             fast: FastPath::NONE,
             conversion: None,
+            guarding: Guarding::Device,
+            doubt: None,
             states_seen: 0,
             stuck_seq: None,
+            stuck_guard_seq: None,
+            last_look: None,
             last_ns: i64::MIN,
         }
     }
@@ -158,8 +225,26 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             non_decreasing: false,
             ..self.options.clone()
         };
-        let memory = Arc::clone(&self.memory);
-        Self::new(memory, self.size_bytes, self.counter.clone(), options)
+        Self {
+            renew: self.renew,
+            ..Self::with_guard(
+                Arc::clone(&self.memory),
+                self.size_bytes,
+                self.counter.clone(),
+                options,
+                self.guard.clone(),
+            )
+        }
+    }
+
+    /// Returns how the page is guarded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VersionChanged`], [`Error::Timeout`], [`Error::Forked`].
+    pub fn guard(&mut self) -> Result<GuardState, Error> {
+        self.refresh()?;
+        Ok(self.guarding.state(&self.guard.device))
     }
 
     /// Returns the time now, in nanoseconds since the timescale's epoch.
@@ -168,7 +253,8 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// [`Error::NoTime`], [`Error::Unsynchronized`], [`Error::WrongCounter`],
     /// [`Error::CounterMismatch`], [`Error::BadPeriod`], [`Error::OutOfRange`],
-    /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`].
+    /// [`Error::NoTaiOffset`], [`Error::Timescale`], [`Error::VersionChanged`], [`Error::Timeout`],
+    /// [`Error::Stale`], [`Error::TooUncertain`], [`Error::OtherBoot`], [`Error::Forked`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
         match self.fast_now_ns() {
@@ -202,6 +288,11 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             Ok(reading) => Ok(reading),
             Err(slow_path) => self.slow_read(slow_path),
         }
+    }
+
+    /// Returns whether a call for the time succeeds now, under this clock's options.
+    pub fn is_usable(&mut self) -> bool {
+        self.read().is_ok()
     }
 
     /// Returns the counter now. Works on any page.
@@ -239,10 +330,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::VersionChanged`], [`Error::Timeout`].
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
         let counter = self.refresh_and_read_counter()?;
-        Ok(Snapshot {
-            counter,
-            ..*self.conversion()?.snapshot()
-        })
+        Ok(self.conversion()?.snapshot(counter))
     }
 
     /// Returns whether the page carries time for a counter at all. False exactly where a call for the time
@@ -263,17 +351,21 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::VersionChanged`], [`Error::Timeout`].
+    /// [`Error::VersionChanged`], [`Error::Timeout`] also where the device that guards the page is stuck in an
+    /// update, [`Error::OtherBoot`], [`Error::Forked`].
     pub fn continuity_token(&mut self) -> Result<Continuity, Error> {
         self.refresh()?;
-        Ok(self.conversion()?.continuity)
+        match self.doubt {
+            Some(doubt) => Err(doubt.error()),
+            None => Ok(self.conversion()?.outlook.continuity),
+        }
     }
 
     /// Returns whether this is the same machine with the same clock as when `token` was taken.
     ///
     /// # Errors
     ///
-    /// [`Error::VersionChanged`], [`Error::Timeout`].
+    /// As [`VmClock::continuity_token`].
     #[inline]
     pub fn is_continuous(&mut self, token: &Continuity) -> Result<bool, Error> {
         if self.fast_is_continuous(token) {
@@ -307,10 +399,12 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         if returned_ns > reading.epoch_ns {
             let by = returned_ns.abs_diff(reading.epoch_ns);
             let widened = |ns: u64| fixed::saturate(u128::from(ns) + u128::from(by));
+            reading.age_ns = reading.age_ns.saturating_add_unsigned(by);
             reading.epoch_ns = returned_ns;
             reading.max_error_ns = reading.max_error_ns.map(widened);
             reading.est_error_ns = reading.est_error_ns.map(widened);
             reading.latest_ns = reading.latest_ns.map(|latest| latest.max(returned_ns));
+            self.conversion()?.require_certain(reading.max_error_ns)?;
         }
         Ok(reading)
     }
@@ -335,56 +429,122 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         conversion.reading(counter)
     }
 
-    /// Reads the counter while the page is as `conversion` has it. Reads the page if that changed.
+    /// Reads the counter while page and guard are as `conversion` has them. Reads them if they changed.
     #[inline]
     fn refresh_and_read_counter(&mut self) -> Result<u64, Error> {
-        if let Some(conversion) = &self.conversion
-            && let Some(counter) =
-                seqlock::counter_if_unchanged(&*self.memory, &self.counter, conversion.seq)
-        {
-            return Ok(counter);
+        if let Some(conversion) = &self.conversion {
+            let (page, guard) = self.cached(conversion.seq, conversion.outlook.guard_seq);
+            if let Some(counter) = seqlock::counter_if_unchanged(&page, &guard, &self.counter) {
+                return Ok(counter);
+            }
         }
         self.reread()
     }
 
-    /// Reads the page, if that changed since `conversion` was made.
+    /// Reads page and guard, if one of them changed since `conversion` was made.
     #[inline]
     fn refresh(&mut self) -> Result<(), Error> {
-        if let Some(conversion) = &self.conversion
-            && seqlock::unchanged(&*self.memory, conversion.seq)
-        {
-            return Ok(());
+        if let Some(conversion) = &self.conversion {
+            let (page, guard) = self.cached(conversion.seq, conversion.outlook.guard_seq);
+            if seqlock::both_unchanged(&page, &guard) {
+                return Ok(());
+            }
         }
         self.reread().map(|_| ())
     }
 
-    /// Reads the page and the counter, and makes `conversion` and `fast` from the page.
+    /// The page and its guard, to be compared with these sequence numbers.
+    #[inline(always)]
+    fn cached(&self, seq: u32, guard_seq: u32) -> (Cached<'_, M>, Cached<'_, M>) {
+        let memory = &*self.guard_memory;
+        let guard = Cached {
+            memory,
+            seq: guard_seq,
+        };
+        let memory = &*self.memory;
+        (Cached { memory, seq }, guard)
+    }
+
+    /// Reads page, guard and counter, and makes `conversion` and `fast` from them.
     #[cold]
     fn reread(&mut self) -> Result<u64, Error> {
-        let stuck_seq = self.stuck_seq;
-        let mut deadline = RetryDeadline::default();
-        let read = seqlock::read(&*self.memory, &self.counter, |seq| {
-            stuck_seq != Some(seq) && deadline.allows_retry()
-        });
-        match read {
-            Ok(seen) => {
-                self.stuck_seq = None;
-                // Discarded first: nothing may be left of the old page if the new one is unreadable.
-                self.conversion = None;
-                self.fast = FastPath::NONE;
-                self.states_seen = self.states_seen.saturating_add(1);
-                let conversion =
-                    Conversion::new(&seen, self.size_bytes, self.options.abi, self.policy())?;
-                self.fast = conversion.fast_path();
-                self.conversion = Some(conversion);
-                Ok(seen.counter)
+        if self.memory.load_seq() == 0
+            && let Some(renewed) = (self.renew)(&self.memory)?
+        {
+            // The guard is a device, which a fork does not wipe.
+            if self.guard.memory().is_none() {
+                self.guard_memory = Arc::clone(&renewed);
             }
-            Err(Stuck { seq }) => {
-                // An even number will change again. An odd one may stay for ever.
-                self.stuck_seq = (seq & 1 == 1).then_some(seq);
-                Err(Error::Timeout { seq })
+            self.memory = renewed;
+            self.stuck_seq = None;
+        }
+        let (seen, look) = self.read_guarded()?;
+        // Discarded first: nothing may be left of the old page if the new one is unreadable.
+        self.conversion = None;
+        self.fast = FastPath::NONE;
+        self.states_seen = self.states_seen.saturating_add(1);
+        let snapshot = Snapshot::new(&seen, self.size_bytes, self.options.abi);
+        // After a migration another provider's page may be here. No field of another version has a known
+        // meaning, so none is used.
+        let found = snapshot.raw.version;
+        if found != VMCLOCK_VERSION {
+            return Err(Error::VersionChanged { found });
+        }
+        let conversion = self.conversion_of(snapshot, look);
+        self.fast = conversion.fast_path();
+        self.conversion = Some(conversion);
+        Ok(seen.counter)
+    }
+
+    /// Reads page, guard and counter as of one instant, within one deadline.
+    fn read_guarded(&mut self) -> Result<(Consistent, Look), Error> {
+        let (stuck_seq, stuck_guard_seq) = (self.stuck_seq, self.stuck_guard_seq);
+        let mut deadline = RetryDeadline::default();
+        let mut again = |tried, seq| {
+            let known = match tried {
+                Tried::Page => stuck_seq,
+                Tried::Guard => stuck_guard_seq,
+            };
+            known != Some(seq) && deadline.allows_retry()
+        };
+        // An even number will change again. An odd one may stay for ever.
+        let odd = |Stuck { seq }| (seq & 1 == 1).then_some(seq);
+        let memory = &*self.memory;
+        let read = if self.guard.memory().is_some() {
+            seqlock::read_guarded(memory, &*self.guard_memory, &self.counter, again)
+                .map(|Guarded { page, guard }| (page, Some(guard)))
+        } else {
+            seqlock::read(memory, &self.counter, |seq| again(Tried::Page, seq))
+                .map(|page| (page, None))
+        };
+        match read {
+            Ok((page, guard)) => {
+                self.stuck_seq = None;
+                self.stuck_guard_seq = guard.and_then(Result::err).and_then(odd);
+                let look = guard.map_or(Look::None, |guard| self.guard.look(&guard));
+                Ok((page, look))
+            }
+            Err(stuck) => {
+                self.stuck_seq = odd(stuck);
+                Err(Error::Timeout { seq: stuck.seq })
             }
         }
+    }
+
+    /// Decides what page and guard mean, and prepares to convert counters by it.
+    fn conversion_of(&mut self, snapshot: Snapshot, look: Look) -> Conversion {
+        let allow = self.options.allow_unguarded;
+        let verdict = guard::judge(&snapshot, &self.guard, look, allow, &mut self.last_look);
+        self.guarding = verdict.guarding;
+        self.doubt = verdict.doubt;
+        let outlook = Outlook {
+            guard_seq: look.seq().unwrap_or(snapshot.seq_count),
+            continuity: verdict.continuity,
+            is_in_doubt: verdict.doubt.is_some(),
+            is_other_boot: verdict.doubt == Some(Doubt::OtherBoot),
+            no_bound: verdict.no_bound,
+        };
+        Conversion::new(snapshot, self.policy(), outlook)
     }
 
     fn policy(&self) -> ClockPolicy {
@@ -393,6 +553,11 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             timescale: self.options.timescale,
             assumed_drift_ppb: self.options.assumed_drift_ppb,
             require_synchronized: self.options.require_synchronized,
+            max_age_ns: self
+                .options
+                .max_age
+                .map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
+            error_limit_ns: self.options.error_limit_ns,
         }
     }
 

@@ -6,13 +6,14 @@
 //! left. A page that may not be used has functions that return nothing, so the slow path finds the
 //! reason.
 
-use crate::abi::{VMCLOCK_COUNTER_INVALID, VMCLOCK_VERSION};
+use crate::abi::VMCLOCK_COUNTER_INVALID;
 use crate::error::{Error, NoTime};
-use crate::seqlock::Consistent;
-use crate::snapshot::{Abi, ClockStatus, LeapIndicator, Snapshot};
+use crate::no_bound::NoBound;
+use crate::snapshot::{ClockStatus, LeapIndicator, Snapshot};
+use crate::time::NS_PER_MS;
 use crate::time::fixed;
 use crate::time::leap::{Mapping, Reference};
-use crate::time::linear::{self, ErrorAndRate, Exact, LinearFn, LinearReading};
+use crate::time::linear::{self, ErrorAndRate, Exact, Limits, LinearFn, LinearReading};
 use crate::time::reading::{Continuity, Reading, TimePoint};
 use crate::timescale::Timescale;
 
@@ -25,17 +26,22 @@ const PPB: u128 = 1_000_000_000;
 /// function that returns nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct FastPath {
-    /// The sequence number, even.
+    /// The page's sequence number, even.
     pub(crate) seq: u32,
+    /// The sequence number of the device that guards the page, or the page's own. Odd where the device is
+    /// stuck.
+    pub(crate) guard_seq: u32,
     /// From a live counter to its label in nanoseconds.
     pub(crate) live_ns: LinearFn,
     /// From a live counter to its label in milliseconds, as a double's bits.
     pub(crate) live_ms_bits: LinearFn,
     /// From a live counter to the figures that change from one reading to the next.
     pub(crate) readings: LinearReading,
-    /// Which machine and which clock the page says this is. `None` only in [`FastPath::NONE`], so that no
-    /// token is continuous before a page was read.
+    /// Which machine and which clock this is. `None` where nobody knows: before a page was read, and while the
+    /// guard cannot tell.
     pub(crate) continuity: Option<Continuity>,
+    /// The label of the page's reference. Meaningless where `readings` returns nothing.
+    reference_ns: i64,
     /// The formulas, for counters next to a border of the functions above. `None` where these return
     /// nothing.
     exact: Option<Exact>,
@@ -47,10 +53,12 @@ impl FastPath {
     /// The fast path of no page: every function returns nothing.
     pub(crate) const NONE: Self = Self {
         seq: 0,
+        guard_seq: 0,
         live_ns: LinearFn::NONE,
         live_ms_bits: LinearFn::NONE,
         readings: LinearReading::NONE,
         continuity: None,
+        reference_ns: 0,
         exact: None,
         shared: Reading {
             epoch_ns: 0,
@@ -58,6 +66,7 @@ impl FastPath {
             est_error_ns: None,
             earliest_ns: None,
             latest_ns: None,
+            age_ns: 0,
             counter: 0,
             disruption_marker: 0,
             vm_generation: None,
@@ -92,6 +101,7 @@ impl FastPath {
             est_error_ns: point.est_error_ns,
             earliest_ns: side_ns.map(|side| epoch_ns - side),
             latest_ns: side_ns.map(|side| epoch_ns + side),
+            age_ns: epoch_ns - self.reference_ns,
             counter: point.counter,
             ..self.shared
         }
@@ -101,16 +111,35 @@ impl FastPath {
 /// The page under one sequence number, checked and ready to convert counters.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversion {
-    /// The sequence number, even.
+    /// The page's sequence number, even.
     pub(crate) seq: u32,
-    /// Which machine and which clock the page says this is.
-    pub(crate) continuity: Continuity,
+    /// Which machine and which clock this is, and whether the bound may be given.
+    pub(crate) outlook: Outlook,
     /// The reference of the linear functions. `None` where none can be made for this page.
     reference: Option<linear::Reference>,
     /// `None` where the page gives no time: [`Conversion::mapping`] says why.
     mapping: Option<Mapping>,
+    /// How long after the reference the bound holds, in ticks.
+    bound_ticks: u64,
+    /// How old the page may become, in ticks after the reference.
+    fresh_ticks: u64,
     snapshot: Snapshot,
     policy: ClockPolicy,
+}
+
+/// The clock's guard, as far as conversions need it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outlook {
+    /// The sequence number of the device that guards the page, or the page's own.
+    pub(crate) guard_seq: u32,
+    /// Which machine and which clock this is, as far as anybody knows.
+    pub(crate) continuity: Continuity,
+    /// Nobody knows at present whether that is so.
+    pub(crate) is_in_doubt: bool,
+    /// The page was made in another boot.
+    pub(crate) is_other_boot: bool,
+    /// The reason for which the reader takes the bound away.
+    pub(crate) no_bound: Option<NoBound>,
 }
 
 /// The clock's own part in whether the page's time may be used and how.
@@ -121,53 +150,54 @@ pub(crate) struct ClockPolicy {
     pub(crate) timescale: Timescale,
     pub(crate) assumed_drift_ppb: Option<u32>,
     pub(crate) require_synchronized: bool,
+    /// How old a page with an extension may be.
+    pub(crate) max_age_ns: Option<u64>,
+    /// How large the bound may be.
+    pub(crate) error_limit_ns: Option<u64>,
 }
 
 impl Conversion {
-    /// Checks what was read of a page of `size_bytes`, and prepares to convert counters by it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::VersionChanged`].
-    pub(crate) fn new(
-        seen: &Consistent,
-        size_bytes: u32,
-        abi: Abi,
-        policy: ClockPolicy,
-    ) -> Result<Self, Error> {
-        let snapshot = Snapshot::new(seen, size_bytes, abi);
-        // After a migration another provider's page may be here. No field of another version has a known
-        // meaning, so none is used.
-        let found = snapshot.raw.version;
-        if found != VMCLOCK_VERSION {
-            return Err(Error::VersionChanged { found });
-        }
-        let mapping = policy.mapping(&snapshot).ok();
-        let reference = mapping.and_then(|mapping| linear_reference(&snapshot, &mapping));
-        Ok(Self {
-            seq: seen.seq,
-            continuity: Continuity {
-                disruption_marker: snapshot.raw.disruption_marker,
-                vm_generation: snapshot.vm_generation(),
-            },
-            reference,
-            mapping,
+    /// Checks a state of the page, and prepares to convert counters by it.
+    pub(crate) fn new(snapshot: Snapshot, policy: ClockPolicy, outlook: Outlook) -> Self {
+        let raw = &snapshot.raw;
+        let ticks_in =
+            |ns| fixed::ticks_in(ns, raw.counter_period_frac_sec, raw.counter_period_shift);
+        let extension = snapshot.extension.as_ref();
+        let void_after_ns = extension
+            .map(|extension| extension.void_after_ns)
+            .filter(|ns| *ns != 0);
+        let max_age_ns = policy.max_age_ns.filter(|_| extension.is_some());
+        let mut conversion = Self {
+            seq: snapshot.seq_count,
+            outlook,
+            reference: None,
+            mapping: None,
+            // From that age on there is no bound, so the last tick is the one before.
+            bound_ticks: void_after_ns.map_or(u64::MAX, |ns| ticks_in(ns).saturating_sub(1)),
+            fresh_ticks: max_age_ns.map_or(u64::MAX, ticks_in),
             snapshot,
             policy,
-        })
+        };
+        conversion.mapping = conversion.checked_mapping().ok();
+        conversion.reference = conversion
+            .mapping
+            .and_then(|mapping| conversion.linear_reference(&mapping));
+        conversion
     }
 
     /// Makes the fast path of this state of the page.
     pub(crate) fn fast_path(&self) -> FastPath {
+        let continuity = self.outlook.continuity;
         let none = FastPath {
             seq: self.seq,
-            continuity: Some(self.continuity),
+            guard_seq: self.outlook.guard_seq,
+            continuity: (!self.outlook.is_in_doubt).then_some(continuity),
             ..FastPath::NONE
         };
         let Some((reference, mapping)) = self.reference.zip(self.mapping) else {
             return none;
         };
-        let (max_error, est_error) = self.errors();
+        let (max_error, est_error) = self.errors(0);
         let live_ms_bits = if self.policy.timescale.is_utc() {
             LinearFn::live_ms_bits(&reference)
         } else {
@@ -184,12 +214,13 @@ impl Conversion {
         if mapping.has_leap() {
             return times_only;
         }
-        let readings = LinearReading::new(&reference, max_error, est_error);
+        let readings = LinearReading::new(&reference, max_error, est_error, self.bound_ticks);
         FastPath {
             readings: readings.unwrap_or(LinearReading::NONE),
+            reference_ns: reference.label_ns(),
             shared: Reading {
-                disruption_marker: self.continuity.disruption_marker,
-                vm_generation: self.continuity.vm_generation,
+                disruption_marker: continuity.disruption_marker,
+                vm_generation: continuity.vm_generation,
                 status: self.snapshot.raw.clock_status.into(),
                 timescale: self.policy.timescale,
                 // Without a leap second it is the same at every time.
@@ -200,15 +231,36 @@ impl Conversion {
         }
     }
 
-    /// The maximum and the estimated error at the reference, each with its growth a tick.
-    fn errors(&self) -> (Option<ErrorAndRate>, Option<ErrorAndRate>) {
+    /// The maximum and the estimated error at the reference, each with its growth a tick, for a counter at `d`
+    /// ticks from it. A reader that takes the bound away takes the estimate away too.
+    fn errors(&self, d: i64) -> (Option<ErrorAndRate>, Option<ErrorAndRate>) {
+        if self.no_bound(d).is_some() {
+            return (None, None);
+        }
         let snapshot = &self.snapshot;
         (self.policy.max_error(snapshot), est_error(snapshot))
     }
 
-    /// Every field of the page.
-    pub(crate) fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// The reader's reason for a time without a bound at `d` ticks from the reference.
+    fn no_bound(&self, d: i64) -> Option<NoBound> {
+        let void = || is_beyond(d, self.bound_ticks).then_some(NoBound::Void);
+        self.outlook.no_bound.or_else(void)
+    }
+
+    /// Every field of the page, as of `counter`.
+    pub(crate) fn snapshot(&self, counter: u64) -> Snapshot {
+        let d = self.distance_ticks(counter);
+        let raw = &self.snapshot.raw;
+        let has_time = self.snapshot.covers_time()
+            && raw.counter_id == self.policy.counter_id
+            && raw.counter_period_frac_sec != 0
+            && raw.counter_period_shift <= fixed::MAX_SHIFT;
+        Snapshot {
+            counter,
+            age_ns: has_time.then(|| clamp(self.age_ns(d))),
+            reader: self.no_bound(d),
+            ..self.snapshot
+        }
     }
 
     /// Prepares to convert many counters.
@@ -235,8 +287,88 @@ impl Conversion {
 
     /// How the page's time becomes the time asked for, or why the page gives none.
     pub(crate) fn mapping(&self) -> Result<Mapping, Error> {
-        self.mapping
-            .map_or_else(|| self.policy.mapping(&self.snapshot), Ok)
+        self.mapping.map_or_else(|| self.checked_mapping(), Ok)
+    }
+
+    fn checked_mapping(&self) -> Result<Mapping, Error> {
+        let mapping = self.policy.mapping(&self.snapshot);
+        match mapping {
+            Err(error @ Error::NoTime { .. }) => Err(error),
+            _ if self.outlook.is_other_boot => Err(Error::OtherBoot),
+            mapping => mapping,
+        }
+    }
+
+    /// Refuses a counter at `d` ticks from the reference for which the page is too old.
+    fn require_fresh(&self, d: i64) -> Result<(), Error> {
+        match self.policy.max_age_ns {
+            Some(max_age_ns) if is_beyond(d, self.fresh_ticks) => Err(Error::Stale {
+                age_ms: clamp(self.age_ns(d))
+                    .unsigned_abs()
+                    .div_ceil(NS_PER_MS.unsigned_abs()),
+                max_age_ms: max_age_ns.div_ceil(NS_PER_MS.unsigned_abs()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a bound that is larger than the caller's limit, or missing.
+    pub(crate) fn require_certain(&self, max_error_ns: Option<u64>) -> Result<(), Error> {
+        match self.policy.error_limit_ns {
+            Some(error_limit_ns) if max_error_ns.is_none_or(|ns| ns > error_limit_ns) => {
+                Err(Error::TooUncertain {
+                    max_error_ns,
+                    error_limit_ns,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns how old the reference is at `d` ticks from it, in nanoseconds.
+    fn age_ns(&self, d: i64) -> i128 {
+        self.page_ns(d) - self.page_ns(0)
+    }
+
+    /// Returns the reference of linear functions. `None` where the mapping is more than a shift by whole
+    /// seconds, because then the label does not grow evenly, and where no function is made for the label.
+    fn linear_reference(&self, mapping: &Mapping) -> Option<linear::Reference> {
+        let raw = &self.snapshot.raw;
+        let sec = i128::from(raw.time_sec) + i128::from(mapping.shift_sec()?);
+        linear::Reference::new(
+            raw.counter_value,
+            (raw.counter_period_frac_sec, raw.counter_period_shift),
+            (sec, raw.time_frac_sec),
+            self.limits(mapping)?,
+        )
+    }
+
+    /// Returns how far from the reference the caller's limits hold. `None` where they never do, and where they
+    /// do not follow from the distance alone.
+    fn limits(&self, mapping: &Mapping) -> Option<Limits> {
+        let Some(limit_ns) = self.policy.error_limit_ns else {
+            return Some(Limits {
+                after: self.fresh_ticks,
+                ..Limits::NONE
+            });
+        };
+        if mapping.has_leap() {
+            return None;
+        }
+        let (at_reference_ns, rate) = self.errors(0).0?;
+        let shift = self.snapshot.raw.counter_period_shift;
+        let is_within = |d: u64| {
+            let grown_ns = fixed::growth_ns(d.cast_signed(), rate, shift);
+            fixed::saturate(fixed::bound_ns(at_reference_ns, grown_ns)) <= limit_ns
+        };
+        if !is_within(0) {
+            return None;
+        }
+        let most = most_ticks(is_within);
+        Some(Limits {
+            before: most,
+            after: most.min(self.fresh_ticks).min(self.bound_ticks),
+        })
     }
 
     /// Refuses a live counter that is more than a second behind the reference.
@@ -261,9 +393,10 @@ impl Conversion {
         let mapping = self.mapping()?;
         let raw = &self.snapshot.raw;
         let d = self.distance_ticks(counter);
+        self.require_fresh(d)?;
         let page_ns = self.page_ns(d);
         let grown_ns = |rate| fixed::growth_ns(d, rate, raw.counter_period_shift);
-        let (max_error, est_error) = self.errors();
+        let (max_error, est_error) = self.errors(d);
         let bound_ns = max_error
             .map(|(at_reference_ns, rate)| fixed::bound_ns(at_reference_ns, grown_ns(rate)));
         let est_error_ns = est_error.map(|(at_reference_ns, rate)| {
@@ -274,17 +407,20 @@ impl Conversion {
         let epoch_ns = i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)?;
         // Near a leap second the interval is not symmetric: the larger side is the maximum error.
         let side = (label.epoch_ns - label.earliest_ns).max(label.latest_ns - label.epoch_ns);
+        // An error beyond 64 bits saturates. The interval was made from the whole bound, so it still holds
+        // every truth that 64 bits can express.
+        let max_error_ns = bound_ns.map(|_| fixed::saturate(side.unsigned_abs()));
+        self.require_certain(max_error_ns)?;
         Ok(Reading {
             epoch_ns,
-            // An error beyond 64 bits saturates. The interval was made from the whole bound, so it still
-            // holds every truth that 64 bits can express.
-            max_error_ns: bound_ns.map(|_| fixed::saturate(side.unsigned_abs())),
+            max_error_ns,
             est_error_ns,
             earliest_ns: bound_ns.map(|_| clamp(label.earliest_ns)),
             latest_ns: bound_ns.map(|_| clamp(label.latest_ns)),
+            age_ns: clamp(self.age_ns(d)),
             counter,
-            disruption_marker: self.continuity.disruption_marker,
-            vm_generation: self.continuity.vm_generation,
+            disruption_marker: self.outlook.continuity.disruption_marker,
+            vm_generation: self.outlook.continuity.vm_generation,
             status: raw.clock_status.into(),
             leap_second: mapping.is_leap_second(page_ns),
             timescale: self.policy.timescale,
@@ -305,16 +441,22 @@ impl Conversion {
     }
 }
 
-/// Returns the reference of linear functions. `None` where the mapping is more than a shift by whole
-/// seconds, because then the label does not grow evenly, and where no function is made for the label.
-fn linear_reference(snapshot: &Snapshot, mapping: &Mapping) -> Option<linear::Reference> {
-    let raw = &snapshot.raw;
-    let sec = i128::from(raw.time_sec) + i128::from(mapping.shift_sec()?);
-    linear::Reference::new(
-        raw.counter_value,
-        (raw.counter_period_frac_sec, raw.counter_period_shift),
-        (sec, raw.time_frac_sec),
-    )
+/// Returns whether `d` is more than `ticks` after the reference.
+fn is_beyond(d: i64, ticks: u64) -> bool {
+    d > 0 && d.unsigned_abs() > ticks
+}
+
+/// Returns the largest distance for which `is_within` holds. It holds for 0, and for no distance beyond one for
+/// which it does not hold.
+fn most_ticks(is_within: impl Fn(u64) -> bool) -> u64 {
+    let mut most = 0;
+    for bit in (0..62).rev() {
+        let more = most | 1 << bit;
+        if is_within(more) {
+            most = more;
+        }
+    }
+    most
 }
 
 impl ClockPolicy {
@@ -395,7 +537,7 @@ impl Converter<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfRange`].
+    /// [`Error::OutOfRange`], [`Error::Stale`], [`Error::TooUncertain`].
     #[inline]
     pub fn epoch_ns(&self, counter: u64) -> Result<i64, Error> {
         match self.wide_ns.at(counter) {
@@ -410,9 +552,12 @@ impl Converter<'_> {
         if let Some(ns) = exact.and_then(|exact| exact.ns_at(&self.wide_ns, counter)) {
             return Ok(ns);
         }
-        let page_ns = self
-            .conversion
-            .page_ns(self.conversion.distance_ticks(counter));
+        let d = self.conversion.distance_ticks(counter);
+        self.conversion.require_fresh(d)?;
+        if self.conversion.policy.error_limit_ns.is_some() {
+            return Ok(self.conversion.reading(counter)?.epoch_ns);
+        }
+        let page_ns = self.conversion.page_ns(d);
         let label = self.mapping.label(page_ns, 0);
         i64::try_from(label.epoch_ns).map_err(|_| Error::OutOfRange)
     }

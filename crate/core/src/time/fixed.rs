@@ -102,3 +102,20 @@ pub fn ticks_per_second(period: u64, shift: u8) -> u64 {
     }
     u64::try_from((1_u128 << (64 + u32::from(shift))) / u128::from(period)).unwrap_or(u64::MAX)
 }
+
+/// Returns how many whole ticks fit into `ns` nanoseconds; `u64::MAX` for more than that.
+#[must_use]
+pub fn ticks_in(ns: u64, period: u64, shift: u8) -> u64 {
+    let shift = u32::from(shift & MAX_SHIFT);
+    // ns * 2^(64 + shift) / (period * 10^9). The largest factors are divided first where the product would
+    // not fit, because such a result is beyond 64 bits all the same.
+    let Some(ticks_unshifted) = (u128::from(ns) << 64).checked_div(u128::from(period)) else {
+        return u64::MAX;
+    };
+    let ticks = if ticks_unshifted.leading_zeros() >= shift {
+        (ticks_unshifted << shift) / NS
+    } else {
+        (ticks_unshifted / NS).saturating_mul(1_u128 << shift)
+    };
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}

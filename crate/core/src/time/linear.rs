@@ -67,6 +67,23 @@ pub(crate) struct Reference {
     /// numbers takes more instructions to test.
     sec: u64,
     frac_sec: u64,
+    /// How far functions may reach before the reference, and after it, in ticks.
+    limits: Limits,
+}
+
+/// How far from the reference the page's time may be used, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) before: u64,
+    pub(crate) after: u64,
+}
+
+impl Limits {
+    /// As far as functions reach.
+    pub(crate) const NONE: Self = Self {
+        before: u64::MAX,
+        after: u64::MAX,
+    };
 }
 
 impl Reference {
@@ -75,6 +92,7 @@ impl Reference {
         counter: u64,
         (period, shift): (u64, u8),
         (sec, frac_sec): (i128, u64),
+        limits: Limits,
     ) -> Option<Self> {
         (0..LABEL_LIMIT_SEC).contains(&sec).then(|| Self {
             counter,
@@ -83,7 +101,14 @@ impl Reference {
             ticks_per_second: fixed::ticks_per_second(period, shift),
             sec: sec as u64,
             frac_sec,
+            limits,
         })
+    }
+
+    /// Returns the label in whole nanoseconds, rounded down.
+    pub(crate) fn label_ns(&self) -> i64 {
+        // Fits: labels end in 2106.
+        fixed::time_ns(self.sec, self.frac_sec, 0) as i64
     }
 
     /// Returns the label in 2^-64 s.
@@ -182,13 +207,15 @@ impl LinearFn {
 
     /// The label, from `ticks_before` the reference to as far after it as functions reach.
     fn label(reference: &Reference, units_per_sec: u128, ticks_before: u64) -> Option<Self> {
+        let ticks_before = ticks_before.min(reference.limits.before);
+        let ticks_after = reference.reach_ticks().min(reference.limits.after);
         let slope = slope(reference.period, units_per_sec, reference.shift);
         let at_reference = reference.label() * units_per_sec;
         // No function begins before 1970.
         let base = at_reference.checked_sub(slope * u128::from(ticks_before))?;
         Some(Self {
             first: reference.counter.wrapping_sub(ticks_before),
-            span_ticks: ticks_before + reference.reach_ticks(),
+            span_ticks: ticks_before + ticks_after,
             slope,
             base: base + u128::from(MARGIN),
             clearance: CLEARANCE,
@@ -252,12 +279,13 @@ impl LinearReading {
         est_error: None,
     };
 
-    /// Makes the functions of a reading with these errors. A nanosecond is added to the maximum error, as
-    /// [`fixed::bound_ns`] does.
+    /// Makes the functions of a reading with these errors, which hold up to `error_ticks` after the reference.
+    /// A nanosecond is added to the maximum error, as [`fixed::bound_ns`] does.
     pub(crate) fn new(
         reference: &Reference,
         max_error: Option<ErrorAndRate>,
         est_error: Option<ErrorAndRate>,
+        error_ticks: u64,
     ) -> Option<Self> {
         let label = LinearFn::label(reference, NS, 0)?;
         // A reading needs all of its figures: if no function can be made for one error, none is made for
@@ -268,7 +296,7 @@ impl LinearReading {
         };
         Some(Self {
             first: label.first,
-            span_ticks: label.span_ticks,
+            span_ticks: label.span_ticks.min(error_ticks),
             label_slope: label.slope,
             label_base: label.base,
             max_error: function(max_error, 1)?,
@@ -415,7 +443,7 @@ mod tests {
         // 2^31 ticks, a second, before this reference it is 123 ns to 2^41 ms.
         let counter = 1 << 40;
         let label = (2_199_023_256, 10_182_600_459_738_163_770);
-        let reference = Reference::new(counter, (1 << 63, 30), label).unwrap();
+        let reference = Reference::new(counter, (1 << 63, 30), label, Limits::NONE).unwrap();
         let at_start = LinearFn::live_ms_bits(&reference)
             .and_then(|function| function.at(counter - (1 << 31)))
             .map(f64::from_bits);

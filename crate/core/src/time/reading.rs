@@ -18,6 +18,9 @@ pub struct Reading {
     pub earliest_ns: Option<i64>,
     /// The end of that interval. Near a leap second the interval is not symmetric around `epoch_ns`.
     pub latest_ns: Option<i64>,
+    /// The age of the page's reference at this time, in nanoseconds of the page's own time. It is negative at
+    /// a counter from before the reference.
+    pub age_ns: i64,
     /// The counter that was converted.
     pub counter: u64,
     /// The page's `disruption_marker`, which changes when the counter was disrupted (live migration).

@@ -139,6 +139,8 @@ mod tests {
             abi: Abi::Uapi,
             raw,
             extension: None,
+            age_ns: None,
+            reader: None,
         }
     }
 

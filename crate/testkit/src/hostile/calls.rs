@@ -202,6 +202,7 @@ fn by_time_point(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
             est_error_ns: point.est_error_ns,
             earliest_ns: side_ns.map(|side| point.epoch_ns - side),
             latest_ns: side_ns.map(|side| point.epoch_ns + side),
+            age_ns: rest.age_ns + (point.epoch_ns - rest.epoch_ns),
             counter: point.counter,
             ..*rest
         });

@@ -86,6 +86,7 @@ pub(super) fn converted(view: &View, page: &RawFields, counter: u64) -> Right<Re
         est_error_ns: meaning.est_error_ns.map(|ns| u64::try_from(ns).unwrap()),
         earliest_ns: stated.then(|| in_64_bits(&label.earliest_ns)),
         latest_ns: stated.then(|| in_64_bits(&label.latest_ns)),
+        age_ns: in_64_bits(&meaning.age_ns),
         counter,
         disruption_marker: page.disruption_marker,
         vm_generation: meaning.vm_generation,
@@ -112,6 +113,9 @@ pub(super) fn held(reading: Reading, last_ns: Option<i64>) -> Reading {
         max_error_ns: reading.max_error_ns.map(grown),
         est_error_ns: reading.est_error_ns.map(grown),
         latest_ns: reading.latest_ns.map(|latest| latest.max(last_ns)),
+        age_ns: reading
+            .age_ns
+            .saturating_add_unsigned(last_ns.abs_diff(reading.epoch_ns)),
         ..reading
     }
 }
