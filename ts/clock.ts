@@ -1,6 +1,7 @@
 /** The clock: one reader of one page. */
 
 import * as argument from './arguments'
+import type { Clock } from './clock-interface'
 import { type ContinuityToken, continuityToken, isIssued, issueToken } from './continuity'
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
@@ -15,13 +16,15 @@ import {
 } from './native'
 import {
   READING_SLOT_COUNT,
-  Reading,
+  type Reading,
   ReadingConstants,
+  readingOf,
   TIMESCALES,
   type Timescale,
 } from './reading'
 import { DOUBLE, KNOWN, SLOT } from './slots'
 import { type Snapshot, snapshotFrom } from './snapshot'
+import { SystemClock } from './system-clock'
 import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
 
 const NS_PER_MS = 1_000_000n
@@ -64,6 +67,19 @@ export interface VmClockOptions {
   readonly trustedUids?: readonly number[] | undefined
 }
 
+/** Options of {@link VmClock.open} for programs that also run where this package does not work. */
+export interface VmClockFallbackOptions extends VmClockOptions {
+  /**
+   * What to do on a system that this package does not support, such as macOS or Windows. Left out: throw
+   * `ERR_VMCLOCK_UNSUPPORTED`.
+   *
+   * With `system-clock` the call gives a clock over `Date` and `performance` there. It states no bound, its
+   * status is `free-running`, its counter is `process.hrtime.bigint()`, and its tokens stay valid. It ignores
+   * the path, and has no timescale but UTC. On supported systems this option changes nothing.
+   */
+  readonly unsupported: 'system-clock' | undefined
+}
+
 /** How far the system clock is ahead of the page. */
 export interface SystemOffset {
   /** CLOCK_REALTIME - page, in nanoseconds: positive where the system clock is ahead. */
@@ -82,7 +98,8 @@ const OPTIONS = [
   'requireSynchronized',
   'nonDecreasing',
   'trustedUids',
-] as const satisfies ReadonlyArray<keyof VmClockOptions>
+  'unsupported',
+] as const satisfies ReadonlyArray<keyof VmClockFallbackOptions>
 
 // A token that no caller has. Not undefined, which callers may pass.
 const NO_TOKEN: ContinuityToken = Object.freeze({ disruptionMarker: 0n, vmGeneration: undefined })
@@ -147,7 +164,7 @@ export let nativeClock: (clock: unknown, name: string) => NativeClock
  * clock.close()
  * ```
  */
-export class VmClock {
+export class VmClock implements Clock {
   // Each field gets its value where it is declared. V8 would check the type of a field that is undefined
   // first at every timestamp.
   readonly #native: NativeClock = beingOpened().clock
@@ -198,6 +215,13 @@ export class VmClock {
    * @param options - how to read it
    * @throws VmClockError as with a path
    */
+  static open(options: VmClockFallbackOptions): Clock
+  /**
+   * Opens this machine's page.
+   *
+   * @param options - how to read it
+   * @throws VmClockError as with a path
+   */
   static open(options?: VmClockOptions): VmClock
   /**
    * Opens the page at a path: the driver's character device, or a regular file that nobody but its
@@ -210,10 +234,26 @@ export class VmClock {
    * `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_UNSUPPORTED` on systems other
    * than Linux on x86-64 and 64-bit Arm; `ERR_VMCLOCK_NATIVE` if the native part does not load
    */
+  static open(path: string | undefined, options: VmClockFallbackOptions): Clock
+  /**
+   * Opens the page at a path.
+   *
+   * @param path - the page; if undefined, this machine's own
+   * @param options - how to read it
+   * @throws VmClockError as above
+   */
   static open(path: string | undefined, options?: VmClockOptions): VmClock
-  static open(pathOrOptions?: string | VmClockOptions, maybeOptions?: VmClockOptions): VmClock {
-    const [path, options] = argument.pathAndOptions(pathOrOptions, maybeOptions)
-    const clock = checked(native().openClock(path, clockOptions(options)))
+  static open(pathOrOptions?: string | VmClockOptions, maybeOptions?: VmClockOptions): Clock {
+    const [path, value] = argument.pathAndOptions(pathOrOptions, maybeOptions)
+    const given = argument.record(value, 'options', OPTIONS)
+    const options = clockOptions(given)
+    const unsupported = argument.choice(given['unsupported'], 'options.unsupported', [
+      'system-clock',
+    ])
+    if (unsupported !== undefined && obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED') {
+      return new SystemClock(options)
+    }
+    const clock = checked(native().openClock(path, options))
     opening = { clock, hot: hotCalls(clock), timescale: clock.timescale as Timescale }
     try {
       return make()
@@ -265,6 +305,15 @@ export class VmClock {
    */
   get hasTime(): boolean {
     return checked(this.#open().hasTime())
+  }
+
+  /**
+   * True if a call for the time would succeed now, under the options of this clock. False after `close`.
+   * `tryRead` gives the reason.
+   */
+  get isUsable(): boolean {
+    const call = this.#read
+    return call() === undefined
   }
 
   /**
@@ -330,6 +379,18 @@ export class VmClock {
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
     return this.#reading()
+  }
+
+  /**
+   * As {@link VmClock.read}, but returns the error instead of throwing it. For callers that can do without
+   * the time, and ask often: an error that is returned needs no `try`.
+   *
+   * @returns the reading, or the error that `read` would throw
+   */
+  tryRead(): Reading | VmClockError {
+    const call = this.#read
+    const failure = call()
+    return failure === undefined ? this.#reading() : errorFrom(failure)
   }
 
   /**
@@ -495,7 +556,7 @@ export class VmClock {
       this.#constants = new ReadingConstants(slots, this.#timescale)
       this.#filled = filled
     }
-    return new Reading(slots, this.#constants)
+    return readingOf(slots, this.#constants)
   }
 
   /** Writes a token's figures to the argument slots, and remembers the token if it cannot change. */
@@ -538,8 +599,7 @@ function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
   to[at + 11] = from[11] as bigint
 }
 
-function clockOptions(value: unknown): NativeClockOptions {
-  const given = argument.record(value, 'options', OPTIONS)
+function clockOptions(given: Record<string, unknown>): NativeClockOptions {
   const driftPpm = argument.number(given['assumedDriftPpm'], 'options.assumedDriftPpm', 0, MOST_PPM)
   return {
     timescale: argument.choice(given['timescale'], 'options.timescale', SELECTABLE) ?? 'utc',

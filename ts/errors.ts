@@ -23,6 +23,10 @@ import type { Failure } from '../native/index'
  * | `ERR_VMCLOCK_TIMESCALE` | the page does not give this timescale, or the call needs another one than this clock's |
  * | `ERR_VMCLOCK_TIMEOUT` | the page was being updated for 100 ms without end; a PTP clock did not answer in time |
  * | `ERR_VMCLOCK_DISRUPTED` | the machine was migrated, restored or cloned since the token was taken |
+ * | `ERR_VMCLOCK_STALE` | the page is older than the caller allows (`maxAgeMs`) |
+ * | `ERR_VMCLOCK_TOO_UNCERTAIN` | the bound is greater than the caller allows (`errorLimitNs`), or there is none |
+ * | `ERR_VMCLOCK_OTHER_BOOT` | the page was made in another boot of this machine, or on another machine |
+ * | `ERR_VMCLOCK_FORKED` | the clock's page was in the memory of the process that this one was forked from |
  * | `ERR_VMCLOCK_BUSY` | another live publisher holds the page |
  * | `ERR_VMCLOCK_UNTRUSTED_COUNTER` | the counter is not sound enough to publish time from |
  * | `ERR_VMCLOCK_NOT_PTP` | the file is no PTP clock |
@@ -53,6 +57,10 @@ export type VmClockErrorCode =
   | 'ERR_VMCLOCK_TIMESCALE'
   | 'ERR_VMCLOCK_TIMEOUT'
   | 'ERR_VMCLOCK_DISRUPTED'
+  | 'ERR_VMCLOCK_STALE'
+  | 'ERR_VMCLOCK_TOO_UNCERTAIN'
+  | 'ERR_VMCLOCK_OTHER_BOOT'
+  | 'ERR_VMCLOCK_FORKED'
   | 'ERR_VMCLOCK_BUSY'
   | 'ERR_VMCLOCK_UNTRUSTED_COUNTER'
   | 'ERR_VMCLOCK_NOT_PTP'

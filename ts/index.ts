@@ -4,7 +4,13 @@
  * @module vmclock
  */
 
-export { type SystemOffset, VmClock, type VmClockOptions } from './clock'
+export {
+  type SystemOffset,
+  VmClock,
+  type VmClockFallbackOptions,
+  type VmClockOptions,
+} from './clock'
+export type { Clock } from './clock-interface'
 export type { ContinuityToken } from './continuity'
 export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from './errors'
 export type { Instant, InstantLike } from './instant'

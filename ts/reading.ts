@@ -216,8 +216,6 @@ export class Reading {
    * @param at - index of the first figure; default 0
    */
   constructor(slots: BigInt64Array, timescale: Timescale, at?: number)
-  /** @internal */
-  constructor(slots: BigInt64Array, constants: ReadingConstants)
   constructor(slots: BigInt64Array, from: Timescale | ReadingConstants, at = 0) {
     const constants = ReadingConstants.is(from) ? from : constantsIn(slots, from, at)
     const { hasBound } = constants
@@ -258,4 +256,10 @@ export class Reading {
       ...(taiMinusUtcSec !== undefined && { taiMinusUtcSec }),
     }
   }
+}
+
+/** Makes a reading of the figures in the slots, whose state has these constants. */
+export function readingOf(slots: BigInt64Array, constants: ReadingConstants): Reading {
+  // The declarations of the package leave out that the constructor takes these.
+  return new Reading(slots, constants as unknown as Timescale)
 }

@@ -116,10 +116,18 @@ const LONGEST_INTERVAL_MS = 3_600_000
 // Only this module can make watchers: the constructor requires KEY. A static block sets `make`, because the
 // bundler would rename a class that names itself in its own body.
 const KEY: unique symbol = Symbol('VmClock.watch')
-let make: (clock: NativeClock, path: string, options: VmClockWatchOptions) => VmClockWatcher
+let make: (
+  clock: NativeClock,
+  path: string | undefined,
+  options: VmClockWatchOptions,
+) => VmClockWatcher
 
 /** Watches the page of an open clock. */
-export function watch(clock: NativeClock, path: string, options: unknown): VmClockWatcher {
+export function watch(
+  clock: NativeClock,
+  path: string | undefined,
+  options: unknown,
+): VmClockWatcher {
   const given = argument.record(options, 'options', OPTIONS)
   return make(clock, path, {
     intervalMs: argument.integer(given['intervalMs'], 'options.intervalMs', 1, LONGEST_INTERVAL_MS),
@@ -169,7 +177,7 @@ export class VmClockWatcher
   implements AsyncIterable<VmClockEvent>
 {
   readonly #native: NativeWatcher
-  readonly #path: string
+  readonly #path: string | undefined
   readonly #iterations: Set<Iteration> = new Set()
   readonly #signal: AbortSignal | undefined
   readonly #onAbort = (): void => this.close()
@@ -182,7 +190,12 @@ export class VmClockWatcher
     make = (clock, path, options) => new this(KEY, clock, path, options)
   }
 
-  private constructor(key: symbol, clock: NativeClock, path: string, options: VmClockWatchOptions) {
+  private constructor(
+    key: symbol,
+    clock: NativeClock,
+    path: string | undefined,
+    options: VmClockWatchOptions,
+  ) {
     if (key !== KEY) {
       throw invalidArgument('VmClockWatcher has no public constructor', 'use VmClock.watch()')
     }
@@ -201,8 +214,8 @@ export class VmClockWatcher
     }
   }
 
-  /** The page's path as the clock opened it. */
-  get path(): string {
+  /** The page's path as the clock opened it; undefined if it has none. */
+  get path(): string | undefined {
     return this.#path
   }
 
@@ -352,11 +365,11 @@ function merged(earlier: VmClockEvent, later: VmClockEvent): VmClockEvent {
   }) as VmClockEvent
 }
 
-function eventsFrom(notices: NativeNotices, path: string): VmClockEvent[] {
+function eventsFrom(notices: NativeNotices, path: string | undefined): VmClockEvent[] {
   // The native part leaves out an absent change. A lookup could then find one on a prototype.
   const change = Object.hasOwn(notices, 'change') ? notices.change : undefined
   const events = change === undefined ? [] : changesFrom(change)
-  if (notices.replaced) events.push(Object.freeze({ type: 'replaced', path }))
+  if (notices.replaced && path !== undefined) events.push(Object.freeze({ type: 'replaced', path }))
   return events
 }
 

@@ -27,6 +27,7 @@ const MOST_ELEMENTS = 64
 /** Names of options and fields, and names that the package uses for results and failures. */
 const NAMES = [
   ...['timescale', 'abi', 'assumedDriftPpm', 'requireSynchronized', 'nonDecreasing', 'trustedUids'],
+  'unsupported',
   ...['shape', 'intervalMs', 'maxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'allowUntrustedCounter'],
   ...[
     'generation',
