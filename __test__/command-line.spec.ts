@@ -90,6 +90,21 @@ for (const words of [
   ['publish', '--shape', 'cloud'],
   ['publish', '--interval', '250'],
   ['publish', '--interval', '0.5ms'],
+  ['publish', '--interval', '600h'],
+  ['publish', '--interval', '5s'],
+  ['publish', '--interval', '99ms'],
+  ['publish', '--mode', '666'],
+  ['publish', '--mode', '044'],
+  ['publish', '--shape', 'marker', '--generation', 'yes'],
+  ['publish', '--shape', 'marker-and-generation', '--generation', 'no'],
+  ['publish', '--wander', '1000001'],
+  ['publish', ''],
+  ['watch', '--interval', '2h'],
+  ['now', ''],
+  ['now', 'x'.repeat(4096)],
+  ['ptp', ''],
+  ['ptp', 'x'.repeat(300)],
+  ['ptp', '--samples', '26'],
   ['publish', '--max-error', '5 parsecs'],
   ['publish', '--max-error', '-5ms'],
   ['publish', '--tai-minus-utc', '9'],
@@ -109,6 +124,19 @@ for (const words of [
     t.is(errorOf(inJson)['code'], 'ERR_VMCLOCK_USAGE')
     t.regex(String(errorOf(inJson)['remedy']), /vmclock --help/)
     t.notRegex(inJson.stderr, UNSAFE)
+  })
+}
+
+for (const [words, flag, range] of [
+  [['publish', '--interval', '600h'], '--interval', '100ms to 1s'],
+  [['watch', '--interval', '2h'], '--interval', '1ms to 1h'],
+] as const) {
+  test(`a range is the same in an error and in --help: ${words.join(' ')}`, async (t) => {
+    const refused = await vmclock(...words)
+    t.true(refused.stderr.includes(flag), refused.stderr)
+    t.true(refused.stderr.includes(range), refused.stderr)
+    const { stdout } = await vmclock(words[0], '--help')
+    t.true(stdout.replaceAll(/\s+/g, ' ').includes(range), stdout)
   })
 }
 

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { asProgram, rootDirectory, run, timed } from './command.mjs'
 import { distFiles, writeEsmWrapper } from './esm-wrapper.mjs'
+import { writeLauncher } from './launcher.mjs'
 import { digest, exists, isStamped, stamp } from './stamp.mjs'
 
 /** Installs the packages of package-lock.json. */
@@ -40,6 +41,7 @@ export async function setUp(profile) {
     rmSync(join(rootDirectory, 'dist'), { recursive: true, force: true })
     await run('tsup', ['--silent'])
     writeEsmWrapper(join(rootDirectory, 'dist'))
+    writeLauncher(join(rootDirectory, 'dist/cli.cjs'))
   })
   stamp('dist', inputs)
 }
@@ -62,7 +64,7 @@ const addonBuild = [
 
 const distInputs = [
   ...['ts', 'tsup.config.ts', 'tsconfig.json', 'package.json', 'package-lock.json'],
-  ...['native/index.d.ts', 'tools/esm-wrapper.mjs'],
+  ...['native/index.d.ts', 'tools/esm-wrapper.mjs', 'tools/launcher.mjs'],
 ]
 
 const distOutputs = distFiles.map((file) => `dist/${file}`)

@@ -31,6 +31,9 @@ function describe(value: unknown): string {
     case 'object':
     case 'function':
       return types.isTypedArray(value) ? `a ${kindGetter?.call(value)}` : `a ${typeof value}`
+    case 'symbol':
+      // Its description may be of any length.
+      return 'a symbol'
     default:
       return String(value)
   }
@@ -45,7 +48,10 @@ export function holds(question: () => boolean): boolean {
   }
 }
 
-/** Checks a path: a string that is not empty and holds no NUL. */
+/** The longest path that Linux takes, in bytes: PATH_MAX without the NUL at its end. */
+export const LONGEST_PATH_BYTES = 4095
+
+/** Checks a path: a string that is not empty, not too long, and holds no NUL. */
 export function path(value: unknown, name = 'path'): string {
   if (typeof value !== 'string') {
     throw invalidArgument(`${name} must be a string, and this is ${describe(value)}`)
@@ -53,17 +59,26 @@ export function path(value: unknown, name = 'path'): string {
   if (value === '') {
     throw invalidArgument(`${name} is empty`, "leave it out to take this machine's own page")
   }
+  // No character takes less than a byte, so a very long string is not encoded to measure it.
+  if (value.length > LONGEST_PATH_BYTES || Buffer.byteLength(value) > LONGEST_PATH_BYTES) {
+    throw invalidArgument(
+      `${name} must be at most ${LONGEST_PATH_BYTES} bytes long, and this is ${describe(value)}`,
+    )
+  }
   if (value.includes('\0')) {
     throw invalidArgument(`${name} holds a NUL character, which no path can`, 'remove it')
   }
   return value
 }
 
-/** Checks a name: a string that is not empty. */
+// Names of PTP clocks have at most 32 bytes in the kernel.
+const LONGEST_NAME = 255
+
+/** Checks a name: a string that is neither empty nor longer than any name. */
 export function called(value: unknown, name: string): string {
-  if (typeof value === 'string' && value !== '') return value
+  if (typeof value === 'string' && value !== '' && value.length <= LONGEST_NAME) return value
   throw invalidArgument(
-    `${name} must be a string that is not empty, and this is ${describe(value)}`,
+    `${name} must be a string of 1 to ${LONGEST_NAME} characters, and this is ${describe(value)}`,
   )
 }
 
@@ -198,6 +213,9 @@ export function abortSignal(value: unknown, name: string): AbortSignal | undefin
   )
 }
 
+// An array can claim billions of elements without holding them.
+const MOST_UIDS = 65_536
+
 /** Checks user numbers; undefined means none. */
 export function uids(value: unknown, name: string): number[] {
   if (value === undefined) return []
@@ -205,6 +223,9 @@ export function uids(value: unknown, name: string): number[] {
     throw invalidArgument(
       `${name} must be an array of user numbers such as [1000], and this is ${describe(value)}`,
     )
+  }
+  if ((value as unknown[]).length > MOST_UIDS) {
+    throw invalidArgument(`${name} must hold at most ${MOST_UIDS} user numbers`)
   }
   return Array.from(value as unknown[], (uid, index) => {
     const checked = integer(uid, `${name}[${index}]`, 0, 2 ** 32 - 1)

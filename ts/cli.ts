@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/bin/sh
 /** The `vmclock` command: names, arguments and options. The code of each command is in `cli/`. */
 
 import { Command, CommanderError, Option } from 'commander'
@@ -6,19 +6,27 @@ import { version } from '../package.json'
 import { demo } from './cli/demo'
 import { DOCTOR_HELP, type DoctorOptions, doctor } from './cli/doctor'
 import { printable } from './cli/escape'
-import { durationMs, durationNs, fileMode, integerFrom, numberFrom } from './cli/figures'
+import { durationMs, durationNs, filePath, integerFrom, numberFrom, pageMode } from './cli/figures'
 import { type NowOptions, now } from './cli/now'
-import { EXIT, EXIT_HELP, endQuietlyOnBrokenPipe, reportError, reportUsage } from './cli/output'
+import { EXIT, EXIT_HELP, errorText, reportError, reportUsage } from './cli/output'
 import { type PtpOptions, ptp } from './cli/ptp'
 import { PUBLISH_HELP, type PublishOptions, publish } from './cli/publish'
+import { keepIgnoredSignals } from './cli/signals'
 import { type StatusOptions, status } from './cli/status'
+import { guardStreams } from './cli/streams'
 import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
+import { VmClockError } from './errors'
 import { TIMESCALES } from './reading'
 
 const PATH_HELP = 'the page (default: $VMCLOCK_PATH, else /dev/vmclock0, else /run/vmclock/page)'
 
 // Read before the arguments are parsed, so that usage errors are JSON as well.
 const asJson = process.argv.includes('--json')
+
+process.on('uncaughtException', (error) => process.exit(exitCodeFor(error)))
+// A command that runs for long says itself what is to be done, once it has begun.
+guardStreams((error) => process.exit(error === undefined ? EXIT.OK : reportError(error, asJson)))
+keepIgnoredSignals()
 
 const abi = (): Option =>
   new Option('--abi <document>', 'document that defines the page layout')
@@ -47,32 +55,34 @@ const program = new Command('vmclock')
   .showSuggestionAfterError()
 
 command('status', 'show the fields of a page and what they mean')
-  .argument('[path]', PATH_HELP)
+  .argument('[path]', PATH_HELP, filePath)
   .addOption(abi())
   .addOption(assumedDrift())
   .action((path: string | undefined, options: StatusOptions) => {
-    endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     status(path, options)
   })
 
 command('now', 'show the time once, with its error bound')
-  .argument('[path]', PATH_HELP)
+  .argument('[path]', PATH_HELP, filePath)
   .addOption(timescale())
   .addOption(abi())
   .addOption(assumedDrift())
   .addOption(requireSynchronized())
   .action((path: string | undefined, options: NowOptions) => {
-    endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     now(path, options)
   })
 
 command('watch', 'show the time live, and report every event of the machine and its clock')
-  .argument('[path]', PATH_HELP)
+  .argument('[path]', PATH_HELP, filePath)
   .addOption(timescale())
   .addOption(abi())
   .addOption(assumedDrift())
   .addOption(requireSynchronized())
-  .option('--interval <duration>', 'polling interval where the kernel does not notify', durationMs)
+  .option(
+    '--interval <duration>',
+    'polling interval where the kernel does not notify, 1ms to 1h (default: 100ms)',
+    durationMs('1ms', '1h'),
+  )
   .addHelpText('after', WATCH_HELP)
   .action(async (path: string | undefined, options: WatchOptions) => {
     process.exitCode = await watch(path, options)
@@ -87,21 +97,19 @@ command('ptp', 'show a PTP clock of the kernel: its time, capabilities and offse
       .default('realtime'),
   )
   .action((clock: string | undefined, options: PtpOptions) => {
-    endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     ptp(clock, options)
   })
 
 command('doctor', 'check this machine, and say what is missing and how to fix it')
-  .argument('[path]', PATH_HELP)
+  .argument('[path]', PATH_HELP, filePath)
   .option('--udev-rule', 'only print the udev rules that let every user read the device')
   .addHelpText('after', DOCTOR_HELP)
   .action((path: string | undefined, options: DoctorOptions) => {
-    endQuietlyOnBrokenPipe(() => process.exit(EXIT.OK))
     process.exitCode = doctor(path, options)
   })
 
 command('publish', "publish a page from this machine's clock until SIGTERM, SIGINT or quit")
-  .argument('[path]', 'the page (default: /run/vmclock/page)')
+  .argument('[path]', 'the page (default: /run/vmclock/page)', filePath)
   .addOption(
     new Option('--shape <shape>', 'content of the page')
       .choices(['time', 'marker', 'marker-and-generation'])
@@ -115,7 +123,11 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
       .choices(['auto', 'yes', 'no'])
       .default('auto'),
   )
-  .option('--interval <duration>', 'how often to update the page, such as 250ms', durationMs)
+  .option(
+    '--interval <duration>',
+    'time between two updates of the page, 100ms to 1s (default: 250ms)',
+    durationMs('100ms', '1s'),
+  )
   .option(
     '--max-error <duration>',
     "bound of this machine's clock error, such as 5ms; you answer for it",
@@ -131,7 +143,7 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
     "how far the counter's rate may differ from its measured average, in parts per million",
     numberFrom(0, 1e6),
   )
-  .option('--mode <octal>', "the file's permission bits, such as 640", fileMode)
+  .option('--mode <octal>', "the file's permission bits, such as 640", pageMode)
   .option('--allow-untrusted-counter', 'publish even if the kernel does not trust the counter')
   .addHelpText('after', PUBLISH_HELP)
   .action(async (path: string | undefined, options: PublishOptions) => {
@@ -157,7 +169,12 @@ function command(name: string, description: string): Command {
 }
 
 function exitCodeFor(error: unknown): number {
-  if (!(error instanceof CommanderError)) return reportError(error, asJson)
+  if (!(error instanceof CommanderError)) {
+    // The command line holds all arguments, so a refused one is an invalid command line.
+    return VmClockError.isVmClockError(error) && error.code === 'ERR_VMCLOCK_INVALID_ARGUMENT'
+      ? reportUsage(errorText(error), asJson)
+      : reportError(error, asJson)
+  }
   // The user asked for help or the version, and it was printed.
   if (error.exitCode === 0) return EXIT.OK
   // There was no command, so the help was printed.

@@ -69,6 +69,7 @@ const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
   defaultPath: true,
   findPtpClock: true,
   hypervisorSignature: true,
+  ignoreTerminalStops: true,
   listPages: true,
   listPtpClocks: true,
   openClock: true,

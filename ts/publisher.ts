@@ -282,7 +282,7 @@ makeDisposable(VmClockPublisher)
 
 function publisherOptions(value: unknown): NativePublisherOptions {
   const given = argument.record(value, 'options', OPTIONS)
-  const intervalMs = argument.integer(given['intervalMs'], 'options.intervalMs', 1, 2 ** 31 - 1)
+  const intervalMs = argument.integer(given['intervalMs'], 'options.intervalMs', 100, 1000)
   const maxErrorNs = argument.int63(given['maxErrorNs'], 'options.maxErrorNs')
   const taiMinusUtcSec = argument.integer(
     given['taiMinusUtcSec'],

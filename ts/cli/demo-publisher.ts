@@ -33,6 +33,7 @@ export class DemoPublisher {
     )
     const child = this.#child
     child.stdin?.on('error', () => {})
+    child.stderr?.on('error', () => {})
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#errorOutput += text
     })
@@ -48,9 +49,12 @@ export class DemoPublisher {
     })
     const published = new Promise<void>((resolve) => {
       if (child.stdout === null) return
-      createInterface({ input: child.stdout }).on('line', (text) => {
+      const lines = createInterface({ input: child.stdout })
+      lines.on('line', (text) => {
         if ((JSON.parse(text) as { event: string }).event === 'published') resolve()
       })
+      // The end of the process says the same, and why.
+      lines.on('error', () => {})
     })
     this.ready = Promise.race([published, this.#ended.then(() => this.requireAlive())])
     // It may reject when nobody awaits it any more.

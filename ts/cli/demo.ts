@@ -12,7 +12,9 @@ import { VmClockError } from '../errors'
 import { boundOf } from './bound'
 import { DemoPublisher } from './demo-publisher'
 import { DemoView, type Stamp } from './demo-view'
-import { EXIT, endQuietlyOnBrokenPipe } from './output'
+import { EXIT, reportError } from './output'
+import { onStopSignal } from './signals'
+import { whenOutputIsLost } from './streams'
 
 /** Options of `vmclock demo`. */
 export interface DemoOptions {
@@ -31,10 +33,13 @@ const GRACE_SECONDS = 30
 /** Runs the demo and returns the exit code. */
 export async function demo(options: DemoOptions): Promise<number> {
   const stop = new AbortController()
-  const stopNow = (): void => stop.abort()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stopNow)
-  endQuietlyOnBrokenPipe(stopNow)
-  const directory = mkdtempSync(join(tmpdir(), 'vmclock-demo-'))
+  let lost: VmClockError | undefined
+  onStopSignal(() => stop.abort())
+  whenOutputIsLost((error) => {
+    lost ??= error
+    stop.abort()
+  })
+  const directory = newDirectory()
   // `finally` does not run if the process exits, for example after an error in a stream.
   const removeDirectory = (): void => rmSync(directory, { recursive: true, force: true })
   process.once('exit', removeDirectory)
@@ -42,13 +47,33 @@ export async function demo(options: DemoOptions): Promise<number> {
   const publisher = new DemoPublisher(join(directory, 'page'))
   try {
     await Promise.race([publisher.ready, aborted(stop.signal)])
-    return stop.signal.aborted
-      ? EXIT.OK
-      : await watch(publisher, view, options.seconds, stop.signal)
+    if (!stop.signal.aborted) await watch(publisher, view, options.seconds, stop.signal)
   } finally {
     view.end()
     await publisher.end()
     removeDirectory()
+  }
+  return lost === undefined ? EXIT.OK : reportError(lost, options.json === true)
+}
+
+function newDirectory(): string {
+  const base = tmpdir()
+  try {
+    return mkdtempSync(join(base, 'vmclock-demo-'))
+  } catch (cause) {
+    const { message, code, errno, syscall } = cause as NodeJS.ErrnoException
+    // Node's permission model has a remedy of its own.
+    if (code === 'ERR_ACCESS_DENIED') throw cause
+    throw new VmClockError(
+      'ERR_VMCLOCK_SYSTEM',
+      `the demo needs a temporary directory: ${message}`,
+      {
+        remedy: 'set TMPDIR to a directory that this process can write to',
+        path: base,
+        errno: errno === undefined ? undefined : Math.abs(errno),
+        syscall,
+      },
+    )
   }
 }
 
@@ -88,7 +113,7 @@ async function watch(
   view: DemoView,
   seconds: number,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<void> {
   const clock = VmClock.open(publisher.path)
   const watcher = clock.watch()
   const script = events()
@@ -109,10 +134,9 @@ async function watch(
       sendDue(script, publisher, secondsSince(startNs) / seconds)
       await delay(TICK_MS, undefined, { signal }).catch(() => {})
     }
-    if (signal.aborted) return EXIT.OK
+    if (signal.aborted) return
     requireNoticed(script, clock.path)
     view.summary()
-    return EXIT.OK
   } finally {
     watcher.close()
     clock.close()

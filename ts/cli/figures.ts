@@ -1,6 +1,7 @@
 /** Parses and formats durations, numbers, times and frequencies. */
 
 import { InvalidArgumentError } from 'commander'
+import { LONGEST_PATH_BYTES } from '../arguments'
 import type { Timescale } from '../reading'
 
 const NS_PER_SEC = 1_000_000_000n
@@ -32,13 +33,16 @@ export function durationNs(text: string): bigint {
   return scaled / scale
 }
 
-/** Parses a duration of at least 1 ms into whole milliseconds. */
-export function durationMs(text: string): number {
-  const ns = durationNs(text)
-  if (ns % 1_000_000n !== 0n || ns === 0n) {
-    throw new InvalidArgumentError('Give whole milliseconds, at least 1ms.')
+/** Makes a parser of durations within a range, both ends included, into whole milliseconds. */
+export function durationMs(least: string, most: string): (text: string) => number {
+  const [leastNs, mostNs] = [durationNs(least), durationNs(most)]
+  return (text) => {
+    const ns = durationNs(text)
+    if (ns % 1_000_000n !== 0n || ns < leastNs || ns > mostNs) {
+      throw new InvalidArgumentError(`Give whole milliseconds, from ${least} to ${most}.`)
+    }
+    return Number(ns / 1_000_000n)
   }
-  return Number(ns / 1_000_000n)
 }
 
 /** Makes a parser of numbers within a range. */
@@ -62,12 +66,27 @@ export function integerFrom(least: number, most: number): (text: string) => numb
   }
 }
 
-/** Parses a file's permission bits in octal, as `chmod` takes them: `640`, `0644`. */
-export function fileMode(text: string): number {
+/** Parses the permission bits of a page's file in octal, as `chmod` takes them: `640`, `0644`. */
+export function pageMode(text: string): number {
   if (!/^0?[0-7]{3}$/.test(text)) {
     throw new InvalidArgumentError('Give three octal digits, such as 644.')
   }
-  return Number.parseInt(text, 8)
+  const mode = Number.parseInt(text, 8)
+  if ((mode & 0o600) !== 0o600 || (mode & 0o022) !== 0) {
+    throw new InvalidArgumentError(
+      'The owner must read and write the page, and nobody else may write it, as with 644.',
+    )
+  }
+  return mode
+}
+
+/** Parses a path, which is not empty and no longer than the system allows. */
+export function filePath(text: string): string {
+  if (text === '') throw new InvalidArgumentError('The path is empty.')
+  if (Buffer.byteLength(text) > LONGEST_PATH_BYTES) {
+    throw new InvalidArgumentError(`Give a path of at most ${LONGEST_PATH_BYTES} bytes.`)
+  }
+  return text
 }
 
 /** Formats a duration with four digits, such as `4.100 µs`; below 1 µs, in whole nanoseconds. */

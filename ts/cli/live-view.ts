@@ -3,7 +3,7 @@
 import type { SystemOffset } from '../clock'
 import { printable } from './escape'
 import { distance } from './figures'
-import { coloursFor, line } from './output'
+import { coloursFor, isCapable, line } from './output'
 
 const PLAIN_INTERVAL_NS = 1_000_000_000n
 
@@ -12,15 +12,25 @@ export type Figure = readonly [label: string, value: string]
 
 /** Shows labelled values, and lines for events between them. */
 export class LiveView {
-  /** True if the values are updated in place. */
-  readonly isLive: boolean
   /** The colours of standard output. */
   readonly colours: ReturnType<typeof coloursFor> = coloursFor(process.stdout)
+  readonly #isCapable: boolean
   #liveLines = 0
+  #mostLines = 0
   #lastPlainNs: bigint | undefined
 
   constructor(asJson: boolean) {
-    this.isLive = !asJson && process.stdout.isTTY === true
+    this.#isCapable = !asJson && isCapable(process.stdout)
+  }
+
+  /**
+   * True if the values are updated in place. A terminal that is lower than the values cannot do that: the
+   * cursor cannot return to the first of them.
+   */
+  get isLive(): boolean {
+    // A terminal without a size has 0 rows.
+    const rows = process.stdout.rows || Number.POSITIVE_INFINITY
+    return this.#isCapable && this.#mostLines < rows
   }
 
   /** Returns true if it is time to show values: always on a terminal, once per second elsewhere. */
@@ -36,7 +46,9 @@ export class LiveView {
 
   /** Shows values. */
   show(figures: readonly Figure[]): void {
+    this.#mostLines = Math.max(this.#mostLines, figures.length)
     if (!this.isLive) {
+      this.leave()
       line(printable(figures.map(([label, value]) => `${label} ${value}`).join(' | ')))
       return
     }

@@ -26,10 +26,26 @@ Exit codes:
 With --json every line of standard output is a JSON value, and an error is one line of JSON on
 standard error. 64-bit numbers are decimal strings; unknown values are left out.`
 
-/** The colours for a stream: only on a terminal that is not dumb, and without NO_COLOR. */
+/**
+ * The colours for a stream: by default only on a terminal that has them. NO_COLOR, FORCE_COLOR,
+ * CLICOLOR_FORCE and CLICOLOR decide in this order, each by its own convention.
+ */
 export function coloursFor(stream: NodeJS.WriteStream): ReturnType<typeof picocolors.createColors> {
-  const wanted = stream.isTTY === true && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb'
-  return picocolors.createColors(wanted)
+  return picocolors.createColors(wantsColours(process.env) ?? isCapable(stream))
+}
+
+// Returns undefined if the user states no wish. An empty variable counts as absent.
+function wantsColours(env: NodeJS.ProcessEnv): boolean | undefined {
+  const [forced, clicolor] = [env['FORCE_COLOR'], env['CLICOLOR']]
+  if (env['NO_COLOR'] || forced === '0' || forced === 'false') return false
+  if (forced || (env['CLICOLOR_FORCE'] || '0') !== '0') return true
+  return clicolor === '0' ? false : undefined
+}
+
+/** Returns whether a stream is a terminal that understands control sequences. */
+export function isCapable(stream: NodeJS.WriteStream): boolean {
+  const kind = process.env['TERM']
+  return stream.isTTY === true && kind !== undefined && kind !== '' && kind !== 'dumb'
 }
 
 /** Writes a line to standard output. */
@@ -61,7 +77,8 @@ export function errorText({ message, remedy }: VmClockError): string {
 }
 
 /** Prints an error with its remedy, code and cause, never with a stack, and returns the exit code. */
-export function reportError(error: unknown, asJson: boolean): number {
+export function reportError(thrown: unknown, asJson: boolean): number {
+  const error = ofNode(thrown) ?? thrown
   const known = VmClockError.isVmClockError(error)
   const { code, remedy, path, errno, syscall }: ErrorFields = known ? error : INTERNAL
   const message = error instanceof Error ? error.message : String(error)
@@ -95,6 +112,52 @@ const INTERNAL: ErrorFields = {
   remedy: 'report this error of vmclock',
 }
 
+// The flags of Node's permission model, by the names that its errors carry.
+const PERMISSION_FLAGS: ReadonlyMap<string, string> = new Map([
+  ['FileSystemRead', '--allow-fs-read'],
+  ['FileSystemWrite', '--allow-fs-write'],
+  ['ChildProcess', '--allow-child-process'],
+])
+
+/** Makes the error for a failed call of Node's own; undefined if it is none. */
+function ofNode(error: unknown): VmClockError | undefined {
+  if (!(error instanceof Error) || VmClockError.isVmClockError(error)) return undefined
+  const { code, syscall, errno, path, permission, resource, message } = error as NodeError
+  if (code === 'ERR_ACCESS_DENIED') {
+    const flag = PERMISSION_FLAGS.get(permission ?? '') ?? 'the right that the message names'
+    const what = resource === undefined || resource === '' ? '' : ` (${resource})`
+    return new VmClockError(
+      'ERR_VMCLOCK_ACCESS',
+      `Node's permission model refuses this: ${message}${what}`,
+      { remedy: `start Node with ${flag}, or without --permission`, path: resource || undefined },
+    )
+  }
+  if (typeof syscall !== 'string') return undefined
+  return new VmClockError('ERR_VMCLOCK_SYSTEM', `a system call failed: ${message}`, {
+    remedy: SYSTEM_REMEDIES.get(code ?? '') ?? `see what ${syscall} needs on this machine`,
+    errno: typeof errno === 'number' ? Math.abs(errno) : undefined,
+    syscall,
+    path,
+  })
+}
+
+interface NodeError extends NodeJS.ErrnoException {
+  readonly permission?: string
+  readonly resource?: string
+}
+
+const SYSTEM_REMEDIES: ReadonlyMap<string, string> = new Map([
+  ['ENOENT', 'make that file or directory, or name another'],
+  ['EACCES', 'give this process the right to it, or name another'],
+  ['EPERM', 'give this process the right to it, or name another'],
+  ['EROFS', 'name a directory on a file system that can be written'],
+  ['ENOSPC', 'free space on that file system, or name another directory'],
+  ['EMFILE', 'raise the limit of open files (`ulimit -n`)'],
+  ['ENFILE', "raise the system's limit of open files (fs.file-max)"],
+  ['EAGAIN', 'raise the limit of processes (`ulimit -u`), or try again later'],
+  ['ENOMEM', 'free memory, or raise the limit of this process'],
+])
+
 function printErrorJson(error: Readonly<Record<string, unknown>>): void {
   process.stderr.write(`${json({ error })}\n`)
 }
@@ -111,15 +174,4 @@ function printErrorText(fields: Readonly<Record<string, string | undefined>>): v
 function causeOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.cause === undefined) return undefined
   return error.cause instanceof Error ? error.cause.message : String(error.cause)
-}
-
-/** Calls `atEnd` when the reader of standard output is gone. Other errors are thrown. */
-export function endQuietlyOnBrokenPipe(atEnd: () => void): void {
-  const broken = (error: NodeJS.ErrnoException): void => {
-    if (error.code !== 'EPIPE') throw error
-    atEnd()
-  }
-  process.stdout.on('error', broken)
-  // If nobody reads standard error, there is no place to report that.
-  process.stderr.on('error', () => {})
 }

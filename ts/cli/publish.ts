@@ -1,12 +1,14 @@
 /** `vmclock publish`: keeps a page up to date until it is stopped. */
 
-import { createInterface } from 'node:readline'
 import { VmClockError } from '../errors'
 import { type Maintenance, type PageShape, VmClockPublisher } from '../publisher'
+import { CommandInput } from './command-input'
 import { json } from './escape'
 import { distance } from './figures'
-import { coloursFor, endQuietlyOnBrokenPipe, line, reportError } from './output'
+import { coloursFor, line, reportError } from './output'
 import { PublisherBound } from './publisher-bound'
+import { onStopSignal } from './signals'
+import { whenOutputIsLost } from './streams'
 
 /** Options of `vmclock publish`. */
 export interface PublishOptions {
@@ -43,15 +45,18 @@ says when the page states a bound again, or no bound any more, and why.
 SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, and the file remains.`
 
 const CHECK_MS = 500
-const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** Publishes a page until it is stopped, and returns the exit code. */
 export function publish(path: string | undefined, options: PublishOptions): Promise<number> {
-  // Publishing goes on if nobody reads the output.
-  endQuietlyOnBrokenPipe(() => {})
+  requireConsistent(options)
+  // Publishing goes on if nobody reads the output, or if it cannot be written. The latter is said once.
+  let isSaid = false
+  whenOutputIsLost((error) => {
+    if (error !== undefined && !isSaid) reportError(error, options.json === true)
+    isSaid = true
+  })
   // A signal that arrives before the page is published must not end the process: `serve` handles it.
-  const ignore = (): void => {}
-  for (const signal of SIGNALS) process.on(signal, ignore)
+  onStopSignal(() => {})
   const publisher = VmClockPublisher.create(path, {
     shape: options.shape,
     generation: options.generation === 'auto' ? 'auto' : options.generation === 'yes',
@@ -65,6 +70,19 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
   return serve(publisher, options)
 }
 
+// Names the flags: the publisher's own refusal names its options.
+function requireConsistent({ shape, generation }: PublishOptions): void {
+  const isWrong =
+    (shape === 'marker' && generation === 'yes') ||
+    (shape === 'marker-and-generation' && generation === 'no')
+  if (!isWrong) return
+  throw new VmClockError(
+    'ERR_VMCLOCK_INVALID_ARGUMENT',
+    `--generation ${generation} contradicts --shape ${shape}`,
+    { remedy: `leave out --generation, which decides only for --shape time` },
+  )
+}
+
 function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<number> {
   const asJson = options.json === true
   const bound = new PublisherBound(publisher.boundUnavailable)
@@ -74,8 +92,7 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
       if (ended) return
       ended = true
       clearInterval(check)
-      lines.close()
-      process.stdin.destroy()
+      input.close()
       if (process.connected) process.disconnect()
       try {
         publisher.close()
@@ -92,21 +109,17 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
       const event = bound.observe(publisher.boundUnavailable, process.hrtime.bigint())
       if (event !== undefined) print(asJson, event, bound.fields(asJson))
     }, CHECK_MS)
-    const lines = createInterface({ input: process.stdin, terminal: false })
-    lines.on('line', (text) => {
-      // Lines that came together with `quit` are still delivered.
-      if (ended) return
+    const input = new CommandInput((text) => {
       if (text.trim() === 'quit') end(0)
       else execute(publisher, bound, text.trim(), asJson)
     })
-    // An error of standard input is the same as its end.
-    process.stdin.on('error', () => {})
-    for (const signal of SIGNALS) process.on(signal, () => end(0))
+    onStopSignal(() => end(0))
     print(asJson, 'published', {
       path: publisher.path,
       shape: options.shape,
       ...bound.fields(asJson),
     })
+    input.open()
     // `connected` is undefined if this process was started without an IPC channel. A parent with a
     // channel controls this process, which ends with it; it may be gone already.
     if (process.connected) process.once('disconnect', () => end(0))

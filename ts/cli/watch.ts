@@ -10,7 +10,9 @@ import { json, printable } from './escape'
 import { timestamp } from './figures'
 import { type Figure, LiveView, offsetText } from './live-view'
 import { openClock, type ReadingOptions } from './now'
-import { EXIT, endQuietlyOnBrokenPipe, errorJson, errorText, line } from './output'
+import { EXIT, errorJson, errorText, line, reportError } from './output'
+import { onStopSignal } from './signals'
+import { whenOutputIsLost } from './streams'
 
 /** Options of `vmclock watch`. */
 export interface WatchOptions extends ReadingOptions {
@@ -39,11 +41,14 @@ const EVENTS = ['disruption', 'generation', 'maintenance', 'status', 'leap', 're
 /** Watches a page until it is stopped, and returns the exit code. */
 export async function watch(path: string | undefined, options: WatchOptions): Promise<number> {
   const stop = new AbortController()
-  const stopNow = (): void => stop.abort()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stopNow)
-  endQuietlyOnBrokenPipe(stopNow)
-  const clock = openClock(path, options)
   const asJson = options.json === true
+  let exitCode: number = EXIT.OK
+  onStopSignal(() => stop.abort())
+  whenOutputIsLost((error) => {
+    if (error !== undefined && !stop.signal.aborted) exitCode = reportError(error, asJson)
+    stop.abort()
+  })
+  const clock = openClock(path, options)
   const view = new LiveView(asJson)
   try {
     const watcher = clock.watch({ intervalMs: options.interval, signal: stop.signal })
@@ -60,7 +65,7 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
       if (view.isDue()) show(view, asJson, look(clock))
       await delay(LOOK_MS, undefined, { signal: stop.signal }).catch(() => {})
     }
-    return EXIT.OK
+    return exitCode
   } finally {
     view.leave()
     clock.close()

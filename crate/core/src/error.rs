@@ -555,9 +555,19 @@ impl Error {
     }
 }
 
-/// Formats a path for a message.
+/// The longest path that a message quotes whole, in characters.
+const QUOTED_CHARS: usize = 256;
+
+/// Formats a path for a message. A long one loses its middle.
 fn show(path: &Path) -> String {
-    escaped(&path.to_string_lossy())
+    let text = path.to_string_lossy();
+    let length = text.chars().count();
+    if length <= QUOTED_CHARS {
+        return escaped(&text);
+    }
+    let begin: String = text.chars().take(QUOTED_CHARS / 2).collect();
+    let end: String = text.chars().skip(length - QUOTED_CHARS / 2).collect();
+    format!("{}…{}", escaped(&begin), escaped(&end))
 }
 
 /// Formats text of another program for a message: it escapes every character that could move a terminal's
