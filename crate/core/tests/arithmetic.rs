@@ -90,6 +90,21 @@ proptest! {
     }
 
     #[test]
+    fn the_ticks_of_a_duration_are_the_whole_ones_or_those_of_a_nanosecond_less(
+        ns in edgy(), period in edgy(), shift in edgy_shift()
+    ) {
+        let shift = shift & fixed::MAX_SHIFT;
+        let ticks_in = |ns: u64| match period {
+            0 => big(u64::MAX),
+            _ => ((big(ns) << (64 + u32::from(shift))) / (big(period) * big(1_000_000_000)))
+                .min(big(u64::MAX)),
+        };
+        let ticks = big(fixed::ticks_in(ns, period, shift));
+        prop_assert!(ticks <= ticks_in(ns), "{ticks} are too many");
+        prop_assert!(ticks >= ticks_in(ns.saturating_sub(1)), "{ticks} are too few");
+    }
+
+    #[test]
     fn a_reference_and_elapsed_time_become_nanoseconds_exactly(
         time_sec in edgy(), time_frac_sec in edgy(),
         d in edgy_signed(), period in edgy(), shift in edgy_shift()

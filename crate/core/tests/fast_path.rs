@@ -10,11 +10,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use vmclock::clock::fast::{FastClock, SlowPath, TimePoint};
 use vmclock::counter::{Counter, CpuCounter};
+use vmclock::extension::Extension;
+use vmclock::seqlock;
 use vmclock::snapshot::RawFields;
+use vmclock::time::fixed;
 use vmclock::{Error, Options, Reading, Timescale, VmClock};
 use vmclock_testkit::virtual_page::{Bench, VirtualClock, token};
 
@@ -100,7 +104,21 @@ fn assert_same(
     bench: &Bench,
     page: &RawFields,
 ) -> Result<(), TestCaseError> {
-    let mut fresh = clock(bench, living.timescale());
+    let options = Options {
+        timescale: living.timescale(),
+        ..Options::default()
+    };
+    assert_same_under(living, bench, page, &options)
+}
+
+/// As [`assert_same`], with the options of `living`.
+fn assert_same_under(
+    living: &mut VirtualClock,
+    bench: &Bench,
+    page: &RawFields,
+    options: &Options,
+) -> Result<(), TestCaseError> {
+    let mut fresh = bench.clock(SIZE_BYTES, options.clone());
     let counter = living.counter();
     let exact = outcome(fresh.convert(counter, &token(page)));
     // A conversion does not refuse a counter that is too far behind to be live.
@@ -218,6 +236,37 @@ proptest! {
                     }
                 }
             }
+        }
+    }
+
+    /// The limits end the functions' range at the tick at which they end the formulas' results.
+    #[test]
+    fn every_call_under_the_limits_of_age_and_error_agrees_with_the_formulas(
+        page in any_page(),
+        void_after_ns in prop_oneof![Just(0), 1..1_u64 << 42],
+        max_age in prop_oneof![Just(None), (1..1_u64 << 42).prop_map(Some)],
+        limit in prop_oneof![Just(None), (0..1_u64 << 34).prop_map(Some)],
+        distances in proptest::collection::vec(any_distance(), 1..4),
+        away in -2..=2_i64,
+    ) {
+        let options = Options {
+            max_age: max_age.map(Duration::from_nanos),
+            error_limit_ns: limit.map(|limit| page.time_maxerror_nanosec.saturating_add(limit)),
+            ..Options::default()
+        };
+        let bench = Bench::default();
+        let (head, words) = page.to_words();
+        let extension = Extension { void_after_ns, ..Extension::default() };
+        seqlock::write_extended(&*bench.page, head, &words, |seq| extension.to_words(seq));
+        let mut living = bench.clock(SIZE_BYTES, options.clone());
+        let ticks_in = |ns| {
+            let (period, shift) = (page.counter_period_frac_sec, page.counter_period_shift);
+            i64::try_from(fixed::ticks_in(ns, period, shift)).unwrap() + away
+        };
+        let edges = [Some(void_after_ns), max_age].into_iter().flatten().map(ticks_in);
+        for distance in distances.into_iter().chain(edges) {
+            bench.counter.set(page.counter_value.wrapping_add_signed(distance));
+            assert_same_under(&mut living, &bench, &page, &options)?;
         }
     }
 

@@ -95,8 +95,12 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
     fn fast_now_ns(&mut self) -> Result<i64, SlowPath> {
         let counter = self.current_counter()?;
         let ns = self.fast.live_ns.at(counter);
-        let ns = ns.ok_or(SlowPath::FromCounter(counter))?;
-        Ok(self.not_before_last(ns.cast_signed()))
+        let ns = ns.ok_or(SlowPath::FromCounter(counter))?.cast_signed();
+        if self.options.non_decreasing {
+            self.advance_last(ns)
+                .ok_or(SlowPath::FromCounter(counter))?;
+        }
+        Ok(ns)
     }
 
     #[cold]
@@ -109,7 +113,7 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
             Some(ns) => ns,
             None => self.refresh_and_read_ns()?,
         };
-        Ok(self.not_before_last(ns))
+        self.repeated(ns)
     }
 
     #[inline(always)]
@@ -186,8 +190,17 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         seqlock::both_unchanged(&page, &guard)
     }
 
+    /// `ns`, or the last time returned where that is later. Refuses a repeated time whose error is then above
+    /// the caller's limit.
+    fn repeated(&mut self, ns: i64) -> Result<i64, Error> {
+        let returned_ns = self.not_before_last(ns);
+        if returned_ns > ns && self.options.error_limit_ns.is_some() {
+            return Ok(self.read()?.epoch_ns);
+        }
+        Ok(returned_ns)
+    }
+
     /// `ns`, or the last time returned where that is later and the clock is `non_decreasing`.
-    #[inline(always)]
     pub(super) fn not_before_last(&mut self, ns: i64) -> i64 {
         if !self.options.non_decreasing {
             return ns;

@@ -103,19 +103,19 @@ pub fn ticks_per_second(period: u64, shift: u8) -> u64 {
     u64::try_from((1_u128 << (64 + u32::from(shift))) / u128::from(period)).unwrap_or(u64::MAX)
 }
 
-/// Returns how many whole ticks fit into `ns` nanoseconds; `u64::MAX` for more than that.
+/// Returns how many whole ticks fit into `ns` nanoseconds, or into up to a nanosecond less; `u64::MAX` for more
+/// than that.
 #[must_use]
 pub fn ticks_in(ns: u64, period: u64, shift: u8) -> u64 {
     let shift = u32::from(shift & MAX_SHIFT);
-    // ns * 2^(64 + shift) / (period * 10^9). The largest factors are divided first where the product would
-    // not fit, because such a result is beyond 64 bits all the same.
-    let Some(ticks_unshifted) = (u128::from(ns) << 64).checked_div(u128::from(period)) else {
+    // ns * 2^(64 + shift) / (period * 10^9). The first rounding takes away less than 2^shift / 10^9 ticks, which
+    // are period / 2^64 nanoseconds.
+    let Some(scaled) = (u128::from(ns) << 64).checked_div(u128::from(period)) else {
         return u64::MAX;
     };
-    let ticks = if ticks_unshifted.leading_zeros() >= shift {
-        (ticks_unshifted << shift) / NS
-    } else {
-        (ticks_unshifted / NS).saturating_mul(1_u128 << shift)
-    };
-    u64::try_from(ticks).unwrap_or(u64::MAX)
+    // A product that does not fit means at least 2^128 / 10^9 ticks.
+    if scaled.leading_zeros() < shift {
+        return u64::MAX;
+    }
+    u64::try_from((scaled << shift) / NS).unwrap_or(u64::MAX)
 }
