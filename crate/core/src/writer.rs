@@ -308,7 +308,7 @@ impl PageWriter {
     }
 
     /// Writes all fields in one update, together with the extension if the file has one.
-    pub(crate) fn publish(&mut self, fields: &RawFields, extension: &Extension) {
+    pub fn publish(&mut self, fields: &RawFields, extension: &Extension) {
         self.fields = *fields;
         let (head, words) = self.fields.to_words();
         seqlock::write_extended(&self.memory, head, &words, |seq| extension.to_words(seq));

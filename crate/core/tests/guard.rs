@@ -418,6 +418,15 @@ fn a_device_that_is_stuck_after_a_change_keeps_the_predicted_marker() {
     };
     machine.publish(&fields, &made_under(DeviceRecord::Seen(device(6, Some(9)))));
     assert_eq!(clock.read().unwrap().disruption_marker, 101);
+
+    // The maker saw a change that the clock did not see.
+    let machine = Machine::new();
+    let mut clock = machine.clock(Options::default());
+    assert_eq!(clock.read().unwrap().disruption_marker, 100);
+    machine.change_device(device(6, Some(9)));
+    wedge(&machine.device);
+    machine.publish(&fields, &made_under(DeviceRecord::Seen(device(6, Some(9)))));
+    assert_eq!(clock.read().unwrap().disruption_marker, 101);
 }
 
 #[test]

@@ -7,12 +7,15 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmclock::clock::guard::{Guard, GuardDevice};
+use vmclock::counter::{Counter, CpuCounter};
+use vmclock::extension::{DeviceRecord, DeviceState, Extension};
 use vmclock::page::Page;
-use vmclock::snapshot::{ClockStatus, LeapIndicator};
+use vmclock::snapshot::{ClockStatus, LeapIndicator, RawFields};
 use vmclock::watch::{Change, Notice, WatchOptions};
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 use vmclock::{Error, Maintenance, Watcher, abi};
@@ -161,4 +164,188 @@ fn a_page_of_another_version_is_reported_once() {
         page.clock_status = abi::VMCLOCK_STATUS_SYNCHRONIZED;
     });
     assert!(change(&mut watcher).kinds.status);
+}
+
+const NUMBER: u64 = 0xa7d;
+const BOOT: u128 = 7;
+
+/// A page in a file, and a file in the place of the device that guards it.
+struct Machine {
+    page: PageWriter,
+    device: PageWriter,
+    page_path: PathBuf,
+    device_path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (page_path, device_path) = (
+            directory.path().join("page"),
+            directory.path().join("device"),
+        );
+        let mut machine = Self {
+            page: create(&page_path),
+            device: create(&device_path),
+            page_path,
+            device_path,
+            _directory: directory,
+        };
+        machine.change_device(5, 0);
+        machine.publish(&synchronized(100, 0), 5);
+        machine
+    }
+
+    fn change_device(&mut self, marker: u64, flags: u64) {
+        self.device.update(|device| {
+            device.disruption_marker = marker;
+            device.vm_generation_counter = 9;
+            device.flags = flags | abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT;
+        });
+    }
+
+    /// Publishes the page as a maker that saw the device's `marker`.
+    fn publish(&mut self, fields: &RawFields, marker: u64) {
+        let extension = Extension {
+            boot_id: BOOT,
+            device: DeviceRecord::Seen(DeviceState {
+                number: NUMBER,
+                disruption_marker: marker,
+                vm_generation: Some(9),
+            }),
+            ..Extension::default()
+        };
+        self.page.publish(fields, &extension);
+    }
+
+    fn guard(&self, boot_id: u128) -> Guard<Page> {
+        let memory = Arc::new(Page::open(&self.device_path, &[]).unwrap());
+        Guard {
+            boot_id: Some(boot_id),
+            device: GuardDevice::Open {
+                number: NUMBER,
+                size_bytes: memory.size_bytes(),
+                path: self.device_path.clone(),
+                memory,
+            },
+        }
+    }
+
+    fn watch(&self) -> Watcher {
+        self.watch_as(BOOT).unwrap()
+    }
+
+    fn watch_as(&self, boot_id: u128) -> Result<Watcher, Error> {
+        let page = Arc::new(Page::open(&self.page_path, &[]).unwrap());
+        let options = WatchOptions {
+            interval: Duration::from_millis(1),
+            stale_after: Duration::from_secs(3600),
+            ..WatchOptions::default()
+        };
+        Watcher::guarded(page, self.guard(boot_id), options)
+    }
+}
+
+/// A page whose time was taken `age_sec` ago by its own period of 2^-30 s.
+fn synchronized(marker: u64, age_sec: u64) -> RawFields {
+    RawFields {
+        clock_status: abi::VMCLOCK_STATUS_SYNCHRONIZED,
+        counter_id: CpuCounter.id(),
+        counter_value: CpuCounter.read().wrapping_sub(age_sec << 30),
+        counter_period_frac_sec: 1 << 34,
+        disruption_marker: marker,
+        flags: abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT,
+        vm_generation_counter: 50,
+        ..blank()
+    }
+}
+
+#[test]
+fn a_migration_is_reported_once_by_the_device_and_not_again_by_the_maker() {
+    let mut machine = Machine::new();
+    let mut watcher = machine.watch();
+    machine.change_device(6, 0);
+    let reported = change(&mut watcher);
+    assert!(reported.kinds.disruption && !reported.kinds.generation);
+    assert_eq!(reported.before.disruption_marker, 100);
+    assert_eq!(reported.after.disruption_marker, 101);
+    // The maker follows. Only its other change is news.
+    machine.publish(&synchronized(101, 0), 6);
+    let free_running = RawFields {
+        clock_status: abi::VMCLOCK_STATUS_FREERUNNING,
+        ..synchronized(101, 0)
+    };
+    machine.publish(&free_running, 6);
+    let reported = change(&mut watcher);
+    assert!(reported.kinds.status && !reported.kinds.disruption);
+    assert_eq!(reported.updates, 2);
+    // A disruption that the maker notices by itself is its own.
+    machine.publish(&synchronized(102, 0), 6);
+    assert!(change(&mut watcher).kinds.disruption);
+}
+
+#[test]
+fn maintenance_is_the_devices_where_there_is_a_guard() {
+    let mut machine = Machine::new();
+    let mut watcher = machine.watch();
+    let announcing = RawFields {
+        flags: abi::VMCLOCK_FLAG_DISRUPTION_SOON | abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT,
+        leap_indicator: abi::VMCLOCK_LEAP_PRE_POS,
+        ..synchronized(100, 0)
+    };
+    machine.publish(&announcing, 5);
+    let reported = change(&mut watcher);
+    assert!(reported.kinds.leap && !reported.kinds.maintenance);
+    machine.change_device(5, abi::VMCLOCK_FLAG_DISRUPTION_IMMINENT);
+    let reported = change(&mut watcher);
+    assert_eq!(reported.after.maintenance, Maintenance::Imminent);
+}
+
+#[test]
+fn a_stuck_device_is_reported_once_and_its_change_afterwards() {
+    let mut machine = Machine::new();
+    let mut watcher = machine.watch();
+    machine.device.begin();
+    assert!(matches!(
+        watcher.wait(),
+        Some(Notice::Unreadable(Error::Timeout { .. }))
+    ));
+    machine.change_device(6, 0);
+    assert!(change(&mut watcher).kinds.disruption);
+}
+
+#[test]
+fn a_page_of_another_boot_is_not_watched() {
+    let machine = Machine::new();
+    assert!(matches!(machine.watch_as(BOOT + 1), Err(Error::OtherBoot)));
+}
+
+#[test]
+fn a_page_that_nobody_updates_is_reported_once_and_its_next_update_too() {
+    let mut machine = Machine::new();
+    machine.publish(&synchronized(100, 7200), 5);
+    let mut watcher = machine.watch();
+    let Some(Notice::Stale { age_ns }) = watcher.wait() else {
+        panic!("not stale");
+    };
+    assert!(age_ns >= 7_200_000_000_000);
+    // Another update of the same age is none.
+    machine.publish(&synchronized(101, 7200), 5);
+    assert!(change(&mut watcher).kinds.disruption);
+    machine.publish(&synchronized(101, 0), 5);
+    assert!(matches!(watcher.wait(), Some(Notice::Fresh)));
+    machine.publish(&synchronized(101, 7200), 5);
+    assert!(matches!(watcher.wait(), Some(Notice::Stale { .. })));
+}
+
+#[test]
+fn a_page_without_an_extension_does_not_become_stale() {
+    let mut machine = Machine::new();
+    let mut watcher = watch(&machine.page_path);
+    let old = synchronized(101, 7200);
+    machine.page.update(|page| *page = old);
+    assert!(change(&mut watcher).kinds.disruption);
+    machine.page.update(|page| page.disruption_marker = 102);
+    assert!(change(&mut watcher).kinds.disruption);
 }

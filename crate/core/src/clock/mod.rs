@@ -237,6 +237,16 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         }
     }
 
+    /// Returns the machine's device, which the page is guarded by.
+    pub(crate) fn guard_parts(&self) -> &Guard<M> {
+        &self.guard
+    }
+
+    /// Returns the caller's limit of the page's age.
+    pub(crate) fn max_age(&self) -> Option<Duration> {
+        self.options.max_age
+    }
+
     /// Returns how the page is guarded.
     ///
     /// # Errors

@@ -4,28 +4,33 @@
 //! still visible on the page, however late the look comes. It reports the updates between two looks as
 //! one change, with their number.
 //!
+//! A clock whose page the machine's device guards has both watched: the machine's disruptions and their
+//! announcement come from the device, the clock's status from the page. A disruption is reported as soon as the
+//! device shows it, with the marker that the page will have. The maker's update then changes nothing.
+//!
 //! If the kernel's driver notifies, the watcher waits in a `poll(2)` that an interrupt ends (the rules
 //! are in `wait.rs`). Nobody notifies of a store to a regular file's mapping, and older drivers never
 //! notify. There a timer ends the wait, and a look at an unchanged page costs one load.
 
 mod change;
+mod sight;
 mod wait;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::abi::VMCLOCK_VERSION;
+use crate::clock::guard::Guard;
 use crate::clock::{RetryDeadline, UPDATE_TIMEOUT, VmClock};
-use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::page::Page;
-use crate::seqlock::{self, Stuck};
-use crate::snapshot::{Abi, Snapshot};
+use crate::seqlock::Stuck;
+use crate::snapshot::Abi;
 
 pub use change::{Change, Kinds, Watched};
+use sight::{Sight, Watchpoint};
 pub use wait::Closer;
-use wait::{Device, Waiter};
+use wait::{Device, LONGEST_POLL, Waiter};
 
 /// The default interval between two looks by the timer.
 ///
@@ -42,6 +47,9 @@ pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
 pub const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
+/// The default age from which a page counts as stale. This package's publisher updates its page every second.
+pub const DEFAULT_STALE_AFTER: Duration = Duration::from_secs(3);
+
 /// The time until the next look at a page that is being updated. An update takes less than a
 /// microsecond, unless its writer loses its CPU.
 const BUSY_INTERVAL: Duration = Duration::from_millis(1);
@@ -55,6 +63,9 @@ pub struct WatchOptions {
     pub interval: Duration,
     /// The document that the page follows.
     pub abi: Abi,
+    /// The age from which the page counts as stale, counted from its reference; the default is
+    /// [`DEFAULT_STALE_AFTER`]. It applies to pages with time and an extension, which this package makes.
+    pub stale_after: Duration,
 }
 
 impl Default for WatchOptions {
@@ -62,6 +73,7 @@ impl Default for WatchOptions {
         Self {
             interval: DEFAULT_INTERVAL,
             abi: Abi::default(),
+            stale_after: DEFAULT_STALE_AFTER,
         }
     }
 }
@@ -75,21 +87,27 @@ pub enum Notice {
     /// Another file is at the page's path, and its writer does not write the watched page. Reported
     /// once. Open a new clock.
     Replaced,
-    /// The page cannot be read: [`Error::Timeout`] if an update began and did not end, or
-    /// [`Error::VersionChanged`]. Reported once while it lasts. The watcher goes on, and reports the
-    /// changes in the meantime when the page can be read again.
+    /// The page or the device that guards it cannot be read: [`Error::Timeout`] if an update began and did not
+    /// end, [`Error::VersionChanged`], or [`Error::OtherBoot`]. Reported once while it lasts. The watcher goes
+    /// on, and reports the changes in the meantime when both can be read again.
     Unreadable(Error),
+    /// Nobody has updated the page for longer than [`WatchOptions::stale_after`]. Reported once while it lasts.
+    Stale {
+        /// The age of the page's reference, in nanoseconds.
+        age_ns: u64,
+    },
+    /// The page is updated again.
+    Fresh,
 }
 
 /// Watches one page. It works only inside [`Watcher::wait`], so it needs a thread of its own.
 #[derive(Debug)]
 pub struct Watcher {
-    page: Arc<Page>,
-    abi: Abi,
+    watched: Watchpoint,
     waiter: Waiter<Device>,
     closer: Closer,
-    /// The page at the last successful look.
-    last: Snapshot,
+    /// Page and guard at the last successful look.
+    last: Sight,
     /// The state at the previous report.
     reported: Watched,
     replaced: bool,
@@ -97,10 +115,12 @@ pub struct Watcher {
     busy_since: Option<Instant>,
     /// [`Notice::Unreadable`] was reported and still applies.
     is_unreadable: bool,
+    /// [`Notice::Stale`] was reported and still applies.
+    is_stale: bool,
 }
 
 impl VmClock {
-    /// Watches this clock's page. The watcher shares the clock's mapping and keeps it alive.
+    /// Watches this clock's page and its guard. The watcher shares the clock's mappings and keeps them alive.
     ///
     /// # Errors
     ///
@@ -109,43 +129,66 @@ impl VmClock {
         let options = WatchOptions {
             interval: interval.unwrap_or(DEFAULT_INTERVAL),
             abi: self.abi(),
+            stale_after: self.max_age().unwrap_or(DEFAULT_STALE_AFTER),
         };
-        Watcher::new(Arc::clone(self.memory()), options)
+        let page = Arc::clone(self.memory());
+        Watcher::guarded(page, self.guard_parts().clone(), options)
     }
 }
 
 impl Watcher {
-    /// Watches `page`, and reports every change after this call.
+    /// Watches `page`, which reports its machine's disruptions itself, and reports every change after this
+    /// call.
     ///
     /// # Errors
     ///
     /// [`Error::Timeout`] if the page is stuck in an update, [`Error::VersionChanged`],
     /// [`Error::InvalidArgument`], [`Error::System`].
     pub fn new(page: Arc<Page>, options: WatchOptions) -> Result<Self, Error> {
+        Self::guarded(page, Guard::OWN, options)
+    }
+
+    /// Watches `page` and the device that guards it, and reports every change after this call.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Watcher::new`], also of the device, and [`Error::OtherBoot`].
+    pub fn guarded(
+        page: Arc<Page>,
+        guard: Guard<Page>,
+        options: WatchOptions,
+    ) -> Result<Self, Error> {
         if !INTERVALS.contains(&options.interval) {
             return Err(Error::invalid_argument(
                 "the interval must be 1 ms to 1 hour",
             ));
         }
         let closer = Closer::new()?;
-        let mut deadline = RetryDeadline::default();
-        let last = snapshot(&page, options.abi, |_| deadline.allows_retry())
-            .map_err(|Stuck { seq }| Error::Timeout { seq })?;
-        require_version(&last)?;
+        let device = guard.memory().unwrap_or(&page);
         let device = Device {
-            file: page.open_device(),
+            file: device.open_device(),
             closer: closer.clone(),
         };
+        // Nobody notifies of an update of a page in a file, so the timer looks at it all the same.
+        let longest_poll = match guard.memory() {
+            Some(_) => options.interval,
+            None => LONGEST_POLL,
+        };
+        let watched = Watchpoint::new(page, guard, &options);
+        let mut deadline = RetryDeadline::default();
+        let last = watched
+            .look(|| deadline.allows_retry())
+            .map_err(|Stuck { seq }| Error::Timeout { seq })??;
         Ok(Self {
-            page,
-            abi: options.abi,
-            waiter: Waiter::new(device, options.interval),
+            watched,
+            waiter: Waiter::new(device, options.interval, longest_poll),
             closer,
+            reported: last.state,
             last,
-            reported: Watched::from(&last),
             replaced: false,
             busy_since: None,
             is_unreadable: false,
+            is_stale: false,
         })
     }
 
@@ -169,27 +212,26 @@ impl Watcher {
             } else if self.busy_since.is_some() {
                 self.waiter.sleep(BUSY_INTERVAL);
             } else {
-                let (page, seq) = (&*self.page, self.last.seq_count);
-                self.waiter.wait(self.last.has_notification(), || {
-                    seqlock::unchanged(page, seq)
-                });
+                let (watched, last) = (&self.watched, &self.last);
+                self.waiter
+                    .wait(last.notifies, || watched.is_unchanged(last));
             }
         }
     }
 
-    /// Looks at the page once.
+    /// Looks at page and guard once.
     fn look(&mut self) -> Option<Notice> {
-        if !self.replaced && self.page.is_replaced() {
+        if !self.replaced && self.watched.page().is_replaced() {
             self.replaced = true;
             return Some(Notice::Replaced);
         }
-        if seqlock::unchanged(&*self.page, self.last.seq_count) {
+        if self.watched.is_unchanged(&self.last) {
             self.busy_since = None;
             self.is_unreadable = false;
-            return None;
+            return self.freshness();
         }
         let mut deadline = RetryDeadline::default();
-        let now = match snapshot(&self.page, self.abi, |_| deadline.allows_spin()) {
+        let now = match self.watched.look(|| deadline.allows_spin()) {
             Ok(now) => now,
             Err(Stuck { seq }) => {
                 let since = *self.busy_since.get_or_insert_with(Instant::now);
@@ -200,16 +242,34 @@ impl Watcher {
             }
         };
         self.busy_since = None;
-        if let Err(error) = require_version(&now) {
-            return self.unreadable(error);
-        }
+        let now = match now {
+            Ok(now) => now,
+            Err(error) => return self.unreadable(error),
+        };
         self.is_unreadable = false;
         self.waiter.saw_update();
-        let last = Watched::from(&std::mem::replace(&mut self.last, now));
-        let state = Watched::from(&now);
-        let change = Change::between(&self.reported, &last, &state)?;
+        let last = std::mem::replace(&mut self.last, now).state;
+        let state = self.last.state;
+        let Some(change) = Change::between(&self.reported, &last, &state) else {
+            return self.freshness();
+        };
         self.reported = state;
         Some(Notice::Change(change))
+    }
+
+    /// Compares the page's age with the limit. Returns a notice when that begins and ends to be above.
+    fn freshness(&mut self) -> Option<Notice> {
+        let age = self.watched.age(&self.last)?;
+        if age.is_stale == self.is_stale {
+            return None;
+        }
+        self.is_stale = age.is_stale;
+        let age_ns = age.ns;
+        Some(if age.is_stale {
+            Notice::Stale { age_ns }
+        } else {
+            Notice::Fresh
+        })
     }
 
     /// Notes that the page cannot be read, and returns the notice at the first time only.
@@ -227,25 +287,15 @@ impl Iterator for Watcher {
     }
 }
 
-fn snapshot(
-    page: &Page,
-    abi: Abi,
-    allows_retry: impl FnMut(u32) -> bool,
-) -> Result<Snapshot, Stuck> {
-    let seen = seqlock::read(page, &CpuCounter, allows_retry)?;
-    Ok(Snapshot::new(&seen, page.size_bytes(), abi))
-}
-
-fn require_version(snapshot: &Snapshot) -> Result<(), Error> {
-    match snapshot.raw.version {
-        VMCLOCK_VERSION => Ok(()),
-        found => Err(Error::VersionChanged { found }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::clock::guard::GuardDevice;
+    use crate::counter::{Counter, CpuCounter};
+    use crate::extension::{DeviceRecord, DeviceState, Extension};
+    use crate::snapshot::RawFields;
     use crate::writer::{PageHeader, PageLayout, PageWriter, blank};
 
     #[test]
@@ -278,5 +328,64 @@ mod tests {
             Some(Notice::Unreadable(Error::VersionChanged { found: 2 }))
         ));
         assert!(watcher.look().is_none());
+    }
+
+    /// A migration moves the counter, so the age from before says nothing.
+    #[test]
+    fn no_page_counts_as_stale_before_its_maker_has_followed_a_migration() {
+        let directory = tempfile::tempdir().unwrap();
+        let create = |name: &str| {
+            let path = directory.path().join(name);
+            let layout = PageLayout::default();
+            let writer = PageWriter::create(&path, &layout, PageHeader::default(), &blank());
+            (writer.unwrap(), Arc::new(Page::open(&path, &[]).unwrap()))
+        };
+        let ((mut writer, page), (mut device_writer, device)) = (create("page"), create("device"));
+        let mut publish = |device_marker, age_sec: u64| {
+            let fields = RawFields {
+                counter_id: CpuCounter.id(),
+                counter_value: CpuCounter.read().wrapping_sub(age_sec << 30),
+                counter_period_frac_sec: 1 << 34,
+                ..blank()
+            };
+            let extension = Extension {
+                boot_id: 7,
+                device: DeviceRecord::Seen(DeviceState {
+                    number: 1,
+                    disruption_marker: device_marker,
+                    vm_generation: None,
+                }),
+                ..Extension::default()
+            };
+            writer.publish(&fields, &extension);
+        };
+        publish(0, 0);
+        let guard = Guard {
+            boot_id: Some(7),
+            device: GuardDevice::Open {
+                memory: device,
+                number: 1,
+                size_bytes: 0x1000,
+                path: PathBuf::new(),
+            },
+        };
+        let options = WatchOptions {
+            stale_after: Duration::from_secs(3600),
+            ..WatchOptions::default()
+        };
+        let mut watcher = Watcher::guarded(page, guard, options).unwrap();
+        publish(0, 7200);
+        device_writer.update(|device| device.disruption_marker = 1);
+        assert!(matches!(watcher.look(), Some(Notice::Change(_))));
+        assert!(watcher.look().is_none());
+        publish(1, 7200);
+        let notices = [watcher.look(), watcher.look()];
+        assert!(
+            matches!(
+                notices,
+                [Some(Notice::Change(_)), Some(Notice::Stale { .. })]
+            ),
+            "{notices:?}"
+        );
     }
 }

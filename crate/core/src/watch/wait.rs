@@ -30,7 +30,7 @@ use rustix::time::Timespec;
 use super::DEFAULT_INTERVAL;
 use crate::error::Error;
 
-/// The longest poll of a device that notifies.
+/// The longest poll of a device that notifies, for a watcher that looks at nothing else.
 ///
 /// A notification ends the poll at once. This limit is for the changes that have no notification. One is
 /// an update without an interrupt, which the driver reports at the poll's timeout. The other is another
@@ -154,6 +154,8 @@ fn timespec(time: Duration) -> Timespec {
 pub(super) struct Waiter<D> {
     driver: D,
     interval: Duration,
+    /// The longest poll of a device that notifies.
+    longest_poll: Duration,
     /// The driver has no `.poll`, or it was removed.
     cannot_poll: bool,
     /// The device is expected to notify: flag 9 says so, and no poll has shown otherwise.
@@ -163,10 +165,11 @@ pub(super) struct Waiter<D> {
 }
 
 impl<D: Driver> Waiter<D> {
-    pub(super) fn new(driver: D, interval: Duration) -> Self {
+    pub(super) fn new(driver: D, interval: Duration, longest_poll: Duration) -> Self {
         Self {
             driver,
             interval,
+            longest_poll,
             cannot_poll: false,
             notifies: true,
             useless_wakes: 0,
@@ -211,7 +214,7 @@ impl<D: Driver> Waiter<D> {
 
     fn poll(&mut self) {
         let timeout = if self.notifies {
-            self.interval.max(LONGEST_POLL)
+            self.interval.max(self.longest_poll)
         } else {
             self.interval
         };
@@ -313,7 +316,7 @@ mod tests {
             polls: polls.iter().copied().map(Ok).collect(),
             asked: Vec::new(),
         };
-        Waiter::new(driver, INTERVAL)
+        Waiter::new(driver, INTERVAL, LONGEST_POLL)
     }
 
     fn asked(waiter: &mut Waiter<Scripted>) -> Vec<Asked> {
