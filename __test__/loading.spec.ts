@@ -1,12 +1,12 @@
 // The package loads everywhere. If it cannot work, its calls say why.
 
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import * as vmclock from 'vmclock'
-import { evaluate, rootDirectory } from './node-command'
+import { evaluate, inOwnMounts, rootDirectory } from './node-command'
 import { newDirectory, newPath } from './pages'
 
 const require = createRequire(import.meta.url)
@@ -50,7 +50,12 @@ interface Seen {
   readonly twice: string
 }
 
-function look(file: string, before = '', env: NodeJS.ProcessEnv = {}): Promise<Seen> {
+function look(
+  file: string,
+  before = '',
+  env: NodeJS.ProcessEnv = {},
+  { by = [] }: { readonly by?: readonly string[] } = {},
+): Promise<Seen> {
   return evaluate<Seen>(
     `${before}
     const { VmClock, VmClockError } = require(${JSON.stringify(file)})
@@ -65,7 +70,7 @@ function look(file: string, before = '', env: NodeJS.ProcessEnv = {}): Promise<S
       hasCause: seen.cause instanceof Error,
     }))`,
     [],
-    { env: { VMCLOCK_ADDON: undefined, ...env } },
+    { env: { VMCLOCK_ADDON: undefined, ...env }, by },
   )
 }
 
@@ -131,6 +136,89 @@ test('the package loads with a truncated native part, and open says why', async 
       /remove it and install again/,
     )
   }
+})
+
+test('a package from `npm pack` in a clone is told from one without optional dependencies', async (t) => {
+  refusesToOpen(t, await look(copy(t, () => {})), /packed in a clone by `npm pack`/, /npm run pack/)
+  const file = copy(t, () => {})
+  const manifest = join(file, '../../package.json')
+  const published = {
+    ...(JSON.parse(readFileSync(manifest, 'utf8')) as object),
+    optionalDependencies: { 'vmclock-linux-x64-gnu': '0.1.0' },
+  }
+  writeFileSync(manifest, JSON.stringify(published))
+  refusesToOpen(t, await look(file), /--omit=optional/, /npm install --include=optional vmclock/)
+})
+
+test('an addon on a file system without execution is told from a damaged one', async (t) => {
+  const mount = newDirectory(t)
+  const setUp = `mount -t tmpfs -o noexec none '${mount}'
+    cp -r '${rootDirectory}dist' '${rootDirectory}native' '${rootDirectory}package.json' '${mount}'`
+  const by = inOwnMounts(t, setUp)
+  if (by === undefined) return
+  const seen = await look(join(mount, 'dist/index.cjs'), '', {}, { by })
+  const where = new RegExp(`file system at ${mount} is mounted with noexec`)
+  refusesToOpen(t, seen, where, /mount it without noexec.*VMCLOCK_ADDON/)
+  t.notRegex(seen.message, /damaged/)
+})
+
+test('an addon that may not be read is told from a damaged one', async (t) => {
+  const file = copy(t, (native) => {
+    for (const addon of addons) {
+      cpSync(join(rootDirectory, 'native', addon), join(native, addon))
+      chmodSync(join(native, addon), 0)
+    }
+  })
+  chmodSync(join(file, '../..'), 0o755)
+  const seen = await look(file, `process.getuid() === 0 && process.setuid(65534)`)
+  refusesToOpen(t, seen, /this user may not read it/, /chmod/)
+})
+
+test('importing loads nothing, and the addon is loaded by the first call that needs it', async (t) => {
+  const loaded = await evaluate<boolean[]>(`
+    const { readFileSync } = require('node:fs')
+    const isMapped = () => readFileSync('/proc/self/maps', 'utf8').includes('.node')
+    const found = []
+    for (const name of ['index', 'ptp', 'doctor', 'testing']) {
+      require(${JSON.stringify(join(rootDirectory, 'dist'))} + '/' + name + '.cjs')
+      found.push(isMapped())
+    }
+    require(${JSON.stringify(join(rootDirectory, 'dist/index.cjs'))}).VmClock.isSupported()
+    console.log(JSON.stringify([...found, isMapped()]))`)
+  t.deepEqual(loaded, [false, false, false, false, true])
+})
+
+test('a load failure is not remembered: the next call may succeed', async (t) => {
+  const other = join(rootDirectory, 'native', addons[0] ?? '')
+  const file = copy(t, () => {})
+  const found = await evaluate<boolean[]>(`
+    const { VmClock } = require(${JSON.stringify(file)})
+    const found = [VmClock.isSupported()]
+    process.env.VMCLOCK_ADDON = ${JSON.stringify(other)}
+    console.log(JSON.stringify([...found, VmClock.isSupported()]))`)
+  t.deepEqual(found, [false, true])
+})
+
+test('a process with many connections is not asked for their names', async (t) => {
+  // The report is what Node looks all peers up for.
+  const asked = await evaluate<unknown[]>(`
+    const fs = require('node:fs')
+    const { readFileSync } = fs
+    fs.readFileSync = (path, ...rest) => {
+      if (path === '/proc/self/maps') throw new Error('hidden')
+      return readFileSync(path, ...rest)
+    }
+    require('node:module').syncBuiltinESMExports()
+    const { getReport } = process.report
+    const seen = []
+    process.report.getReport = (...all) => {
+      seen.push(process.report.excludeNetwork)
+      return getReport.apply(process.report, all)
+    }
+    const { VmClock } = require(${JSON.stringify(join(rootDirectory, 'dist/index.cjs'))})
+    seen.push(VmClock.isSupported(), process.report.excludeNetwork)
+    console.log(JSON.stringify(seen))`)
+  t.deepEqual(asked, [true, true, false])
 })
 
 test('the package loads with a native part of another release, and open says so', async (t) => {

@@ -6,7 +6,15 @@
  * need it, and executables that hold their own code.
  */
 
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { version } from '../package.json'
@@ -41,13 +49,15 @@ export class AddonError extends Error {
 export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
   const named = process.env['VMCLOCK_ADDON']
   if (named) {
-    const path = resolve(named)
+    // A relative path is one of the current directory's, which may be gone.
+    let path = named
     try {
+      path = resolve(named)
       requireWhole(path)
       // Bundlers replace this module's own `require`, and a single executable has none for files.
       return createRequire(path)(path)
     } catch (cause) {
-      throw new AddonError(unloadable(`VMCLOCK_ADDON names ${path}, which`, cause), cause)
+      throw new AddonError(unloadable(`VMCLOCK_ADDON names ${path}, which`, path, cause), cause)
     }
   }
   const kind: Kind = `${machine}-${cLibrary()}`
@@ -70,7 +80,7 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
       const found = versionOf(kind)
       const wanted = found === version ? '' : ` where ${version} is wanted`
       const what = `vmclock-${kind} ${found} is installed${wanted}, but it`
-      throw new AddonError(unloadable(what, cause), cause)
+      throw new AddonError(unloadable(what, packaged(kind), cause), cause)
     }
     const path = inTree(kind)
     if (path === undefined) throw new AddonError(absent(kind), cause)
@@ -78,7 +88,7 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
       requireWhole(path)
       return require(path)
     } catch (cause) {
-      throw new AddonError(unloadable(path, cause), cause)
+      throw new AddonError(unloadable(path, path, cause), cause)
     }
   }
 }
@@ -93,8 +103,21 @@ function cLibrary(): 'gnu' | 'musl' {
     return /\/(?:ld-musl-[^/\n]*|libc\.so)$/m.test(mapped) ? 'musl' : 'gnu'
   } catch {
     // Node's permission model hides the list.
-    const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
-    return header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'
+    return glibcOfReport() === undefined ? 'musl' : 'gnu'
+  }
+}
+
+/** Returns the version of glibc from Node's process report; undefined with another C library. */
+function glibcOfReport(): string | undefined {
+  const report = process.report as typeof process.report & { excludeNetwork: boolean }
+  const before = report.excludeNetwork
+  // The report else asks the DNS for the name of every peer, which can take seconds.
+  report.excludeNetwork = true
+  try {
+    return (report.getReport() as { header: { glibcVersionRuntime?: string } }).header
+      .glibcVersionRuntime
+  } finally {
+    report.excludeNetwork = before
   }
 }
 
@@ -166,7 +189,7 @@ function absent(kind: Kind): Trouble {
     return {
       message: `${missing} where this bundle looks`,
       remedy:
-        'keep vmclock out of the bundle (esbuild: --external:vmclock), or put the addon beside it and its path into VMCLOCK_ADDON before vmclock is loaded',
+        'keep vmclock out of the bundle (esbuild: --external:vmclock), or put the addon beside it and its path into VMCLOCK_ADDON before the first call',
     }
   }
   const others = KINDS.filter((other) => isThere(other) || inTree(other) !== undefined)
@@ -174,6 +197,13 @@ function absent(kind: Kind): Trouble {
     return {
       message: `${missing}, but ${others.map((other) => `vmclock-${other}`).join(' and ')} is: node_modules was made for another CPU or C library (as when it is copied into a container)`,
       remedy: 'install again where it is to run (npm ci)',
+    }
+  }
+  if (ownManifest()?.optionalDependencies === undefined) {
+    return {
+      message: `${missing}, and this package does not ask for it: it was packed in a clone by \`npm pack\`, which leaves the addons out`,
+      remedy:
+        'pack with `npm run pack` there, install the clone itself (`npm install ../vmclock`), or take the published package (`npm install --include=optional vmclock`)',
     }
   }
   return {
@@ -184,26 +214,107 @@ function absent(kind: Kind): Trouble {
 
 // Unbundled, this file is one directory below the manifest of its package.
 function isBundled(): boolean {
+  return ownManifest()?.name !== 'vmclock'
+}
+
+function ownManifest():
+  | { readonly name?: string; readonly optionalDependencies?: object }
+  | undefined {
   try {
-    const manifest = join(directory ?? '', '../package.json')
-    return directory === undefined || JSON.parse(readFileSync(manifest, 'utf8')).name !== 'vmclock'
+    return JSON.parse(readFileSync(join(directory ?? '', '../package.json'), 'utf8'))
   } catch {
-    return true
+    return undefined
   }
 }
 
 /** Describes an addon that exists and does not load, and what to do. `what` names it. */
-function unloadable(what: string, cause: unknown): Trouble {
+function unloadable(what: string, path: string | undefined, cause: unknown): Trouble {
   const { code, message } = cause as NodeJS.ErrnoException
+  const [said = ''] = String(message).split('\n', 1)
   if (code === 'ERR_DLOPEN_DISABLED') {
     return {
       message: `${what} may not be loaded: Node was started without the right to load addons`,
       remedy: 'start Node without --no-addons, and with --allow-addons where it has --permission',
     }
   }
-  const [said] = String(message).split('\n', 1)
-  return {
-    message: `${what} does not load (${said}): it is damaged, or was made for another machine or C library`,
-    remedy: 'remove it and install again on this machine',
+  if (code === 'ERR_ACCESS_DENIED') {
+    return {
+      message: `${what} may not be read: Node's permission model hides it`,
+      remedy: "start Node with --allow-fs-read for this package's directories",
+    }
   }
+  const mount = path === undefined ? undefined : noexecMount(path)
+  const { why, remedy } =
+    mount !== undefined && NOT_MAPPED.test(said)
+      ? {
+          why: `the file system at ${mount} is mounted with noexec, so nothing on it can be run`,
+          remedy:
+            'mount it without noexec, or copy the addon to another file system and put its path into VMCLOCK_ADDON',
+        }
+      : (EXPLANATIONS.find(({ says }) => says.test(said)) ?? DAMAGED)
+  return { message: `${what} does not load (${said}): ${why}`, remedy }
+}
+
+// The messages of glibc's loader and of musl's.
+const NOT_MAPPED = /failed to map segment|Operation not permitted|Permission denied/
+
+const DAMAGED = {
+  why: 'it is damaged, or was made for another machine or C library',
+  remedy: 'remove it and install again on this machine',
+}
+
+const EXPLANATIONS: ReadonlyArray<typeof DAMAGED & { readonly says: RegExp }> = [
+  {
+    says: /Cannot allocate memory|cannot allocate memory/,
+    why: 'this process has no memory left for it',
+    remedy: 'raise the memory limit of this process (`ulimit -v`, or that of its container)',
+  },
+  {
+    says: /Too many open files/,
+    why: 'this process has too many open files',
+    remedy: 'close some, or raise the limit (`ulimit -n`)',
+  },
+  {
+    says: /cannot open shared object file: Permission denied|EACCES|: Permission denied/,
+    why: 'this user may not read it',
+    remedy: 'make the file readable, and its directories accessible (`chmod -R a+rX`)',
+  },
+  {
+    says: /failed to map segment|Operation not permitted/,
+    why: 'a security policy of this machine (such as SELinux, IMA or a seccomp filter) forbids to run it',
+    remedy: "allow it in that policy, whose log names the rule ('ausearch -m avc' for SELinux)",
+  },
+  {
+    says: /version `GLIBC[^']*' not found/,
+    why: "this machine's C library is older than the addon needs",
+    remedy: 'use a system with glibc 2.17 or later, or build vmclock from source here',
+  },
+]
+
+/** Returns the directory at which a file's file system is mounted, if it is mounted with `noexec`. */
+function noexecMount(path: string): string | undefined {
+  try {
+    const real = realpathSync(path)
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => line.split(' '))
+      .map(([, , , , at = '', options = '']) => ({
+        at: unescaped(at),
+        options: options.split(','),
+      }))
+      .filter(({ at }) => at !== '' && (real === at || real.startsWith(at.replace(/\/?$/, '/'))))
+    // A later mount at the same directory hides the earlier ones.
+    const longest = Math.max(...mounts.map(({ at }) => at.length))
+    const holding = mounts.findLast(({ at }) => at.length === longest)
+    return holding?.options.includes('noexec') ? holding.at : undefined
+  } catch {
+    return undefined
+  }
+}
+
+// The kernel writes spaces and backslashes as octal numbers.
+function unescaped(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_all, octal: string) =>
+    String.fromCharCode(Number.parseInt(octal, 8)),
+  )
 }

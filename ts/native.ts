@@ -1,5 +1,5 @@
 /**
- * Loads the native part, and types the calls that the build does not.
+ * Loads the native part when it is first needed, and types the calls that the build does not.
  *
  * `napi build` generates the declarations of all other calls: `native/index.d.ts`. Native calls never
  * throw: one that fails returns a {@link Failure}, from which `errors.ts` makes a `VmClockError`.
@@ -80,10 +80,20 @@ const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
   udevRules: true,
 }
 
-// Importing must not throw, so an obstacle is remembered until a caller needs the native part.
-const loaded: { readonly binding: Binding } | { readonly obstacle: Obstacle } = load()
+type Loaded = { readonly binding: Binding } | { readonly obstacle: Obstacle }
 
-function load(): typeof loaded {
+let loaded: Loaded | undefined
+
+// Loads the native part when a call first needs it, so that importing costs nothing and cannot throw. A failure
+// is not remembered: a start-up snapshot would keep it, and its cause may be gone at the next call.
+function loadedPart(): Loaded {
+  if (loaded !== undefined) return loaded
+  const attempt = load()
+  if ('binding' in attempt) loaded = attempt
+  return attempt
+}
+
+function load(): Loaded {
   const machine = `${process.platform}-${process.arch}`
   if (machine !== 'linux-x64' && machine !== 'linux-arm64') {
     return {
@@ -117,12 +127,14 @@ function load(): typeof loaded {
 
 /** Returns the native part, or throws the reason why it cannot be used. */
 export function native(): Binding {
-  if ('binding' in loaded) return loaded.binding
-  const { code, message, remedy, cause } = loaded.obstacle
+  const part = loadedPart()
+  if ('binding' in part) return part.binding
+  const { code, message, remedy, cause } = part.obstacle
   throw new VmClockError(code, message, { remedy, cause })
 }
 
 /** Returns the reason why the native part cannot be used; undefined if it can. */
 export function obstacle(): Obstacle | undefined {
-  return 'obstacle' in loaded ? loaded.obstacle : undefined
+  const part = loadedPart()
+  return 'obstacle' in part ? part.obstacle : undefined
 }
