@@ -11,6 +11,7 @@ const entryPoints = {
   index: 'index.ts',
   ptp: 'ptp.ts',
   doctor: 'doctor/index.ts',
+  ordering: 'ordering/index.ts',
   testing: 'testing/index.ts',
 }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import * as vmclock from 'vmclock'
 import * as doctor from 'vmclock/doctor'
+import * as ordering from 'vmclock/ordering'
 import * as ptp from 'vmclock/ptp'
 import * as testing from 'vmclock/testing'
 import { evaluate, rootDirectory } from './node-command'
@@ -17,6 +18,7 @@ const entryPoints: Readonly<Record<string, Readonly<Record<string, unknown>>>> =
   vmclock,
   'vmclock/ptp': ptp,
   'vmclock/doctor': doctor,
+  'vmclock/ordering': ordering,
   'vmclock/testing': testing,
 }
 
@@ -34,6 +36,20 @@ test('the tests cover every entry point of the package', (t) => {
 test('the entry points beside vmclock export what is documented', (t) => {
   t.deepEqual(Object.keys(ptp), ['PtpClock'])
   t.deepEqual(Object.keys(doctor), ['diagnose'])
+  t.deepEqual(Object.keys(ordering), [
+    'CLOCK_TIMER',
+    'HybridClock',
+    'compareHybrid',
+    'compareIntervals',
+    'decodeHybrid',
+    'decodeInterval',
+    'encodeHybrid',
+    'encodeInterval',
+    'isFuture',
+    'isPast',
+    'waitUntilPast',
+    'waitUntilSynchronized',
+  ])
   t.deepEqual(Object.keys(testing), ['VmClockPage'])
 })
 

@@ -92,6 +92,14 @@ export function timeFields(counterValue: bigint): LivePageFields {
   }
 }
 
+/**
+ * Returns {@link timeFields} whose time stands still: 2^64 ticks are less than 2^-127 s. So a test decides every
+ * figure of a reading.
+ */
+export function frozenFields(): LivePageFields {
+  return { ...timeFields(0n), counterPeriodShift: 127, counterPeriodFracSec: 1n }
+}
+
 /** Returns {@link timeFields} whose reference is this machine's counter now. */
 export function liveFields(t: ExecutionContext<unknown>): LivePageFields {
   return timeFields(counterNow(t))

@@ -192,6 +192,14 @@ export function int63(value: unknown, name: string): bigint | undefined {
   )
 }
 
+/** Checks a signed 64-bit count of nanoseconds. */
+export function int64(value: unknown, name: string): bigint {
+  if (typeof value === 'bigint' && value === BigInt.asIntN(64, value)) return value
+  throw invalidArgument(
+    `${name} must be a bigint from -(2n ** 63n) to 2n ** 63n - 1n, and this is ${describe(value)}`,
+  )
+}
+
 /** Checks an abort signal, of any realm; undefined stays undefined. */
 export function abortSignal(value: unknown, name: string): AbortSignal | undefined {
   if (value === undefined) return undefined

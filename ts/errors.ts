@@ -34,6 +34,7 @@ import type { Failure } from '../native/index'
  * | `ERR_VMCLOCK_CLOCKSOURCE` | the system's clocks run on another counter than the PTP clock is read from |
  * | `ERR_VMCLOCK_VANISHED` | the PTP clock is gone: its driver was unbound, or its device removed |
  * | `ERR_VMCLOCK_STEPPED` | the system clock was set back within every bracket |
+ * | `ERR_VMCLOCK_AHEAD` | a stamp lies further ahead of this clock than its bound and the allowed skew permit |
  * | `ERR_VMCLOCK_INVALID_ARGUMENT` | an argument is of the wrong type or out of its range |
  * | `ERR_VMCLOCK_CLOSED` | the object was closed |
  * | `ERR_VMCLOCK_UNSUPPORTED` | this system or this runtime cannot do it |
@@ -68,6 +69,7 @@ export type VmClockErrorCode =
   | 'ERR_VMCLOCK_CLOCKSOURCE'
   | 'ERR_VMCLOCK_VANISHED'
   | 'ERR_VMCLOCK_STEPPED'
+  | 'ERR_VMCLOCK_AHEAD'
   | 'ERR_VMCLOCK_INVALID_ARGUMENT'
   | 'ERR_VMCLOCK_CLOSED'
   | 'ERR_VMCLOCK_UNSUPPORTED'
