@@ -85,11 +85,21 @@ impl From<Change> for NativeChange {
     }
 }
 
+/// Whether the page is updated.
+#[napi(object, object_from_js = false)]
+pub struct NativeFreshness {
+    pub is_stale: bool,
+    /// The age of a stale page's reference.
+    pub age_ns: Option<BigInt>,
+}
+
 /// The notices since the last call of `take`.
 #[napi(object, object_from_js = false)]
 pub struct NativeNotices {
     pub change: Option<NativeChange>,
     pub replaced: bool,
+    /// The last change of it.
+    pub freshness: Option<NativeFreshness>,
     pub error: Option<Failure>,
 }
 
@@ -98,6 +108,8 @@ pub struct NativeNotices {
 struct Pending {
     change: Option<Change>,
     replaced: bool,
+    /// The last age of a stale page, or `None` in place of a fresh one's.
+    freshness: Option<Option<u64>>,
     error: Option<Error>,
 }
 
@@ -112,6 +124,8 @@ impl Pending {
             }
             Notice::Replaced => self.replaced = true,
             Notice::Unreadable(error) => self.error = Some(error),
+            Notice::Stale { age_ns } => self.freshness = Some(Some(age_ns)),
+            Notice::Fresh => self.freshness = Some(None),
             // `Notice` is non-exhaustive. A new kind needs a field here first.
             _ => {}
         }
@@ -256,6 +270,10 @@ impl NativeWatcher {
         NativeNotices {
             change: pending.change.map(NativeChange::from),
             replaced: pending.replaced,
+            freshness: pending.freshness.map(|age_ns| NativeFreshness {
+                is_stale: age_ns.is_some(),
+                age_ns: age_ns.map(BigInt::from),
+            }),
             error: pending.error.map(Failure::from),
         }
     }

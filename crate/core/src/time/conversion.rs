@@ -339,22 +339,19 @@ impl Conversion {
             raw.counter_value,
             (raw.counter_period_frac_sec, raw.counter_period_shift),
             (sec, raw.time_frac_sec),
-            self.limits(mapping)?,
+            self.limits()?,
         )
     }
 
-    /// Returns how far from the reference the caller's limits hold. `None` where they never do, and where they
-    /// do not follow from the distance alone.
-    fn limits(&self, mapping: &Mapping) -> Option<Limits> {
+    /// Returns how far from the reference the caller's limits hold. `None` where they never do. For a mapping
+    /// that is a shift, near a leap second too: its interval is then as wide as the bound on both sides.
+    fn limits(&self) -> Option<Limits> {
         let Some(limit_ns) = self.policy.error_limit_ns else {
             return Some(Limits {
                 after: self.fresh_ticks,
                 ..Limits::NONE
             });
         };
-        if mapping.has_leap() {
-            return None;
-        }
         let (at_reference_ns, rate) = self.errors(0).0?;
         let shift = self.snapshot.raw.counter_period_shift;
         let is_within = |d: u64| {
