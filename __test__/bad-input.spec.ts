@@ -36,7 +36,7 @@ const REMEDY = {
   ERR_VMCLOCK_BAD_MAGIC: /check the path/,
   ERR_VMCLOCK_BAD_VERSION: /update vmclock, or check/,
   ERR_VMCLOCK_TOO_SMALL: /check what wrote the page/,
-  ERR_VMCLOCK_NO_TIME: /vmclock publish/,
+  ERR_VMCLOCK_NO_TIME: /without a path|published here/,
   ERR_VMCLOCK_WRONG_COUNTER: /open this machine's own page/,
   ERR_VMCLOCK_UNSYNCHRONIZED: /wait until its provider has synchronized it/,
   ERR_VMCLOCK_BAD_PERIOD: /check what wrote the page/,

@@ -7,8 +7,10 @@ import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
 import {
+  environmentPath,
   type HotCalls,
   hotCalls,
+  type NativeChoice,
   type NativeClock,
   type NativeClockOptions,
   native,
@@ -168,7 +170,7 @@ export class VmClock implements Clock {
   // Each field gets its value where it is declared. V8 would check the type of a field that is undefined
   // first at every timestamp.
   readonly #native: NativeClock = beingOpened().clock
-  readonly #path: string = this.#native.path
+  readonly #path: string | undefined = this.#native.path
   readonly #timescale: Timescale = beingOpened().timescale
   readonly #followsUtc: boolean = this.#timescale !== 'tai' && this.#timescale !== 'monotonic'
   // The arrays must not leave this object: the native part writes to their memory without a check. The calls
@@ -253,7 +255,7 @@ export class VmClock implements Clock {
     if (unsupported !== undefined && obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED') {
       return new SystemClock(options)
     }
-    const clock = checked(native().openClock(path, options))
+    const clock = checked(native().openClock(path, pageChoice(), options))
     opening = { clock, hot: hotCalls(clock), timescale: clock.timescale as Timescale }
     try {
       return make()
@@ -269,7 +271,9 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_NATIVE` if the native part does not load
    */
   static list(): string[] {
-    return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED' ? [] : native().listPages()
+    return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED'
+      ? []
+      : native().listPages(environmentPath())
   }
 
   /** True if this package works on this system, with or without a page. */
@@ -282,8 +286,8 @@ export class VmClock implements Clock {
     return obstacle()?.message
   }
 
-  /** The page's path, as it was opened. */
-  get path(): string {
+  /** The page's path, as it was opened. Undefined for a page that this process makes. */
+  get path(): string | undefined {
     return this.#path
   }
 
@@ -599,6 +603,15 @@ function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
   to[at + 11] = from[11] as bigint
 }
 
+function pageChoice(): NativeChoice {
+  return {
+    environmentPath: environmentPath(),
+    source: 'auto',
+    from: 'auto',
+    allowUntrustedCounter: false,
+  }
+}
+
 function clockOptions(given: Record<string, unknown>): NativeClockOptions {
   const driftPpm = argument.number(given['assumedDriftPpm'], 'options.assumedDriftPpm', 0, MOST_PPM)
   return {
@@ -610,5 +623,8 @@ function clockOptions(given: Record<string, unknown>): NativeClockOptions {
       argument.flag(given['requireSynchronized'], 'options.requireSynchronized') ?? false,
     nonDecreasing: argument.flag(given['nonDecreasing'], 'options.nonDecreasing') ?? false,
     trustedUids: argument.uids(given['trustedUids'], 'options.trustedUids'),
+    allowUnguarded: false,
+    maxAgeMs: null,
+    errorLimitNs: null,
   }
 }

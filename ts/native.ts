@@ -66,7 +66,6 @@ const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
   counterFacts: true,
   createPage: true,
   createPublisher: true,
-  defaultPath: true,
   findPtpClock: true,
   hypervisorSignature: true,
   ignoreTerminalStops: true,
@@ -137,4 +136,9 @@ export function native(): Binding {
 export function obstacle(): Obstacle | undefined {
   const part = loadedPart()
   return 'obstacle' in part ? part.obstacle : undefined
+}
+
+/** Returns the page that `$VMCLOCK_PATH` names; null if it names none. The native part cannot read it safely. */
+export function environmentPath(): string | null {
+  return process.env['VMCLOCK_PATH'] || null
 }

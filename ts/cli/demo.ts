@@ -124,7 +124,7 @@ async function watch(
         view.event(event.name, event.words)
       })
     }
-    view.begin(clock.path, publisher.pid)
+    view.begin(publisher.path, publisher.pid)
     const startNs = process.hrtime.bigint()
     const isNoticed = (): boolean => script.every(({ noticed }) => noticed)
     for (let elapsed = 0; elapsed < seconds || !isNoticed(); elapsed = secondsSince(startNs)) {
@@ -135,7 +135,7 @@ async function watch(
       await delay(TICK_MS, undefined, { signal }).catch(() => {})
     }
     if (signal.aborted) return
-    requireNoticed(script, clock.path)
+    requireNoticed(script, publisher.path)
     view.summary()
   } finally {
     watcher.close()

@@ -5,7 +5,7 @@ import type { Reading, Timescale } from '../reading'
 import { type Bound, boundOf } from './bound'
 import { json } from './escape'
 import { distance, timestamp } from './figures'
-import { line, table } from './output'
+import { line, OWN_PAGE, table } from './output'
 
 /** Options of all commands that read the time of a page. */
 export interface ReadingOptions {
@@ -59,6 +59,6 @@ function rows(clock: VmClock, reading: Reading, bound: Bound): Array<[string, st
     shown.push(['latest', timestamp(latestNs, timescale)])
   }
   if (estErrorNs !== undefined) shown.push(['estimated', `± ${distance(estErrorNs)}`])
-  shown.push(['clock', reading.status], ['timescale', timescale], ['page', clock.path])
+  shown.push(['clock', reading.status], ['timescale', timescale], ['page', clock.path ?? OWN_PAGE])
   return shown
 }

@@ -7,7 +7,7 @@ import type { Snapshot } from '../snapshot'
 import { boundOf } from './bound'
 import { json } from './escape'
 import { distance, frequency, timestamp } from './figures'
-import { errorJson, line, table } from './output'
+import { errorJson, line, OWN_PAGE, table } from './output'
 
 /** Options of `vmclock status`. */
 export interface StatusOptions {
@@ -43,7 +43,9 @@ export function status(path: string | undefined, options: StatusOptions): void {
       )
       return
     }
-    line(table([...rows(clock.path, snapshot, attempt), ...otherPages(clock.path, pages)]))
+    line(
+      table([...rows(clock.path ?? OWN_PAGE, snapshot, attempt), ...otherPages(clock.path, pages)]),
+    )
   } finally {
     clock.close()
   }
@@ -146,7 +148,7 @@ function maintenance({ disruptionSoon, disruptionImminent }: Snapshot): string {
   return disruptionSoon ? 'soon: a disruption is announced within about a day' : 'none announced'
 }
 
-function otherPages(path: string, pages: readonly string[] | undefined): Row[] {
+function otherPages(path: string | undefined, pages: readonly string[] | undefined): Row[] {
   const others = pages?.filter((page) => page !== path) ?? []
   return others.length === 0 ? [] : [['other pages', others.join(', ')]]
 }

@@ -10,7 +10,7 @@ import { json, printable } from './escape'
 import { timestamp } from './figures'
 import { type Figure, LiveView, offsetText } from './live-view'
 import { openClock, type ReadingOptions } from './now'
-import { EXIT, errorJson, errorText, line, reportError } from './output'
+import { EXIT, errorJson, errorText, line, OWN_PAGE, reportError } from './output'
 import { onStopSignal } from './signals'
 import { whenOutputIsLost } from './streams'
 
@@ -60,7 +60,7 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
       else view.event('error', errorText(error))
     })
     if (asJson) line(json({ event: 'begin', path: clock.path }))
-    else line(printable(`Watching ${clock.path}.`))
+    else line(printable(`Watching ${clock.path ?? OWN_PAGE}.`))
     while (!stop.signal.aborted) {
       if (view.isDue()) show(view, asJson, look(clock))
       await delay(LOOK_MS, undefined, { signal: stop.signal }).catch(() => {})

@@ -6,6 +6,7 @@ import { isFailure } from '../errors'
 import {
   type CounterCost,
   type CounterFacts,
+  environmentPath,
   type NativeDiscipline,
   native,
   obstacle,
@@ -50,7 +51,7 @@ export function thisMachine(path: string | undefined): Scene {
     architecture: arch(),
     kernelRelease: release(),
     files: new Files('/'),
-    pagePath: () => path ?? native().defaultPath(),
+    pagePath: () => path ?? environmentPath() ?? native().listPages(null)[0] ?? '/dev/vmclock0',
     open: () => VmClock.open(path, { timescale: 'page' }),
     hypervisorSignature: () => native().hypervisorSignature() ?? undefined,
     counterFacts: () => native().counterFacts(),

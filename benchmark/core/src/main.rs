@@ -75,10 +75,10 @@ fn measure(rounds: usize) -> Result<(), Failure> {
         ..PublishOptions::default()
     };
     let publisher = Publisher::create(&path, options.clone())?;
-    let page = VmClock::open(Some(&path), Options::default())?
+    let page = VmClock::open(&path, Options::default())?
         .snapshot()?
         .raw;
-    let open = || VmClock::open(Some(&path), Options::default());
+    let open = || VmClock::open(&path, Options::default());
     let (mut now_ns, mut now_ms, mut read) = (open()?, open()?, open()?);
 
     // A page that ClockBound's clients accept as the hypervisor's.
@@ -180,7 +180,7 @@ fn count(call: &str) -> Result<(), Failure> {
         PageHeader::default(),
         &fields,
     )?;
-    let mut clock = VmClock::open(Some(&path), Options::default())?;
+    let mut clock = VmClock::open(&path, Options::default())?;
     let token = clock.continuity_token()?;
     clock.read()?;
     match call {

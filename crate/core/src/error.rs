@@ -418,8 +418,7 @@ impl Error {
             }
             Self::TooSmall { .. } | Self::BadPeriod { .. } => "check what wrote the page",
             Self::NoTime { .. } => {
-                "use continuity and watching, which work on this page, or make a page with time \
-                 with `vmclock publish`"
+                "open a clock without a path, which finds or makes a page with time"
             }
             Self::Unsynchronized { .. } => {
                 "wait until its provider has synchronized it, or ask who runs this machine"

@@ -23,10 +23,9 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("page");
-//! // On a machine with `/dev/vmclock0`, leave this out and open `None`.
 //! let publisher = Publisher::create(&path, PublishOptions::default())?;
 //!
-//! let mut clock = VmClock::open(Some(&path), Options::default())?;
+//! let mut clock = VmClock::open(&path, Options::default())?;
 //! let token = clock.continuity_token()?;
 //! let reading = clock.read()?;
 //! println!("{} ns since 1970, ± {:?} ns", reading.epoch_ns, reading.max_error_ns);
@@ -57,6 +56,7 @@
 //! | [`snapshot`] | the fields of one sequence number, decoded |
 //! | [`time`] | exact arithmetic: counter to time and bound, leap seconds, smears, the fast path |
 //! | [`clock`] | [`VmClock`]: the checks, once for each page state, and readings |
+//! | [`choose`] | which page is opened where the caller names none |
 //! | [`watch`] | waiting until the page changes |
 //! | [`ptp`] | the kernel's PTP clocks, one of which the driver makes from a page with time |
 //! | [`source`] | the clocks that a page can be made from |
@@ -92,6 +92,7 @@
 compile_error!("vmclock needs 64-bit little-endian Linux on x86-64 or aarch64");
 
 pub mod abi;
+pub mod choose;
 pub mod clock;
 pub mod counter;
 pub mod device;

@@ -37,8 +37,6 @@ use crate::error::Error;
 use crate::open;
 use crate::seqlock::{EXTENSION_WORDS, FIRST_WORD_OFFSET, SharedWords, WORDS};
 
-/// The environment variable that names a page.
-pub const PATH_VARIABLE: &str = "VMCLOCK_PATH";
 /// The first device that the kernel's driver registers.
 pub const DEVICE_PATH: &str = "/dev/vmclock0";
 /// The default path of this package's publisher.
@@ -402,50 +400,6 @@ impl SharedWords for Page {
     fn fence_acquire(&self) {
         self.mapping.fence_acquire();
     }
-}
-
-/// Returns the path of the page that is opened by default: `$VMCLOCK_PATH`, else `/dev/vmclock0`, else
-/// `/run/vmclock/page`.
-#[must_use]
-pub fn default_path() -> PathBuf {
-    if let Some(path) = std::env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
-        return path.into();
-    }
-    let device = Path::new(DEVICE_PATH);
-    let published = Path::new(PUBLISHED_PATH);
-    if device.exists() || !published.exists() {
-        device.into()
-    } else {
-        published.into()
-    }
-}
-
-/// Lists the pages that exist on this machine: `$VMCLOCK_PATH`, the driver's devices in order, and the
-/// publisher's page.
-#[must_use]
-pub fn list() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = Vec::new();
-    found.extend(std::env::var_os(PATH_VARIABLE).map(PathBuf::from));
-    let mut devices: Vec<(u32, PathBuf)> = std::fs::read_dir("/dev")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let number = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("vmclock")?
-                .parse()
-                .ok()?;
-            Some((number, entry.path()))
-        })
-        .collect();
-    devices.sort();
-    found.extend(devices.into_iter().map(|(_, path)| path));
-    found.push(PUBLISHED_PATH.into());
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|path| path.exists() && seen.insert(path.clone()));
-    found
 }
 
 fn open_file(path: &Path) -> Result<(OwnedFd, Stat), Error> {

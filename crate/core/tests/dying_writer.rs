@@ -151,7 +151,7 @@ fn a_writer_killed_at_any_store_leaves_a_whole_state_or_a_timeout() {
         let path = directory.path().join(store.to_string());
         let (layout, header) = (PageLayout::default(), PageHeader::default());
         PageWriter::create(&path, &layout, header, &state(1)).expect("a page");
-        let open = || VmClock::open(Some(&path), Options::default()).expect("a clock");
+        let open = || VmClock::open(&path, Options::default()).expect("a clock");
         let mut clock = open();
         assert_eq!(clock.snapshot().expect("the state before").raw, state(1));
         dies_at(store, &path);

@@ -12,7 +12,6 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use vmclock::counter::CpuCounter;
 use vmclock::page::Page;
 use vmclock::publish::process_page;
 use vmclock::seqlock::SharedWords;
@@ -30,8 +29,7 @@ fn page() -> Page {
 }
 
 fn clock(page: Page) -> VmClock {
-    let size_bytes = page.size_bytes();
-    VmClock::new(Arc::new(page), size_bytes, CpuCounter, Options::default())
+    VmClock::open_page(Arc::new(page), Options::default())
 }
 
 /// Returns how many threads of this process have a name.
@@ -148,38 +146,40 @@ fn nothing_is_left_after_the_last_page_of_this_process() {
 
 #[test]
 #[allow(unsafe_code, reason = "nothing forks safely")]
-fn a_forked_child_finds_zeros_and_makes_a_page_of_its_own() {
+fn a_clock_in_a_forked_child_reads_a_page_that_the_child_makes() {
     let _alone = alone();
     let parents = page();
     assert!(parents.renewed().unwrap().is_none());
-    let parents_seq = parents.load_seq();
-    assert_ne!(parents_seq, 0);
+    let mut clock = clock(parents);
+    clock.now_ns().unwrap();
+    let token = clock.continuity_token().unwrap();
+    let page = Arc::clone(clock.memory());
+    assert_ne!(page.load_seq(), 0);
     // SAFETY: the child only compares and drops what it has, and ends without running anything of the test
     // harness.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
-        let code = match (parents.load_seq(), parents.renewed()) {
-            (0, Ok(Some(own))) => {
-                let mut clock = clock(own);
-                let reads = clock.now_ns().is_ok();
-                let own_alone = are_alive(1, 2);
-                drop(clock);
-                drop(parents);
-                // The parent's thread has a share in the parent's page, and does not run here to drop it.
-                let none_left = are_alive(0, 1);
-                u8::from(!reads) | u8::from(!own_alone) << 1 | u8::from(!none_left) << 2
-            }
-            _ => 0xff,
-        };
+        let is_wiped = page.load_seq() == 0;
+        drop(page);
+        let is_other = matches!(clock.is_continuous(&token), Ok(false));
+        let reads = clock.now_ns().is_ok() && clock.read().is_ok();
+        // The parent's thread has a share in the parent's page, and does not run here to drop it.
+        let has_own = are_alive(1, 2);
+        drop(clock);
+        let none_left = are_alive(0, 1);
+        let promises = [is_wiped, is_other, reads, has_own, none_left];
+        let broken = promises.iter().position(|kept| !kept);
+        let code = broken.map_or(0, |promise| promise + 1);
         // SAFETY: ends the process, as meant.
-        unsafe { libc::_exit(code.into()) }
+        unsafe { libc::_exit(i32::try_from(code).unwrap_or(-1)) }
     }
     let mut status = -1;
     // SAFETY: `status` is a whole integer that the call may write.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0);
+    assert_eq!(libc::WEXITSTATUS(status), 0);
+    assert!(libc::WIFEXITED(status));
     // The parent's page is unharmed.
-    assert!(parents.renewed().unwrap().is_none());
-    clock(parents).now_ns().unwrap();
+    assert!(clock.is_continuous(&token).unwrap());
+    clock.now_ns().unwrap();
 }

@@ -38,7 +38,7 @@ fn options() -> PublishOptions {
 }
 
 fn open(path: &Path) -> VmClock {
-    VmClock::open(Some(path), Options::default()).unwrap()
+    VmClock::open(path, Options::default()).unwrap()
 }
 
 fn names(directory: &Path) -> Vec<String> {

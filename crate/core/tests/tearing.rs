@@ -95,7 +95,7 @@ fn race(pause: fn()) -> (Vec<Seen>, Duration) {
     let mut writer =
         PageWriter::create(&path, &layout, PageHeader::default(), &state(0)).expect("a page");
     let clocks: Vec<VmClock> = (0..READERS)
-        .map(|_| VmClock::open(Some(&path), Options::default()).expect("a clock"))
+        .map(|_| VmClock::open(&path, Options::default()).expect("a clock"))
         .collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -201,7 +201,7 @@ const READS_AT_ONCE: u64 = 16;
 /// Reads `path` until `end`. Counts the readings, timeouts, torn readings, and changes of state: a reader
 /// that saw no change could see none torn.
 fn read_until(path: &str, end: Instant, mut random: u64) -> [u64; 4] {
-    let mut clock = VmClock::open(Some(path.as_ref()), Options::default()).expect("a clock");
+    let mut clock = VmClock::open(path.as_ref(), Options::default()).expect("a clock");
     let [mut readings, mut timeouts, mut torn, mut states] = [0; 4];
     let mut last = None;
     while Instant::now() < end {

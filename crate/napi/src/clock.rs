@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{BigInt, Function, Object, Result};
+use napi::bindgen_prelude::{BigInt, Either, Function, Object, Result};
 use napi::threadsafe_function::UnknownReturnValue;
 use napi::{Env, sys};
 use napi_derive::napi;
+use vmclock::choose::{self, Choice, Found, Opened, Origins, Pages, TimeSource};
+use vmclock::clock::guard::GuardState;
 use vmclock::counter::CpuCounter;
 use vmclock::snapshot::Abi;
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use crate::failure::{Failure, Outcome, outcome};
 use crate::hot::{ClockBox, hot_calls};
-use crate::page::NativeSnapshot;
+use crate::page::{NativeSnapshot, own};
 use crate::typed_array::Elements64;
 use crate::watcher::NativeWatcher;
 
@@ -29,6 +31,22 @@ pub struct NativeClockOptions {
     pub require_synchronized: bool,
     pub non_decreasing: bool,
     pub trusted_uids: Vec<u32>,
+    pub allow_unguarded: bool,
+    pub max_age_ms: Option<f64>,
+    /// Unsigned 64-bit.
+    pub error_limit_ns: Option<BigInt>,
+}
+
+/// The pages to choose from.
+#[napi(object, object_to_js = false, use_nullable = true)]
+pub struct NativeChoice {
+    /// The value of VMCLOCK_PATH. The native part does not read the environment, which threads may change.
+    pub environment_path: Option<String>,
+    /// `auto`, `page` or `process`.
+    pub source: String,
+    /// `auto` or `kernel`.
+    pub from: String,
+    pub allow_untrusted_counter: bool,
 }
 
 fn timescale(name: &str) -> std::result::Result<Timescale, Error> {
@@ -52,9 +70,130 @@ impl TryFrom<NativeClockOptions> for Options {
             require_synchronized: options.require_synchronized,
             non_decreasing: options.non_decreasing,
             trusted_uids: options.trusted_uids,
-            ..Self::default()
+            allow_unguarded: options.allow_unguarded,
+            max_age: options.max_age_ms.map(max_age).transpose()?,
+            error_limit_ns: options.error_limit_ns.map(error_limit).transpose()?,
         })
     }
+}
+
+fn max_age(ms: f64) -> std::result::Result<Duration, Error> {
+    Duration::try_from_secs_f64(ms / 1000.0)
+        .map_err(|_| Error::invalid_argument("the maximum age must be milliseconds"))
+}
+
+fn error_limit(ns: BigInt) -> std::result::Result<u64, Error> {
+    match ns.get_u64() {
+        (false, ns, true) => Ok(ns),
+        _ => Err(Error::invalid_argument(
+            "the error limit must be 0 to 2^64 - 1 ns",
+        )),
+    }
+}
+
+impl TryFrom<NativeChoice> for Choice {
+    type Error = Error;
+
+    fn try_from(choice: NativeChoice) -> std::result::Result<Self, Error> {
+        let refuse = |what| Err(Error::invalid_argument(what));
+        Ok(Self {
+            environment_path: choice.environment_path.map(PathBuf::from),
+            source: match choice.source.as_str() {
+                "auto" => Pages::Auto,
+                "page" => Pages::Page,
+                "process" => Pages::Process,
+                _ => return refuse("source is auto, page or process"),
+            },
+            from: match choice.from.as_str() {
+                "auto" => Origins::Auto,
+                "kernel" => Origins::Kernel,
+                _ => return refuse("from is auto or kernel"),
+            },
+            allow_untrusted_counter: choice.allow_untrusted_counter,
+        })
+    }
+}
+
+/// The source of a clock's time.
+#[napi(object, object_from_js = false)]
+pub struct NativeTimeSource {
+    /// `device`, `published`, `process` or `path`.
+    pub kind: &'static str,
+    pub path: Either<String, ()>,
+    /// `hypervisor`, `kernel` or `unknown`.
+    pub from: &'static str,
+    pub guard: NativeGuard,
+    pub assumed: Vec<NativeAssumption>,
+    /// CLOCK_REALTIME at which the page's maker began.
+    pub since_ns: Either<BigInt, ()>,
+}
+
+/// How a page is guarded.
+#[napi(object, object_from_js = false)]
+pub struct NativeGuard {
+    /// `device`, `none`, `guarded` or `unavailable`.
+    pub state: &'static str,
+    /// The device, if the state is `guarded`.
+    pub path: Either<String, ()>,
+    pub reason: Either<String, ()>,
+    pub remedy: Either<String, ()>,
+}
+
+/// A part of a clock's promise that was not measured, and who answers for it.
+#[napi(object, object_from_js = false)]
+pub struct NativeAssumption {
+    /// `time-error`, `rate-error`, `counter` or `guard`.
+    pub part: &'static str,
+    /// `maker`, `operator` or `caller`.
+    pub by: &'static str,
+}
+
+impl From<TimeSource> for NativeTimeSource {
+    fn from(source: TimeSource) -> Self {
+        Self {
+            kind: source.kind.name(),
+            path: own(source.path.as_deref().map(shown)),
+            from: source.from.name(),
+            guard: source.guard.into(),
+            assumed: source
+                .assumed
+                .iter()
+                .map(|assumption| NativeAssumption {
+                    part: assumption.part.name(),
+                    by: assumption.by.name(),
+                })
+                .collect(),
+            since_ns: own(source.began_ns.map(BigInt::from)),
+        }
+    }
+}
+
+impl From<GuardState> for NativeGuard {
+    fn from(guard: GuardState) -> Self {
+        let bare = |state| Self {
+            state,
+            path: own(None),
+            reason: own(None),
+            remedy: own(None),
+        };
+        match guard {
+            GuardState::Device => bare("device"),
+            GuardState::None => bare("none"),
+            GuardState::Guarded { path } => Self {
+                path: own(Some(shown(&path))),
+                ..bare("guarded")
+            },
+            GuardState::Unavailable { reason, remedy } => Self {
+                reason: own(Some(reason)),
+                remedy: own(Some(remedy)),
+                ..bare("unavailable")
+            },
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 #[napi(object)]
@@ -66,21 +205,36 @@ pub struct NativeSystemOffset {
 #[napi]
 pub struct NativeClock {
     clock: Rc<ClockBox>,
-    path: PathBuf,
+    found: Found,
+    path: Option<PathBuf>,
     timescale: Timescale,
 }
 
+/// Opens the page at `path`, or without one the best page of `choice`.
 #[napi]
-pub fn open_clock(path: Option<String>, options: NativeClockOptions) -> Outcome<NativeClock> {
-    outcome(NativeClock::open(path.as_deref().map(Path::new), options))
+pub fn open_clock(
+    path: Option<String>,
+    choice: NativeChoice,
+    options: NativeClockOptions,
+) -> Outcome<NativeClock> {
+    outcome(NativeClock::open(path.as_deref(), choice, options))
 }
 
 #[napi]
 impl NativeClock {
-    fn open(path: Option<&Path>, options: NativeClockOptions) -> std::result::Result<Self, Error> {
-        let clock = VmClock::open(path, options.try_into()?)?;
+    fn open(
+        path: Option<&str>,
+        choice: NativeChoice,
+        options: NativeClockOptions,
+    ) -> std::result::Result<Self, Error> {
+        let options = options.try_into()?;
+        let Opened { clock, found } = match path {
+            Some(path) => choose::open_path(Path::new(path), &options)?,
+            None => choose::open(&choice.try_into()?, &options)?,
+        };
         Ok(Self {
-            path: clock.path().map(Path::to_path_buf).unwrap_or_default(),
+            found,
+            path: clock.path().map(Path::to_path_buf),
             timescale: clock.timescale(),
             clock: Rc::new(RefCell::new(Some(clock))),
         })
@@ -104,9 +258,15 @@ impl NativeClock {
         self.with_clock(|clock| call(clock).map_err(Failure::from))
     }
 
+    /// The page's path; undefined for a page of this process.
     #[napi(getter)]
-    pub fn path(&self) -> String {
-        self.path.to_string_lossy().into_owned()
+    pub fn path(&self) -> Either<String, ()> {
+        own(self.path.as_deref().map(shown))
+    }
+
+    #[napi]
+    pub fn time_source(&self) -> Outcome<NativeTimeSource> {
+        outcome(self.with(|clock| Ok(self.found.time_source(clock).into())))
     }
 
     /// The timescale of all readings. It is never `page`.
@@ -215,15 +375,10 @@ impl NativeClock {
 }
 
 #[napi]
-pub fn default_path() -> String {
-    vmclock::page::default_path().to_string_lossy().into_owned()
-}
-
-#[napi]
-pub fn list_pages() -> Vec<String> {
-    vmclock::page::list()
+pub fn list_pages(environment_path: Option<String>) -> Vec<String> {
+    choose::list(environment_path.map(PathBuf::from))
         .iter()
-        .map(|path| path.to_string_lossy().into_owned())
+        .map(|path| shown(path))
         .collect()
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use napi::bindgen_prelude::Either;
 use napi_derive::napi;
-use vmclock::Error;
+use vmclock::{Error, choose};
 
 /// The failure of a call. `ts/errors.ts` makes a `VmClockError` of it.
 #[napi(object, object_from_js = false)]
@@ -29,7 +29,10 @@ impl From<Error> for Failure {
             failed: true,
             code: error.code(),
             message: error.to_string(),
-            remedy: error.remedy().map(Cow::into_owned),
+            remedy: match error {
+                Error::NoTime { .. } => Some(choose::no_time_remedy()),
+                _ => error.remedy().map(Cow::into_owned),
+            },
             path: error.path().map(|path| path.to_string_lossy().into_owned()),
             errno: error.errno(),
             syscall: error.syscall(),

@@ -237,7 +237,7 @@ impl From<NoBound> for NativeNoBound {
 
 /// Makes an own property that may be undefined. napi leaves out the property of an `Option` that is `None`,
 /// so JavaScript could find one on a prototype instead.
-fn own<T>(value: Option<T>) -> Either<T, ()> {
+pub(crate) fn own<T>(value: Option<T>) -> Either<T, ()> {
     value.map_or(Either::B(()), Either::A)
 }
 

@@ -16,14 +16,14 @@ pub mod guard;
 mod retry;
 mod system_offset;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::abi::VMCLOCK_VERSION;
 use crate::counter::{Counter, CpuCounter};
 use crate::error::Error;
-use crate::page::{self, Page};
+use crate::page::Page;
 use crate::seqlock::{self, Cached, Consistent, Guarded, SharedWords, Stuck, Tried};
 use crate::snapshot::{Abi, Snapshot};
 use crate::time::conversion::{ClockPolicy, Conversion, Converter, FastPath, Outlook};
@@ -126,16 +126,15 @@ impl<M, C: Clone> Clone for VmClock<M, C> {
 }
 
 impl VmClock {
-    /// Opens the page at `path`, or at [`page::default_path`] without one. A page that is a file is guarded by
-    /// the machine's vmclock device, if there is one: [`VmClock::guard`].
+    /// Opens the page at `path`. A page that is a file is guarded by the machine's vmclock device, if there is
+    /// one: [`VmClock::guard`]. [`choose::open`](crate::choose::open) opens the best page that the machine has.
     ///
     /// A page without time opens too: continuity works on it, and time gives [`Error::NoTime`].
     ///
     /// # Errors
     ///
     /// Those of [`Page::open`].
-    pub fn open(path: Option<&Path>, options: Options) -> Result<Self, Error> {
-        let path = path.map_or_else(page::default_path, PathBuf::from);
+    pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
         let page = Page::open(path, &options.trusted_uids)?;
         Ok(Self::open_page(Arc::new(page), options))
     }
@@ -207,6 +206,12 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     #[must_use]
     pub fn abi(&self) -> Abi {
         self.options.abi
+    }
+
+    /// Returns how the page is read. The timescale is never [`Timescale::Page`].
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Returns the memory that the page lies in.

@@ -166,7 +166,7 @@ mod tests {
         let (layout, header) = (PageLayout::default(), PageHeader::default());
         let writer = PageWriter::create(&path, &layout, header, &fields).unwrap();
         let writer = RefCell::new((writer, steps_sec.iter()));
-        let page = VmClock::open(Some(&path), Options::default()).unwrap();
+        let page = VmClock::open(&path, Options::default()).unwrap();
         let reads = RefCell::new(0);
         let found = compare(&page, || {
             *reads.borrow_mut() += 1;

@@ -249,7 +249,7 @@ pub(super) fn check(options: &PublishOptions) -> Result<(), Error> {
     Ok(())
 }
 
-fn require_trusted_counter() -> Result<(), Error> {
+pub(crate) fn require_trusted_counter() -> Result<(), Error> {
     let refuse = |reason: &'static str| {
         Err(Error::UntrustedCounter {
             reason,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::PublishOptions;
-use super::maker::{Maker, Making, check};
+use super::maker::{Maker, Making, require_trusted_counter};
 use super::worker::{Published, locked};
 use crate::error::Error;
 use crate::page::{Mapping, Page, Renew};
@@ -32,7 +32,15 @@ const NAME: &str = "the page of this process";
 /// trust, unless `allow_untrusted_counter`; [`Error::OutOfRange`] if the kernel's clock shows a time before 1970;
 /// [`Error::System`].
 pub fn process_page(allow_untrusted_counter: bool) -> Result<Page, Error> {
-    check(&options(allow_untrusted_counter))?;
+    if !allow_untrusted_counter {
+        require_trusted_counter().map_err(|error| {
+            instead_of_publishing(
+                error,
+                "open the clock with allowUntrustedCounter if you know that the counter is sound; \
+                 otherwise the time can be wrong without notice",
+            )
+        })?;
+    }
     let calibrator = Calibrator::of_this_process()?;
     let mapping = calibrator.mapping.clone();
     let share = Share {
@@ -42,10 +50,11 @@ pub fn process_page(allow_untrusted_counter: bool) -> Result<Page, Error> {
     Ok(Page::in_memory(mapping, Arc::new(share)))
 }
 
-fn options(allow_untrusted_counter: bool) -> PublishOptions {
-    PublishOptions {
-        allow_untrusted_counter,
-        ..PublishOptions::default()
+/// Replaces the remedy of a publisher.
+fn instead_of_publishing(error: Error, remedy: &'static str) -> Error {
+    match error {
+        Error::UntrustedCounter { reason, .. } => Error::UntrustedCounter { reason, remedy },
+        other => other,
     }
 }
 
@@ -83,9 +92,15 @@ impl Calibrator {
     }
 
     fn start() -> Result<Self, Error> {
-        // Each clock checks the counter by its own options.
-        let mut maker = Maker::new(Path::new(NAME), options(true), None)?;
-        let fields = maker.settle()?;
+        let options = PublishOptions {
+            // Each clock checks the counter by its own options.
+            allow_untrusted_counter: true,
+            ..PublishOptions::default()
+        };
+        let mut maker = Maker::new(Path::new(NAME), options, None)?;
+        let fields = maker.settle().map_err(|error| {
+            instead_of_publishing(error, "use the system's clock on this machine")
+        })?;
         let mut writer = PageWriter::in_memory(Path::new(NAME), &fields)?;
         writer.publish(&fields, &maker.extension());
         let mapping = writer.mapping();

@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::snapshot::Maintenance;
 
+pub(crate) use maker::require_trusted_counter;
 pub use memory::process_page;
 pub use publication::Publication;
 pub use publisher::Publisher;

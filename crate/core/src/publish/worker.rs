@@ -229,7 +229,7 @@ impl Device {
         if published == Path::new(DEVICE_PATH) {
             return None;
         }
-        let mut clock = VmClock::open(Some(Path::new(DEVICE_PATH)), Options::default()).ok()?;
+        let mut clock = VmClock::open(Path::new(DEVICE_PATH), Options::default()).ok()?;
         let last = clock.continuity_token().ok()?;
         Some(Self {
             clock,

@@ -37,7 +37,7 @@ pub fn check_file(bytes: &[u8], seen: &mut Seen) {
     page[..covered].copy_from_slice(&contents[..covered]);
     let refusals = refusals(contents.len(), &page);
     let path = put(contents);
-    let mut clock = match VmClock::open(Some(&path), options(&view)) {
+    let mut clock = match VmClock::open(&path, options(&view)) {
         Ok(clock) => clock,
         Err(error) => {
             assert!(
