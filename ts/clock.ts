@@ -6,6 +6,7 @@ import { type ContinuityToken, continuityToken, isIssued, issueToken } from './c
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
+import { ofThisRealm, withJson } from './json'
 import {
   environmentPath,
   type HotCalls,
@@ -273,7 +274,7 @@ export class VmClock implements Clock {
   static list(): string[] {
     return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED'
       ? []
-      : native().listPages(environmentPath())
+      : ofThisRealm(native().listPages(environmentPath()))
   }
 
   /** True if this package works on this system, with or without a page. */
@@ -521,7 +522,7 @@ export class VmClock implements Clock {
     const result = checked(this.#open().systemOffset())
     // Without a bound the property is absent, and must not be read from a prototype.
     const maxErrorNs = Object.hasOwn(result, 'maxErrorNs') ? result.maxErrorNs : undefined
-    return { offsetNs: result.offsetNs, maxErrorNs }
+    return withJson({ offsetNs: result.offsetNs, maxErrorNs })
   }
 
   /**

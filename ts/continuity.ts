@@ -2,11 +2,13 @@
 
 import * as argument from './arguments'
 import { invalidArgument } from './errors'
+import { toJSON } from './json'
 
 /**
  * Which machine and which clock the page said this is, from `VmClock.continuityToken()`.
  *
- * A token is frozen and can be cloned and posted. It is good for one page and one boot. It is no identity:
+ * A token is frozen and can be cloned, posted and written as JSON; `tokenFromJSON` makes a token of that. It
+ * is good for one page and one boot. It is no identity:
  * clones of one snapshot hold equal tokens, because both counters continue from a saved value.
  */
 export interface ContinuityToken {
@@ -15,6 +17,30 @@ export interface ContinuityToken {
   /** `vm_generation_counter`, unsigned 64-bit; undefined if the page has none. */
   readonly vmGeneration: bigint | undefined
 }
+
+/** A {@link ContinuityToken} in JSON: decimal strings, and no `vmGeneration` if the page has none. */
+export interface ContinuityTokenJson {
+  /** As {@link ContinuityToken.disruptionMarker}. */
+  readonly disruptionMarker: string
+  /** As {@link ContinuityToken.vmGeneration}. */
+  readonly vmGeneration?: string | undefined
+}
+
+// A prototype with `toJSON`, and otherwise that of every object. An own property would take longer to make
+// than the whole token.
+class Token implements ContinuityToken {
+  readonly disruptionMarker: bigint
+  readonly vmGeneration: bigint | undefined
+
+  constructor(disruptionMarker: bigint, vmGeneration: bigint | undefined) {
+    this.disruptionMarker = disruptionMarker
+    this.vmGeneration = vmGeneration
+  }
+}
+Object.defineProperties(Token.prototype, {
+  constructor: { value: Object },
+  toJSON: { value: toJSON },
+})
 
 // Its constructor returns its argument, so that a subclass can put a private field on that.
 class Given {
@@ -39,7 +65,7 @@ export function issueToken(
   disruptionMarker: bigint,
   vmGeneration: bigint | undefined,
 ): ContinuityToken {
-  const token: ContinuityToken = { disruptionMarker, vmGeneration }
+  const token = new Token(disruptionMarker, vmGeneration)
   new Issued(token)
   return Object.freeze(token)
 }
@@ -72,4 +98,30 @@ export function continuityToken(token: unknown): ContinuityToken {
     disruptionMarker: argument.uint64(disruptionMarker, 'token.disruptionMarker'),
     vmGeneration: argument.optionalUint64(vmGeneration, 'token.vmGeneration'),
   }
+}
+
+/**
+ * Makes a token from its JSON, such as a file keeps over a restart of the program.
+ *
+ * @param json - the parsed JSON of a token
+ * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT` if it is none
+ */
+export function tokenFromJSON(json: ContinuityTokenJson): ContinuityToken {
+  const given = argument.record(json, 'json', ['disruptionMarker', 'vmGeneration'])
+  const { disruptionMarker, vmGeneration } = given
+  return issueToken(
+    figure(disruptionMarker, 'json.disruptionMarker'),
+    vmGeneration === undefined ? undefined : figure(vmGeneration, 'json.vmGeneration'),
+  )
+}
+
+// No figure has more than 20 digits.
+function figure(value: unknown, name: string): bigint {
+  if (typeof value === 'string' && /^\d{1,20}$/.test(value)) {
+    return argument.uint64(BigInt(value), name)
+  }
+  throw invalidArgument(
+    `${name} must be a string of decimal digits`,
+    'give the parsed JSON of a token: tokenFromJSON(JSON.parse(text))',
+  )
 }

@@ -1,6 +1,7 @@
 /** The package's one error class, and the functions that make an error from a native failure. */
 
 import type { Failure } from '../native/index'
+import { ofThisRealm } from './json'
 
 /**
  * The stable code of an error. Codes never change between releases; messages and remedies may be reworded.
@@ -175,10 +176,10 @@ export function errorFrom(failure: Failure): VmClockError {
   return new VmClockError(failure.code as VmClockErrorCode, failure.message, failure)
 }
 
-/** Returns the result of a native call, or throws its failure. */
+/** Returns the result of a native call as a value of this realm, or throws its failure. */
 export function checked<Result>(result: Result | Failure): Result {
   if (isFailure(result)) throw errorFrom(result)
-  return result
+  return ofThisRealm(result)
 }
 
 /** Makes the error for a call on a closed object. */

@@ -11,7 +11,7 @@ export {
   type VmClockOptions,
 } from './clock'
 export type { Clock } from './clock-interface'
-export type { ContinuityToken } from './continuity'
+export { type ContinuityToken, type ContinuityTokenJson, tokenFromJSON } from './continuity'
 export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from './errors'
 export type { Instant, InstantLike } from './instant'
 export {

@@ -8,6 +8,7 @@ import * as argument from './arguments'
 import { nativeClock, type VmClock } from './clock'
 import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
+import { ofThisRealm, withJson } from './json'
 import { type NativePtpClock, native, obstacle } from './native'
 
 /** One of this machine's PTP clocks. */
@@ -193,7 +194,9 @@ export class PtpClock {
    * @throws VmClockError `ERR_VMCLOCK_NATIVE` if the native part does not load
    */
   static list(): PtpDevice[] {
-    return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED' ? [] : native().listPtpClocks()
+    return obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED'
+      ? []
+      : ofThisRealm(native().listPtpClocks())
   }
 
   /** The path as it was opened. */
@@ -240,7 +243,7 @@ export class PtpClock {
    * - the codes listed at {@link PtpClock}
    */
   crossTimestamp(): CrossTimestamp {
-    return checked(this.#open().crossTimestamp())
+    return withJson(checked(this.#open().crossTimestamp()))
   }
 
   /**
@@ -263,7 +266,7 @@ export class PtpClock {
     if (checkedCount === undefined)
       throw invalidArgument('count must be a whole number from 1 to 25')
     const checkedClock = argument.choice(clock, 'clock', SAMPLED_CLOCKS) ?? 'realtime'
-    return checked(this.#open().samples(checkedCount, checkedClock))
+    return checked(this.#open().samples(checkedCount, checkedClock)).map(withJson)
   }
 
   /**

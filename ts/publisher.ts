@@ -3,6 +3,7 @@
 import * as argument from './arguments'
 import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
+import { ofThisRealm } from './json'
 import { type NativePublisher, type NativePublisherOptions, native } from './native'
 import type { BoundUnavailable } from './snapshot'
 
@@ -221,7 +222,7 @@ export class VmClockPublisher {
    */
   get boundUnavailable(): BoundUnavailable | undefined {
     // The native part names reasons as the type lists them.
-    return this.#open().boundUnavailable() as BoundUnavailable | undefined
+    return ofThisRealm(this.#open().boundUnavailable()) as BoundUnavailable | undefined
   }
 
   /**

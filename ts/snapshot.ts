@@ -1,5 +1,6 @@
 /** Every field of a page, decoded and raw. */
 
+import { withJson } from './json'
 import type { NativeSnapshot, RawPage } from './native'
 
 export type { RawPage }
@@ -130,5 +131,5 @@ export function snapshotFrom(snapshot: NativeSnapshot): Snapshot {
   const { counterId } = snapshot.raw
   const counterKind = COUNTER_KINDS.get(counterId) ?? (`unrecognized (${counterId})` as const)
   // The native part writes every property, and the names of values as the types here list them.
-  return { counterKind, ...snapshot } as Snapshot
+  return withJson({ counterKind, ...snapshot, raw: withJson(snapshot.raw) }) as Snapshot
 }

@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events'
 import * as argument from './arguments'
 import { makeDisposable } from './disposable'
 import { checked, errorFrom, invalidArgument, type VmClockError } from './errors'
+import { withJson } from './json'
 import type {
   NativeChange,
   NativeClock,
@@ -358,11 +359,16 @@ class Iteration implements AsyncIterableIterator<VmClockEvent, undefined> {
 function merged(earlier: VmClockEvent, later: VmClockEvent): VmClockEvent {
   if (!('updates' in earlier) || !('updates' in later)) return later
   // Both events have the same type.
-  return Object.freeze({
+  return event({
     ...later,
     previous: earlier.previous,
     updates: earlier.updates + later.updates,
   }) as VmClockEvent
+}
+
+/** Makes an event: frozen, and with `toJSON`. */
+function event<Fields extends object>(fields: Fields): Fields {
+  return Object.freeze(withJson(fields))
 }
 
 function eventsFrom(notices: NativeNotices, path: string | undefined): VmClockEvent[] {
@@ -384,7 +390,7 @@ function changesFrom(change: NativeChange): VmClockEvent[] {
   ): Array<VmClockChange<Type, Value>> =>
     happened
       ? [
-          Object.freeze({
+          event({
             type,
             previous: value(before),
             current: value(after),
