@@ -7,7 +7,14 @@ import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
-import { TIMESCALES, type Timescale, VmClock, VmClockError, type VmClockErrorCode } from 'vmclock'
+import {
+  READING_SLOT_COUNT,
+  TIMESCALES,
+  type Timescale,
+  VmClock,
+  VmClockError,
+  type VmClockErrorCode,
+} from 'vmclock'
 import { PtpClock } from 'vmclock/ptp'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { evaluate } from './node-command'
@@ -65,7 +72,7 @@ function timeRefuses(
   const { path } = page(t, fields)
   const clock = VmClock.open(path, { timescale })
   const token = clock.continuityToken()
-  const slots = new BigInt64Array(12).fill(7n)
+  const slots = new BigInt64Array(READING_SLOT_COUNT).fill(7n)
   const out = new BigInt64Array(1).fill(7n)
   const counter = clock.counter()
   refusesWithRemedy(t, () => clock.nowNs(), code, REMEDY[code])
@@ -767,41 +774,41 @@ test('an array that is too short, or that cannot hold the figures', (t) => {
     const call = (): void => clock.readInto(slots as BigInt64Array, at as number)
     refuses(t, call, 'ERR_VMCLOCK_INVALID_ARGUMENT', remedy)
   }
-  wrong(new BigInt64Array(11), undefined, /holds 11 figures and 12 are needed make it longer/)
-  wrong(new BigInt64Array(12), 1, /holds 12 figures and 13 are needed/)
-  wrong(new BigInt64Array(12), Number.MAX_SAFE_INTEGER, /make it longer/)
+  wrong(new BigInt64Array(12), undefined, /holds 12 figures and 13 are needed make it longer/)
+  wrong(new BigInt64Array(READING_SLOT_COUNT), 1, /holds 13 figures and 14 are needed/)
+  wrong(new BigInt64Array(READING_SLOT_COUNT), Number.MAX_SAFE_INTEGER, /make it longer/)
   wrong(new BigInt64Array(24), -1, /at must be a whole number/)
   wrong(new BigInt64Array(24), 0.5, /at must be a whole number/)
   wrong(new BigInt64Array(24), Number.NaN, /at must be a whole number/)
   wrong(new BigInt64Array(24), '0', /at must be a whole number/)
   wrong(new BigInt64Array(24), 0n, /at must be a whole number/)
   wrong(new BigInt64Array(24), null, /at must be a whole number/)
-  wrong(new BigUint64Array(12), 0, /must be a BigInt64Array, and this is a BigUint64Array/)
-  wrong(new Float64Array(12), 0, /must be a BigInt64Array/)
-  wrong(new ArrayBuffer(96), 0, /must be a BigInt64Array/)
+  wrong(new BigUint64Array(13), 0, /must be a BigInt64Array, and this is a BigUint64Array/)
+  wrong(new Float64Array(13), 0, /must be a BigInt64Array/)
+  wrong(new ArrayBuffer(104), 0, /must be a BigInt64Array/)
   wrong(Object.create(BigInt64Array.prototype), 0, /must be a BigInt64Array/)
-  wrong(new Array(12).fill(0n), 0, /must be a BigInt64Array/)
+  wrong(new Array(13).fill(0n), 0, /must be a BigInt64Array/)
   wrong(undefined, 0, /must be a BigInt64Array/)
   class Liar extends BigInt64Array {
-    override get length(): 12 {
-      return 12
+    override get length(): 13 {
+      return 13
     }
   }
-  wrong(new Liar(1), 0, /holds 1 figures and 12 are needed/)
+  wrong(new Liar(1), 0, /holds 1 figures and 13 are needed/)
 })
 
-test('readInto writes exactly twelve figures, at any position', (t) => {
+test('readInto writes exactly thirteen figures, at any position', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
-  const slots = new BigInt64Array(14).fill(-77n)
+  const slots = new BigInt64Array(15).fill(-77n)
   clock.readInto(slots, 1)
-  t.deepEqual([slots[0], slots[13]], [-77n, -77n])
-  t.true(slots.subarray(1, 13).every((slot) => slot !== -77n))
+  t.deepEqual([slots[0], slots[14]], [-77n, -77n])
+  t.true(slots.subarray(1, 14).every((slot) => slot !== -77n))
 })
 
 test('a detached buffer', (t) => {
   const clock = open(t, page(t, liveFields(t)).path)
   const token = clock.continuityToken()
-  const slots = new BigInt64Array(12)
+  const slots = new BigInt64Array(READING_SLOT_COUNT)
   const counters = new BigUint64Array(1)
   structuredClone(slots, { transfer: [slots.buffer] })
   structuredClone(counters, { transfer: [counters.buffer] })
@@ -925,7 +932,7 @@ test('every call on a closed clock, except for its path and timescale', (t) => {
     () => clock.nowDate(),
     () => clock.nowInstant(),
     () => clock.read(),
-    () => clock.readInto(new BigInt64Array(12)),
+    () => clock.readInto(new BigInt64Array(READING_SLOT_COUNT)),
     () => clock.counter(),
     () => clock.convert(1n, token),
     () => clock.convertInto(new BigUint64Array(1), new BigInt64Array(1), token),

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock } from 'vmclock'
 import { PublisherBound } from '../ts/cli/publisher-bound'
-import { stateNoBound } from './no-bound'
+import { stateNoBound } from './extension'
 import { commandLine, type Outcome, type Running, run, start } from './node-command'
 import { contents, FLAG, held, liveFields, newDirectory, newPath, open, page } from './pages'
 

@@ -706,6 +706,21 @@ for (const [reason, why, remedy, updatesLeft] of [
   })
 }
 
+for (const [reason, why, remedy] of [
+  ['stated-error-voided', /disrupted after the operator had stated/, /--max-error-after-migration/],
+  ['unguarded', /nobody here would notice a migration/, /vmclock doctor --udev-rule/],
+] as const) {
+  test(`a missing bound is not blamed on the system clock: ${reason}`, (t) => {
+    const noBound = { reason }
+    const diagnosis = diagnoseStaged(t, { page: null, published: WITHOUT_BOUND, noBound })
+    const time = check(diagnosis, 'time')
+    t.is(time.state, 'warning')
+    t.regex(time.finding, why)
+    t.regex(time.remedy ?? '', remedy)
+    t.is(check(diagnosis, 'system-clock').state, 'ok')
+  })
+}
+
 test('a reason for a missing bound does not hide a daemon that never gives one', (t) => {
   const { finding, remedy } = check(
     diagnoseStaged(t, {

@@ -26,6 +26,7 @@ test('JSON.stringify writes the bigints of a reading as decimal strings', (t) =>
     estErrorNs: String(reading.estErrorNs),
     earliestNs: '1767225599999998999',
     latestNs: '1767225600000001001',
+    ageNs: '0',
     counter: '1000',
     disruptionMarker: '18446744073709551615',
     vmGeneration: '9223372036854775808',
@@ -41,6 +42,7 @@ test('JSON.stringify omits the values that a reading does not know', (t) => {
   const names = Object.keys(JSON.parse(JSON.stringify(open(t, path).read())) as object)
   t.deepEqual(names, [
     'epochNs',
+    'ageNs',
     'counter',
     'disruptionMarker',
     'status',
@@ -95,9 +97,10 @@ test('a snapshot has every field of the page, decoded and raw', (t) => {
     timeEsterrorNanosec: 9n,
     flags: 0x3ffn,
   }
-  const { raw, counter, ...decoded } = open(t, page(t, fields).path).snapshot()
-  t.deepEqual<unknown, unknown>(raw, { ...fields, seqCount: 0 })
+  const { raw, counter, ageNs, ...decoded } = open(t, page(t, fields).path).snapshot()
+  t.deepEqual<unknown, unknown>(raw, { ...fields, seqCount: 2 })
   t.is(typeof counter, 'bigint')
+  t.is(typeof ageNs, 'bigint')
   t.deepEqual<unknown, unknown>(decoded, {
     counterKind: COUNTER_ID === 1 ? 'x86-tsc' : 'arm-virtual-counter',
     disruptionMarker: 2n ** 63n,

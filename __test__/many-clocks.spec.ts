@@ -3,6 +3,7 @@
 
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
+import { READING_SLOT_COUNT } from 'vmclock'
 import { evaluate } from './node-command'
 import { liveFields, newPath, open, page } from './pages'
 
@@ -17,7 +18,7 @@ test('each of many clocks reads its own page', (t) => {
     })
     return open(t, made.path)
   })
-  const slots = new BigInt64Array(12)
+  const slots = new BigInt64Array(READING_SLOT_COUNT)
   for (const clock of [...clocks, ...clocks.reverse()]) {
     const number = Number(clock.continuityToken().disruptionMarker)
     const startMs = 1_800_000_000_000 + 1_000_000_000 * number

@@ -46,7 +46,7 @@ test('a reader paused across updates reads each state whole', async (t) => {
     t,
     made,
     `const { isWhole } = require('./__test__/tearing/page.cjs')
-    const slots = new BigInt64Array(12)
+    const slots = new BigInt64Array(13)
     let last = 1n
     while (goesOn()) {
       clock.readInto(slots)

@@ -25,7 +25,7 @@ const PERIODS = {
 /** The slots that `readInto` has to write for a reading whose time was raised by `raisedNs`. */
 function slotsOf(reading: Reading, raisedNs: bigint): bigint[] {
   const { epochNs, maxErrorNs, estErrorNs, earliestNs, latestNs } = reading
-  const { vmGeneration, taiMinusUtcSec } = reading
+  const { ageNs, vmGeneration, taiMinusUtcSec } = reading
   const epochRaisedNs = epochNs + raisedNs
   const bits: Array<[unknown, bigint]> = [
     [maxErrorNs, READING_KNOWN.BOUND],
@@ -48,6 +48,7 @@ function slotsOf(reading: Reading, raisedNs: bigint): bigint[] {
   slots[READING_SLOTS.STATUS] = reading.status === 'synchronized' ? 2n : 3n
   slots[READING_SLOTS.LEAP_SECOND] = reading.leapSecond ? 1n : 0n
   slots[READING_SLOTS.TAI_MINUS_UTC_SEC] = BigInt(taiMinusUtcSec ?? -1)
+  slots[READING_SLOTS.REFERENCE_NS] = epochNs - ageNs
   slots[READING_SLOTS.KNOWN] = known
   return [...slots]
 }

@@ -10,7 +10,7 @@ import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { diagnoseIn } from '../ts/doctor/diagnose'
 import { Files } from '../ts/doctor/files'
 import type { Scene } from '../ts/doctor/scene'
-import { type NoBound, stateNoBound } from './no-bound'
+import { type NoBound, stateNoBound } from './extension'
 import { FLAG, liveFields, newDirectory } from './pages'
 
 /** The file at a path: its text or bytes, a link, a FIFO, or undefined for none. */

@@ -118,6 +118,7 @@ test('the system clock states no bound, no generation, and a free-running status
     })()`,
   )
   t.deepEqual(reading, {
+    ageNs: '0',
     disruptionMarker: '0',
     status: 'free-running',
     leapSecond: false,

@@ -123,7 +123,7 @@ test('a time before 1970 is floored to milliseconds, not truncated', (t) => {
 const STAMPS = `
   const { VmClock } = require('vmclock')
   const clock = VmClock.open(process.argv[2])
-  const slots = new BigInt64Array(12)
+  const slots = new BigInt64Array(13)
   const stamps = Number(process.argv[3])
   for (let stamp = 0; stamp < stamps; stamp++) { clock.nowNs(); clock.nowMs(); clock.readInto(slots) }
   clock.close()`

@@ -1,4 +1,4 @@
-/** Explains why a published page states no bound on its time, and until when. */
+/** Explains why the time of a page has no bound, and until when. */
 
 import type { BoundUnavailable, BoundUnavailableReason } from './snapshot'
 
@@ -66,9 +66,60 @@ const EXPLANATIONS: ReadonlyMap<BoundUnavailableReason, Explanation> = new Map([
       remedy: "use chrony with an NTP server, here or on the container's host",
     },
   ],
+  [
+    'stated-error-voided',
+    {
+      why: 'the machine was disrupted after the operator had stated the error of its clock',
+      remedy:
+        'check the clock and restart the publisher, or have it keep the stated error (--max-error-after-migration)',
+    },
+  ],
+  [
+    'unguarded',
+    {
+      why: 'the machine has a vmclock device that this process or the publisher cannot look at, so nobody here would notice a migration',
+      remedy:
+        'let both read the device (`vmclock doctor --udev-rule`; in a container, pass it), or accept that with --allow-unguarded',
+    },
+  ],
+  [
+    'not-followed',
+    {
+      why: 'the machine was migrated or restored, and the page was not updated since',
+      remedy: 'wait for the next update of the page, or restart its publisher',
+    },
+  ],
+  [
+    'device-stuck',
+    {
+      why: "the hypervisor's page is stuck in an update, so nobody here would notice a migration",
+      remedy: 'wait, or ask the operator of the hypervisor',
+    },
+  ],
+  [
+    'void',
+    {
+      why: 'the page was not updated for so long that its bound no longer holds',
+      remedy: 'start the publisher again (`vmclock publish`)',
+    },
+  ],
 ])
 
-/** Returns why a page states no bound, and until when if the publisher counts the daemon's updates. */
+// These reasons say nothing about the clock that the page is made from.
+const NOT_OF_THE_CLOCK: ReadonlySet<BoundUnavailableReason> = new Set([
+  'stated-error-voided',
+  'unguarded',
+  'not-followed',
+  'device-stuck',
+  'void',
+])
+
+/** Returns whether a reason is about the clock that the page is made from, and not about its guard or its age. */
+export function isOfSourceClock({ reason }: BoundUnavailable): boolean {
+  return !NOT_OF_THE_CLOCK.has(reason)
+}
+
+/** Returns why a time has no bound, and until when if the publisher counts the daemon's updates. */
 export function boundUnavailableText({ reason, updatesLeft }: BoundUnavailable): string {
   const why = EXPLANATIONS.get(reason)?.why ?? `the publisher's reason is ${reason}`
   if (updatesLeft === undefined) return why
@@ -76,7 +127,7 @@ export function boundUnavailableText({ reason, updatesLeft }: BoundUnavailable):
   return `${why}; the bound returns after ${updates} of the time daemon`
 }
 
-/** Returns what to do about a bound that a page does not state. */
+/** Returns what to do about a bound that is missing. */
 export function boundRemedy({ reason }: BoundUnavailable): string {
   return EXPLANATIONS.get(reason)?.remedy ?? 'wait, or update this package to understand the reason'
 }

@@ -399,7 +399,7 @@ export class VmClock implements Clock {
   }
 
   /**
-   * Writes the 12 figures of `read`, by the names of `READING_SLOTS`, without an allocation. A figure that the
+   * Writes the 13 figures of `read`, by the names of `READING_SLOTS`, without an allocation. A figure that the
    * page does not state is -1n; the bits of `READING_SLOTS.KNOWN` say which are known. Unsigned 64-bit figures
    * are two's complement. If it throws, it has written nothing.
    *
@@ -602,6 +602,7 @@ function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
   to[at + 9] = from[9] as bigint
   to[at + 10] = from[10] as bigint
   to[at + 11] = from[11] as bigint
+  to[at + 12] = from[12] as bigint
 }
 
 function pageChoice(): NativeChoice {

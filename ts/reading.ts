@@ -60,8 +60,13 @@ export const READING_SLOTS: {
   readonly LEAP_SECOND: 9
   /** TAI - UTC at this time, in seconds. */
   readonly TAI_MINUS_UTC_SEC: 10
+  /**
+   * The page's reference, its last update, on the scale of `EPOCH_NS`. The age of the figures is `EPOCH_NS`
+   * minus this, as signed 64-bit: `BigInt.asIntN(64, …)`.
+   */
+  readonly REFERENCE_NS: 11
   /** Which figures are known: the bits of {@link READING_KNOWN}. */
-  readonly KNOWN: 11
+  readonly KNOWN: 12
 } = Object.freeze({
   EPOCH_NS: SLOT.EpochNs,
   MAX_ERROR_NS: SLOT.MaxErrorNs,
@@ -74,11 +79,12 @@ export const READING_SLOTS: {
   STATUS: SLOT.Status,
   LEAP_SECOND: SLOT.LeapSecond,
   TAI_MINUS_UTC_SEC: SLOT.TaiMinusUtcSec,
+  REFERENCE_NS: SLOT.ReferenceNs,
   KNOWN: SLOT.Known,
 })
 
 /** How many figures `readInto` writes. */
-export const READING_SLOT_COUNT: 12 = 12
+export const READING_SLOT_COUNT: 13 = 13
 
 /** Bits of the slot `KNOWN`. */
 export const READING_KNOWN: {
@@ -109,6 +115,8 @@ export interface ReadingJson {
   earliestNs?: string
   /** As {@link Reading.latestNs}. */
   latestNs?: string
+  /** As {@link Reading.ageNs}. */
+  ageNs: string
   /** As {@link Reading.counter}. */
   counter: string
   /** As {@link Reading.disruptionMarker}. */
@@ -140,6 +148,7 @@ export class ReadingConstants {
   readonly leapSecond: boolean
   readonly timescale: Timescale
   readonly taiMinusUtcSec: number | undefined
+  readonly referenceNs: bigint
 
   constructor(slots: BigInt64Array, timescale: Timescale, at = 0) {
     const known = slots[at + SLOT.Known] as bigint
@@ -157,6 +166,7 @@ export class ReadingConstants {
       (known & READING_KNOWN.TAI_MINUS_UTC) !== 0n
         ? Number(slots[at + SLOT.TaiMinusUtcSec] as bigint)
         : undefined
+    this.referenceNs = slots[at + SLOT.ReferenceNs] as bigint
   }
 
   static is(value: unknown): value is ReadingConstants {
@@ -190,6 +200,11 @@ export class Reading {
   readonly earliestNs: bigint | undefined
   /** The end of that interval; undefined without a bound. */
   readonly latestNs: bigint | undefined
+  /**
+   * The age of the page at this time, in nanoseconds: the time since its last update. Negative if the counter is
+   * from before that. A page that nobody updates any more goes on giving time, and its bound grows.
+   */
+  readonly ageNs: bigint
   /** The CPU counter that was converted, unsigned 64-bit (TSC, or CNTVCT_EL0 on Arm). */
   readonly counter: bigint
   /** `disruption_marker`, unsigned 64-bit: changes when the counter was disrupted (live migration). */
@@ -220,7 +235,8 @@ export class Reading {
     const constants = ReadingConstants.is(from) ? from : constantsIn(slots, from, at)
     const { hasBound } = constants
     // Each slot is read here: a function that reads one would take longer than everything else.
-    this.epochNs = slots[at + SLOT.EpochNs] as bigint
+    const epochNs = slots[at + SLOT.EpochNs] as bigint
+    this.epochNs = epochNs
     this.maxErrorNs = hasBound
       ? BigInt.asUintN(64, slots[at + SLOT.MaxErrorNs] as bigint)
       : undefined
@@ -229,6 +245,7 @@ export class Reading {
       : undefined
     this.earliestNs = hasBound ? (slots[at + SLOT.EarliestNs] as bigint) : undefined
     this.latestNs = hasBound ? (slots[at + SLOT.LatestNs] as bigint) : undefined
+    this.ageNs = BigInt.asIntN(64, epochNs - constants.referenceNs)
     this.counter = BigInt.asUintN(64, slots[at + SLOT.Counter] as bigint)
     this.disruptionMarker = constants.disruptionMarker
     this.vmGeneration = constants.vmGeneration
@@ -247,6 +264,7 @@ export class Reading {
       ...(estErrorNs !== undefined && { estErrorNs: String(estErrorNs) }),
       ...(earliestNs !== undefined && { earliestNs: String(earliestNs) }),
       ...(latestNs !== undefined && { latestNs: String(latestNs) }),
+      ageNs: String(this.ageNs),
       counter: String(this.counter),
       disruptionMarker: String(this.disruptionMarker),
       ...(vmGeneration !== undefined && { vmGeneration: String(vmGeneration) }),

@@ -8,7 +8,7 @@
 
 import type { Double, Known, Slot } from '../native/index'
 
-/** Positions of the 64-bit integers. The first twelve are those of `readInto`. */
+/** Positions of the 64-bit integers. The first thirteen are those of `readInto`. */
 export const SLOT: Numbers<typeof Slot> = {
   EpochNs: 0,
   MaxErrorNs: 1,
@@ -21,11 +21,12 @@ export const SLOT: Numbers<typeof Slot> = {
   Status: 8,
   LeapSecond: 9,
   TaiMinusUtcSec: 10,
-  Known: 11,
-  ArgumentCounter: 12,
-  ArgumentDisruptionMarker: 13,
-  ArgumentVmGeneration: 14,
-  ArgumentHasVmGeneration: 15,
+  ReferenceNs: 11,
+  Known: 12,
+  ArgumentCounter: 13,
+  ArgumentDisruptionMarker: 14,
+  ArgumentVmGeneration: 15,
+  ArgumentHasVmGeneration: 16,
 }
 
 /** Bits of `SLOT.Known`. A figure whose bit is clear is -1n in its slot and means nothing. */

@@ -40,7 +40,10 @@ export type LeapIndicator =
 /** `counter_id`: the counter that the page's time belongs to. */
 export type CounterKind = 'arm-virtual-counter' | 'x86-tsc' | 'none' | UnknownValue
 
-/** Why a published page states no bound on its time. */
+/**
+ * Why the time of a page has no bound. The page's publisher gives most of these reasons. `unguarded`,
+ * `not-followed`, `device-stuck` and `void` come from the clock that reads the page.
+ */
 export type BoundUnavailableReason =
   /** Nothing corrects the clock, or the kernel's maximum error has run out. */
   | 'unsynchronized'
@@ -66,11 +69,24 @@ export type BoundUnavailableReason =
   | 'started'
   /** Distrusted: a daemon reported a maximum error of 0. */
   | 'zero-error'
+  /** A disruption voided the error that the operator had stated. */
+  | 'stated-error-voided'
+  /**
+   * The machine has a vmclock device, and the publisher or this process cannot look at it, so nobody here would
+   * notice a migration. `timeSource.guard` says why and what to do.
+   */
+  | 'unguarded'
+  /** The machine was disrupted, and the publisher has not updated the page since. */
+  | 'not-followed'
+  /** The machine's vmclock device is stuck in an update. */
+  | 'device-stuck'
+  /** The page was not updated for longer than its bound holds. */
+  | 'void'
   | UnknownValue
 
-/** Why a published page states no bound on its time. */
+/** Why the time of a page has no bound. */
 export interface BoundUnavailable {
-  /** The reason that the publisher gives. */
+  /** The reason that the publisher gives, or else that of this clock. */
   readonly reason: BoundUnavailableReason
   /** The number of daemon updates that are missing until the clock is trusted again. */
   readonly updatesLeft: number | undefined
@@ -82,6 +98,11 @@ export interface Snapshot {
   readonly counterKind: CounterKind
   /** This machine's CPU counter, read while the page was in this state; unsigned 64-bit. */
   readonly counter: bigint
+  /**
+   * The age of the page at `counter` in nanoseconds: the time since its last update. Negative if the counter is
+   * from before that. Undefined if the page has no time for this machine's counter.
+   */
+  readonly ageNs: bigint | undefined
   /** Changes when the counter was disrupted (live migration); unsigned 64-bit. */
   readonly disruptionMarker: bigint
   /** Changes when the machine was restored or cloned; undefined if the page has none. */
@@ -112,8 +133,8 @@ export interface Snapshot {
   /** The provider notifies the guest of updates. */
   readonly notificationPresent: boolean
   /**
-   * Why the page states no bound on its time, where its publisher says so. Undefined if the page states a
-   * bound or no usable time, and for pages of other publishers.
+   * Why the page's time has no bound. Undefined if it has one, if the page has no usable time, and if nobody
+   * says why, as for a page that a hypervisor wrote.
    */
   readonly boundUnavailable: BoundUnavailable | undefined
   /** The fields as they are in the page. */

@@ -223,6 +223,7 @@ function figuresOf(epochNs: bigint, counter: bigint): BigInt64Array {
   // -1n is an unknown figure.
   const slots = new BigInt64Array(READING_SLOT_COUNT).fill(-1n)
   slots[READING_SLOTS.EPOCH_NS] = epochNs
+  slots[READING_SLOTS.REFERENCE_NS] = epochNs
   slots[READING_SLOTS.COUNTER] = counter
   slots[READING_SLOTS.DISRUPTION_MARKER] = TOKEN.disruptionMarker
   slots[READING_SLOTS.STATUS] = FREE_RUNNING

@@ -51,6 +51,7 @@ function isReading(world, reading, counter) {
       estErrorNs: undefined,
       earliestNs: expected - bound,
       latestNs: expected + bound,
+      ageNs: expected - epochNs(world.fields, world.fields.counterValue),
       counter,
       disruptionMarker: world.fields.disruptionMarker,
       vmGeneration: world.fields.vmGenerationCounter,
@@ -213,7 +214,7 @@ const calls = {
       assert.ok(before <= counter && counter <= after)
       isReading(world, new Reading(bytes, 'utc', at), counter)
       if (slots === world.slots) {
-        const outside = [...slots].filter((_slot, index) => index < at || index >= at + 12)
+        const outside = [...slots].filter((_slot, index) => index < at || index >= at + 13)
         assert.ok(outside.every((slot) => slot === MARK))
       }
     },

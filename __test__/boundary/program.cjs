@@ -85,7 +85,7 @@ function newWorld() {
       const inner = [
         () => clock.isContinuous(other),
         () => clock.convert(5n, other),
-        () => clock.readInto(new BigInt64Array(12)),
+        () => clock.readInto(new BigInt64Array(13)),
         () => clock.read(),
         () => clock.convertInto(new BigUint64Array(4), new BigInt64Array(4), world.token),
       ]

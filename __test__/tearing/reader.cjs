@@ -14,7 +14,7 @@ const READS_AT_ONCE = 16
  */
 function read({ path, count, leastStates, strays = false }) {
   const clock = VmClock.open(path)
-  const slots = new BigInt64Array(12)
+  const slots = new BigInt64Array(13)
   const torn = []
   let timeouts = 0
   let states = 0

@@ -1,6 +1,8 @@
 /** Makes all checks and names the problem to fix first. */
 
 import * as argument from '../arguments'
+import { isOfSourceClock } from '../bound-unavailable'
+import type { BoundUnavailable } from '../snapshot'
 import { checkContainer, container } from './container'
 import { checkCost } from './cost'
 import { checkCounter } from './counter'
@@ -164,6 +166,10 @@ function excused(
   return Object.fromEntries(all) as DeviceFindings
 }
 
+function ofSourceClock(unavailable: BoundUnavailable | undefined): BoundUnavailable | undefined {
+  return unavailable !== undefined && isOfSourceClock(unavailable) ? unavailable : undefined
+}
+
 function checkOtherClocks(
   scene: Scene,
   page: ExaminedPage,
@@ -189,7 +195,7 @@ function checkOtherClocks(
       scene,
       isUsable ? phc : undefined,
       timescale === 'tai',
-      reading?.maxErrorNs === undefined ? snapshot?.boundUnavailable : undefined,
+      ofSourceClock(reading?.maxErrorNs === undefined ? snapshot?.boundUnavailable : undefined),
     ),
   }
 }

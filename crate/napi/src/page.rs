@@ -179,6 +179,7 @@ fn camel_case(name: &str) -> String {
 #[napi(object, object_from_js = false)]
 pub struct NativeSnapshot {
     pub counter: BigInt,
+    pub age_ns: Either<BigInt, ()>,
     pub disruption_marker: BigInt,
     pub vm_generation: Either<BigInt, ()>,
     pub time_type: String,
@@ -200,6 +201,7 @@ impl From<Snapshot> for NativeSnapshot {
     fn from(snapshot: Snapshot) -> Self {
         Self {
             counter: snapshot.counter.into(),
+            age_ns: own(snapshot.age_ns.map(BigInt::from)),
             disruption_marker: snapshot.raw.disruption_marker.into(),
             vm_generation: own(snapshot.vm_generation().map(BigInt::from)),
             time_type: snapshot.time_type().to_string(),

@@ -7,7 +7,7 @@ use napi_derive::napi;
 use vmclock::clock::fast::TimePoint;
 use vmclock::{Continuity, Reading};
 
-/// Positions of the 64-bit integers. The first twelve are what `readInto` copies.
+/// Positions of the 64-bit integers. The first thirteen are what `readInto` copies.
 #[napi]
 pub enum Slot {
     EpochNs,
@@ -21,6 +21,8 @@ pub enum Slot {
     Status,
     LeapSecond,
     TaiMinusUtcSec,
+    /// The time of the page's reference. A reading's age is `EpochNs` minus this.
+    ReferenceNs,
     /// Which figures are known: bits of [`Known`].
     Known,
     ArgumentCounter,
@@ -135,6 +137,9 @@ impl Slots {
         set_optional(Slot::VmGeneration, vm_generation, Known::VmGeneration);
         set_optional(Slot::TaiMinusUtcSec, tai_minus_utc_sec, Known::TaiMinusUtc);
         self.set(Slot::EpochNs, reading.epoch_ns);
+        // Wraps where the reference does not fit, and JavaScript's subtraction wraps back.
+        let reference_ns = reading.epoch_ns.wrapping_sub(reading.age_ns);
+        self.set(Slot::ReferenceNs, reference_ns);
         self.set_unsigned(Slot::Counter, reading.counter);
         self.set_unsigned(Slot::DisruptionMarker, reading.disruption_marker);
         self.set(Slot::Status, i64::from(reading.status.raw()));
