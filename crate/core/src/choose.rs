@@ -752,6 +752,10 @@ mod tests {
             "ERR_VMCLOCK_BAD_MAGIC"
         );
         assert_eq!(staged.kind(&AUTO), Kind::Process);
+        let unmade = Staged::without_making().machine.make;
+        staged.machine.make = unmade;
+        let refused = staged.open(&AUTO).unwrap_err();
+        assert_eq!(refused.code(), "ERR_VMCLOCK_UNTRUSTED_COUNTER");
     }
 
     #[test]

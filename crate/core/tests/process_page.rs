@@ -54,7 +54,7 @@ fn are_alive(calibrators: usize, pages: usize) -> bool {
         }
         thread::yield_now();
     }
-    wiped_pages() == pages
+    wiped_pages().is_none_or(|found| found == pages)
 }
 
 fn descriptors() -> Vec<String> {
@@ -68,8 +68,11 @@ fn descriptors() -> Vec<String> {
     open
 }
 
-/// Returns how many memory pages of this process a fork wipes.
-fn wiped_pages() -> usize {
+/// Returns how many memory pages of this process a fork wipes. `None` under an emulator, which does not say.
+fn wiped_pages() -> Option<usize> {
+    if std::env::var_os("VMCLOCK_TEST_RUNNER").is_some() {
+        return None;
+    }
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
     // The kernel joins neighbouring mappings, and lists the size of each before its flags.
     let (mut wiped_kb, mut size_kb) = (0, 0);
@@ -82,7 +85,7 @@ fn wiped_pages() -> usize {
             wiped_kb += size_kb;
         }
     }
-    wiped_kb * 1024 / rustix::param::page_size()
+    Some(wiped_kb * 1024 / rustix::param::page_size())
 }
 
 #[test]
