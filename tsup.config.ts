@@ -13,8 +13,6 @@ const entryPoints = {
   doctor: 'doctor/index.ts',
   ordering: 'ordering/index.ts',
   testing: 'testing/index.ts',
-  clones: 'clones/index.ts',
-  'clones-protect': 'clones-protect.ts',
 }
 
 /** Every file that is built. The modules directly in ts/ that are not listed here form `shared`. */
@@ -68,11 +66,15 @@ function inTs(files: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(files).map(([name, file]) => [name, `ts/${file}`]))
 }
 
-const { testing, 'clones-protect': protect, ...typedTogether } = entryPoints
+const { testing, ...typedTogether } = entryPoints
+
+// The declarations need nothing but the language's own libraries. That of `Symbol.dispose` is in no release yet
+// that `lib` would name by itself.
+const DECLARED_LIBRARIES = '/// <reference lib="esnext.disposable" />'
 
 const options: Options = {
   entry: inTs(built),
-  dts: { entry: inTs(typedTogether) },
+  dts: { entry: inTs(typedTogether), banner: DECLARED_LIBRARIES },
   format: ['cjs'],
   target: 'node20',
   platform: 'node',
@@ -88,14 +90,13 @@ const options: Options = {
 }
 
 // The bundler of declarations makes a file of its own for what two entry points share and do not export
-// alike. `testing` shares the page's fields with the others, and `clones-protect` the protection with `clones`, so
-// they get copies: they are interfaces.
-const typedApart: Options[] = [{ testing }, { 'clones-protect': protect }].map((entry) => ({
+// alike. `testing` shares the page's fields with the others, so it gets a copy of them: they are interfaces.
+const typesOfTesting: Options = {
   ...options,
-  entry: inTs(entry),
-  dts: { entry: inTs(entry), only: true },
-}))
+  entry: inTs({ testing }),
+  dts: { entry: inTs({ testing }), only: true, banner: DECLARED_LIBRARIES },
+}
 
-const builds: Options[] = [options, ...typedApart]
+const builds: Options[] = [options, typesOfTesting]
 
 export default builds

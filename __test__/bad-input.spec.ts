@@ -14,7 +14,9 @@ import {
   VmClock,
   VmClockError,
   type VmClockErrorCode,
+  VmClockPublisher,
 } from 'vmclock'
+import { diagnose } from 'vmclock/doctor'
 import { PtpClock } from 'vmclock/ptp'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { evaluate } from './node-command'
@@ -973,4 +975,70 @@ test('a thousand refusals leave no descriptor and no mapping', (t) => {
   }
   t.deepEqual(held(dirname(path)), [])
   t.deepEqual(contents(dirname(path)), ['directory', 'page'])
+})
+
+test('a path of any length is refused at once, and its message is short', (t) => {
+  // The whole text is never made: it would take half a gigabyte.
+  for (const length of [4096, 100_000_000, 2 ** 29 - 24]) {
+    const path = 'x'.repeat(length)
+    for (const call of [
+      () => VmClock.open(path),
+      () => VmClockPublisher.create(path),
+      () => VmClockPage.create(path, {}),
+      () => VmClockPage.open(path),
+      () => PtpClock.open(path),
+      () => PtpClock.find(path),
+      () => VmClock.open({ timescale: path as never }),
+      () => diagnose({ path }),
+    ]) {
+      const error = t.throws(call, { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
+      t.true((error?.message.length ?? 0) < 300, error?.message)
+    }
+  }
+  t.throws(() => VmClock.open('é'.repeat(2048)), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
+})
+
+test('a message quotes a long path without its middle', (t) => {
+  const error = t.throws(() => VmClock.open(`/${'d/'.repeat(1500)}end`))
+  t.true((error?.message.length ?? 0) < 400, error?.message)
+  t.regex(error?.message ?? '', /d…\/d.*end/)
+})
+
+test('more user numbers than a process can name are refused', (t) => {
+  const trustedUids = new Array(2 ** 32 - 1)
+  t.throws(() => VmClock.open({ trustedUids }), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
+})
+
+test('a method without its object says how to call it', (t) => {
+  const path = newPath(t)
+  const made = page(t, {})
+  const clock = open(t, made.path)
+  const watcher = clock.watch()
+  t.teardown(() => watcher.close())
+  const publisher = VmClockPublisher.create(path, { shape: 'marker' })
+  t.teardown(() => publisher.close())
+  for (const object of [clock, watcher, publisher, made]) {
+    const prototype = Object.getPrototypeOf(object) as object
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
+      if (typeof value !== 'function' || name === 'constructor') continue
+      refuses(t, () => value(), 'ERR_VMCLOCK_INVALID_ARGUMENT', new RegExp(`object\\.${name}\\(`))
+    }
+  }
+})
+
+test('a watcher refuses the name of an event that does not exist', (t) => {
+  const watcher = open(t, page(t, {}).path).watch()
+  t.teardown(() => watcher.close())
+  for (const add of ['on', 'once', 'addListener', 'prependListener'] as const) {
+    for (const name of ['migration', 'Disruption', '', Symbol('disruption'), undefined]) {
+      refuses(
+        t,
+        () => watcher[add](name as 'disruption', () => {}),
+        'ERR_VMCLOCK_INVALID_ARGUMENT',
+        /use one of: disruption, generation/,
+      )
+    }
+    watcher[add]('disruption', () => {})
+    watcher[add]('newListener' as 'disruption', () => {})
+  }
 })

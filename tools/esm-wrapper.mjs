@@ -8,13 +8,10 @@ import { rootDirectory } from './command.mjs'
 
 const manifest = JSON.parse(readFileSync(join(rootDirectory, 'package.json'), 'utf8'))
 
-/**
- * The entry points' names in dist/: `index`, and one for each subpath that package.json exports, with dashes for
- * slashes.
- */
+/** The entry points' names in dist/: `index`, and one for each subpath that package.json exports. */
 export const entryPoints = Object.keys(manifest.exports)
   .filter((subpath) => subpath !== './package.json')
-  .map((subpath) => (subpath === '.' ? 'index' : subpath.slice('./'.length).replaceAll('/', '-')))
+  .map((subpath) => (subpath === '.' ? 'index' : subpath.slice('./'.length)))
 
 /** The files of dist/ in a complete build. */
 export const distFiles = [

@@ -4,6 +4,7 @@
  */
 
 import { types } from 'node:util'
+import type { AbortSignalLike } from './abort-signal'
 import { invalidArgument } from './errors'
 
 const UINT64_MAX = 2n ** 64n - 1n
@@ -22,6 +23,8 @@ function describe(value: unknown): string {
   if (Array.isArray(value)) return 'an array'
   switch (typeof value) {
     case 'string': {
+      // A character of a string that was never made whole costs all of it.
+      if (value.length > LONGEST_PATH_BYTES) return `a string of ${value.length} characters`
       const shown = value.length > 40 ? `${value.slice(0, 40)}…` : value
       return JSON.stringify(shown)
     }
@@ -134,12 +137,6 @@ function quoted(word: string | boolean): string {
   return typeof word === 'string' ? `'${word}'` : String(word)
 }
 
-/** Checks that a value is a function. */
-export function functionValue(value: unknown, name: string): void {
-  if (typeof value === 'function') return
-  throw invalidArgument(`${name} must be a function, and this is ${describe(value)}`)
-}
-
 /** Checks a boolean; undefined stays undefined. */
 export function flag(value: unknown, name: string): boolean | undefined {
   if (value === undefined || typeof value === 'boolean') return value
@@ -207,9 +204,9 @@ export function int64(value: unknown, name: string): bigint {
 }
 
 /** Checks an abort signal, of any realm; undefined stays undefined. */
-export function abortSignal(value: unknown, name: string): AbortSignal | undefined {
+export function abortSignal(value: unknown, name: string): AbortSignalLike | undefined {
   if (value === undefined) return undefined
-  const signal = value as AbortSignal | null
+  const signal = value as AbortSignalLike | null
   if (
     typeof signal === 'object' &&
     signal !== null &&

@@ -3,6 +3,7 @@
 import * as argument from './arguments'
 import type { Clock } from './clock-interface'
 import { type ContinuityToken, continuityToken, isIssued, issueToken } from './continuity'
+import { detached, refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
@@ -327,6 +328,7 @@ export class VmClock implements Clock {
    * @throws VmClockError as listed at {@link VmClock}
    */
   nowNs(): bigint {
+    if (this === undefined) throw detached('nowNs')
     const call = this.#nowNs
     const slots = this.#slots
     const failure = call()
@@ -342,6 +344,7 @@ export class VmClock implements Clock {
    * {@link VmClock}
    */
   nowMs(): number {
+    if (this === undefined) throw detached('nowMs')
     const call = this.#nowMs
     const doubles = this.#doubles
     const failure = call()
@@ -380,6 +383,7 @@ export class VmClock implements Clock {
    * @throws VmClockError as listed at {@link VmClock}
    */
   read(): Reading {
+    if (this === undefined) throw detached('read')
     const call = this.#read
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
@@ -409,6 +413,7 @@ export class VmClock implements Clock {
    * and as listed at {@link VmClock}
    */
   readInto(slots: BigInt64Array, at = 0): void {
+    if (this === undefined) throw detached('readInto')
     argument.room(slots, at, READING_SLOT_COUNT)
     const call = this.#read
     const figures = this.#slots
@@ -424,6 +429,7 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
   counter(): bigint {
+    if (this === undefined) throw detached('counter')
     const call = this.#counter
     const slots = this.#slots
     const failure = call()
@@ -442,6 +448,7 @@ export class VmClock implements Clock {
    * {@link VmClock}
    */
   convert(counter: bigint, token: ContinuityToken): Reading {
+    if (this === undefined) throw detached('convert')
     const ticks = argument.uint64(counter, 'counter')
     if (token !== this.#token) this.#takeToken(token)
     this.#slots[SLOT.ArgumentCounter] = ticks
@@ -474,6 +481,7 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   continuityToken(): ContinuityToken {
+    if (this === undefined) throw detached('continuityToken')
     const call = this.#continuity
     const failure = call()
     if (failure !== undefined) throw errorFrom(failure)
@@ -493,6 +501,7 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   isContinuous(token: ContinuityToken): boolean {
+    if (this === undefined) throw detached('isContinuous')
     if (token !== this.#token) this.#takeToken(token)
     const call = this.#isContinuous
     const answer = call()
@@ -587,6 +596,16 @@ export class VmClock implements Clock {
 }
 
 makeDisposable(VmClock)
+refuseDetached(VmClock, [
+  'nowNs',
+  'nowMs',
+  'read',
+  'readInto',
+  'counter',
+  'convert',
+  'continuityToken',
+  'isContinuous',
+])
 
 // Written out, because a loop takes as long as the timestamp.
 function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {

@@ -4,6 +4,7 @@
  * @module vmclock
  */
 
+export type { AbortSignalLike } from './abort-signal'
 export {
   type SystemOffset,
   VmClock,
@@ -12,6 +13,7 @@ export {
 } from './clock'
 export type { Clock } from './clock-interface'
 export { type ContinuityToken, type ContinuityTokenJson, tokenFromJSON } from './continuity'
+export type { Emitter, EventMap, Listener } from './emitter'
 export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from './errors'
 export type { Instant, InstantLike } from './instant'
 export {

@@ -6,6 +6,7 @@
 
 import * as argument from './arguments'
 import { nativeClock, type VmClock } from './clock'
+import { refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
 import { ofThisRealm, withJson } from './json'
@@ -312,3 +313,4 @@ export class PtpClock {
 }
 
 makeDisposable(PtpClock)
+refuseDetached(PtpClock)

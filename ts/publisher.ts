@@ -1,6 +1,7 @@
 /** Publishes a page from this machine's own clock, for machines without a page and for tests. */
 
 import * as argument from './arguments'
+import { refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
 import { ofThisRealm } from './json'
@@ -280,6 +281,7 @@ export class VmClockPublisher {
 }
 
 makeDisposable(VmClockPublisher)
+refuseDetached(VmClockPublisher)
 
 function publisherOptions(value: unknown): NativePublisherOptions {
   const given = argument.record(value, 'options', OPTIONS)

@@ -3,12 +3,15 @@
  * it, so they all have the same classes and one native part.
  */
 
+export * from './abort-signal'
 export * from './arguments'
 export * from './bound-unavailable'
 export * from './clock'
 export * from './clock-interface'
 export * from './continuity'
+export * from './detached'
 export * from './disposable'
+export * from './emitter'
 export * from './errors'
 export * from './json'
 export * from './native'

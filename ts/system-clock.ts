@@ -7,6 +7,7 @@
 import * as argument from './arguments'
 import type { Clock } from './clock-interface'
 import { type ContinuityToken, continuityToken, issueToken } from './continuity'
+import { refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { closedError, VmClockError } from './errors'
 import { type Instant, instantMaker } from './instant'
@@ -207,6 +208,7 @@ export class SystemClock implements Clock {
 }
 
 makeDisposable(SystemClock)
+refuseDetached(SystemClock)
 
 function isOwn({ disruptionMarker, vmGeneration }: ContinuityToken): boolean {
   return disruptionMarker === TOKEN.disruptionMarker && vmGeneration === undefined

@@ -1,8 +1,10 @@
 /** Watches a page: events, and an async iterator over them. */
 
-import { EventEmitter } from 'node:events'
+import type { AbortSignalLike } from './abort-signal'
 import * as argument from './arguments'
+import { refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
+import { EmitterBase, refuseOtherEvents } from './emitter'
 import { checked, errorFrom, invalidArgument, type VmClockError } from './errors'
 import { withJson } from './json'
 import type {
@@ -27,7 +29,7 @@ export interface VmClockWatchOptions {
    */
   readonly intervalMs?: number | undefined
   /** A signal that closes the watcher. An aborted signal gives a closed watcher. */
-  readonly signal?: AbortSignal | undefined
+  readonly signal?: AbortSignalLike | undefined
 }
 
 /** A change of one of the page's figures. */
@@ -109,6 +111,17 @@ export interface VmClockWatcherEvents {
   error: [error: VmClockError]
 }
 
+// All names of events. The compiler requires each of them.
+const EVENTS: Readonly<Record<keyof VmClockWatcherEvents, true>> = {
+  disruption: true,
+  generation: true,
+  maintenance: true,
+  status: true,
+  leap: true,
+  replaced: true,
+  error: true,
+}
+
 const OPTIONS = ['intervalMs', 'signal'] as const satisfies ReadonlyArray<keyof VmClockWatchOptions>
 // It has no prototype, because a program may have added a `signal` to `Object.prototype`.
 const ONCE: { readonly once: true } = Object.assign(Object.create(null), { once: true })
@@ -174,13 +187,13 @@ export function watch(
  * ```
  */
 export class VmClockWatcher
-  extends EventEmitter<VmClockWatcherEvents>
+  extends EmitterBase<VmClockWatcherEvents>
   implements AsyncIterable<VmClockEvent>
 {
   readonly #native: NativeWatcher
   readonly #path: string | undefined
   readonly #iterations: Set<Iteration> = new Set()
-  readonly #signal: AbortSignal | undefined
+  readonly #signal: AbortSignalLike | undefined
   readonly #onAbort = (): void => this.close()
   #closed = false
 
@@ -283,6 +296,8 @@ export class VmClockWatcher
 }
 
 makeDisposable(VmClockWatcher)
+refuseOtherEvents(VmClockWatcher, Object.keys(EVENTS))
+refuseDetached(VmClockWatcher)
 
 type Next = IteratorResult<VmClockEvent, undefined>
 

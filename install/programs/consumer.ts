@@ -20,7 +20,12 @@ export const token: ContinuityToken = clock.continuityToken()
 export const isContinuous: boolean = clock.isContinuous(token)
 
 const watcher: VmClockWatcher = clock.watch({ intervalMs: 10 })
-watcher.on('disruption', ({ type, previous, current }) => console.log(type, current - previous))
+export const seen: string[] = []
+watcher.on('disruption', ({ type, previous, current }) => {
+  seen.push(`${type} by ${current - previous}`)
+})
+// @ts-expect-error there is no such event
+watcher.on('migration', () => {})
 watcher.close()
 
 VmClockPublisher.create('/run/vmclock/page', { shape: 'marker' }).close()

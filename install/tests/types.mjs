@@ -2,14 +2,34 @@
 // the declarations themselves too: skipLibCheck is off.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
+import { npmPackage } from '../../tools/cache.mjs'
 import { capture, rootDirectory } from '../../tools/command.mjs'
 import { inProject, newProject, npmInstall } from '../project.mjs'
 
-const tsc = join(rootDirectory, 'node_modules/typescript/bin/tsc')
+const tsc = [process.execPath, join(rootDirectory, 'node_modules/typescript/bin/tsc')]
+
+// Version 6 takes no package's types by itself, and version 7 is another program.
+const compilers = [
+  { name: "this project's TypeScript", command: async () => tsc },
+  {
+    name: 'TypeScript 6',
+    command: async () => [
+      process.execPath,
+      join(await npmPackage('typescript', '6.0.3'), 'typescript/bin/tsc'),
+    ],
+  },
+  {
+    name: 'TypeScript 7',
+    command: async () => {
+      const name = `@typescript/typescript-linux-${process.arch}`
+      return [join(await npmPackage(name, '7.0.2'), name, 'lib/tsc')]
+    },
+  },
+]
 
 // The compiler options, and the manifest's `type` of the projects that use them.
 const settings = [
@@ -24,6 +44,8 @@ const settings = [
   { module: 'commonjs', moduleResolution: 'node10', types: ['commonjs'] },
 ]
 
+const programs = join(import.meta.dirname, '../programs')
+
 export function defineTests(defineTest, { registry, packages }) {
   for (const { module, moduleResolution, types, isInShortForm = false } of settings) {
     for (const type of types) {
@@ -35,23 +57,41 @@ export function defineTests(defineTest, { registry, packages }) {
     }
   }
 
-  async function typeCheck(t, { module, moduleResolution, type }) {
+  for (const { name, command } of compilers) {
+    for (const withNode of [false, true]) {
+      defineTest(`${name} accepts the types ${withNode ? 'beside' : 'without'} @types/node`, (t) =>
+        typeCheck(t, {
+          ...{ module: 'nodenext', moduleResolution: 'nodenext', type: 'module' },
+          command,
+          withNode,
+        }),
+      )
+    }
+  }
+
+  async function typeCheck(
+    t,
+    { module, moduleResolution, type, command = async () => tsc, withNode = true },
+  ) {
     const project = newProject(t, registry, ['consumer.ts'])
     await npmInstall(project)
     writeJson(join(project, 'package.json'), { private: true, type })
-    // The declarations need Node's types, and every TypeScript project for Node has them.
-    mkdirSync(join(project, 'node_modules/@types'))
-    for (const name of ['@types/node', 'undici-types']) {
-      symlinkSync(join(rootDirectory, 'node_modules', name), join(project, 'node_modules', name))
+    if (withNode) {
+      cpSync(join(programs, 'node-consumer.ts'), join(project, 'node-consumer.ts'))
+      mkdirSync(join(project, 'node_modules/@types'))
+      for (const name of ['@types/node', 'undici-types']) {
+        symlinkSync(join(rootDirectory, 'node_modules', name), join(project, 'node_modules', name))
+      }
     }
     writeJson(join(project, 'tsconfig.json'), {
       compilerOptions: {
         ...{ module, moduleResolution, noEmit: true, strict: true, skipLibCheck: false },
-        ...{ target: 'es2022', lib: ['es2022'], types: ['node'], preserveSymlinks: true },
+        ...{ target: 'es2022', lib: ['es2022'], types: withNode ? ['node'] : [] },
+        preserveSymlinks: true,
       },
-      files: ['consumer.ts'],
+      files: ['consumer.ts', ...(withNode ? ['node-consumer.ts'] : [])],
     })
-    await inProject(project, [process.execPath, tsc, '-p', '.'])
+    await inProject(project, [...(await command()), '-p', '.'])
   }
 
   defineTest('publint finds nothing in any package', async () => {

@@ -1,5 +1,6 @@
 /** Answers and waits that follow from a clock's bound with certainty. */
 
+import type { AbortSignalLike } from '../abort-signal'
 import * as argument from '../arguments'
 import { invalidArgument, VmClockError, type VmClockErrorCode } from '../errors'
 import type { Reading } from '../reading'
@@ -9,7 +10,7 @@ import { type Look, lookUntil, type ReadableClock } from './wait'
 /** Options of {@link waitUntilPast}. */
 export interface WaitOptions {
   /** Ends the wait: the promise rejects with the signal's reason, and no timer is left. */
-  readonly signal?: AbortSignal | undefined
+  readonly signal?: AbortSignalLike | undefined
 }
 
 /** Options of {@link waitUntilSynchronized}. */

@@ -1,6 +1,7 @@
 /** Looks at a clock again and again, with one timer at a time and none left behind. */
 
 import * as timers from 'node:timers'
+import type { AbortSignalLike } from '../abort-signal'
 import type { VmClock } from '../clock'
 
 // From `VmClock` and not from `Clock`: the bundler of declarations would move `Clock` to a file of its own.
@@ -42,7 +43,7 @@ export type Look<Value> = { readonly value: Value } | { readonly delayNs: bigint
  */
 export function lookUntil<Value>(
   clock: ReadableClock,
-  signal: AbortSignal | undefined,
+  signal: AbortSignalLike | undefined,
   look: () => Look<Value>,
 ): Promise<Value> {
   return new Promise((resolve, reject) => {

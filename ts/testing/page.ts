@@ -1,6 +1,7 @@
 /** Writes a page field by field, for tests and for authors of hypervisors. */
 
 import * as argument from '../arguments'
+import { refuseDetached } from '../detached'
 import { makeDisposable } from '../disposable'
 import { checked, closedError, invalidArgument } from '../errors'
 import { type NativeFieldType, type NativePage, type NativePageFields, native } from '../native'
@@ -169,6 +170,7 @@ export class VmClockPage {
 }
 
 makeDisposable(VmClockPage)
+refuseDetached(VmClockPage)
 
 let fieldTypes: readonly NativeFieldType[] | undefined
 

@@ -27,8 +27,6 @@
 )]
 
 pub mod clock;
-pub mod clones;
-mod entropy;
 pub mod failure;
 pub mod hot;
 pub mod machine;

@@ -1,9 +1,8 @@
-//! Facts about the machine: this boot, its hypervisor, its device manager, its terminal, its VMGENID device.
+//! Facts about the machine: this boot, its hypervisor, the rules of its device manager, and its terminal.
 
 mod boot;
 pub mod hypervisor;
 pub mod terminal;
 pub mod udev;
-pub mod vmgenid;
 
 pub use boot::boot_id;
