@@ -71,7 +71,7 @@ const EXPLANATIONS: ReadonlyMap<BoundUnavailableReason, Explanation> = new Map([
     {
       why: 'the machine was disrupted after the operator had stated the error of its clock',
       remedy:
-        'check the clock and restart the publisher, or have it keep the stated error (--max-error-after-migration)',
+        'check the clock; if the stated error holds all the same, publish with --max-error-after-migration too',
     },
   ],
   [

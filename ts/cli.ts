@@ -134,6 +134,15 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
     durationNs,
   )
   .option(
+    '--max-error-after-migration',
+    'that bound holds after a migration too; you answer for it',
+  )
+  .option(
+    '--allow-unguarded',
+    "state a bound although the machine's vmclock device cannot be looked at; you answer for it",
+  )
+  .option('--keep-on-exit', 'leave the page as it is at the end, for the next publisher')
+  .option(
     '--tai-minus-utc <seconds>',
     'TAI - UTC, if the kernel does not know it',
     integerFrom(10, 255),

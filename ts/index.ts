@@ -17,6 +17,7 @@ export type { Emitter, EventMap, Listener } from './emitter'
 export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from './errors'
 export type { Instant, InstantLike } from './instant'
 export {
+  type GuardUnavailable,
   type Maintenance,
   type PageGeneration,
   type PageShape,

@@ -23,6 +23,16 @@ export type PageGeneration = 'auto' | boolean
 /** An announced disruption: none, one within about a day, or one within about an hour. */
 export type Maintenance = 'none' | 'soon' | 'imminent'
 
+/** The fault of a vmclock device that a publisher cannot look at. */
+export interface GuardUnavailable {
+  /** The device's path. */
+  readonly path: string
+  /** The fault. */
+  readonly reason: string
+  /** The remedy, in the imperative. */
+  readonly remedy: string
+}
+
 /** The options of {@link VmClockPublisher.create}. */
 export interface VmClockPublisherOptions {
   /** The content of the page. Default: `'time'`. */
@@ -44,8 +54,26 @@ export interface VmClockPublisherOptions {
    * The largest error of this machine's clock, in nanoseconds, 0n to 2n ** 63n - 1n. The caller answers for
    * it, and the page then counts as synchronized. Default: the bound that the kernel's figures permit,
    * or none.
+   *
+   * It holds from the start until the machine is disrupted: migrated, restored or suspended. From then on this
+   * publisher and each later one of this boot use the kernel's figures.
    */
   readonly maxErrorNs?: bigint | undefined
+  /**
+   * Lets `maxErrorNs` hold after a disruption too. The caller answers for it. Default: false.
+   */
+  readonly maxErrorAfterMigration?: boolean | undefined
+  /**
+   * States a bound although this process cannot look at the machine's vmclock device, so that nobody would
+   * notice a migration. The caller answers for it. Default: false.
+   */
+  readonly allowUnguarded?: boolean | undefined
+  /**
+   * Leaves the page as it is when the publisher is closed or its process ends. Readers then continue with a
+   * growing bound, until another publisher takes the page over. It states no bound from 1,000 s after the last
+   * update on. Default: false, and the page is marked unreliable.
+   */
+  readonly keepOnExit?: boolean | undefined
   /**
    * TAI - UTC in seconds, 10 to 255, for a machine whose kernel and tzdata do not know it. Default: unknown,
    * and the page then gives UTC only.
@@ -76,6 +104,9 @@ const OPTIONS = [
   'generation',
   'intervalMs',
   'maxErrorNs',
+  'maxErrorAfterMigration',
+  'allowUnguarded',
+  'keepOnExit',
   'taiMinusUtcSec',
   'wanderPpm',
   'allowUntrustedCounter',
@@ -104,15 +135,19 @@ function closeAll(): void {
  * Updates a page from this machine's counter and clock until it is closed.
  *
  * A native thread does the work. It does not keep the process alive. Closing marks the page unreliable, so
- * readers refuse its time; the file remains. A publisher that is open when its process or worker ends is
+ * readers refuse its time, unless `keepOnExit` is given; the file remains. A publisher that is open when its process or worker ends is
  * closed then. If its process is killed, nobody updates the page any more, and its bound grows. A signal
  * without a handler kills too; this class installs no handler.
  *
- * If this process may read the machine's `/dev/vmclock0`, the publisher passes on its disruptions and new
- * generations. After a disruption the page's marker changes, and the page states no bound until the time
- * daemon has updated the kernel's clock again. The delay is that of the driver's notification
- * (microseconds), or one interval if the driver does not notify. A reader for whom that is too late reads
- * the device itself.
+ * If the machine has a vmclock device, the publisher looks at it before and after each sample, and records its
+ * state on the page. It passes on disruptions and new generations: the page's marker changes by what the
+ * device's changes by, and the page states no bound until the time daemon has updated the kernel's clock 8
+ * times. It follows within the driver's notification (microseconds), or one interval if the driver does not
+ * notify. Until then, readers that look at the device see by the record that the page is of before.
+ *
+ * A publisher that starts on a machine with a device cannot know whether a migration came before. It states no
+ * bound for 8 updates of the daemon, unless it takes over a page with a bound that records the device's
+ * present state.
  *
  * After `close` everything except `closed` and `path` throws `ERR_VMCLOCK_CLOSED`.
  */
@@ -227,6 +262,16 @@ export class VmClockPublisher {
   }
 
   /**
+   * Why the publisher cannot look at the machine's vmclock device, so that it notices no migration; undefined
+   * if it can, or if the machine has none. The page then states no bound, unless `allowUnguarded` is given.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  get guardUnavailable(): GuardUnavailable | undefined {
+    return this.#open().guardUnavailable() ?? undefined
+  }
+
+  /**
    * Changes the disruption marker, as a live migration does. The page shows it when this returns.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`, also if the publisher had to stop
@@ -261,7 +306,8 @@ export class VmClockPublisher {
   }
 
   /**
-   * Stops publishing, and marks the page unreliable. The file remains. A second call does nothing.
+   * Stops publishing, and marks the page unreliable, unless `keepOnExit` was given. The file remains. A second
+   * call does nothing.
    *
    * @throws VmClockError `ERR_VMCLOCK_CLOSED` if the publisher had to stop before, with the reason; it is
    * closed all the same
@@ -285,6 +331,8 @@ refuseDetached(VmClockPublisher)
 
 function publisherOptions(value: unknown): NativePublisherOptions {
   const given = argument.record(value, 'options', OPTIONS)
+  const flag = (name: keyof VmClockPublisherOptions): boolean =>
+    argument.flag(given[name], `options.${name}`) ?? false
   const intervalMs = argument.integer(given['intervalMs'], 'options.intervalMs', 100, 1000)
   const maxErrorNs = argument.int63(given['maxErrorNs'], 'options.maxErrorNs')
   const taiMinusUtcSec = argument.integer(
@@ -300,10 +348,12 @@ function publisherOptions(value: unknown): NativePublisherOptions {
     generation: generationWord(given['generation']),
     intervalMs: intervalMs ?? null,
     maxErrorNs: maxErrorNs ?? null,
+    maxErrorAfterMigration: flag('maxErrorAfterMigration'),
+    allowUnguarded: flag('allowUnguarded'),
+    keepOnExit: flag('keepOnExit'),
     taiMinusUtcSec: taiMinusUtcSec ?? null,
     wanderPpb: wanderPpm === undefined ? null : Math.ceil(wanderPpm * 1000),
-    allowUntrustedCounter:
-      argument.flag(given['allowUntrustedCounter'], 'options.allowUntrustedCounter') ?? false,
+    allowUntrustedCounter: flag('allowUntrustedCounter'),
     mode: mode ?? null,
   }
 }

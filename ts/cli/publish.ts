@@ -17,6 +17,9 @@ export interface PublishOptions {
   readonly generation: 'auto' | 'yes' | 'no'
   readonly interval?: number
   readonly maxError?: bigint
+  readonly maxErrorAfterMigration?: boolean
+  readonly allowUnguarded?: boolean
+  readonly keepOnExit?: boolean
   readonly taiMinusUtc?: number
   readonly wander?: number
   readonly mode?: number
@@ -42,7 +45,10 @@ Commands on standard input, one per line (the end of input does not stop publish
 
 The output is one line when the page is published, and one for each command that succeeded. Another line
 says when the page states a bound again, or no bound any more, and why.
-SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, and the file remains.`
+SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, and the file remains.
+With --keep-on-exit they leave the page as it is, and the next publisher takes it over. Readers continue
+with a growing bound, and without one from 1,000 s after the last update on.
+--max-error holds until the machine is disrupted, and for later publishers of this boot no more either.`
 
 const CHECK_MS = 500
 
@@ -62,6 +68,9 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     generation: options.generation === 'auto' ? 'auto' : options.generation === 'yes',
     intervalMs: options.interval,
     maxErrorNs: options.maxError,
+    maxErrorAfterMigration: options.maxErrorAfterMigration,
+    allowUnguarded: options.allowUnguarded,
+    keepOnExit: options.keepOnExit,
     taiMinusUtcSec: options.taiMinusUtc,
     wanderPpm: options.wander,
     mode: options.mode,
@@ -117,6 +126,7 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
     print(asJson, 'published', {
       path: publisher.path,
       shape: options.shape,
+      ...guardFields(publisher, asJson),
       ...bound.fields(asJson),
     })
     input.open()
@@ -125,6 +135,15 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
     if (process.connected) process.once('disconnect', () => end(0))
     if (process.connected === false) end(0)
   })
+}
+
+// Nobody notices a migration if the device cannot be looked at.
+function guardFields(publisher: VmClockPublisher, asJson: boolean): Record<string, unknown> {
+  const { guardUnavailable } = publisher
+  if (guardUnavailable === undefined) return {}
+  if (asJson) return { guardUnavailable }
+  const { reason, remedy } = guardUnavailable
+  return { 'no guard:': `${reason} (${remedy})` }
 }
 
 function failureOf(publisher: VmClockPublisher): VmClockError | undefined {

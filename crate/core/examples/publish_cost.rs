@@ -5,7 +5,8 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use vmclock::counter::CpuCounter;
-use vmclock::publish::{Cause, Publication, PublishOptions, Publisher};
+use vmclock::extension::DeviceRecord;
+use vmclock::publish::{Cause, DisruptionSource, Publication, PublishOptions, Publisher};
 use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::clock::KernelClock;
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
@@ -17,6 +18,19 @@ fn median(mut figures: Vec<u64>) -> u64 {
 
 fn nanoseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A machine without a vmclock device.
+struct NoDevice;
+
+impl DisruptionSource for NoDevice {
+    fn look(&mut self) -> DeviceRecord {
+        DeviceRecord::None
+    }
+
+    fn boot_id(&self) -> u128 {
+        vmclock::machine::boot_id().unwrap_or(0)
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -41,6 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut publication = Publication::new(
         KernelSource::new(KernelClock),
         CpuCounter,
+        NoDevice,
         options.clone(),
         None,
         None,

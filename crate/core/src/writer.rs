@@ -292,6 +292,12 @@ impl PageWriter {
         }
     }
 
+    /// Returns the extension as it is now; `None` if the page has none of its last complete update.
+    pub(crate) fn extension(&self) -> Option<Extension> {
+        let words = self.memory.0.load_extension()?;
+        Extension::from_words(&words, self.seq_count())
+    }
+
     /// Returns the sequence number as it is now. An odd one means that an update was begun and not ended.
     #[must_use]
     pub fn seq_count(&self) -> u32 {

@@ -362,7 +362,7 @@ fn a_restart_of_the_publisher_shortens_the_count() {
     set(&mut scene, 1_000_000);
     scene.run(1);
     scene.assert_no_bound_for(10, 1003, "before the restart");
-    let old = *scene.publication.fields();
+    let old = scene.left();
     let mut scene = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
     let expected = NoBound::Distrusted {
         cause: Distrust::TakeOver,

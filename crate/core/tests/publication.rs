@@ -291,8 +291,9 @@ fn a_disruption_takes_the_bound_back_though_no_sample_can_be_taken() {
         | abi::VMCLOCK_FLAG_PERIOD_MAXERROR_VALID
         | abi::VMCLOCK_FLAG_TIME_ESTERROR_VALID
         | abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID;
-    for cause in [Cause::Disrupt, Cause::Migrated] {
+    for is_migrated in [false, true] {
         let machine = Machine::new(27, START_SEC);
+        machine.plug_in();
         machine.state.borrow_mut().synchronize(103);
         let clock = Restless {
             machine: &machine,
@@ -301,15 +302,30 @@ fn a_disruption_takes_the_bound_back_though_no_sample_can_be_taken() {
         };
         let source = KernelSource::new(&clock);
         let options = PublishOptions::default();
-        let mut publication = Publication::new(source, &machine, options, None, None).unwrap();
+        let mut publication =
+            Publication::new(source, &machine, &machine, options, None, None).unwrap();
         for _ in 0..20 {
             machine.advance(INTERVAL_NS);
             publication.step(Cause::Interval).unwrap();
         }
+        // Until the clock is trusted, and two anchors of the baseline have claims.
+        for _ in 0..60 {
+            machine.state.borrow_mut().synchronize(103);
+            for _ in 0..3 {
+                machine.advance(NS_PER_SEC);
+                publication.step(Cause::Interval).unwrap();
+            }
+        }
         let before = *publication.fields();
         assert_eq!(before.flags & BOUNDS, BOUNDS);
         clock.is_restless.set(true);
-        machine.state.borrow_mut().carry_on(2 * NS_PER_SEC, 0);
+        let cause = if is_migrated {
+            machine.migrate(2 * NS_PER_SEC, 0);
+            Cause::Interval
+        } else {
+            machine.state.borrow_mut().carry_on(2 * NS_PER_SEC, 0);
+            Cause::Disrupt
+        };
         let after = publication.step(cause).unwrap();
         assert_ne!(after.disruption_marker, before.disruption_marker);
         assert_eq!(after.time_sec, before.time_sec, "{cause:?}: it was sampled");
@@ -329,15 +345,16 @@ fn a_disruption_takes_the_bound_back_though_no_sample_can_be_taken() {
 #[test]
 fn a_publisher_that_takes_over_a_page_without_a_bound_waits_for_8_updates() {
     let machine = Machine::new(24, START_SEC);
+    machine.plug_in();
     machine.state.borrow_mut().synchronize(100);
     let mut scene = Scene::new(&machine, PublishOptions::default());
     scene.run(10);
     // A migration, which the kernel does not know of, and a restart.
-    machine.state.borrow_mut().carry_on(NS_PER_SEC, 0);
-    scene.step(Cause::Migrated);
+    machine.migrate(NS_PER_SEC, 0);
+    scene.step(Cause::Interval);
     scene.settle();
     assert_eq!(scene.check("migrated"), None);
-    let old = *scene.publication.fields();
+    let old = scene.left();
     let mut heir = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
     assert_eq!(heir.check("taken over"), None);
     heir.run(100);
@@ -377,7 +394,7 @@ fn a_page_reports_a_leap_second_that_no_sample_saw() {
             state.tai_minus_utc_sec += i128::from(change);
         }
         if dies {
-            let old = *scene.publication.fields();
+            let old = scene.left();
             scene = Scene::taking_over(&machine, stated(37 + change), Some(old));
         } else {
             scene.settle();
@@ -513,8 +530,15 @@ fn a_counter_that_is_reset_before_its_first_baseline_is_measured_again() {
     let machine = Machine::new(13, START_SEC);
     machine.state.borrow_mut().move_counter(1 << 44);
     let options = PublishOptions::default();
-    let mut publication =
-        Publication::new(KernelSource::new(&machine), &machine, options, None, None).unwrap();
+    let mut publication = Publication::new(
+        KernelSource::new(&machine),
+        &machine,
+        &machine,
+        options,
+        None,
+        None,
+    )
+    .unwrap();
     let before = publication.step(Cause::Interval).unwrap();
     machine.state.borrow_mut().move_counter(-(1 << 43));
     machine.advance(10_000_000);
@@ -723,7 +747,7 @@ fn a_page_reports_a_leap_second_before_during_and_after_it() {
         assert_eq!(leap(&scene), Some(reported), "{context}");
         // Another publisher that takes over reports it too.
         let options = PublishOptions::default();
-        let heir = Scene::taking_over(&machine, options, Some(*scene.publication.fields()));
+        let heir = Scene::taking_over(&machine, options, Some(scene.left()));
         assert_eq!(leap(&heir), Some(reported), "{context}");
         machine.advance(2 * 86_400 * NS_PER_SEC);
         scene.step(Cause::Interval);
@@ -742,9 +766,10 @@ fn a_page_that_is_taken_over_keeps_its_marker_only_if_the_present_agrees() {
         scene.run(30);
         scene.step(Cause::BumpGeneration);
         scene.step(Cause::Close);
-        let old = *scene.publication.fields();
+        let left = scene.left();
+        let old = left.fields;
         let taken = || {
-            let heir = Scene::taking_over(&machine, with_generation(), Some(old));
+            let heir = Scene::taking_over(&machine, with_generation(), Some(left));
             heir.check("taken over");
             let fields = heir.publication.fields();
             assert_eq!(fields.vm_generation_counter, old.vm_generation_counter);
@@ -769,11 +794,13 @@ fn a_figure_without_its_flag_is_ignored_at_a_takeover() {
     machine.state.borrow_mut().synchronize(100);
     let mut scene = Scene::new(&machine, PublishOptions::default());
     scene.run(30);
-    let mut old = *scene.publication.fields();
+    let mut left = scene.left();
+    let old = &mut left.fields;
     old.flags &= !PERIOD_MAXERROR_VALID;
     old.counter_period_maxerror_rate_frac_sec = u64::MAX;
+    let old = *old;
     machine.advance(10 * NS_PER_SEC);
-    let heir = || Scene::taking_over(&machine, PublishOptions::default(), Some(old));
+    let heir = || Scene::taking_over(&machine, PublishOptions::default(), Some(left));
     assert_eq!(heir().marker(), old.disruption_marker);
     assert_eq!(heir().check("taken over"), None);
     machine.state.borrow_mut().move_counter(2_900_000_000);
@@ -791,8 +818,8 @@ fn with_generation() -> PublishOptions {
 fn a_page_with_time_has_a_generation_counter_only_if_the_options_ask_for_it() {
     const VM_GEN_COUNTER_PRESENT: u64 = 1 << 8;
     let machine = Machine::new(11, START_SEC);
-    let old = *Scene::new(&machine, with_generation()).publication.fields();
-    assert_ne!(old.flags & VM_GEN_COUNTER_PRESENT, 0);
+    let old = Scene::new(&machine, with_generation()).left();
+    assert_ne!(old.fields.flags & VM_GEN_COUNTER_PRESENT, 0);
     for generation in [Generation::Auto, Generation::Never] {
         for old in [None, Some(old)] {
             let options = PublishOptions {
@@ -817,7 +844,15 @@ fn options_outside_their_range_are_refused() {
     let with = |change: fn(&mut PublishOptions)| {
         let mut options = PublishOptions::default();
         change(&mut options);
-        Publication::new(KernelSource::new(&machine), &machine, options, None, None).err()
+        Publication::new(
+            KernelSource::new(&machine),
+            &machine,
+            &machine,
+            options,
+            None,
+            None,
+        )
+        .err()
     };
     assert!(with(|_| {}).is_none());
     let refused: [fn(&mut PublishOptions); 8] = [
@@ -863,6 +898,7 @@ fn a_counter_with_large_steps_does_not_look_like_a_step_of_the_clock() {
     let mut publication = Publication::new(
         KernelSource::new(&machine),
         Coarse(&machine),
+        &machine,
         options,
         None,
         None,

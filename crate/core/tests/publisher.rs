@@ -611,7 +611,7 @@ fn a_leap_second_list_counts_until_it_expires_and_only_whole() {
 /// Returns the bytes of a page behind the structure, without the extension.
 fn rest(path: &Path) -> Vec<u8> {
     let mut content = fs::read(path).unwrap();
-    content.drain(0x800..0x810);
+    content.drain(0x800..0x848);
     content.drain(..0x70);
     content
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
+use vmclock::device::Unavailable;
 use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::{Error, Maintenance};
 
@@ -20,11 +21,31 @@ pub struct NativePublisherOptions {
     pub generation: String,
     pub interval_ms: Option<f64>,
     pub max_error_ns: Option<BigInt>,
+    pub max_error_after_migration: bool,
+    pub allow_unguarded: bool,
+    pub keep_on_exit: bool,
     pub tai_minus_utc_sec: Option<i32>,
     /// The wander of the counter's rate that is allowed for, in parts per billion.
     pub wander_ppb: Option<u32>,
     pub allow_untrusted_counter: bool,
     pub mode: Option<u32>,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct NativeGuardUnavailable {
+    pub path: String,
+    pub reason: String,
+    pub remedy: String,
+}
+
+impl From<&Unavailable> for NativeGuardUnavailable {
+    fn from(unavailable: &Unavailable) -> Self {
+        Self {
+            path: unavailable.path.to_string_lossy().into_owned(),
+            reason: unavailable.reason.clone(),
+            remedy: unavailable.remedy.clone(),
+        }
+    }
 }
 
 fn refused(what: &str) -> Error {
@@ -68,6 +89,9 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
             },
             interval,
             max_error_ns,
+            max_error_after_migration: options.max_error_after_migration,
+            allow_unguarded: options.allow_unguarded,
+            keep_on_exit: options.keep_on_exit,
             tai_minus_utc_sec,
             wander_ppb: options.wander_ppb.unwrap_or(default.wander_ppb),
             allow_untrusted_counter: options.allow_untrusted_counter,
@@ -146,6 +170,13 @@ impl NativePublisher {
         let publisher = self.publisher.borrow();
         let no_bound = publisher.as_ref().and_then(Publisher::no_bound);
         no_bound.map_or(Either::B(()), |no_bound| Either::A(no_bound.into()))
+    }
+
+    #[napi]
+    pub fn guard_unavailable(&self) -> Either<NativeGuardUnavailable, ()> {
+        let publisher = self.publisher.borrow();
+        let unavailable = publisher.as_ref().and_then(Publisher::unavailable);
+        unavailable.map_or(Either::B(()), |unavailable| Either::A(unavailable.into()))
     }
 
     #[napi]

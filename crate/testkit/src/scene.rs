@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use vmclock::publish::{Cause, Publication, PublishOptions};
+use vmclock::publish::{Cause, OldPage, Publication, PublishOptions};
 use vmclock::snapshot::RawFields;
 use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::discipline::Discipline;
-use vmclock::{Error, Options, Reading, Timescale, VmClock, seqlock};
+use vmclock::{Error, Options, Reading, Timescale, VmClock};
 
 use crate::virtual_machine::{Machine, Memory};
 
@@ -22,7 +22,8 @@ pub const AFTER_DISRUPTION: u8 = 8;
 /// A machine, its publication, and a reader of the page.
 pub struct Scene<'machine> {
     pub machine: &'machine Machine,
-    pub publication: Publication<KernelSource<&'machine Machine>, &'machine Machine>,
+    pub publication:
+        Publication<KernelSource<&'machine Machine>, &'machine Machine, &'machine Machine>,
     pub memory: Arc<Memory>,
 }
 
@@ -34,10 +35,10 @@ impl<'machine> Scene<'machine> {
     pub fn taking_over(
         machine: &'machine Machine,
         options: PublishOptions,
-        old: Option<RawFields>,
+        old: Option<OldPage>,
     ) -> Self {
-        let publication =
-            Publication::new(KernelSource::new(machine), machine, options, None, old).unwrap();
+        let source = KernelSource::new(machine);
+        let publication = Publication::new(source, machine, machine, options, None, old).unwrap();
         let mut scene = Self {
             machine,
             publication,
@@ -58,9 +59,18 @@ impl<'machine> Scene<'machine> {
 
     pub fn step(&mut self, cause: Cause) -> RawFields {
         let fields = self.publication.step(cause).unwrap();
-        let (head, words) = fields.to_words();
-        seqlock::write(&*self.memory, head, &words);
+        self.memory.show(&fields, &self.publication.extension());
         fields
+    }
+
+    /// Returns the page as its next publisher finds it.
+    pub fn left(&self) -> OldPage {
+        let (fields, extension) = self.memory.shown();
+        OldPage {
+            fields,
+            extension,
+            is_torn: false,
+        }
     }
 
     /// Updates the page for a while, as the publisher's thread does.

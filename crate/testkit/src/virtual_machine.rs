@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use vmclock::Error;
 use vmclock::counter::Counter;
-use vmclock::seqlock::{EXTENSION_WORDS, SharedWords, SharedWordsMut, WORDS};
+use vmclock::extension::{DeviceRecord, DeviceState, Extension};
+use vmclock::publish::DisruptionSource;
+use vmclock::seqlock::{self, EXTENSION_WORDS, SharedWords, SharedWordsMut, WORDS};
+use vmclock::snapshot::RawFields;
 use vmclock::source::kernel::clock::{Bracket, SystemClock};
 use vmclock::source::kernel::discipline::{Discipline, LeapState};
 
@@ -134,6 +137,9 @@ pub struct Machine {
     pub state: RefCell<State>,
     /// The true time at the last counter read, in units of 1 / [`ONE`] ns.
     read_at: Cell<i128>,
+    /// The device that reports disruptions. A new machine has none.
+    pub device: Cell<DeviceRecord>,
+    pub boot_id: Cell<u128>,
 }
 
 impl State {
@@ -343,6 +349,8 @@ impl Machine {
                 announced: false,
             }),
             read_at: Cell::new(0),
+            device: Cell::default(),
+            boot_id: Cell::new(1),
         }
     }
 
@@ -351,6 +359,8 @@ impl Machine {
         Self {
             state: RefCell::new(state),
             read_at: Cell::new(0),
+            device: Cell::default(),
+            boot_id: Cell::new(1),
         }
     }
 
@@ -428,6 +438,45 @@ impl SystemClock for &Machine {
     }
 }
 
+impl Machine {
+    /// Gives the machine a device, without a generation counter.
+    pub fn plug_in(&self) {
+        self.device.set(DeviceRecord::Seen(DeviceState {
+            number: 0xa7d,
+            disruption_marker: 7,
+            vm_generation: None,
+        }));
+    }
+
+    /// Migrates the machine: its device's marker changes, its kernel did not run for a while, and its counter
+    /// differs by so many ticks from before.
+    pub fn migrate(&self, paused_ns: i128, ticks: i128) {
+        self.state.borrow_mut().carry_on(paused_ns, ticks);
+        self.change_device(|state| {
+            state.disruption_marker = state.disruption_marker.wrapping_add(1);
+        });
+    }
+
+    /// Changes the state of the machine's device.
+    pub fn change_device(&self, change: impl FnOnce(&mut DeviceState)) {
+        let DeviceRecord::Seen(mut state) = self.device.get() else {
+            panic!("this machine has no device");
+        };
+        change(&mut state);
+        self.device.set(DeviceRecord::Seen(state));
+    }
+}
+
+impl DisruptionSource for &Machine {
+    fn look(&mut self) -> DeviceRecord {
+        self.device.get()
+    }
+
+    fn boot_id(&self) -> u128 {
+        self.boot_id.get()
+    }
+}
+
 /// A page in plain memory.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -435,6 +484,22 @@ pub struct Memory {
     head: AtomicU32,
     words: [AtomicU64; WORDS],
     extension: [AtomicU64; EXTENSION_WORDS],
+}
+
+impl Memory {
+    /// Shows fields and extension, in one update.
+    pub fn show(&self, fields: &RawFields, extension: &Extension) {
+        let (head, words) = fields.to_words();
+        seqlock::write_extended(self, head, &words, |seq| extension.to_words(seq));
+    }
+
+    /// Returns the fields and the extension that it shows.
+    pub fn shown(&self) -> (RawFields, Option<Extension>) {
+        let fields = RawFields::from_words(self.load_head(), &self.load_words());
+        let extension = self.load_extension();
+        let extension = extension.and_then(|words| Extension::from_words(&words, self.load_seq()));
+        (fields, extension)
+    }
 }
 
 impl SharedWords for Memory {

@@ -139,6 +139,13 @@ impl PeriodEstimator {
         }
     }
 
+    /// Measures from the source's own claims from now on: the error that the operator stated does not hold any
+    /// more.
+    pub(super) fn follow_source(&mut self) {
+        self.is_stated = false;
+        self.forget();
+    }
+
     /// Measures the period up to `now`, and returns how far it may be off.
     pub(super) fn measure(&mut self, now: &Sample) -> Option<RateError> {
         self.drop_old(now);

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::EventfdFlags;
 
-use super::worker::{Command, Device, Published, Shared, Worker, locked};
+use super::device::Device;
+use super::takeover::OldPage;
+use super::worker::{Command, Published, Shared, Worker, locked};
 use super::{Cause, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
 use crate::counter::clocksource::kernel_lists_tsc;
+use crate::device::Unavailable;
 use crate::error::Error;
 use crate::extension::Extension;
 use crate::no_bound::NoBound;
@@ -27,43 +30,38 @@ const FIRST_BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A page in the making: its publication, and what wakes it. Where the page lies is decided later.
 pub(super) struct Maker {
-    publication: Publication<KernelSource<KernelClock>, CpuCounter>,
+    publication: Publication<KernelSource<KernelClock>, CpuCounter, Device>,
     alarm: StepAlarm,
-    device: Option<Device>,
+    unavailable: Option<Unavailable>,
 }
 
 impl Maker {
-    /// Prepares a page that is to lie at `path`. Nothing is sampled yet.
+    /// Prepares a page. Nothing is sampled yet.
     ///
-    /// `taken_over` are the fields of a page that is to go on.
+    /// `published` is the path of the page's file, if it has one, and `old` a page that is to go on.
     pub(super) fn new(
-        path: &Path,
+        published: Option<&Path>,
         options: PublishOptions,
-        taken_over: Option<RawFields>,
+        old: Option<OldPage>,
     ) -> Result<Self, Error> {
         check(&options)?;
-        // Both before the first sample, so that no step and no migration is missed.
+        // Before the first sample, so that no step is missed.
         let alarm = StepAlarm::new()?;
-        let device = Device::open(path);
-        let has_source = device.as_ref().is_some_and(Device::has_generation);
-        let options = options.with_generation_source(has_source);
+        let device = Device::find(published);
+        let unavailable = device.unavailable().cloned();
         let publication = Publication::new(
             KernelSource::new(KernelClock),
             CpuCounter,
+            device,
             options,
             LeapSeconds::load(),
-            taken_over,
+            old,
         )?;
         Ok(Self {
             publication,
             alarm,
-            device,
+            unavailable,
         })
-    }
-
-    /// Brings the page up to date, before the thread does.
-    pub(super) fn step(&mut self, cause: Cause) -> Result<RawFields, Error> {
-        self.publication.step(cause)
     }
 
     /// Steps the page until it shows a time, and returns its fields.
@@ -99,10 +97,10 @@ impl Maker {
     }
 
     /// Starts the thread that keeps the page up to date. The page shows the fields of the last step.
-    pub(super) fn start(mut self, page: Published) -> Result<Making, Error> {
+    pub(super) fn start(self, page: Published) -> Result<Making, Error> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| Error::system("eventfd", None, errno))?;
-        let path = page.writer.path().to_path_buf();
+        let path = page.path().to_path_buf();
         let shared = Arc::new(Shared {
             wake,
             updates: AtomicU64::new(1),
@@ -110,12 +108,9 @@ impl Maker {
             failure: Mutex::new(None),
             no_bound: Mutex::new(self.publication.no_bound()),
         });
-        if let Some(device) = &mut self.device {
-            device.arm(&shared);
-        }
         let (commands, inbox) = channel();
         let worker = Worker {
-            device: self.device,
+            _device_alarm: self.publication.device().alarm(&shared),
             due_at: Instant::now() + self.publication.next_within(),
             leap_seconds_read: Instant::now(),
             shared: Arc::clone(&shared),
@@ -130,6 +125,7 @@ impl Maker {
             .map_err(|error| Error::system("clone", None, error))?;
         Ok(Making {
             path,
+            unavailable: self.unavailable,
             shared,
             commands,
             thread: Mutex::new(Some(thread)),
@@ -143,6 +139,7 @@ impl Maker {
 pub(super) struct Making {
     /// The page's path as it was given; a name if the page lies in memory.
     path: PathBuf,
+    unavailable: Option<Unavailable>,
     shared: Arc<Shared>,
     commands: Sender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -154,6 +151,11 @@ impl Making {
     /// Returns the page's path as it was given.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns why this process cannot look at the machine's device; `None` if it can, or if there is none.
+    pub(super) fn unavailable(&self) -> Option<&Unavailable> {
+        self.unavailable.as_ref()
     }
 
     /// Returns how often the page has been written.

@@ -8,6 +8,8 @@
 //! [`Publisher`] has the file and its lock.
 
 mod baseline;
+mod device;
+mod guard;
 mod lock;
 mod maker;
 mod memory;
@@ -21,10 +23,12 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::snapshot::Maintenance;
 
+pub use guard::{DisruptionSource, Guarded, sample_between_looks};
 pub(crate) use maker::require_trusted_counter;
 pub use memory::process_page;
-pub use publication::Publication;
+pub use publication::{Publication, VOID_AFTER};
 pub use publisher::Publisher;
+pub use takeover::OldPage;
 
 /// The kind of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +49,6 @@ pub enum Generation {
     /// The page has one if this machine has a source of it when the publisher starts: its own vmclock device,
     /// with a generation counter. Without a source nothing changes the counter when the machine is cloned,
     /// and readers would conclude that the machine was not cloned.
-    ///
-    /// A [`Publication`] looks at no device, and takes this for [`Generation::Never`].
     #[default]
     Auto,
     /// The page has one. Without a source only [`Publisher::bump_generation`] changes it.
@@ -64,8 +66,6 @@ pub enum Cause {
     ClockStep,
     /// The operator declares that the machine was disrupted. The counter itself goes on.
     Disrupt,
-    /// This machine was migrated or restored: nothing is known about its counter any more.
-    Migrated,
     /// The operator declares that the machine was cloned or restored.
     BumpGeneration,
     /// The operator announces maintenance, or withdraws the announcement.
@@ -86,7 +86,18 @@ pub struct PublishOptions {
     pub interval: Duration,
     /// The largest error of CLOCK_REALTIME while this page is published, in nanoseconds. The operator answers
     /// for it: the page says that it is synchronized, and uses this figure instead of the kernel's.
+    ///
+    /// It holds until the machine is disrupted: migrated, restored or suspended. From then on the page follows the
+    /// kernel's figures, and so does each later publisher of this boot.
     pub max_error_ns: Option<u64>,
+    /// The stated error holds after a disruption too.
+    pub max_error_after_migration: bool,
+    /// State a bound although this process cannot look at the machine's vmclock device, so that it would not
+    /// notice a migration.
+    pub allow_unguarded: bool,
+    /// Leave the page as it is when the publisher is closed, for the next publisher. Its bound grows until
+    /// [`VOID_AFTER`]. Otherwise the page is marked unreliable.
+    pub keep_on_exit: bool,
     /// TAI - UTC in seconds now, 10 to 255, if neither the kernel nor tzdata knows it. The publisher adds the
     /// leap seconds that the kernel carries out.
     pub tai_minus_utc_sec: Option<i16>,
@@ -126,6 +137,9 @@ impl Default for PublishOptions {
             generation: Generation::Auto,
             interval: Self::INTERVAL_DEFAULT,
             max_error_ns: None,
+            max_error_after_migration: false,
+            allow_unguarded: false,
+            keep_on_exit: false,
             tai_minus_utc_sec: None,
             wander_ppb: Self::WANDER_DEFAULT_PPB,
             allow_untrusted_counter: false,
@@ -135,18 +149,6 @@ impl Default for PublishOptions {
 }
 
 impl PublishOptions {
-    /// Replaces [`Generation::Auto`] by the rule that follows from this machine's source.
-    fn with_generation_source(mut self, has_source: bool) -> Self {
-        if self.shape == Shape::Time && self.generation == Generation::Auto {
-            self.generation = if has_source {
-                Generation::Always
-            } else {
-                Generation::Never
-            };
-        }
-        self
-    }
-
     fn check(&self) -> Result<(), Error> {
         let refuse = |reason: String| Err(Error::invalid_argument(reason));
         match (self.shape, self.generation) {
@@ -171,6 +173,12 @@ impl PublishOptions {
                 self.interval.as_millis()
             ));
         }
+        if self.max_error_after_migration && self.max_error_ns.is_none() {
+            return Err(Error::InvalidArgument {
+                reason: "no error is stated that could hold after a migration".to_owned(),
+                remedy: Some("state the error too (`maxErrorNs`, --max-error)"),
+            });
+        }
         if let Some(seconds) = self.tai_minus_utc_sec
             && !crate::abi::TAI_MINUS_UTC_RANGE_SEC.contains(&seconds)
         {
@@ -192,34 +200,5 @@ impl PublishOptions {
             ));
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_auto_on_a_page_with_time_follows_the_machines_source_of_a_generation() {
-        let decided = |shape, generation, has_source| {
-            let options = PublishOptions {
-                shape,
-                generation,
-                ..PublishOptions::default()
-            };
-            options.with_generation_source(has_source).generation
-        };
-        let time = Shape::Time;
-        assert_eq!(decided(time, Generation::Auto, true), Generation::Always);
-        assert_eq!(decided(time, Generation::Auto, false), Generation::Never);
-        for has_source in [true, false] {
-            for generation in [Generation::Always, Generation::Never] {
-                assert_eq!(decided(time, generation, has_source), generation);
-            }
-            for shape in [Shape::Marker, Shape::MarkerAndGeneration] {
-                let auto = decided(shape, Generation::Auto, has_source);
-                assert_eq!(auto, Generation::Auto);
-            }
-        }
     }
 }

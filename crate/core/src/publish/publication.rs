@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::baseline::{PeriodEstimator, RateError};
-use super::takeover::{is_consistent_with, page_utc_sec, states_bound};
+use super::guard::{DisruptionSource, Guard, Guarded, Lineage, OwnParts, sample_between_looks};
+use super::takeover::{OldPage, is_consistent_with, page_utc_sec, states_bound};
 use super::{Cause, Generation, PublishOptions, Shape};
 use crate::abi;
 use crate::abi::TAI_MINUS_UTC_RANGE_SEC;
 use crate::counter::{self, Counter};
 use crate::error::Error;
-use crate::extension::Extension;
+use crate::extension::{DeviceRecord, Extension, SourceKind, StatedError};
 use crate::no_bound::{Distrust, NoBound};
 use crate::snapshot::{Maintenance, RawFields};
 use crate::source::kernel::leap_seconds::LeapSeconds;
@@ -21,16 +22,25 @@ use crate::writer::blank;
 /// The wait for the second sample while there is no period yet.
 const FIRST_BASELINE: Duration = Duration::from_millis(10);
 
-/// A page that is made from a source of time and a counter, without a thread or a file.
+/// The age from which a page that nobody updates states no bound: 1,000 s.
 ///
-/// Each [`Publication::step`] samples both and returns the fields that the page is to show from then on.
+/// Nobody watches for suspends, leap seconds and an unstable counter meanwhile.
+pub const VOID_AFTER: Duration = Duration::from_secs(1000);
+
+/// A page that is made from a source of time, a counter and a report of disruptions, without a thread or a file.
+///
+/// Each [`Publication::step`] samples all of them, and returns the fields that the page is to show from then on.
+/// [`Publication::extension`] belongs to these fields, in the same update. The sample lies between two looks at
+/// the machine's device. If the second differs from the first, the sample does not count.
+///
 /// Before there is a period those fields say "initializing", and readers refuse the time: at the first step,
 /// and at the first after a disruption of the counter. [`Publication::next_within`] says how soon the next
 /// step should follow.
 #[derive(Debug)]
-pub struct Publication<S: TimeSource, C: Counter> {
+pub struct Publication<S: TimeSource, C: Counter, D: DisruptionSource> {
     source: S,
     counter: C,
+    guard: Guard<D>,
     /// The smallest amount by which the counter advances.
     step_ticks: u64,
     options: PublishOptions,
@@ -43,15 +53,17 @@ pub struct Publication<S: TimeSource, C: Counter> {
     /// The time that the machine had been suspended at the last step.
     suspended_ns: Option<i128>,
     no_bound: Option<NoBound>,
+    stated: StatedError,
+    began_ns: i64,
     fields: RawFields,
 }
 
-impl<S: TimeSource, C: Counter> Publication<S, C> {
-    /// Prepares a page. Nothing is measured yet.
+impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
+    /// Prepares a page. The device is looked at, and nothing is measured yet.
     ///
-    /// `taken_over` are the fields of a valid page that is to go on. Its marker and generation counter are
-    /// kept, unless its time and the present disagree beyond their bounds. `leap_seconds` is tzdata's list, if
-    /// there is one.
+    /// `old` is a valid page that is to go on. If it is of this boot and records the machine's device, its marker
+    /// and generation counter change by what the device's changed by since. They change by one more if the page's
+    /// time and the present disagree beyond their bounds. `leap_seconds` is tzdata's list, if there is one.
     ///
     /// # Errors
     ///
@@ -59,36 +71,60 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
     pub fn new(
         mut source: S,
         counter: C,
+        device: D,
         options: PublishOptions,
         leap_seconds: Option<LeapSeconds>,
-        taken_over: Option<RawFields>,
+        old: Option<OldPage>,
     ) -> Result<Self, Error> {
         options.check()?;
+        let began_ns = source.rough_time_ns(&counter);
         // An arbitrary number: the time, cut to 64 bits. A token that was taken on a page that was removed must
         // not fit the one in its place.
-        let seed = source.rough_time_ns(&counter) as u64;
-        let fields = first_fields(&options, counter.id(), taken_over.as_ref(), seed);
-        if let Some(old) = &taken_over {
-            source.resume(page_utc_sec(old), old.leap_indicator);
-            // The kernel does not know of a migration. A publisher that saw one withdrew its bound, so a page
-            // without a bound may hide one.
-            if old.time_sec != 0 && !states_bound(old) {
-                source.distrust(Distrust::TakeOver);
-            }
+        let mut guard = Guard::new(device, began_ns as u64);
+        let lineage = old
+            .as_ref()
+            .map_or(Lineage::New, |old| guard.continue_page(old));
+        // A page of another boot says nothing about this one.
+        let old = old.filter(|_| lineage != Lineage::New);
+        if let Some(old) = &old {
+            source.resume(page_utc_sec(&old.fields), old.fields.leap_indicator);
         }
-        Ok(Self {
+        let old_stated = old
+            .as_ref()
+            .and_then(|old| old.extension)
+            .map(|extension| extension.stated_error);
+        let distrust = first_distrust(lineage, old.as_ref(), guard.record());
+        if let Some(cause) = distrust {
+            source.distrust(cause);
+        }
+        let mut publication = Self {
             period: PeriodEstimator::new(options.wander_ppb, options.max_error_ns.is_some()),
             stated_tai_sec: options.tai_minus_utc_sec,
-            taken_over: taken_over.filter(|_| options.shape == Shape::Time),
+            stated: if options.max_error_ns.is_some() {
+                StatedError::Holds
+            } else {
+                StatedError::None
+            },
+            began_ns: i64::try_from(began_ns).unwrap_or(0),
+            fields: first_fields(&options, counter.id()),
+            taken_over: old
+                .filter(|_| options.shape == Shape::Time && lineage != Lineage::Disrupted)
+                .map(|old| old.fields),
             step_ticks: counter::step_ticks(&counter),
             source,
             counter,
+            guard,
             options,
             leap_seconds,
             suspended_ns: None,
             no_bound: None,
-            fields,
-        })
+        };
+        let was_void = old_stated == Some(StatedError::Void);
+        if lineage == Lineage::Disrupted || was_void {
+            publication.void_stated_error();
+        }
+        publication.show_marker();
+        Ok(publication)
     }
 
     /// Returns the fields of the last step.
@@ -106,9 +142,23 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
     /// Returns the extension that belongs to these fields.
     #[must_use]
     pub fn extension(&self) -> Extension {
+        let has_time = self.options.shape == Shape::Time;
         Extension {
             no_bound: self.no_bound,
-            ..Extension::default()
+            boot_id: self.guard.boot_id(),
+            device: self.guard.record(),
+            source: if has_time {
+                SourceKind::Kernel
+            } else {
+                SourceKind::Unknown
+            },
+            stated_error: self.stated,
+            void_after_ns: if has_time {
+                fixed::saturate(VOID_AFTER.as_nanos())
+            } else {
+                0
+            },
+            began_ns: self.began_ns,
         }
     }
 
@@ -134,6 +184,21 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
         self.fields.flags & abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT != 0
     }
 
+    /// Returns the source of disruptions.
+    pub(super) fn device(&self) -> &D {
+        self.guard.source()
+    }
+
+    /// Returns whether the device reports a disruption that the page does not show yet.
+    pub(super) fn sees_disruption(&mut self) -> bool {
+        self.guard.sees_disruption()
+    }
+
+    /// Returns whether the page is left for a successor when the publisher ends.
+    pub(super) fn is_kept(&self) -> bool {
+        self.options.keep_on_exit
+    }
+
     /// Replaces tzdata's list by a newer one.
     pub fn set_leap_seconds(&mut self, leap_seconds: Option<LeapSeconds>) {
         self.leap_seconds = leap_seconds;
@@ -148,33 +213,65 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
     /// [`Error::InvalidArgument`] for a generation counter on a page that has none, [`Error::OutOfRange`] if
     /// the clock shows a time before 1970, and the errors of [`TimeSource::sample`].
     pub fn step(&mut self, cause: Cause) -> Result<RawFields, Error> {
+        if cause == Cause::Close {
+            // The time stays, so that the next publisher can compare it with the present.
+            self.fields.clock_status = abi::VMCLOCK_STATUS_UNRELIABLE;
+            return Ok(self.fields);
+        }
         match cause {
-            Cause::Close => {
-                // The time stays, so that the next publisher can compare it with the present.
-                self.fields.clock_status = abi::VMCLOCK_STATUS_UNRELIABLE;
-                return Ok(self.fields);
-            }
             Cause::BumpGeneration => self.bump_generation()?,
             Cause::Maintenance(maintenance) => self.announce(maintenance),
             Cause::Disrupt => {
-                self.change_marker();
+                self.guard.disrupt();
                 self.withdraw_time();
                 self.period.forget();
                 self.source.distrust(Distrust::Disruption);
+                self.void_stated_error();
             }
-            Cause::Migrated => {
-                self.source.forget();
-                self.source.distrust(Distrust::Disruption);
-                self.begin_again();
-            }
-            Cause::Interval | Cause::ClockStep => {}
+            Cause::Interval | Cause::ClockStep | Cause::Close => {}
         }
-        if self.options.shape == Shape::Time {
-            self.update_time(cause == Cause::ClockStep)?;
-        } else {
-            self.watch_suspend();
-        }
+        let mut attempt = Attempt {
+            own: self.guard.own(),
+            is_alarm: cause == Cause::ClockStep,
+            publication: self,
+        };
+        sample_between_looks(&mut attempt)?;
+        self.show_marker();
         Ok(self.fields)
+    }
+
+    /// Follows a disruption that the device reports: nothing is known about the counter any more.
+    fn follow_device(&mut self) {
+        self.source.forget();
+        self.source.distrust(Distrust::Disruption);
+        self.withdraw_time();
+        self.period.reset();
+        self.taken_over = None;
+        self.suspended_ns = None;
+        self.void_stated_error();
+    }
+
+    /// Puts marker and generation counter into the fields.
+    fn show_marker(&mut self) {
+        self.fields.disruption_marker = self.guard.marker();
+        if self.options.shape == Shape::Time && self.options.generation == Generation::Auto {
+            let has_generation = self.guard.has_generation();
+            self.flag(abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT, has_generation);
+            if !has_generation {
+                self.fields.vm_generation_counter = 0;
+            }
+        }
+        if self.has_generation() {
+            self.fields.vm_generation_counter = self.guard.generation();
+        }
+    }
+
+    /// Ends the validity of the error that the operator states, unless it holds after a migration too.
+    fn void_stated_error(&mut self) {
+        if !self.options.max_error_after_migration && self.stated != StatedError::None {
+            self.stated = StatedError::Void;
+            self.period.follow_source();
+        }
     }
 
     fn bump_generation(&mut self) -> Result<(), Error> {
@@ -187,7 +284,7 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
                 ),
             });
         }
-        self.fields.vm_generation_counter = self.fields.vm_generation_counter.wrapping_add(1);
+        self.guard.bump_generation();
         Ok(())
     }
 
@@ -201,10 +298,6 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
         };
     }
 
-    fn change_marker(&mut self) {
-        self.fields.disruption_marker = self.fields.disruption_marker.wrapping_add(1);
-    }
-
     /// Takes the time and its bound back, also when no sample can be taken now.
     fn withdraw_time(&mut self) {
         if self.options.shape == Shape::Time {
@@ -215,16 +308,17 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
 
     /// Changes the marker, and forgets all measurements: the counter does not go on.
     fn begin_again(&mut self) {
-        self.change_marker();
+        self.guard.disrupt();
         self.withdraw_time();
         self.period.reset();
+        self.void_stated_error();
     }
 
     fn watch_suspend(&mut self) {
         let suspended_ns = self.source.suspended_ns();
         let last_ns = self.suspended_ns.replace(suspended_ns);
         if last_ns.is_some_and(|last_ns| suspended_ns - last_ns > SUSPENDED_NOISE_NS) {
-            self.change_marker();
+            self.guard.disrupt();
         }
     }
 
@@ -243,12 +337,12 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
         if let Some(seconds) = &mut self.stated_tai_sec {
             *seconds += now.tai_change_sec;
         }
-        self.state_error(&mut now);
         match now.event {
             Event::Nothing => {}
             Event::Step => self.period.step(),
             Event::Disruption(_) => self.begin_again(),
         }
+        self.state_error(&mut now);
         self.no_bound = now.no_bound;
         if now.is_free_at_other_rate {
             self.period.follow_rate();
@@ -257,12 +351,27 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
             // Since the last sample the kernel may have slewed more than any sample shows.
             self.period.forget();
         }
-        let error = self.period.measure(&now);
-        match (self.period.period(), error) {
-            (Some(period), Some(error)) => {
-                self.compare_with_taken_over(&now, &period);
-                self.show(&now, &period, &error)
+        let mut error = self.period.measure(&now);
+        if let (Some(period), Some(_)) = (self.period.period(), error)
+            && !self.continues_taken_over(&now, &period)
+        {
+            self.guard.disrupt();
+            self.void_stated_error();
+            // The source may know as little of this disruption as of one that the device reports.
+            let reason = self.source.distrust(Distrust::Disruption);
+            if self.stated != StatedError::Holds {
+                now.claim_ns = None;
+                now.estimate_ns = None;
+                now.is_synchronized = false;
+                now.no_bound = now.no_bound.or(reason);
+                self.explain_void(&mut now);
+                self.no_bound = now.no_bound;
+                self.period.forget();
+                error = self.period.measure(&now);
             }
+        }
+        match (self.period.period(), error) {
+            (Some(period), Some(error)) => self.show(&now, &period, &error),
             _ => {
                 self.show_initializing();
                 Ok(())
@@ -270,25 +379,39 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
         }
     }
 
-    /// Puts the error that the operator states in place of the source's.
+    /// Puts the error that the operator states in place of the source's. Takes the bound away where nobody looks
+    /// at the machine's device.
     fn state_error(&self, now: &mut Sample) {
-        if let Some(stated_ns) = self.options.max_error_ns {
+        if self.stated == StatedError::Holds
+            && let Some(stated_ns) = self.options.max_error_ns
+        {
             now.claim_ns = Some(stated_ns.into());
             now.estimate_ns = None;
             now.no_bound = None;
             now.is_synchronized = true;
         }
+        self.explain_void(now);
+        if self.guard.record() == DeviceRecord::Unavailable && !self.options.allow_unguarded {
+            now.claim_ns = None;
+            now.estimate_ns = None;
+            now.no_bound = Some(NoBound::Unguarded);
+        }
     }
 
-    /// Changes the marker if the present does not follow from the page that was taken over.
-    fn compare_with_taken_over(&mut self, now: &Sample, period: &Period) {
+    /// Gives the reason for a missing bound where an operator's would stand but for a disruption.
+    fn explain_void(&self, now: &mut Sample) {
+        if self.stated == StatedError::Void && self.options.max_error_ns.is_some() {
+            now.no_bound = now.no_bound.map(|_| NoBound::StatedErrorVoided);
+        }
+    }
+
+    /// Returns whether the present follows from the page that was taken over. It is compared once.
+    fn continues_taken_over(&mut self, now: &Sample, period: &Period) -> bool {
         let Some(old) = self.taken_over.take() else {
-            return;
+            return true;
         };
         let now_error_ns = now.claim_ns.map(|claim| claim + now.half_width_ns(period));
-        if !is_consistent_with(&old, now, self.counter.id(), now_error_ns) {
-            self.change_marker();
-        }
+        is_consistent_with(&old, now, self.counter.id(), now_error_ns)
     }
 
     fn show_initializing(&mut self) {
@@ -389,29 +512,73 @@ impl<S: TimeSource, C: Counter> Publication<S, C> {
     }
 }
 
-/// Returns the fields of a page without time. Marker and generation counter are those of the page that was taken
-/// over, or begin at `seed`. They say that something changed, and identify nothing.
-fn first_fields(
-    options: &PublishOptions,
-    counter_id: u8,
-    old: Option<&RawFields>,
-    seed: u64,
-) -> RawFields {
-    let old_generation = old
-        .filter(|old| old.flags & abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT != 0)
-        .map_or(seed, |old| old.vm_generation_counter);
-    let mut fields = RawFields {
-        disruption_marker: old.map_or(seed, |old| old.disruption_marker),
-        ..blank()
-    };
-    let has_generation = match options.shape {
-        Shape::Time => options.generation == Generation::Always,
-        Shape::Marker => false,
-        Shape::MarkerAndGeneration => true,
+/// A step of a publication, between two looks at the device.
+struct Attempt<'step, S: TimeSource, C: Counter, D: DisruptionSource> {
+    publication: &'step mut Publication<S, C, D>,
+    /// The maker's own parts before the sample.
+    own: OwnParts,
+    is_alarm: bool,
+}
+
+impl<S: TimeSource, C: Counter, D: DisruptionSource> Guarded for Attempt<'_, S, C, D> {
+    type Error = Error;
+
+    fn look(&mut self) -> bool {
+        self.publication.guard.look()
+    }
+
+    fn sample(&mut self) -> Result<(), Error> {
+        if self.publication.options.shape == Shape::Time {
+            self.publication.update_time(self.is_alarm)?;
+        } else {
+            self.publication.watch_suspend();
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self) {
+        // If the sample showed a jump, it is the disruption that the device reports.
+        self.publication.guard.restore(self.own);
+        self.publication.follow_device();
+    }
+}
+
+/// Returns why the source's bounds do not count at first; `None` if they do.
+///
+/// A daemon does not know of a migration. Only a page with a bound that came from the source, made on the present
+/// device in its present state, shows that none came after the daemon's last update.
+fn first_distrust(
+    lineage: Lineage,
+    old: Option<&OldPage>,
+    device: DeviceRecord,
+) -> Option<Distrust> {
+    let has_time = old.is_some_and(|old| old.fields.time_sec != 0);
+    let is_vouched = old.is_some_and(|old| {
+        let stated = old.extension.map(|extension| extension.stated_error);
+        has_time && states_bound(&old.fields) && stated != Some(StatedError::Holds)
+    });
+    match (lineage, device) {
+        (Lineage::Disrupted, _) => Some(Distrust::Disruption),
+        // A publisher that saw a disruption withdrew its bound, so a page without one may hide it.
+        (Lineage::Same | Lineage::Unknown, _) if has_time && !is_vouched => {
+            Some(Distrust::TakeOver)
+        }
+        (_, DeviceRecord::None) => None,
+        (Lineage::Same, DeviceRecord::Seen(_)) if is_vouched => None,
+        _ => Some(Distrust::Start),
+    }
+}
+
+/// Returns the fields of a page without time, marker and generation counter.
+fn first_fields(options: &PublishOptions, counter_id: u8) -> RawFields {
+    let mut fields = blank();
+    let has_generation = match (options.shape, options.generation) {
+        (Shape::Time, generation) => generation == Generation::Always,
+        (Shape::Marker, _) => false,
+        (Shape::MarkerAndGeneration, _) => true,
     };
     if has_generation {
         fields.flags = abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT;
-        fields.vm_generation_counter = old_generation;
     }
     match options.shape {
         Shape::Time => {

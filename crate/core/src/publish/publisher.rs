@@ -9,6 +9,7 @@ use super::maker::{Maker, Making, check};
 use super::takeover::{Found, take_over};
 use super::worker::Published;
 use super::{Cause, PublishOptions};
+use crate::device::Unavailable;
 use crate::error::Error;
 use crate::no_bound::NoBound;
 use crate::page::PUBLISHED_PATH;
@@ -54,12 +55,10 @@ impl Publisher {
         let lock = Lock::take(path)?;
         let found = take_over(path)?;
         let mode = options.mode;
-        let mut maker = Maker::new(path, options, found.as_ref().map(|found| found.fields))?;
-        if found.as_ref().is_some_and(|found| found.is_torn) {
-            maker.step(Cause::Disrupt)?;
-        }
+        let old = found.as_ref().map(|found| found.page);
+        let mut maker = Maker::new(Some(path), options, old)?;
         let fields = maker.settle()?;
-        let mut writer = match found {
+        let writer = match found {
             Some(Found { writer, file, .. }) => {
                 file.set_permissions(Permissions::from_mode(mode))
                     .map_err(|error| failed("fchmod", path, error))?;
@@ -73,8 +72,9 @@ impl Publisher {
                 PageWriter::create(path, &layout, PageHeader::default(), &fields)?
             }
         };
-        writer.publish(&fields, &maker.extension());
-        let making = maker.start(Published::in_file(writer, lock))?;
+        let mut page = Published::in_file(writer, lock);
+        page.write(&fields, &maker.extension());
+        let making = maker.start(page)?;
         Ok(Self { making })
     }
 
@@ -111,6 +111,13 @@ impl Publisher {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.making.path()
+    }
+
+    /// Returns why this process cannot look at the machine's vmclock device, so that it notices no migration.
+    /// `None` if it can, or if the machine has no device.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<&Unavailable> {
+        self.making.unavailable()
     }
 
     /// Returns how often the page has been written.

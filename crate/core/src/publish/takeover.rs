@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::abi::{self, SIZE_FULL, VMCLOCK_MAGIC, VMCLOCK_VERSION};
 use crate::error::Error;
+use crate::extension::Extension;
 use crate::open;
 use crate::snapshot::{RawFields, tai_minus_utc_sec};
 use crate::source::Sample;
@@ -20,13 +21,22 @@ const JUMP_NS: u128 = 1_000_000;
 /// The fastest slew of the kernel's clock since the page was left.
 const UNKNOWN_SLEW_PPB: u128 = 600_000;
 
+/// A page that is to go on.
+#[derive(Clone, Copy, Debug)]
+pub struct OldPage {
+    /// Its fields.
+    pub fields: RawFields,
+    /// The extension that belongs to them, if there is one.
+    pub extension: Option<Extension>,
+    /// Its last writer died in the middle of an update, so that the fields may be of two updates.
+    pub is_torn: bool,
+}
+
 /// A valid page to take over.
 pub(super) struct Found {
     pub(super) file: File,
     pub(super) writer: PageWriter,
-    pub(super) fields: RawFields,
-    /// Its last writer died in the middle of an update.
-    pub(super) is_torn: bool,
+    pub(super) page: OldPage,
 }
 
 /// Opens the page at `path` to continue it.
@@ -69,13 +79,12 @@ pub(super) fn take_over(path: &Path) -> Result<Option<Found>, Error> {
     {
         return Ok(None);
     }
-    let is_torn = writer.seq_count() & 1 == 1;
-    Ok(Some(Found {
-        file,
-        writer,
+    let page = OldPage {
         fields,
-        is_torn,
-    }))
+        extension: writer.extension(),
+        is_torn: writer.seq_count() & 1 == 1,
+    };
+    Ok(Some(Found { file, writer, page }))
 }
 
 /// Refuses what is no regular file of the caller's.

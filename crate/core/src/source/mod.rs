@@ -5,7 +5,7 @@ mod sample;
 
 use crate::counter::Counter;
 use crate::error::Error;
-use crate::no_bound::Distrust;
+use crate::no_bound::{Distrust, NoBound};
 use crate::time::period::Period;
 
 pub(crate) use sample::half_width_ticks;
@@ -24,8 +24,9 @@ pub trait TimeSource {
     /// [`Error::System`] if the system refuses a call.
     fn sample(&mut self, counter: &impl Counter, known: &Known) -> Result<Option<Sample>, Error>;
 
-    /// States no bound until whoever disciplines the source has seen the event in its measurements.
-    fn distrust(&mut self, cause: Distrust);
+    /// States no bound until whoever disciplines the source has seen the event in its measurements. Returns the
+    /// reason that samples give from then on.
+    fn distrust(&mut self, cause: Distrust) -> Option<NoBound>;
 
     /// Forgets the last sample: the counter is another one from now on.
     fn forget(&mut self);

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use vmclock::counter::Counter;
+use vmclock::extension::{DeviceRecord, DeviceState};
+use vmclock::publish::DisruptionSource;
 use vmclock::source::kernel::clock::{Bracket, SystemClock};
 use vmclock::source::kernel::discipline::{Discipline, MAXERROR_GROWTH_US_PER_SEC};
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
@@ -20,6 +22,7 @@ struct Place {
     /// An event within the next counter read, before or after the counter itself is read.
     intrusion: RefCell<Option<Intrusion>>,
     last_read: Cell<Read>,
+    device: Cell<DeviceRecord>,
 }
 
 pub(crate) struct Intrusion {
@@ -40,7 +43,36 @@ impl Seat {
             machine: RefCell::new(machine),
             intrusion: RefCell::new(None),
             last_read: Cell::default(),
+            device: Cell::default(),
         }))
+    }
+
+    /// Gives the guest a device that reports its disruptions.
+    pub(crate) fn plug_in(&self) {
+        self.0.device.set(DeviceRecord::Seen(DeviceState {
+            number: 0xa7d,
+            disruption_marker: 7,
+            vm_generation: Some(9),
+        }));
+    }
+
+    pub(crate) fn device(&self) -> DeviceRecord {
+        self.0.device.get()
+    }
+
+    pub(crate) fn set_device(&self, device: DeviceRecord) {
+        self.0.device.set(device);
+    }
+
+    /// Has the device, if there is one, report a disruption, and that the guest was cloned or restored.
+    pub(crate) fn report(&self, is_clone: bool) {
+        if let DeviceRecord::Seen(mut state) = self.0.device.get() {
+            state.disruption_marker += 1;
+            if is_clone {
+                state.vm_generation = state.vm_generation.map(|generation| generation + 1);
+            }
+            self.0.device.set(DeviceRecord::Seen(state));
+        }
     }
 
     pub(crate) fn machine(&self) -> Rc<Machine> {
@@ -128,6 +160,16 @@ impl SystemClock for Host {
 
     fn suspended_ns(&self) -> i128 {
         (&*self.seat.machine()).suspended_ns()
+    }
+}
+
+impl DisruptionSource for Host {
+    fn look(&mut self) -> DeviceRecord {
+        self.seat.0.device.get()
+    }
+
+    fn boot_id(&self) -> u128 {
+        1
     }
 }
 

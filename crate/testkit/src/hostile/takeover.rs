@@ -7,7 +7,8 @@
 use num_bigint::BigInt;
 use num_integer::Integer;
 use vmclock::Maintenance;
-use vmclock::publish::{Cause, Generation, Publication, PublishOptions, Shape};
+use vmclock::extension::Extension;
+use vmclock::publish::{Cause, Generation, OldPage, Publication, PublishOptions, Shape};
 use vmclock::snapshot::RawFields;
 use vmclock::source::kernel::KernelSource;
 
@@ -30,7 +31,8 @@ const FIRST_STEPS: usize = 8;
 const FREE_RUNNING: u8 = 3;
 const SYNCHRONIZED: u8 = 2;
 
-type Twin<'machine> = Publication<KernelSource<&'machine Machine>, &'machine Machine>;
+type Twin<'machine> =
+    Publication<KernelSource<&'machine Machine>, &'machine Machine, &'machine Machine>;
 
 struct Input<'bytes> {
     choices: [u8; 8],
@@ -334,7 +336,7 @@ pub fn check_takeover(bytes: &[u8], seen: &mut Seen) {
     let machine = input.machine();
     let left = left_behind(&machine);
     input.pass(&machine);
-    let found = input.found(&left);
+    let found = input.found(&left.fields);
     let page: Bytes = take_page(&found);
     // A thread and files cost as much as a dozen of the rest. By all of the bytes, so that what comes of
     // an input is no likelier to than others.
@@ -352,13 +354,19 @@ pub fn check_takeover(bytes: &[u8], seen: &mut Seen) {
         heir: Publication::new(
             KernelSource::new(&machine),
             &machine,
+            &machine,
             input.options(),
             None,
-            Some(model.old),
+            Some(OldPage {
+                fields: model.old,
+                extension: left.extension,
+                is_torn: model.is_torn,
+            }),
         )
         .unwrap(),
         twin: Publication::new(
             KernelSource::new(&other),
+            &other,
             &other,
             input.options(),
             None,
@@ -381,19 +389,32 @@ fn take_page(file: &[u8]) -> Bytes {
     std::array::from_fn(|at| file.get(at).copied().unwrap_or(0))
 }
 
-/// A publisher's last page.
-fn left_behind(machine: &Machine) -> RawFields {
+/// A publisher's last page. Its extension is the one that it had, whatever becomes of its fields.
+fn left_behind(machine: &Machine) -> OldPage {
     let options = PublishOptions {
         generation: Generation::Always,
         ..PublishOptions::default()
     };
-    let mut publication =
-        Publication::new(KernelSource::new(machine), machine, options, None, None).unwrap();
+    let mut publication = Publication::new(
+        KernelSource::new(machine),
+        machine,
+        machine,
+        options,
+        None,
+        None,
+    )
+    .unwrap();
     for _ in 0..3 {
         publication.step(Cause::Interval).unwrap();
         machine.advance(20_000_000);
     }
-    publication.step(Cause::Close).unwrap()
+    let fields = publication.step(Cause::Close).unwrap();
+    let extension: Extension = publication.extension();
+    OldPage {
+        fields,
+        extension: Some(extension),
+        is_torn: false,
+    }
 }
 
 /// One publication that took the page over, and one that took over nothing.
@@ -401,7 +422,7 @@ struct Pair<'machine> {
     machines: [&'machine Machine; 2],
     heir: Twin<'machine>,
     twin: Twin<'machine>,
-    /// What marker and generation begin with where nothing is taken over.
+    /// What the marker begins with where nothing is taken over.
     seed: u64,
     /// What the heir's marker changed by, and the twin's did not.
     marker_changes: u64,
@@ -418,13 +439,10 @@ impl Pair<'_> {
     fn begin(&mut self, seen: &mut Seen) -> bool {
         let before_sec = self.utc_sec();
         for at in 0..FIRST_STEPS {
-            let causes = if at == 0 && self.model.is_torn {
+            if at == 0 && self.model.is_torn {
                 self.marker_changes = 1;
-                [Cause::Disrupt, Cause::Interval]
-            } else {
-                [Cause::Interval; 2]
-            };
-            if !self.step(causes) {
+            }
+            if !self.step(Cause::Interval) {
                 return false;
             }
             if at == 0 {
@@ -433,6 +451,10 @@ impl Pair<'_> {
             assert_eq!(self.heir.is_settled(), self.twin.is_settled());
             if self.heir.is_settled() {
                 self.judge(seen);
+                if self.is_stated && self.model.is_boundless && self.marker_changes > 0 {
+                    // A disruption voids the error that the operator states.
+                    return false;
+                }
                 self.compare();
                 return true;
             }
@@ -447,8 +469,9 @@ impl Pair<'_> {
     fn judge(&mut self, seen: &mut Seen) {
         let new = self.heir.fields();
         let changed = new.disruption_marker.wrapping_sub(self.marker());
-        let agrees = if has_time(new) {
-            self.model.agrees(new)
+        let agrees = if has_time(new) && !self.model.is_torn {
+            // By its twin's bound: the heir withdraws its own where the page disagrees.
+            self.model.agrees(self.twin.fields())
         } else {
             Some(true)
         };
@@ -459,6 +482,7 @@ impl Pair<'_> {
             None => assert!(changed <= 1),
         }
         self.marker_changes += changed;
+        self.model.is_boundless |= changed == 1;
         seen.readings += u64::from(changed == 0);
         seen.refusals += u64::from(changed == 1);
     }
@@ -489,7 +513,7 @@ impl Pair<'_> {
                     for machine in self.machines {
                         let mut state = machine.state.borrow_mut();
                         match change {
-                            7 => cause = Cause::Migrated,
+                            7 => state.carry_on(i128::from(amount) << 24, 0),
                             8 => state.step((amount - 128) << 24),
                             9 => state.move_counter(i128::from(amount - 128) << 30),
                             10 => state.suspend(i128::from(amount) << 24, 0),
@@ -502,7 +526,7 @@ impl Pair<'_> {
                     }
                 }
             }
-            if !self.step([cause; 2]) || (self.model.is_boundless && !is_plain) {
+            if !self.step(cause) || (self.model.is_boundless && !is_plain) {
                 // The twin's own bound tells it more of what happened than its heir can know.
                 return;
             }
@@ -523,8 +547,8 @@ impl Pair<'_> {
     }
 
     /// Brings both up to date. Returns whether they go on.
-    fn step(&mut self, [of_heir, of_twin]: [Cause; 2]) -> bool {
-        match (self.heir.step(of_heir), self.twin.step(of_twin)) {
+    fn step(&mut self, cause: Cause) -> bool {
+        match (self.heir.step(cause), self.twin.step(cause)) {
             (Ok(_), Ok(_)) => true,
             (Err(heir), Err(twin)) => {
                 assert_eq!(heir.code(), twin.code());
@@ -545,7 +569,7 @@ impl Pair<'_> {
             ..*twin
         };
         if self.twin.has_generation() && old.flags & exact::VM_GEN_COUNTER_PRESENT != 0 {
-            let by_twin = twin.vm_generation_counter.wrapping_sub(self.seed);
+            let by_twin = twin.vm_generation_counter;
             right.vm_generation_counter = old.vm_generation_counter.wrapping_add(by_twin);
         }
         if has_time(heir) {

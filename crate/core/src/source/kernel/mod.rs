@@ -223,8 +223,9 @@ impl<S: SystemClock> TimeSource for KernelSource<S> {
         Ok(Some(sample))
     }
 
-    fn distrust(&mut self, cause: Distrust) {
+    fn distrust(&mut self, cause: Distrust) -> Option<NoBound> {
         self.trust.disrupt(cause);
+        self.trust.no_bound()
     }
 
     fn forget(&mut self) {

@@ -68,6 +68,8 @@ pub(crate) struct Life {
     source: OffsetSource,
     /// An operator states the clock's error for the whole life.
     is_stated: bool,
+    /// That error holds after a disruption too.
+    holds_after_migration: bool,
     random: Random,
     leap: Option<Leap>,
     is_flag_cleared: bool,
@@ -77,7 +79,7 @@ pub(crate) struct Life {
     machine: Rc<Machine>,
     daemon: Daemon,
     options: PublishOptions,
-    publication: Option<Publication<KernelSource<Host>, Host>>,
+    publication: Option<Publication<KernelSource<Host>, Host, Host>>,
     /// The clock was stepped, and the publisher has not been woken yet.
     alarm: bool,
     /// Counts the disruptions of the counter.
@@ -148,6 +150,7 @@ impl Life {
             hides_rate_error: random.chance(6),
             source,
             is_stated,
+            holds_after_migration: !seed.is_multiple_of(16),
             leap,
             is_flag_cleared: false,
             held: guest::clocks(&memory, &seat),
@@ -171,6 +174,9 @@ impl Life {
         };
         let machine = life.new_machine(began_sec * NS_PER_SEC * ONE);
         life.seat.move_to(Rc::clone(&machine));
+        if life.provider == Provider::Guest {
+            life.seat.plug_in();
+        }
         life.machine = machine;
         life
     }

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use vmclock::Continuity;
+use vmclock::extension::DeviceRecord;
 use vmclock::publish::{Cause, Publication};
-use vmclock::seqlock::{SharedWords, SharedWordsMut, WORDS};
-use vmclock::snapshot::RawFields;
+use vmclock::seqlock::{EXTENSION_WORDS, SharedWords, SharedWordsMut, WORDS};
 use vmclock::source::kernel::KernelSource;
 
 use super::{Life, NS_PER_SEC, Outcome, Provider};
@@ -18,11 +18,13 @@ pub(super) struct Saved {
     seq: u32,
     head: u32,
     words: [u64; WORDS],
+    extension: [u64; EXTENSION_WORDS],
+    device: DeviceRecord,
     held: Vec<Held>,
     captures: Vec<Capture>,
     state: State,
     daemon: Daemon,
-    publication: Option<Publication<KernelSource<Host>, Host>>,
+    publication: Option<Publication<KernelSource<Host>, Host, Host>>,
     before: Continuity,
     clones: Vec<Continuity>,
 }
@@ -54,7 +56,7 @@ impl Life {
                 self.publication = Some(publication);
                 self.alarm = false;
                 self.note("migration");
-                let fields = self.step(Cause::Migrated)?;
+                let fields = self.step(Cause::Disrupt)?;
                 if let Some(fields) = fields {
                     if !self.is_torn && self.random.chance(3) {
                         self.intrude(fields, Some(machine));
@@ -73,7 +75,8 @@ impl Life {
             Provider::Guest => {
                 self.carry_on(paused_ns.into());
                 self.note("migration");
-                self.publish(Cause::Migrated)?;
+                self.seat.report(false);
+                self.publish(Cause::Interval)?;
                 self.settle()
             }
         }
@@ -170,6 +173,8 @@ impl Life {
             seq: self.memory.load_seq(),
             head: self.memory.load_head(),
             words: self.memory.load_words(),
+            extension: self.memory.load_extension().unwrap_or_default(),
+            device: self.seat.device(),
             held: self.held.clone(),
             captures: self.captures.clone(),
             state: self.machine.state.borrow().clone(),
@@ -196,6 +201,7 @@ impl Life {
         self.captures.clone_from(&saved.captures);
         self.memory.store_head(saved.head);
         self.memory.store_words(&saved.words);
+        self.memory.store_extension(&saved.extension);
         self.memory.store_seq(saved.seq);
         self.is_torn = false;
         self.alarm = false;
@@ -204,11 +210,7 @@ impl Life {
                 self.machine = self.new_machine(now_fine);
                 self.seat.move_to(Rc::clone(&self.machine));
                 self.disrupted();
-                RawFields {
-                    // Compare nothing of it with the present.
-                    counter_period_frac_sec: 0,
-                    ..self.found()
-                }
+                self.found()
             }
             Provider::Guest => {
                 let mut state = saved.state.clone();
@@ -218,10 +220,9 @@ impl Life {
                 self.seat.move_to(Rc::clone(&self.machine));
                 self.daemon = saved.daemon.clone();
                 self.carry_on(paused_ns);
-                RawFields {
-                    counter_period_frac_sec: 0,
-                    ..self.found()
-                }
+                self.seat.set_device(saved.device);
+                self.seat.report(true);
+                self.found()
             }
         };
         let publication = match saved.publication.take() {
@@ -230,8 +231,11 @@ impl Life {
         };
         self.publication = Some(publication);
         self.note("restored");
-        self.step(Cause::Migrated)?;
-        self.publish(Cause::BumpGeneration)?;
+        if self.provider == Provider::Hypervisor {
+            self.step(Cause::Disrupt)?;
+            self.step(Cause::BumpGeneration)?;
+        }
+        self.publish(Cause::Interval)?;
         let token = self.held[0].clock.continuity_token();
         let token = token.map_err(|error| self.violation(&format!("no token: {error}")))?;
         let is_fresh = token.disruption_marker != saved.before.disruption_marker

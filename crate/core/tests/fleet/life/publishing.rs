@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use vmclock::publish::{Cause, Generation, Publication, PublishOptions};
-use vmclock::seqlock::{self, SharedWords};
+use vmclock::extension::Extension;
+use vmclock::publish::{Cause, Generation, OldPage, Publication, PublishOptions};
 use vmclock::snapshot::RawFields;
 use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::leap_seconds::LeapSeconds;
@@ -27,8 +27,8 @@ fn leap_list(leap: Option<Leap>) -> Option<LeapSeconds> {
 impl Life {
     pub(super) fn new_publication(
         &mut self,
-        old: Option<RawFields>,
-    ) -> Publication<KernelSource<Host>, Host> {
+        old: Option<OldPage>,
+    ) -> Publication<KernelSource<Host>, Host, Host> {
         let host_seat = match self.provider {
             Provider::Guest => self.seat.clone(),
             Provider::Hypervisor => Seat::new(Rc::clone(&self.machine)),
@@ -46,6 +46,7 @@ impl Life {
             interval: std::time::Duration::from_millis(interval_ms),
             tai_minus_utc_sec: states_offset.then_some(offset_sec),
             generation: Generation::Always,
+            max_error_after_migration: self.is_stated && self.holds_after_migration,
             ..PublishOptions::default()
         };
         self.daemon.state_error(&mut self.options);
@@ -55,6 +56,7 @@ impl Life {
             .flatten();
         Publication::new(
             KernelSource::new(host.clone()),
+            host.clone(),
             host,
             self.options.clone(),
             list,
@@ -90,8 +92,7 @@ impl Life {
     }
 
     pub(super) fn write(&mut self, fields: &RawFields) {
-        let (head, words) = fields.to_words();
-        seqlock::write(&*self.memory, head, &words);
+        self.memory.show(fields, &self.extension());
         self.is_torn = false;
         self.tally.note("page updated");
     }
@@ -131,8 +132,20 @@ impl Life {
         Ok(())
     }
 
-    pub(super) fn found(&self) -> RawFields {
-        RawFields::from_words(self.memory.load_head(), &self.memory.load_words())
+    /// The extension of the publisher's last step.
+    fn extension(&self) -> Extension {
+        let publication = self.publication.as_ref();
+        publication.map(Publication::extension).unwrap_or_default()
+    }
+
+    /// The page as its next publisher finds it. The host keeps no extension.
+    pub(super) fn found(&self) -> OldPage {
+        let (fields, extension) = self.memory.shown();
+        OldPage {
+            fields,
+            extension: extension.filter(|_| self.provider == Provider::Guest),
+            is_torn: self.is_torn,
+        }
     }
 
     /// Starts another publisher on the page. It writes nothing before it has settled.
@@ -141,9 +154,6 @@ impl Life {
         self.alarm = false;
         let publication = self.new_publication(Some(old));
         self.publication = Some(publication);
-        if self.is_torn {
-            self.step(Cause::Disrupt)?;
-        }
         let mut fields = self.step(Cause::Interval)?;
         while let Some(publication) = &self.publication
             && !publication.is_settled()
@@ -166,7 +176,7 @@ impl Life {
 
     /// Plans a new page state, and perhaps a new host, within the next counter read.
     pub(super) fn intrude(&mut self, fields: RawFields, machine: Option<Rc<Machine>>) {
-        let (head, words) = fields.to_words();
+        let extension = self.extension();
         let memory = Arc::clone(&self.memory);
         let seat = self.seat.clone();
         let era = Rc::clone(&self.era);
@@ -183,7 +193,7 @@ impl Life {
                     seat.move_to(machine);
                     era.set(era.get() + 1);
                 }
-                seqlock::write(&*memory, head, &words);
+                memory.show(&fields, &extension);
             }),
         });
     }
