@@ -22,7 +22,7 @@ pub(super) enum Device {
     /// This process cannot look at it.
     Unavailable(Unavailable),
     /// A page that is looked at.
-    Open(OpenDevice),
+    Open(Box<OpenDevice>),
 }
 
 /// A device that can be looked at, and its state at the last look.
@@ -45,12 +45,12 @@ impl Device {
                 let number = page.device_number().unwrap_or(0);
                 let size_bytes = page.size_bytes();
                 let options = Options::default();
-                Self::Open(OpenDevice {
+                Self::Open(Box::new(OpenDevice {
                     clock: VmClock::new(Arc::new(page), size_bytes, CpuCounter, options),
                     number,
                     // Until a first look succeeds nothing is known.
                     last: DeviceRecord::Unavailable,
-                })
+                }))
             }
         }
     }

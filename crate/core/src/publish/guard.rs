@@ -81,8 +81,8 @@ pub(super) enum Lineage {
 }
 
 /// The parts of marker and generation counter that do not come from the device.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OwnParts {
+#[derive(Clone, Copy, Debug)]
+struct OwnParts {
     marker: u64,
     generation: u64,
 }
@@ -144,14 +144,9 @@ impl<D: DisruptionSource> Guard<D> {
         self.own.generation.wrapping_add(of_device)
     }
 
-    /// Returns the maker's own parts.
-    pub(super) fn own(&self) -> OwnParts {
-        self.own
-    }
-
-    /// Puts earlier parts back: the device accounts for what changed since.
-    pub(super) fn restore(&mut self, own: OwnParts) {
-        self.own = own;
+    /// Takes back so many disruptions that the maker noticed, because the device accounts for them.
+    pub(super) fn take_back(&mut self, disruptions: u64) {
+        self.own.marker = self.own.marker.wrapping_sub(disruptions);
     }
 
     /// Changes the marker, for a disruption that the maker noticed or was told.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::baseline::{PeriodEstimator, RateError};
-use super::guard::{DisruptionSource, Guard, Guarded, Lineage, OwnParts, sample_between_looks};
+use super::guard::{DisruptionSource, Guard, Guarded, Lineage, sample_between_looks};
 use super::takeover::{OldPage, is_consistent_with, page_utc_sec, states_bound};
 use super::{Cause, Generation, PublishOptions, Shape};
 use crate::abi;
@@ -119,9 +119,14 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             suspended_ns: None,
             no_bound: None,
         };
-        let was_void = old_stated == Some(StatedError::Void);
-        if lineage == Lineage::Disrupted || was_void {
+        if lineage == Lineage::Disrupted {
             publication.void_stated_error();
+        }
+        // Also where no error is stated now: the next publisher of this boot may state one again.
+        if ends_stated_error(lineage, old_stated) && !publication.options.max_error_after_migration
+        {
+            publication.stated = StatedError::Void;
+            publication.period.follow_source();
         }
         publication.show_marker();
         Ok(publication)
@@ -231,7 +236,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             Cause::Interval | Cause::ClockStep | Cause::Close => {}
         }
         let mut attempt = Attempt {
-            own: self.guard.own(),
+            jumps: 0,
             is_alarm: cause == Cause::ClockStep,
             publication: self,
         };
@@ -515,8 +520,8 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
 /// A step of a publication, between two looks at the device.
 struct Attempt<'step, S: TimeSource, C: Counter, D: DisruptionSource> {
     publication: &'step mut Publication<S, C, D>,
-    /// The maker's own parts before the sample.
-    own: OwnParts,
+    /// The disruptions that the last sample showed.
+    jumps: u64,
     is_alarm: bool,
 }
 
@@ -528,17 +533,22 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Guarded for Attempt<'_, S, 
     }
 
     fn sample(&mut self) -> Result<(), Error> {
-        if self.publication.options.shape == Shape::Time {
-            self.publication.update_time(self.is_alarm)?;
+        let publication = &mut *self.publication;
+        let before = publication.guard.marker();
+        if publication.options.shape == Shape::Time {
+            publication.update_time(self.is_alarm)?;
         } else {
-            self.publication.watch_suspend();
+            publication.watch_suspend();
         }
+        self.jumps = publication.guard.marker().wrapping_sub(before);
         Ok(())
     }
 
     fn follow(&mut self) {
         // If the sample showed a jump, it is the disruption that the device reports.
-        self.publication.guard.restore(self.own);
+        self.publication
+            .guard
+            .take_back(std::mem::take(&mut self.jumps));
         self.publication.follow_device();
     }
 }
@@ -566,6 +576,15 @@ fn first_distrust(
         (_, DeviceRecord::None) => None,
         (Lineage::Same, DeviceRecord::Seen(_)) if is_vouched => None,
         _ => Some(Distrust::Start),
+    }
+}
+
+/// Returns whether a disruption ended the error that was stated for an earlier page of this boot.
+fn ends_stated_error(lineage: Lineage, old: Option<StatedError>) -> bool {
+    match old {
+        Some(StatedError::Void) => true,
+        Some(StatedError::Holds) => lineage == Lineage::Disrupted,
+        Some(StatedError::None) | None => false,
     }
 }
 
