@@ -9,7 +9,8 @@
 
 mod baseline;
 mod device;
-mod guard;
+#[doc(hidden)]
+pub mod guard;
 mod lock;
 mod maker;
 mod memory;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::snapshot::Maintenance;
 
-pub use guard::{DisruptionSource, Guarded, sample_between_looks};
+pub use guard::DisruptionSource;
 pub(crate) use maker::require_trusted_counter;
 pub use memory::process_page;
 pub use publication::{Publication, VOID_AFTER};
