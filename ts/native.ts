@@ -62,21 +62,33 @@ type AnyFunction = (...args: never[]) => unknown
 
 // Named here because an addon of another release may lack some. The compiler requires all of them.
 const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
+  beginRestores: true,
   counterCost: true,
   counterFacts: true,
+  cpuHasEntropy: true,
   createPage: true,
   createPublisher: true,
+  drawsOfThread: true,
   findPtpClock: true,
   hypervisorSignature: true,
   ignoreTerminalStops: true,
   listPages: true,
+  listenForNotices: true,
   listPtpClocks: true,
+  lookForRestore: true,
+  notifyRestored: true,
   openClock: true,
   openPage: true,
   openPtpClock: true,
   pageFieldTypes: true,
+  protectionState: true,
+  protectOpenSsl: true,
+  restoreEpoch: true,
+  restoreSignal: true,
+  restoreWords: true,
   systemDiscipline: true,
   udevRules: true,
+  unprotectOpenSsl: true,
 }
 
 type Loaded = { readonly binding: Binding } | { readonly obstacle: Obstacle }
