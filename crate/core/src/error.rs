@@ -398,7 +398,9 @@ impl Error {
             Self::Untrusted { remedy, .. } => return Some(remedy.clone().into()),
             Self::PtpAccess { name, .. } => return Some(ptp_access_remedy(name.as_deref()).into()),
             Self::OtherClocksource { .. } => return Some(other_clocksource_remedy().into()),
-            Self::System { .. } => return None,
+            Self::System {
+                syscall, source, ..
+            } => return system_remedy(syscall, source),
             Self::InvalidArgument { remedy, .. } => (*remedy)?,
             Self::UntrustedCounter { remedy, .. } | Self::NotSupported { remedy, .. } => remedy,
             Self::Access { is_device, .. } => access_remedy(*is_device),
@@ -573,6 +575,44 @@ fn show(path: &Path) -> String {
 /// cursor.
 fn escaped(text: &str) -> String {
     text.escape_debug().to_string()
+}
+
+/// Returns what to do about a failed system call, by its error.
+fn system_remedy(syscall: &str, source: &io::Error) -> Option<Cow<'static, str>> {
+    let remedy = match (syscall, source.raw_os_error()?) {
+        ("adjtimex", libc::EPERM | libc::EACCES | libc::ENOSYS) => {
+            "allow the calls adjtimex and clock_adjtime, which change nothing here, in the seccomp filter of \
+             this process or its container; a page with time needs it also with a stated error, \
+             for leap seconds and the clock's rate. Or publish a marker alone (--shape marker)"
+        }
+        (_, libc::EPERM | libc::ENOSYS) => {
+            return Some(
+                format!(
+                    "allow the system call {syscall} in the seccomp filter or security policy of \
+                     this process or its container"
+                )
+                .into(),
+            );
+        }
+        (_, libc::EMFILE) => {
+            "close some files, or raise this process's limit of open files (`ulimit -n`)"
+        }
+        (_, libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",
+        ("clone", libc::EAGAIN) => {
+            "raise the limit of threads (`ulimit -u`, or pids.max of the container)"
+        }
+        ("mmap", libc::ENOMEM | libc::EAGAIN) => {
+            "close clocks that are not used, or raise the limit that was reached: \
+             vm.max_map_count, `ulimit -v`, `ulimit -l` or the container's memory"
+        }
+        (_, libc::ENOMEM) => "free memory, or raise the limit of this process or its container",
+        (_, libc::ENOSPC | libc::EDQUOT) => "free space on that file system",
+        (_, libc::EROFS) => "give a path on a file system that can be written",
+        (_, libc::ENAMETOOLONG) => "give a shorter path",
+        (_, libc::EIO) => "see the kernel's log for the device (`dmesg`)",
+        _ => return None,
+    };
+    Some(remedy.into())
 }
 
 /// Returns how to let a process read a page.

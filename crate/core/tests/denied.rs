@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 use vmclock::page::Page;
+use vmclock::publish::{PublishOptions, Publisher, Shape};
 use vmclock::watch::{Notice, WatchOptions};
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 use vmclock::{Error, Watcher};
@@ -85,6 +86,7 @@ fn assert_denied(error: &Error, syscall: &str, errno: Errno) {
     assert_eq!(error.code(), "ERR_VMCLOCK_SYSTEM", "{error}");
     assert_eq!(error.syscall(), Some(syscall), "{error}");
     assert_eq!(error.errno(), Some(errno.raw_os_error()), "{error}");
+    assert!(error.remedy().is_some(), "{error}");
 }
 
 fn descriptors() -> usize {
@@ -202,4 +204,38 @@ fn a_watcher_polls_the_page_on_a_timer_if_a_filter_denies_poll() {
     }
     closer.close();
     assert_eq!(next().map(drop), None);
+}
+
+#[test]
+fn a_publisher_that_may_not_call_adjtimex_says_what_to_do() {
+    if is_emulated() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
+    thread::spawn(move || {
+        // The C library calls either.
+        deny(libc::SYS_adjtimex);
+        deny(libc::SYS_clock_adjtime);
+        for max_error_ns in [None, Some(5_000_000)] {
+            let options = PublishOptions {
+                allow_untrusted_counter: true,
+                max_error_ns,
+                ..PublishOptions::default()
+            };
+            let refused = Publisher::create(&path, options).unwrap_err();
+            assert_denied(&refused, "adjtimex", Errno::PERM);
+            let remedy = refused.remedy().unwrap();
+            assert!(remedy.contains("seccomp"), "{remedy}");
+            assert!(remedy.contains("also with a stated error"), "{remedy}");
+        }
+        // The remedy's second way works.
+        let options = PublishOptions {
+            shape: Shape::Marker,
+            ..PublishOptions::default()
+        };
+        Publisher::create(&path, options).unwrap().close().unwrap();
+    })
+    .join()
+    .unwrap();
 }
