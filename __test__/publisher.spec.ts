@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { VmClock, VmClockPublisher, type VmClockPublisherOptions } from 'vmclock'
 import { VmClockPage } from 'vmclock/testing'
-import { commandLine, evaluate, start } from './node-command'
+import { commandLine, evaluate, type Running, start } from './node-command'
 import { COUNTER_ID, contents, held, newPath, open, refuses } from './pages'
 
 function publish(
@@ -257,6 +257,58 @@ test('a publisher that died leaves its page to the next one', async (t) => {
   t.true(clock.nowNs() > 0n)
 })
 
+test('a polite restart with keepOnExit refuses no call, and changes no token', async (t) => {
+  const path = newPath(t)
+  const words = ['--allow-untrusted-counter', '--keep-on-exit', '--max-error', '5ms', '--json']
+  const begin = async (): Promise<Running> => {
+    const running = start([commandLine, 'publish', path, ...words])
+    t.teardown(() => running.child.kill('SIGKILL'))
+    t.like(JSON.parse(await running.line()), { event: 'published' })
+    return running
+  }
+  let publishing = await begin()
+  const clock = open(t, path)
+  const token = clock.continuityToken()
+  const inode = statSync(path).ino
+  let calls = 0
+  // Any refusal throws. Every call comes back to the event loop, which runs the restarts.
+  const stamp = async (until: Promise<unknown>): Promise<void> => {
+    let isOver = false
+    const end = until.then(() => {
+      isOver = true
+    })
+    while (!isOver) {
+      for (let call = 0; call < 100; call++) {
+        if (clock.read().maxErrorNs === undefined) throw new Error('a reading without a bound')
+        calls++
+      }
+      if (!clock.isContinuous(token)) throw new Error('a disruption was reported')
+      await delay(0)
+    }
+    await end
+  }
+  const restart = async (): Promise<void> => {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      publishing.child.kill(signal)
+      t.is((await publishing.outcome).exitCode, 0)
+      t.deepEqual(contents(dirname(path)), ['page'])
+      publishing = await begin()
+    }
+  }
+  await stamp(restart())
+  t.true(calls > 0)
+  t.is(statSync(path).ino, inode)
+})
+
+test('keepOnExit leaves the page as it is, and later publishers of this kind only', (t) => {
+  const path = newPath(t)
+  publish(t, path, { keepOnExit: true }).close()
+  const clock = open(t, path)
+  t.not(clock.snapshot().clockStatus, 'unreliable')
+  publish(t, path).close()
+  t.is(clock.snapshot().clockStatus, 'unreliable')
+})
+
 test('an update that was never ended is ended by the next publisher', (t) => {
   const path = newPath(t)
   publish(t, path).close()
@@ -364,6 +416,11 @@ for (const [what, options, remedy] of [
   ['a maximum error below 0', { maxErrorNs: -1n }, /bigint from 0n/],
   ['an impossible TAI - UTC', { taiMinusUtcSec: 9 }, /from 10 to 255/],
   ['a wander below 0', { wanderPpm: -1 }, /wanderPpm/],
+  [
+    'an error that holds after a migration and is not stated',
+    { maxErrorAfterMigration: true },
+    /--max-error/,
+  ],
   ['a flag that is no boolean', { allowUntrustedCounter: 'yes' }, /true or false/],
   ['an impossible mode', { mode: 0o1000 }, /mode/],
 ] as const) {

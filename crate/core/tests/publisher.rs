@@ -173,6 +173,62 @@ fn a_closed_page_is_unreliable_and_the_only_file_left_behind() {
 }
 
 #[test]
+fn a_kept_page_goes_on_until_its_successor_does() {
+    let (directory, path) = place();
+    let kept = PublishOptions {
+        keep_on_exit: true,
+        max_error_ns: Some(1_000_000),
+        ..options()
+    };
+    let first = Publisher::create(&path, kept.clone()).unwrap();
+    let mut clock = open(&path);
+    let token = clock.continuity_token().unwrap();
+    let before = clock.snapshot().unwrap();
+    first.close().unwrap();
+    assert_eq!(names(directory.path()), ["page"]);
+    let left = clock.snapshot().unwrap();
+    assert_eq!(left.clock_status(), Some(ClockStatus::Synchronized));
+    assert!(left.seq_count >= before.seq_count);
+    let reading = clock.read().unwrap();
+    let second = Publisher::create(&path, kept).unwrap();
+    let later = clock.read().unwrap();
+    assert!(clock.is_continuous(&token).unwrap());
+    assert!(reading.latest_ns.is_some() && later.latest_ns.is_some());
+    // Without the option the end marks the page.
+    second.close().unwrap();
+    drop(Publisher::create(&path, options()).unwrap());
+    assert!(clock.now_ns().is_err());
+}
+
+#[test]
+fn a_page_keeps_its_record_when_its_publisher_is_closed() {
+    let (_directory, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    let mut clock = open(&path);
+    let of = |clock: &mut VmClock| clock.snapshot().unwrap().extension.unwrap();
+    let open_page = of(&mut clock);
+    assert_eq!(open_page.boot_id, vmclock::machine::boot_id().unwrap());
+    assert_eq!(open_page.void_after_ns, 1_000_000_000_000);
+    publisher.close().unwrap();
+    let closed = of(&mut clock);
+    assert_eq!(
+        (closed.boot_id, closed.device, closed.began_ns),
+        (open_page.boot_id, open_page.device, open_page.began_ns)
+    );
+}
+
+#[test]
+fn an_error_that_holds_after_a_migration_must_be_stated() {
+    let (_directory, path) = place();
+    let refused = PublishOptions {
+        max_error_after_migration: true,
+        ..options()
+    };
+    let error = Publisher::create(&path, refused).unwrap_err();
+    assert_eq!(error.code(), "ERR_VMCLOCK_INVALID_ARGUMENT");
+}
+
+#[test]
 fn dropping_a_publisher_closes_it() {
     let (directory, path) = place();
     drop(Publisher::create(&path, options()).unwrap());

@@ -13,6 +13,7 @@ use crate::device::{self, Unavailable};
 use crate::error::Error;
 use crate::extension::{DeviceRecord, DeviceState};
 use crate::machine;
+use crate::page::Page;
 use crate::watch::Closer;
 
 /// This machine's own device.
@@ -41,18 +42,20 @@ impl Device {
             device::Device::Open(page) if published.is_some() && page.path() == published => {
                 Self::None
             }
-            device::Device::Open(page) => {
-                let number = page.device_number().unwrap_or(0);
-                let size_bytes = page.size_bytes();
-                let options = Options::default();
-                Self::Open(Box::new(OpenDevice {
-                    clock: VmClock::new(Arc::new(page), size_bytes, CpuCounter, options),
-                    number,
-                    // Until a first look succeeds nothing is known.
-                    last: DeviceRecord::Unavailable,
-                }))
-            }
+            device::Device::Open(page) => Self::open(page),
         }
+    }
+
+    fn open(page: Page) -> Self {
+        let number = page.device_number().unwrap_or(0);
+        let size_bytes = page.size_bytes();
+        let options = Options::default();
+        Self::Open(Box::new(OpenDevice {
+            clock: VmClock::new(Arc::new(page), size_bytes, CpuCounter, options),
+            number,
+            // Until a first look succeeds nothing is known.
+            last: DeviceRecord::Unavailable,
+        }))
     }
 
     /// Returns why this process cannot look at the device; `None` if it can, or if the machine has none.
@@ -134,5 +137,41 @@ impl Drop for DeviceAlarm {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::RawFields;
+    use crate::writer::{PageHeader, PageLayout, PageWriter, blank};
+
+    fn seen(record: DeviceRecord) -> Option<u64> {
+        match record {
+            DeviceRecord::Seen(state) => Some(state.disruption_marker),
+            DeviceRecord::None | DeviceRecord::Unavailable => None,
+        }
+    }
+
+    #[test]
+    fn a_stuck_device_gives_its_last_state_and_none_before_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vmclock0");
+        let fields = RawFields {
+            disruption_marker: 7,
+            ..blank()
+        };
+        let (layout, header) = (PageLayout::default(), PageHeader::default());
+        let mut hypervisor = PageWriter::create(&path, &layout, header, &fields).unwrap();
+        hypervisor.begin();
+        let page = Page::open(&path, &[]).unwrap();
+        let mut device = Device::open(page);
+        assert_eq!(device.look(), DeviceRecord::Unavailable);
+        hypervisor.end();
+        assert_eq!(seen(device.look()), Some(7));
+        hypervisor.begin();
+        assert_eq!(seen(device.look()), Some(7));
+        hypervisor.update(|fields| fields.disruption_marker = 8);
+        assert_eq!(seen(device.look()), Some(8));
     }
 }
