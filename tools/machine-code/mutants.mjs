@@ -35,10 +35,8 @@ function* mutantsOf(code) {
     yield { name: 'the fence moved behind the second load of the sequence number', mutant: moved }
     const early = code.with(load, 1).with(fence, 0, code.text(load))
     yield { name: 'the second load of the sequence number moved ahead of the fence', mutant: early }
-    const text = code.text(branch)
-    const inverted = dialect.equal.test(text) ? dialect.samples.unequal : dialect.samples.equal
-    const mutant = code.with(branch, 1, text.replace(/^\S+/, inverted))
-    yield { name: `${text} inverted`, mutant }
+    yield inverted(code, branch)
+    yield* mutantsOfGuard(code, fence, branch)
     for (const at of code.all(/9callbacks14slow_from_page/)) {
       const counted = code.text(at).replace('14slow_from_page', '17slow_from_counter')
       yield { name: `a counter converted by \`${counted}\``, mutant: code.with(at, 1, counted) }
@@ -81,6 +79,25 @@ export function loopMutantsUnseen(code, check) {
   }
   const unseen = mutants.filter(({ mutant }) => check(mutant).length === 0)
   return { shown: mutants.length, unseen: unseen.map(({ name }) => name) }
+}
+
+// The mutants of the look at the guard, which follows the look at the page in a timestamp and a token.
+function* mutantsOfGuard(code, fence, branchOfPage) {
+  const look = lookAfter(code, branchOfPage)
+  if (look === undefined) return
+  const { load, compare, branch } = look
+  for (const at of [load, compare, branch]) yield dropped(code, at)
+  yield inverted(code, branch)
+  const early = code.with(load, 1).with(fence, 0, code.text(load))
+  yield { name: "the load of the guard's number moved ahead of the fence", mutant: early }
+}
+
+function inverted(code, branch) {
+  const { equal, samples } = code.dialect
+  const text = code.text(branch)
+  const other = equal.test(text) ? samples.unequal : samples.equal
+  const mutant = code.with(branch, 1, text.replace(/^\S+/, other))
+  return { name: `${text} inverted`, mutant }
 }
 
 function dropped(code, at) {

@@ -1,27 +1,42 @@
 // Checks machine code for the read protocol of `crate/core/src/seqlock.rs`. Each check returns its findings as
-// texts. A *look* is a load of the sequence number with its comparison; the *last look* is the one behind the
-// counter.
+// texts. A *look* is a load of a sequence number with its comparison; the *last look* is the one behind the
+// counter. A timestamp has two of them, at the page and at the device that guards it.
 
 // Offsets in the page, as in `abi.rs` and `seqlock.rs`.
 const SEQ_OFFSET = 12
 const HEAD_OFFSET = 8
 const WORD_OFFSETS = Array.from({ length: 12 }, (_, word) => 16 + 8 * word)
-const EXTENSION_OFFSETS = [0x800, 0x808]
+const EXTENSION_OFFSETS = Array.from({ length: 9 }, (_, word) => 0x800 + 8 * word)
 
-/** Checks a timestamp from the cache: the counter, a fence, and a comparison with the cached sequence number. */
+/** Checks a timestamp from the cache: the counter, a fence, and two comparisons with cached sequence numbers. */
 export function checkStamp(code) {
   const { counter } = code.dialect
   const [at, ...more] = code.all(counter)
   if (at === undefined || more.length > 0)
     return [`${more.length + (at === undefined ? 0 : 2)} counter reads`]
-  const look = lastLook(code, at + 1)
-  if (look.fault) return [look.fault]
   return [
     ...barriersBut(code, ['before', 'fence']),
     ...counterIsOrdered(code, at),
-    ...cachedBefore(code, look, at),
-    ...refusedIfMoved(code, look),
-    ...(countLooks(code, look.base) === 1 ? [] : ['more than one look at the sequence number']),
+    ...twoLooks(code, at + 1, at),
+  ]
+}
+
+// Checks the looks at the page and at its guard behind `start`, with numbers that were cached before `before`.
+function twoLooks(code, start, before) {
+  const page = lastLook(code, start)
+  if (page.fault) return [page.fault]
+  const guard = lastLook(code, page.branch.same ?? code.length, page.fence)
+  if (guard.fault) return [`at the guard: ${guard.fault}`]
+  const looks = [page, guard]
+  const [ofPage, ofGuard] = looks.map((look) => cachedAt(code, look))
+  const isOne = ofPage !== undefined && ofPage === ofGuard
+  return [
+    ...looks.flatMap((look) => [
+      ...cachedBefore(code, look, before ?? page.fence),
+      ...refusedIfMoved(code, look),
+    ]),
+    ...(isOne ? ['both looks compare with the same cached number'] : []),
+    ...(countLooks(code) === 2 ? [] : ['not two looks at sequence numbers']),
   ]
 }
 
@@ -32,15 +47,12 @@ export function checkCounter(code) {
   return [...barriersBut(code, ['before']), ...counterIsOrdered(code, at)]
 }
 
-/** Checks the comparison of a token: a fence, and a comparison with the cached sequence number. */
+/** Checks the comparison of a token: a fence, and two comparisons with cached sequence numbers. */
 export function checkToken(code) {
-  const look = lastLook(code, 0)
-  if (look.fault) return [look.fault]
   return [
     ...(code.all(code.dialect.counter).length === 0 ? [] : ['reads the counter']),
     ...barriersBut(code, ['fence']),
-    ...cachedBefore(code, look, look.fence),
-    ...refusedIfMoved(code, look),
+    ...twoLooks(code, 0),
   ]
 }
 
@@ -126,10 +138,11 @@ export function isExtension(load) {
   return load?.width === 8 && EXTENSION_OFFSETS.includes(load.offset)
 }
 
-// Finds the fence, the load of the sequence number and the comparison that follow `start` before any branch.
-function lastLook(code, start) {
+// Finds the fence, the load of the sequence number and the comparison that follow `start` before any branch. The
+// fence may come before `start`.
+function lastLook(code, start, fenceBefore) {
   const { dialect } = code
-  let fence
+  let fence = fenceBefore
   let load
   for (let at = start; at < code.length; at += 1) {
     const text = code.text(at)
@@ -204,15 +217,28 @@ function barriersBut(code, names) {
   return [...faults, ...others.map((at) => `an extra barrier: \`${code.text(at)}\``)]
 }
 
+// Returns where the number that a look compares with is loaded, if a register holds it.
+function loadOfCached(code, look) {
+  const written = range(0, look.compare).filter(
+    (at) => at !== look.load && code.dialect.writes(code.text(at)).includes(look.other),
+  )
+  return written.at(-1)
+}
+
+// Returns the place of the number that a look compares with, as text.
+function cachedAt(code, look) {
+  if (!/^(r|x)\w+$/.test(look.other)) return look.other
+  const at = loadOfCached(code, look)
+  const load = at === undefined ? undefined : code.dialect.load(code.text(at))
+  return load && `${load.offset}(${load.base})`
+}
+
 // Checks that the number compared with was loaded before `before`, and not from the page.
 function cachedBefore(code, look, before) {
   const { dialect } = code
   if (/\(%rsp\)$/.test(look.other)) return ['the sequence number is compared with the stack']
   if (!/^(r|x)\w+$/.test(look.other)) return []
-  const written = range(0, look.compare).filter(
-    (at) => at !== look.load && dialect.writes(code.text(at)).includes(look.other),
-  )
-  const last = written.at(-1)
+  const last = loadOfCached(code, look)
   const load = last === undefined ? undefined : dialect.load(code.text(last))
   const isCached =
     load !== undefined && load.width === 4 && load.offset !== SEQ_OFFSET && last < before
@@ -246,10 +272,11 @@ function acceptedOnlyIfSame(code, { branch }, counters) {
   return isRight ? [] : ['fields are used although the sequence number changed']
 }
 
-function countLooks(code, base) {
+function countLooks(code) {
   return range(0, code.length).filter((at) => {
     const text = code.text(at)
-    return isLookAt(code.dialect.load(text), base) || text.includes(`cmpl 12(%${base})`)
+    const load = code.dialect.load(text)
+    return isLookAt(load, load?.base) || /^cmpl 12\(%\w+\)/.test(text)
   }).length
 }
 

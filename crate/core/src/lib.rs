@@ -82,6 +82,8 @@
 //!   ([`counter::step_ticks`]) lags by up to a step. Only the page's provider can include that in its bound;
 //!   [`publish`] does.
 //! - A disruption is visible once the provider updates the page. Providers do so before the guest runs again.
+//! - A page in a file or in memory is guarded by the machine's device: [`clock::guard`]. Its time has no bound from a
+//!   migration on until its maker has followed.
 
 #[cfg(not(all(
     target_os = "linux",

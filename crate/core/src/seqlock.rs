@@ -110,6 +110,16 @@ pub fn read<M: SharedWords, C: Counter>(
     counter: &C,
     mut again: impl FnMut(u32) -> bool,
 ) -> Result<Consistent, Stuck> {
+    read_loop(memory, counter, &mut again)
+}
+
+/// [`read`], compiled once for all its callers, so that one function's machine code can be checked.
+#[inline(never)]
+fn read_loop<M: SharedWords, C: Counter>(
+    memory: &M,
+    counter: &C,
+    again: &mut dyn FnMut(u32) -> bool,
+) -> Result<Consistent, Stuck> {
     loop {
         let seq = memory.load_seq();
         if seq & 1 == 0 {

@@ -77,7 +77,7 @@ pub struct VmClock<M = Page, C = CpuCounter> {
     /// The memory of the device that guards the page. A clock without a guard has its own page's here, so that
     /// the fast path needs no branch.
     guard_memory: Arc<M>,
-    guard: Guard<M>,
+    guard: Arc<Guard<M>>,
     renew: Renew<M>,
     size_bytes: u32,
     counter: C,
@@ -107,7 +107,7 @@ impl<M, C: Clone> Clone for VmClock<M, C> {
         Self {
             memory: Arc::clone(&self.memory),
             guard_memory: Arc::clone(&self.guard_memory),
-            guard: self.guard.clone(),
+            guard: Arc::clone(&self.guard),
             renew: self.renew,
             size_bytes: self.size_bytes,
             counter: self.counter.clone(),
@@ -179,7 +179,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Self {
             guard_memory: Arc::clone(guard.memory().unwrap_or(&memory)),
             memory,
-            guard,
+            guard: Arc::new(guard),
             renew: |_| Ok(None),
             size_bytes,
             counter,
@@ -237,7 +237,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
                 self.size_bytes,
                 self.counter.clone(),
                 options,
-                self.guard.clone(),
+                Guard::clone(&self.guard),
             )
         }
     }
