@@ -1,9 +1,9 @@
 #!/usr/bin/env node
-// Shows that the model of the read protocol can fail: it passes on the seqlock as it is, and fails on every copy
-// that lacks one part of it.
+// Shows that the model of the read protocol and of the guard can fail: it passes on the sources as they are, and
+// fails on every copy that lacks one part of the protocol.
 //
-//   node tools/model.mjs            the seqlock in the form that VMCLOCK_MODEL says; all mutants
-//   node tools/model.mjs --short    the seqlock in the short form; all mutants
+//   node tools/model.mjs            the sources in the form that VMCLOCK_MODEL says; all mutants
+//   node tools/model.mjs --short    the sources in the short form; all mutants
 //
 // Mutants always run the short form, because `npm test` runs that. It must be able to see a missing fence.
 
@@ -18,6 +18,8 @@ const COPIES = join(TARGET, 'copies')
 /** The core, and the crate that its tests depend on. */
 const CRATES = [join('crate', 'core'), join('crate', 'testkit')]
 const SEQLOCK = join('crate', 'core', 'src', 'seqlock.rs')
+const READER_GUARD = join('crate', 'core', 'src', 'clock', 'guard.rs')
+const MAKER_GUARD = join('crate', 'core', 'src', 'publish', 'guard.rs')
 
 /** Matches the messages of the model's assertions. A failure without one is a defect of the model. */
 const REJECTED = /^TORN: .*$/m
@@ -26,6 +28,7 @@ const REJECTED = /^TORN: .*$/m
 const WRITER = ['begin', 'write']
 
 const LAST_LOOK = 'memory.load_seq() == seq'
+const BOTH_CURRENT = 'page.is_current() && guard.is_current()'
 const FIELDS = 'let head = memory.load_head();'
 const COUNTER = 'let now = counter.read();'
 const ACQUIRE = 'memory.fence_acquire();'
@@ -33,23 +36,23 @@ const RELEASE = 'memory.fence_release();'
 const ODD = 'memory.store_seq(odd);'
 
 /**
- * Each mutant removes one part of the protocol. `inside` names the function. Each edit's `find` must occur there
+ * Each mutant removes one part of the protocol, in the seqlock or in `file`. `inside` names the function. Each edit's `find` must occur there
  * `of` times (default once), of which the `nth` is replaced (default the first).
  */
 const MUTANTS = [
   {
     name: 'reader without the fence before the fields',
-    inside: ['read'],
+    inside: ['read_loop'],
     edits: [{ find: ACQUIRE, nth: 1, of: 2, replace: '' }],
   },
   {
     name: 'reader without the fence before the second load of seq',
-    inside: ['read'],
+    inside: ['read_loop'],
     edits: [{ find: ACQUIRE, nth: 2, of: 2, replace: '' }],
   },
   {
     name: 'reader whose second load of seq comes before the fields',
-    inside: ['read'],
+    inside: ['read_loop'],
     edits: [
       { find: LAST_LOOK, replace: 'still' },
       { find: FIELDS, replace: `let still = ${LAST_LOOK}; ${FIELDS}` },
@@ -57,17 +60,17 @@ const MUTANTS = [
   },
   {
     name: 'reader that never loads seq again',
-    inside: ['read'],
+    inside: ['read_loop'],
     edits: [{ find: LAST_LOOK, replace: 'true' }],
   },
   {
     name: 'reader that takes odd numbers too',
-    inside: ['read'],
+    inside: ['read_loop'],
     edits: [{ find: 'seq & 1 == 0', replace: 'true' }],
   },
   {
     name: 'reader whose counter comes before the first load of seq',
-    inside: ['read'],
+    inside: ['read_loop'],
     edits: [
       { find: COUNTER, replace: 'let now = early;' },
       {
@@ -78,7 +81,7 @@ const MUTANTS = [
   },
   {
     name: 'reader whose counter comes after the second load of seq',
-    inside: ['read'],
+    inside: ['read_loop'],
     edits: [
       { find: COUNTER, replace: '' },
       { find: 'counter: now', replace: 'counter: counter.read()' },
@@ -87,20 +90,97 @@ const MUTANTS = [
   {
     name: 'cache without its fence',
     inside: ['counter_if_unchanged'],
-    edits: [{ find: ACQUIRE, replace: '' }],
+    edits: [{ find: `page.${ACQUIRE}`, replace: '' }],
   },
   {
     name: 'cache compared before the counter is read',
     inside: ['counter_if_unchanged'],
     edits: [
-      { find: `(${LAST_LOOK})`, replace: 'still' },
-      { find: COUNTER, replace: `let still = ${LAST_LOOK}; ${COUNTER}` },
+      { find: 'page.is_current()', replace: 'still' },
+      { find: COUNTER, replace: `let still = page.is_current(); ${COUNTER}` },
     ],
   },
   {
+    name: 'device looked at before the counter',
+    inside: ['counter_if_unchanged'],
+    edits: [
+      { find: BOTH_CURRENT, replace: 'page.is_current() && still' },
+      { find: COUNTER, replace: `let still = guard.is_current(); ${COUNTER}` },
+    ],
+  },
+  {
+    name: 'cache of a guarded page used without a look at the device',
+    inside: ['counter_if_unchanged'],
+    edits: [{ find: `(${BOTH_CURRENT})`, replace: 'page.is_current()' }],
+  },
+  {
     name: 'token checked without a fence',
-    inside: ['unchanged'],
-    edits: [{ find: ACQUIRE, replace: '' }],
+    inside: ['both_unchanged'],
+    edits: [{ find: `page.${ACQUIRE}`, replace: '' }],
+  },
+  {
+    name: 'token of a guarded page checked without a look at the device',
+    inside: ['both_unchanged'],
+    edits: [{ find: BOTH_CURRENT, replace: 'page.is_current()' }],
+  },
+  {
+    name: 'reader whose counter comes before its look at the device',
+    inside: ['read_guarded'],
+    edits: [
+      {
+        find: 'of_guard.map_or(of_page.counter, |of_guard| of_guard.counter)',
+        replace: 'of_page.counter',
+      },
+    ],
+  },
+  {
+    name: 'reader that never looks at the page again after the device',
+    inside: ['read_guarded'],
+    edits: [{ find: 'unchanged(page, of_page.seq)', replace: 'true' }],
+  },
+  {
+    name: 'reader that does not compare the marker',
+    file: READER_GUARD,
+    inside: ['judge'],
+    edits: [{ find: '(state != record)', replace: 'false' }],
+  },
+  {
+    name: 'reader that keeps the marker of the page from before',
+    file: READER_GUARD,
+    inside: ['judge'],
+    edits: [{ find: 'moved_by(page, &record, &device)', replace: 'page' }],
+  },
+  {
+    name: 'reader that takes a stuck device for an unchanged one',
+    file: READER_GUARD,
+    inside: ['judge'],
+    edits: [{ find: 'Some(NoBound::DeviceStuck)', replace: 'None' }],
+  },
+  {
+    name: "maker's record written outside the update",
+    inside: WRITER,
+    edits: [
+      { find: 'memory.store_extension(&extension(after(odd)));', replace: '' },
+      {
+        find: 'let odd = begin(memory);',
+        nth: 2,
+        of: 2,
+        replace:
+          'memory.store_extension(&extension(after(memory.load_seq() | 1))); let odd = begin(memory);',
+      },
+    ],
+  },
+  {
+    name: 'maker that looks at the device only after the sample',
+    file: MAKER_GUARD,
+    inside: ['sample_between_looks'],
+    edits: [
+      { find: 'if maker.look() {\n        maker.follow();\n    }', replace: '' },
+      {
+        find: 'if !maker.look() {\n            break;\n        }',
+        replace: 'maker.look(); break;',
+      },
+    ],
   },
   {
     name: 'writer without the fence after the odd number',
@@ -139,12 +219,12 @@ const MUTANTS = [
 
 /** Returns the part of the source that a mutant may change: one function, or the writer's half. */
 function part(source, inside) {
-  const starts = inside.map((name) => source.search(new RegExp(`^pub fn ${name}\\b`, 'm')))
+  const starts = inside.map((name) => source.search(new RegExp(`^(pub )?fn ${name}\\b`, 'm')))
   const start = Math.min(...starts.filter((at) => at >= 0))
-  if (!Number.isFinite(start)) throw new Error(`${SEQLOCK} has no function ${inside.join(' or ')}`)
+  if (!Number.isFinite(start)) throw new Error(`there is no function ${inside.join(' or ')}`)
   if (inside === WRITER) return [start, source.length]
   const end = source.indexOf('\n}\n', start)
-  if (end < 0) throw new Error(`${SEQLOCK}: function ${inside[0]} has no end`)
+  if (end < 0) throw new Error(`function ${inside[0]} has no end`)
   return [start, end]
 }
 
@@ -179,12 +259,12 @@ function files(directory) {
     .map((entry) => relative(PROJECT, join(entry.parentPath ?? entry.path, entry.name)))
 }
 
-/** Copies a crate into a directory, with `seqlock` in place of the core's own. */
-function copyCrate(crate, directory, seqlock) {
+/** Copies a crate into a directory, with the text of `changed` in place of the files that it names. */
+function copyCrate(crate, directory, changed) {
   // All of the crate, although only the model is built, because the manifest names the other tests.
   const wanted = files(join(PROJECT, crate))
   for (const path of wanted) {
-    put(join(directory, path), path === SEQLOCK ? seqlock : readFileSync(join(PROJECT, path)))
+    put(join(directory, path), changed.get(path) ?? readFileSync(join(PROJECT, path)))
   }
   // A file that the project no longer has must not stay in the copy.
   for (const path of readdirSync(join(directory, crate), {
@@ -196,8 +276,8 @@ function copyCrate(crate, directory, seqlock) {
   }
 }
 
-/** Makes a workspace of the core crate alone, with `seqlock` as its seqlock. */
-function copy(slug, seqlock) {
+/** Makes a workspace of the core crate alone, with the text of `changed` in place of the files that it names. */
+function copy(slug, changed = new Map()) {
   const directory = join(COPIES, slug)
   // Cargo distinguishes packages of one name in one target directory by their versions, not by their
   // workspaces. Without a version of its own a copy would run the program of another.
@@ -208,7 +288,7 @@ function copy(slug, seqlock) {
     throw new Error('Cargo.toml: no line of members or no version to replace')
   }
   put(join(directory, 'Cargo.toml'), manifest)
-  for (const crate of CRATES) copyCrate(crate, directory, seqlock)
+  for (const crate of CRATES) copyCrate(crate, directory, changed)
   // Cargo removes from the copy what only the other crates need.
   cpSync(join(PROJECT, 'Cargo.lock'), join(directory, 'Cargo.lock'))
   return directory
@@ -295,10 +375,9 @@ function trial(name, body) {
 
 const short = process.argv.includes('--short')
 const form = short ? 'short' : (process.env.VMCLOCK_MODEL ?? 'short')
-const source = readFileSync(join(PROJECT, SEQLOCK), 'utf8')
 
-trial(`the seqlock as it is, ${form} form`, () => {
-  const { status, signal, output, seconds } = run(build(copy('unmutated', source)), form)
+trial(`the sources as they are, ${form} form`, () => {
+  const { status, signal, output, seconds } = run(build(copy('unmutated')), form)
   for (const [, line] of output.matchAll(/(?:^|\.\.\. )model: (.*executions explored.*)$/gm)) {
     console.log(`      ${line}`)
   }
@@ -313,8 +392,10 @@ trial(`the seqlock as it is, ${form} form`, () => {
 
 for (const mutant of MUTANTS) {
   trial(mutant.name, () => {
-    const slug = mutant.name.replaceAll(' ', '-')
-    const { status, signal, output } = run(build(copy(slug, mutate(source, mutant))), 'short')
+    const slug = mutant.name.replaceAll(/[^a-z]+/g, '-')
+    const { file = SEQLOCK } = mutant
+    const changed = mutate(readFileSync(join(PROJECT, file), 'utf8'), mutant)
+    const { status, signal, output } = run(build(copy(slug, new Map([[file, changed]]))), 'short')
     if (status === 0) throw new Error('the model does not see it')
     const said = output.match(REJECTED)
     if (!said)

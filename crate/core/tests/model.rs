@@ -17,6 +17,9 @@
     reason = "a test that cannot go on fails; clippy exempts only the functions marked as tests"
 )]
 
+#[path = "model/guard.rs"]
+mod guard;
+
 use std::cell::Cell;
 use std::sync::Arc as Uncounted;
 use std::sync::atomic::{AtomicU64 as Tally, Ordering::Relaxed};
