@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -294,6 +295,76 @@ fn a_page_has_one_live_publisher_even_within_one_process() {
     drop(other);
     // The next publisher takes a lock file that a killed process left behind.
     Publisher::create(&path, options()).unwrap();
+}
+
+#[test]
+fn a_page_has_one_live_publisher_whatever_names_its_file_has() {
+    let (directory, path) = place();
+    let publisher = Publisher::create(&path, options()).unwrap();
+    let other = directory.path().join("elsewhere");
+    fs::create_dir(&other).unwrap();
+    let link = other.join("link");
+    fs::hard_link(&path, &link).unwrap();
+    fs::remove_file(directory.path().join("page.lock")).unwrap();
+    for name in [&path, &link] {
+        let refused = Publisher::create(name, options()).unwrap_err();
+        assert_eq!(refused.code(), "ERR_VMCLOCK_BUSY", "{refused}");
+    }
+    // The refused ones have not marked the page, and readers' locks keep no publisher out.
+    open(&path).now_ns().unwrap();
+    publisher.close().unwrap();
+    let reader = fs::File::open(&path).unwrap();
+    read_lock(&reader);
+    let next = Publisher::create(&link, options()).unwrap();
+    open(&path).now_ns().unwrap();
+    next.close().unwrap();
+}
+
+/// Takes a read lock of the whole open file, as any reader may.
+#[allow(
+    unsafe_code,
+    reason = "no safe library call takes a lock of an open file"
+)]
+fn read_lock(file: &fs::File) {
+    let lock = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open, and the kernel reads one `flock`.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+    assert_eq!(result, 0);
+}
+
+#[test]
+fn a_publisher_whose_page_loses_its_name_stops_and_says_so() {
+    for (what, reason) in [("removed", "was removed"), ("replaced", "another file")] {
+        let (directory, path) = place();
+        let publisher = Publisher::create(&path, options()).unwrap();
+        let mut clock = open(&path);
+        if what == "removed" {
+            fs::remove_file(&path).unwrap();
+        } else {
+            let other = directory.path().join("other");
+            fs::write(&other, [0; 4096]).unwrap();
+            fs::rename(&other, &path).unwrap();
+        }
+        let failure = loop {
+            if let Some(failure) = publisher.failure() {
+                break failure;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        };
+        assert!(failure.contains(reason), "{failure}");
+        assert_eq!(
+            publisher.disrupt().unwrap_err().code(),
+            "ERR_VMCLOCK_CLOSED"
+        );
+        // Readers who have the page mapped are told.
+        assert!(clock.now_ns().is_err());
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::file_lock::FileLock;
 use crate::error::Error;
 use crate::writer::{directory_of, failed};
 
@@ -27,6 +28,10 @@ pub(super) struct Lock {
     /// is renamed.
     directory: OwnedFd,
     name: OsString,
+    /// The page's name in the same directory.
+    page_name: OsString,
+    /// The page's file, once it is known.
+    page: Option<FileLock>,
 }
 
 impl Lock {
@@ -35,9 +40,10 @@ impl Lock {
 
     /// Takes the lock of the page at `page`.
     pub(super) fn take(page: &Path) -> Result<Self, Error> {
-        let mut name = page.file_name().map(OsString::from).ok_or_else(|| {
+        let page_name = page.file_name().map(OsString::from).ok_or_else(|| {
             Error::invalid_argument("the path of a page must end in the name of a file")
         })?;
+        let mut name = page_name.clone();
         name.push(".lock");
         let path = page.with_file_name(&name);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -94,10 +100,35 @@ impl Lock {
                     file,
                     directory,
                     name,
+                    page_name,
+                    page: None,
                 });
             }
         }
         Err(busy())
+    }
+
+    /// Takes the page's file too, which is open for writing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] if a publisher has it under another name.
+    pub(super) fn hold(&mut self, file: File, page: &Path) -> Result<(), Error> {
+        self.page = Some(FileLock::take(file, page)?);
+        Ok(())
+    }
+
+    /// Returns why readers no longer find the page at its path; `None` if they do.
+    pub(super) fn lost_name(&self) -> Option<&'static str> {
+        let page = self.page.as_ref()?;
+        if is_still(&self.directory, &self.page_name, page.file()) {
+            return None;
+        }
+        let named = rustix::fs::statat(&self.directory, &self.page_name, AtFlags::SYMLINK_NOFOLLOW);
+        Some(match named {
+            Ok(_) => "another file is at its path",
+            Err(_) => "the page's file was removed from its path",
+        })
     }
 }
 

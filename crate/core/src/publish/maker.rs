@@ -109,10 +109,16 @@ impl Maker {
             no_bound: Mutex::new(self.publication.no_bound()),
         });
         let (commands, inbox) = channel();
+        let options = self.publication.options();
+        // Clocks of this process answer for the counter each for itself, and share the page.
+        let is_answered_for = options.allow_untrusted_counter && page.is_in_file();
+        let must_stay_trusted =
+            options.shape == Shape::Time && !is_answered_for && require_trusted_counter().is_ok();
         let worker = Worker {
             _device_alarm: self.publication.device().alarm(&shared),
             due_at: Instant::now() + self.publication.next_within(),
             leap_seconds_read: Instant::now(),
+            must_stay_trusted,
             shared: Arc::clone(&shared),
             page,
             publication: self.publication,

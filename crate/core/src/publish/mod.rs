@@ -9,6 +9,7 @@
 
 mod baseline;
 mod device;
+mod file_lock;
 #[doc(hidden)]
 pub mod guard;
 mod lock;

@@ -189,6 +189,11 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         self.fields.flags & abi::VMCLOCK_FLAG_VM_GEN_COUNTER_PRESENT != 0
     }
 
+    /// Returns the options.
+    pub(super) fn options(&self) -> &PublishOptions {
+        &self.options
+    }
+
     /// Returns the source of disruptions.
     pub(super) fn device(&self) -> &D {
         self.guard.source()

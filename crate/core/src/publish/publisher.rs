@@ -12,6 +12,7 @@ use super::{Cause, PublishOptions};
 use crate::device::Unavailable;
 use crate::error::Error;
 use crate::no_bound::NoBound;
+use crate::open;
 use crate::page::PUBLISHED_PATH;
 use crate::snapshot::Maintenance;
 use crate::writer::{PageHeader, PageLayout, PageWriter, directory_of, failed};
@@ -41,7 +42,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// - [`Error::Busy`] while another live publisher holds the page
+    /// - [`Error::Busy`] while another live publisher holds the page, by this name of its file or another
     /// - [`Error::Untrusted`] if the path is another user's file, or no regular file
     /// - [`Error::BadMagic`] if it is a file of another kind
     /// - [`Error::UntrustedCounter`], [`Error::InvalidArgument`], [`Error::NoDirectory`],
@@ -52,8 +53,15 @@ impl Publisher {
         if path == Path::new(PUBLISHED_PATH) {
             create_default_directory(path)?;
         }
-        let lock = Lock::take(path)?;
+        let mut lock = Lock::take(path)?;
         let found = take_over(path)?;
+        if let Some(found) = &found {
+            let file = found
+                .file
+                .try_clone()
+                .map_err(|error| failed("fcntl", path, error))?;
+            lock.hold(file, path)?;
+        }
         let mode = options.mode;
         let old = found.as_ref().map(|found| found.page);
         let mut maker = Maker::new(Some(path), options, old)?;
@@ -69,7 +77,11 @@ impl Publisher {
                     mode,
                     ..PageLayout::default()
                 };
-                PageWriter::create(path, &layout, PageHeader::default(), &fields)?
+                let writer = PageWriter::create(path, &layout, PageHeader::default(), &fields)?;
+                let file =
+                    open::for_writing(path).map_err(|errno| failed("open", path, errno.into()))?;
+                lock.hold(file, path)?;
+                writer
             }
         };
         let mut page = Published::in_file(writer, lock);

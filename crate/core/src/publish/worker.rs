@@ -13,6 +13,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::device::{Device, DeviceAlarm};
 use super::lock::Lock;
+use super::maker::require_trusted_counter;
 use super::{Cause, Publication};
 use crate::abi::VMCLOCK_STATUS_UNRELIABLE;
 use crate::counter::CpuCounter;
@@ -63,7 +64,7 @@ pub(super) struct Published {
     extension: Extension,
     /// The page stays as it is for the next publisher.
     is_kept: bool,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl Published {
@@ -73,7 +74,7 @@ impl Published {
             writer,
             extension: Extension::default(),
             is_kept: false,
-            _lock: Some(lock),
+            lock: Some(lock),
         }
     }
 
@@ -83,8 +84,24 @@ impl Published {
             writer,
             extension: Extension::default(),
             is_kept: false,
-            _lock: None,
+            lock: None,
         }
+    }
+
+    /// Fails if readers no longer find the page at its path.
+    fn require_name(&self) -> Result<(), Error> {
+        match self.lock.as_ref().and_then(Lock::lost_name) {
+            None => Ok(()),
+            Some(reason) => Err(Error::Stopped {
+                path: self.path().to_path_buf(),
+                reason: reason.to_owned(),
+            }),
+        }
+    }
+
+    /// Returns whether the page lies in a file.
+    pub(super) fn is_in_file(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Returns the page's path as it was given.
@@ -133,6 +150,8 @@ pub(super) struct Worker {
     /// all the time must not delay the updates.
     pub(super) due_at: Instant,
     pub(super) leap_seconds_read: Instant,
+    /// The kernel trusted the counter at the start, and nobody answers for it if that changes.
+    pub(super) must_stay_trusted: bool,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -141,7 +160,11 @@ impl Worker {
         let closing = match self.publish() {
             Ok(closing) => closing,
             Err(error) => {
-                *locked(&self.shared.failure) = Some(error.to_string());
+                *locked(&self.shared.failure) = Some(match error {
+                    // The owner's error names the path again.
+                    Error::Stopped { reason, .. } => reason,
+                    error => error.to_string(),
+                });
                 None
             }
         };
@@ -183,6 +206,10 @@ impl Worker {
                 if self.leap_seconds_read.elapsed() > LEAP_SECONDS_AGE {
                     self.leap_seconds_read = Instant::now();
                     self.publication.set_leap_seconds(LeapSeconds::load());
+                }
+                self.page.require_name()?;
+                if self.must_stay_trusted {
+                    require_trusted_counter()?;
                 }
                 self.update(Cause::Interval)?;
             }
