@@ -311,6 +311,13 @@ impl Page {
         self.size_bytes
     }
 
+    /// Returns the address of the page, whose first [`SIZE_FULL`] bytes are mapped while `self` lives. It is
+    /// for programs that show the page to another language. They may only load from it, by atomic loads.
+    #[must_use]
+    pub fn address(&self) -> *const u8 {
+        self.mapping.address(0)
+    }
+
     /// Returns the path as it was opened. `None` for a page in this process's memory.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

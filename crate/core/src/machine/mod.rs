@@ -1,8 +1,9 @@
-//! Facts about the machine: this boot, its hypervisor, the rules of its device manager, and its terminal.
+//! Facts about the machine: this boot, its hypervisor, its device manager, its terminal, its VMGENID device.
 
 mod boot;
 pub mod hypervisor;
 pub mod terminal;
 pub mod udev;
+pub mod vmgenid;
 
 pub use boot::boot_id;
