@@ -13,6 +13,8 @@ const entryPoints = {
   doctor: 'doctor/index.ts',
   ordering: 'ordering/index.ts',
   testing: 'testing/index.ts',
+  clones: 'clones/index.ts',
+  'clones-protect': 'clones-protect.ts',
 }
 
 /** Every file that is built. The modules directly in ts/ that are not listed here form `shared`. */
@@ -66,7 +68,7 @@ function inTs(files: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(files).map(([name, file]) => [name, `ts/${file}`]))
 }
 
-const { testing, ...typedTogether } = entryPoints
+const { testing, 'clones-protect': protect, ...typedTogether } = entryPoints
 
 // The declarations need nothing but the language's own libraries. That of `Symbol.dispose` is in no release yet
 // that `lib` would name by itself.
@@ -90,13 +92,14 @@ const options: Options = {
 }
 
 // The bundler of declarations makes a file of its own for what two entry points share and do not export
-// alike. `testing` shares the page's fields with the others, so it gets a copy of them: they are interfaces.
-const typesOfTesting: Options = {
+// alike. `testing` shares the page's fields with the others, and `clones-protect` the protection with `clones`, so
+// they get copies: they are interfaces.
+const typedApart: Options[] = [{ testing }, { 'clones-protect': protect }].map((entry) => ({
   ...options,
-  entry: inTs({ testing }),
-  dts: { entry: inTs({ testing }), only: true, banner: DECLARED_LIBRARIES },
-}
+  entry: inTs(entry),
+  dts: { entry: inTs(entry), only: true, banner: DECLARED_LIBRARIES },
+}))
 
-const builds: Options[] = [options, typesOfTesting]
+const builds: Options[] = [options, ...typedApart]
 
 export default builds

@@ -5,6 +5,8 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import test from 'ava'
 import * as vmclock from 'vmclock'
+import * as clones from 'vmclock/clones'
+import * as protect from 'vmclock/clones/protect'
 import * as doctor from 'vmclock/doctor'
 import * as ordering from 'vmclock/ordering'
 import * as ptp from 'vmclock/ptp'
@@ -20,6 +22,8 @@ const entryPoints: Readonly<Record<string, Readonly<Record<string, unknown>>>> =
   'vmclock/doctor': doctor,
   'vmclock/ordering': ordering,
   'vmclock/testing': testing,
+  'vmclock/clones': clones,
+  'vmclock/clones/protect': protect,
 }
 
 test('the tests cover every entry point of the package', (t) => {
@@ -51,6 +55,16 @@ test('the entry points beside vmclock export what is documented', (t) => {
     'waitUntilSynchronized',
   ])
   t.deepEqual(Object.keys(testing), ['VmClockPage'])
+  t.deepEqual(Object.keys(protect), ['protection'])
+  t.deepEqual(Object.keys(clones), [
+    'drain',
+    'notifyRestored',
+    'onRestore',
+    'perMachine',
+    'protectRandomness',
+    'restoreSignal',
+    'uuidV7Source',
+  ])
 })
 
 for (const [name, imported] of Object.entries(entryPoints)) {

@@ -8,10 +8,13 @@ import { rootDirectory } from './command.mjs'
 
 const manifest = JSON.parse(readFileSync(join(rootDirectory, 'package.json'), 'utf8'))
 
-/** The entry points' names in dist/: `index`, and one for each subpath that package.json exports. */
+/**
+ * The entry points' names in dist/: `index`, and one for each subpath that package.json exports, with dashes for
+ * slashes.
+ */
 export const entryPoints = Object.keys(manifest.exports)
   .filter((subpath) => subpath !== './package.json')
-  .map((subpath) => (subpath === '.' ? 'index' : subpath.slice('./'.length)))
+  .map((subpath) => (subpath === '.' ? 'index' : subpath.slice('./'.length).replaceAll('/', '-')))
 
 /** The files of dist/ in a complete build. */
 export const distFiles = [

@@ -137,6 +137,12 @@ function quoted(word: string | boolean): string {
   return typeof word === 'string' ? `'${word}'` : String(word)
 }
 
+/** Checks that a value is a function. */
+export function functionValue(value: unknown, name: string): void {
+  if (typeof value === 'function') return
+  throw invalidArgument(`${name} must be a function, and this is ${describe(value)}`)
+}
+
 /** Checks a boolean; undefined stays undefined. */
 export function flag(value: unknown, name: string): boolean | undefined {
   if (value === undefined || typeof value === 'boolean') return value

@@ -56,6 +56,15 @@ impl Failure {
         Self::new("ERR_VMCLOCK_INVALID_ARGUMENT", message.to_owned())
     }
 
+    /// The failure of a call that this system or runtime cannot serve.
+    #[cold]
+    pub(crate) fn unsupported(message: String, remedy: &str) -> Self {
+        Self {
+            remedy: Some(remedy.to_owned()),
+            ..Self::new("ERR_VMCLOCK_UNSUPPORTED", message)
+        }
+    }
+
     fn new(code: &'static str, message: String) -> Self {
         Self {
             failed: true,

@@ -27,6 +27,8 @@
 )]
 
 pub mod clock;
+pub mod clones;
+mod entropy;
 pub mod failure;
 pub mod hot;
 pub mod machine;

@@ -231,7 +231,7 @@ pub(super) fn add_function<T: HotCall>(
 }
 
 /// Defines a property. Not set: a setter on `Object.prototype` would receive the slots.
-pub(super) fn define(
+pub(crate) fn define(
     env: sys::napi_env,
     object: sys::napi_value,
     name: &CStr,

@@ -30,7 +30,8 @@ use napi::bindgen_prelude::{JsValue, Object, Result};
 use napi::{Env, sys};
 use vmclock::VmClock;
 
-use callbacks::{Place, add_function, check, define};
+pub(crate) use callbacks::define;
+use callbacks::{Place, add_function, check};
 use calls::{Convert, IsContinuous, NowMs, NowNs, Read, ReadCounter, TakeContinuity};
 use slots::{BUFFER_BYTES, DOUBLES, DOUBLES_OFFSET, SLOTS, Slots};
 
