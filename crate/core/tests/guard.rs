@@ -15,11 +15,13 @@ use vmclock::clock::fast::{FastClock, SlowPath, TimePoint};
 use vmclock::clock::guard::{Guard, GuardDevice, GuardState};
 use vmclock::counter::Counter as _;
 use vmclock::counter::CpuCounter;
-use vmclock::device::Unavailable;
+use vmclock::device::{Device, Unavailable};
 use vmclock::extension::{DeviceRecord, DeviceState, Extension};
+use vmclock::machine;
 use vmclock::no_bound::NoBound;
 use vmclock::seqlock;
 use vmclock::snapshot::RawFields;
+use vmclock::writer::{PageHeader, PageLayout, PageWriter};
 use vmclock::{Continuity, Error, Options, Reading, VmClock};
 use vmclock_testkit::virtual_machine::Memory;
 use vmclock_testkit::virtual_page::{VirtualClock, VirtualCounter};
@@ -773,4 +775,49 @@ fn a_page_that_reports_disruptions_itself_ignores_the_record() {
     machine.change_device(device(6, Some(9)));
     assert_eq!(no_bound(&mut clock), None);
     assert_eq!(clock.guard().unwrap(), GuardState::Device);
+}
+
+/// This machine may have a device or none, as long as the clock found it.
+#[test]
+fn a_page_in_a_file_is_guarded_by_the_device_of_this_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("page");
+    let layout = PageLayout::default();
+    let mut writer = PageWriter::create(&path, &layout, PageHeader::default(), &sound()).unwrap();
+    let fields = RawFields {
+        counter_value: CpuCounter.read(),
+        ..sound()
+    };
+    let boot_id = machine::boot_id().unwrap();
+    let has_device = !matches!(Device::find(None), Device::None);
+    let mut clock = VmClock::open(&path, Options::default()).unwrap();
+    for (extension, is_right_boot) in [
+        (made_in(boot_id, DeviceRecord::None), true),
+        (made_in(boot_id ^ 1, DeviceRecord::None), false),
+    ] {
+        writer.publish(&fields, &extension);
+        if is_right_boot {
+            assert_eq!(clock.read().unwrap().max_error_ns.is_none(), has_device);
+        } else {
+            assert_eq!(code(clock.read()), OTHER_BOOT);
+        }
+    }
+    // The page's maker saw a device that is not here.
+    writer.publish(
+        &fields,
+        &made_in(boot_id, DeviceRecord::Seen(device(5, None))),
+    );
+    let mut clock = VmClock::open(&path, Options::default()).unwrap();
+    assert_eq!(clock.read().unwrap().max_error_ns, None);
+    let GuardState::Unavailable { remedy, .. } = clock.guard().unwrap() else {
+        panic!("guarded");
+    };
+    assert!(!remedy.is_empty());
+}
+
+fn made_in(boot_id: u128, device: DeviceRecord) -> Extension {
+    Extension {
+        boot_id,
+        ..made_under(device)
+    }
 }

@@ -338,14 +338,3 @@ fn a_page_that_nobody_updates_is_reported_once_and_its_next_update_too() {
     machine.publish(&synchronized(101, 7200), 5);
     assert!(matches!(watcher.wait(), Some(Notice::Stale { .. })));
 }
-
-#[test]
-fn a_page_without_an_extension_does_not_become_stale() {
-    let mut machine = Machine::new();
-    let mut watcher = watch(&machine.page_path);
-    let old = synchronized(101, 7200);
-    machine.page.update(|page| *page = old);
-    assert!(change(&mut watcher).kinds.disruption);
-    machine.page.update(|page| page.disruption_marker = 102);
-    assert!(change(&mut watcher).kinds.disruption);
-}

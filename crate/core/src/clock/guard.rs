@@ -18,14 +18,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::RetryDeadline;
 use crate::abi::VMCLOCK_VERSION;
+use crate::counter::CpuCounter;
 use crate::device::{Device, Unavailable};
 use crate::error::Error;
 use crate::extension::{DeviceRecord, DeviceState, Extension};
 use crate::machine;
 use crate::no_bound::NoBound;
 use crate::page::Page;
-use crate::seqlock::{Consistent, SharedWords, Stuck};
+use crate::seqlock::{self, Consistent, Stuck};
 use crate::snapshot::{Abi, Snapshot};
 use crate::time::reading::Continuity;
 
@@ -149,11 +151,12 @@ impl Guard<Page> {
     }
 }
 
-/// Returns the page's extension as it is now, for a first choice of the guard. Every reading makes its own
-/// check, so an update meanwhile does no harm.
+/// Returns the page's extension as it is now; `None` for a page that is stuck in an update. The choice of the
+/// guard remains, and every reading makes its own check.
 fn recorded(page: &Page) -> Option<Extension> {
-    let seq = page.load_seq();
-    Extension::from_words(&page.load_extension()?, seq)
+    let mut deadline = RetryDeadline::default();
+    let seen = seqlock::read(page, &CpuCounter, |_| deadline.allows_spin()).ok()?;
+    Extension::from_words(&seen.extension?, seen.seq)
 }
 
 /// A look at the device.

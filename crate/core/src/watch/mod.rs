@@ -388,4 +388,24 @@ mod tests {
             "{notices:?}"
         );
     }
+
+    /// A hypervisor may update its page rarely, and writes no extension.
+    #[test]
+    fn a_page_without_an_extension_does_not_become_stale() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
+        let layout = PageLayout::default();
+        let old = RawFields {
+            counter_id: CpuCounter.id(),
+            counter_value: CpuCounter.read().wrapping_sub(7200 << 30),
+            counter_period_frac_sec: 1 << 34,
+            ..blank()
+        };
+        let mut writer = PageWriter::create(&path, &layout, PageHeader::default(), &old).unwrap();
+        let page = Arc::new(Page::open(&path, &[]).unwrap());
+        let mut watcher = Watcher::new(page, WatchOptions::default()).unwrap();
+        assert!(watcher.look().is_none());
+        writer.publish(&old, &Extension::default());
+        assert!(matches!(watcher.look(), Some(Notice::Stale { .. })));
+    }
 }

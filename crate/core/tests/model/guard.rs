@@ -221,6 +221,17 @@ fn migrate(machine: &Machine, migrations: impl IntoIterator<Item = u64>) {
     }
 }
 
+/// Jumps the counter in an update of the page itself, which no device reports: a suspend, for example.
+fn jump(machine: &Machine) {
+    let writer = Writer {
+        page: &machine.page,
+        counter: Some(&machine.counter),
+        seq: Cell::new(FIRST_SEQ),
+    };
+    let (head, words) = fields(1, 1);
+    seqlock::write_extended(&writer, head, &words, |seq| extension(0).to_words(seq));
+}
+
 /// A maker of pages.
 struct Maker<'a> {
     machine: &'a Machine,
@@ -417,6 +428,8 @@ fn check(counter: u64, cache: Cache, seen: &Seen) {
 struct Threads {
     /// Migrations before the other threads start, and during their run.
     migrations: (u64, u64),
+    /// The counter jumps in an update of the page itself.
+    jumps: bool,
     /// Updates of the page by a maker; none for a model without one.
     updates: u32,
     /// A reader; none for a model without one. A last reading follows when all threads have ended.
@@ -444,6 +457,9 @@ fn explore(name: &str, most: Option<usize>, threads: Threads) -> Seen {
             thread::spawn(move || reader(&machine, &seen))
         });
         migrate(&machine, before + 1..=before + during);
+        if threads.jumps {
+            jump(&machine);
+        }
         for thread in [making, reading].into_iter().flatten() {
             thread.join().unwrap();
         }
@@ -488,6 +504,7 @@ fn use_a_token(machine: &Machine, seen: &Seen) {
 /// A page that nobody makes anew.
 const UNMADE: Threads = Threads {
     migrations: (0, 1),
+    jumps: false,
     updates: 0,
     reader: None,
 };
@@ -554,11 +571,26 @@ fn a_page_that_is_made_during_a_migration_states_no_false_bound() {
 }
 
 #[test]
+fn a_guarded_reading_is_not_torn_by_a_jump_that_only_the_page_reports() {
+    let threads = Threads {
+        migrations: (0, 0),
+        jumps: true,
+        reader: Some(use_a_cache_from_now),
+        ..UNMADE
+    };
+    let seen = explore("a guarded cache, a jump", preemptions(3, Some(5)), threads);
+    require(&seen.bounds[0], "a bound before the jump");
+    require(&seen.bounds[1], "a bound after the jump");
+    require(&seen.cache_misses, "a stale cache");
+}
+
+#[test]
 fn a_reading_while_the_maker_follows_has_no_false_bound() {
     let threads = Threads {
         migrations: (1, 0),
         updates: 1,
         reader: Some(use_a_cache_from_now),
+        ..UNMADE
     };
     let seen = explore("a guarded cache, a maker", preemptions(2, Some(4)), threads);
     require(&seen.not_followed, "a reading before the maker followed");
@@ -568,9 +600,9 @@ fn a_reading_while_the_maker_follows_has_no_false_bound() {
 #[test]
 fn a_reader_a_maker_and_a_migration_give_no_false_bound_together() {
     let threads = Threads {
-        migrations: (0, 1),
         updates: 1,
         reader: Some(read_once),
+        ..UNMADE
     };
     let name = "a guarded reading, a maker, a migration";
     if !long() {
