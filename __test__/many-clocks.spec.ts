@@ -4,10 +4,13 @@
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { READING_SLOT_COUNT } from 'vmclock'
-import { evaluate } from './node-command'
+import { evaluate, isEmulated } from './node-command'
 import { liveFields, newPath, open, page } from './pages'
 
 const MANY = 40
+
+// The kernel's default of `vm.max_map_count` is 65,530. An emulator takes minutes for so many clocks.
+const MORE_THAN_MAPPINGS = isEmulated ? 500 : 66_000
 
 test('each of many clocks reads its own page', (t) => {
   const clocks = Array.from({ length: MANY }, (_, number) => {
@@ -90,4 +93,31 @@ test('clocks that are opened, closed and collected many times read their own pag
     ['--expose-gc'],
   )
   t.deepEqual(markers, ['0 0 true', '1 5 true'])
+})
+
+test('more clocks than a process has mappings share one mapping, and are freed', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const { mappings, read, left } = await evaluate<{
+    mappings: number
+    read: string
+    left: number
+  }>(
+    `const { readFileSync } = require('node:fs')
+    const { VmClock } = require('vmclock')
+    const path = ${JSON.stringify(path)}
+    const count = () => readFileSync('/proc/self/maps', 'utf8').split(path).length - 1
+    let clock
+    for (let number = 0; number < ${MORE_THAN_MAPPINGS}; number++) clock = VmClock.open(path)
+    const found = { mappings: count(), read: clock.read().status }
+    clock.close()
+    clock = undefined
+    function wait() {
+      gc()
+      if (count() > 0) return setTimeout(wait, 10)
+      console.log(JSON.stringify({ ...found, left: count() }))
+    }
+    wait()`,
+    ['--expose-gc'],
+  )
+  t.deepEqual({ mappings, read, left }, { mappings: 1, read: 'synchronized', left: 0 })
 })

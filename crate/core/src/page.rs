@@ -67,9 +67,15 @@ impl Mapping {
         }
     }
 
-    fn read_only(file: &File, bytes: usize) -> std::io::Result<Self> {
-        let map = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
-        Ok(Self::new(map))
+    /// Maps a file for reading, or returns the mapping of it that this process has already.
+    fn read_only(file: &File, bytes: usize, identity: FileIdentity) -> std::io::Result<Self> {
+        let map = shared::mapping(identity, bytes, || {
+            MmapOptions::new().len(bytes).map_raw_read_only(file)
+        })?;
+        Ok(Self {
+            start: Start(map.as_mut_ptr()),
+            map,
+        })
     }
 
     /// Maps `bytes` of the page at `page_offset` in `file` for writing: the structure, or more. The file
@@ -161,7 +167,7 @@ impl SharedWords for Mapping {
 }
 
 /// Identifies the file that was opened, whichever file is at its path now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FileIdentity {
     device: u64,
     inode: u64,
@@ -176,6 +182,127 @@ impl From<&Stat> for FileIdentity {
             device: stat.st_dev,
             inode: stat.st_ino,
             device_number: is_device.then_some(stat.st_rdev),
+        }
+    }
+}
+
+/// The mappings for reading that this process has: one for each page, however many clocks read it.
+///
+/// A process has about 65,530 mappings at most (`vm.max_map_count`), also for its heap and its stacks. If they run
+/// out, an allocation of any library ends the process. So pages get half of them at most, and then an error.
+mod shared {
+    use std::collections::HashMap;
+    use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+    use memmap2::MmapRaw;
+    use rustix::io::Errno;
+
+    use super::FileIdentity;
+
+    /// A file, and how many bytes of it are mapped.
+    type Key = (FileIdentity, usize);
+
+    /// The kernel's default of `vm.max_map_count`.
+    const USUAL_LIMIT: usize = 65_530;
+
+    static MAPPINGS: OnceLock<Mutex<Mappings>> = OnceLock::new();
+    static PROCESS: OnceLock<u32> = OnceLock::new();
+
+    struct Mappings {
+        /// An open mapping keeps its file's inode, so that no other file has that number meanwhile.
+        by_file: HashMap<Key, Weak<MmapRaw>>,
+        /// The number of entries at which those of closed pages are removed.
+        clean_at: usize,
+        limit: usize,
+    }
+
+    /// Returns the mapping of a file, made by `map` if this process has none.
+    pub(super) fn mapping(
+        file: FileIdentity,
+        bytes: usize,
+        map: impl FnOnce() -> std::io::Result<MmapRaw>,
+    ) -> std::io::Result<Arc<MmapRaw>> {
+        // In a forked child the lock may be held by a thread that does not exist there. A mapping for each clock is
+        // as good.
+        let process = std::process::id();
+        if *PROCESS.get_or_init(|| process) != process {
+            return map().map(Arc::new);
+        }
+        let mappings = MAPPINGS.get_or_init(|| Mutex::new(Mappings::new(limit())));
+        let mut mappings = mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        mappings.get(file, bytes, map)
+    }
+
+    impl Mappings {
+        fn new(limit: usize) -> Self {
+            Self {
+                by_file: HashMap::new(),
+                clean_at: 0,
+                limit,
+            }
+        }
+
+        fn get(
+            &mut self,
+            file: FileIdentity,
+            bytes: usize,
+            map: impl FnOnce() -> std::io::Result<MmapRaw>,
+        ) -> std::io::Result<Arc<MmapRaw>> {
+            if let Some(open) = self.by_file.get(&(file, bytes)).and_then(Weak::upgrade) {
+                return Ok(open);
+            }
+            self.make_room()?;
+            let made = Arc::new(map()?);
+            let weak = Arc::downgrade(&made);
+            self.by_file.insert((file, bytes), weak);
+            Ok(made)
+        }
+
+        fn make_room(&mut self) -> Result<(), Errno> {
+            if self.by_file.len() >= self.clean_at.min(self.limit) {
+                self.by_file.retain(|_, weak| weak.strong_count() > 0);
+                self.clean_at = 2 * self.by_file.len().max(16);
+            }
+            if self.by_file.len() < self.limit {
+                Ok(())
+            } else {
+                Err(Errno::NOMEM)
+            }
+        }
+    }
+
+    fn limit() -> usize {
+        std::fs::read_to_string("/proc/sys/vm/max_map_count")
+            .ok()
+            .and_then(|text| text.trim().parse::<usize>().ok())
+            .unwrap_or(USUAL_LIMIT)
+            / 2
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_process_leaves_mappings_for_others_and_reuses_those_of_closed_pages() {
+            let mut mappings = Mappings::new(2);
+            let mut get = |inode| {
+                let file = FileIdentity {
+                    device: 1,
+                    inode,
+                    device_number: None,
+                };
+                mappings.get(file, 4096, || {
+                    memmap2::MmapMut::map_anon(4096).map(MmapRaw::from)
+                })
+            };
+            let (first, second) = (get(1).unwrap(), get(2).unwrap());
+            assert!(Arc::ptr_eq(&first, &get(1).unwrap()));
+            let refused = get(3).unwrap_err();
+            assert_eq!(Errno::from_io_error(&refused), Some(Errno::NOMEM));
+            drop(second);
+            get(3).unwrap();
+            assert!(Arc::ptr_eq(&first, &get(1).unwrap()));
         }
     }
 }
@@ -244,13 +371,13 @@ impl Page {
                 available_bytes,
             });
         }
-        let mapping = Mapping::read_only(&File::from(file), map_bytes).map_err(|error| {
-            match Errno::from_io_error(&error) {
-                Some(Errno::NODEV) => no_page(path, "a device that cannot be mapped"),
-                _ => Error::system("mmap", Some(path), error),
-            }
+        let identity = FileIdentity::from(&stat);
+        let mapped = Mapping::read_only(&File::from(file), map_bytes, identity);
+        let mapping = mapped.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NODEV) => no_page(path, "a device that cannot be mapped"),
+            _ => Error::system("mmap", Some(path), error),
         })?;
-        Self::check(mapping, path, file_bytes, FileIdentity::from(&stat))
+        Self::check(mapping, path, file_bytes, identity)
     }
 
     /// Makes a page of private memory, which holds a whole page. The page keeps `maker` alive.
@@ -500,6 +627,35 @@ mod tests {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
         let mut events = inotify::Reader::new(&watch, &mut buffer);
         assert_eq!(events.next().unwrap_err(), Errno::AGAIN);
+    }
+
+    #[test]
+    fn all_readers_of_a_file_share_one_mapping_while_any_of_them_is_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
+        let link = directory.path().join("link");
+        let mut content = vec![0; 4096];
+        content[field::MAGIC.offset..][..4].copy_from_slice(&VMCLOCK_MAGIC.to_le_bytes());
+        content[field::SIZE.offset..][..4].copy_from_slice(&SIZE_REGION.to_le_bytes());
+        content[field::VERSION.offset] = 1;
+        std::fs::write(&path, &content).unwrap();
+        std::fs::hard_link(&path, &link).unwrap();
+        let [first, second] = [&path, &link].map(|path| Page::open(path, &[]).unwrap());
+        assert_eq!(first.address(), second.address());
+        // Another file at the path has a mapping of its own.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, &content).unwrap();
+        let other = Page::open(&path, &[]).unwrap();
+        assert_ne!(other.address(), first.address());
+        let held = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            maps.matches(directory.path().to_str().unwrap()).count()
+        };
+        assert_eq!(held(), 2);
+        drop(first);
+        assert_eq!(held(), 2);
+        drop((second, other));
+        assert_eq!(held(), 0);
     }
 
     #[test]
