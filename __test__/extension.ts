@@ -2,6 +2,7 @@
 
 import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs'
 import type { BoundUnavailableReason, UnknownValue } from 'vmclock'
+import type { PageFields, VmClockPage } from 'vmclock/testing'
 
 // `crate/core/src/abi.rs`, module `extension`.
 const OFFSET = 0x800
@@ -60,8 +61,16 @@ export function bootIdHere(): bigint {
   return BigInt(`0x${text.trim().replaceAll('-', '')}`)
 }
 
-/** Writes the extension into the page of a file, as of the page's present update. */
-export function writeExtension(path: string, made: Made): void {
+/** Writes fields and the extension as one update, as a publisher does. */
+export function publishWith(page: VmClockPage, fields: PageFields, made: Made = {}): void {
+  page.begin()
+  page.writeUnguarded(fields)
+  writeExtension(page.path, made, page.seqCount + 1)
+  page.end()
+}
+
+/** Writes the extension into the page of a file, as of the page's present update or of the update `seqCount`. */
+export function writeExtension(path: string, made: Made, seqCount?: number): void {
   const { noBound, bootId = bootIdHere(), voidAfterNs = 0n, beganNs = 0n } = made
   const file = openSync(path, 'r+')
   try {
@@ -73,7 +82,8 @@ export function writeExtension(path: string, made: Made): void {
     extension.writeUInt8(noBound?.updatesLeft ?? 0, 9)
     extension.writeUInt8(made.deviceUnavailable === true ? DEVICE_UNAVAILABLE : 0, 10)
     extension.writeUInt8(SOURCE_KERNEL, 11)
-    readSync(file, extension, 0x0c, 4, SEQ_COUNT_OFFSET)
+    if (seqCount === undefined) readSync(file, extension, 0x0c, 4, SEQ_COUNT_OFFSET)
+    else extension.writeUInt32LE(seqCount, 0x0c)
     extension.writeBigUInt64LE(BigInt.asUintN(64, bootId), 0x10)
     extension.writeBigUInt64LE(bootId >> 64n, 0x18)
     extension.writeBigUInt64LE(voidAfterNs, 0x38)

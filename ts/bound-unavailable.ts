@@ -16,7 +16,8 @@ const EXPLANATIONS: ReadonlyMap<BoundUnavailableReason, Explanation> = new Map([
     'unsynchronized',
     {
       why: "no daemon synchronizes this machine's clock, so the time is relative to that clock",
-      remedy: 'start a time daemon (see system-clock), or state the error with --max-error',
+      remedy:
+        'start a time daemon such as chrony (see system-clock of `vmclock doctor`), or publish a page and state its error (`vmclock publish --max-error`)',
     },
   ],
   [

@@ -9,6 +9,7 @@ import { printable } from './cli/escape'
 import { durationMs, durationNs, filePath, integerFrom, numberFrom, pageMode } from './cli/figures'
 import { type NowOptions, now } from './cli/now'
 import { EXIT, EXIT_HELP, errorText, reportError, reportUsage } from './cli/output'
+import { addPageOptions, addReadingOptions, PATH_HELP } from './cli/page-options'
 import { type PtpOptions, ptp } from './cli/ptp'
 import { PUBLISH_HELP, type PublishOptions, publish } from './cli/publish'
 import { keepIgnoredSignals } from './cli/signals'
@@ -16,9 +17,6 @@ import { type StatusOptions, status } from './cli/status'
 import { guardStreams } from './cli/streams'
 import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
 import { VmClockError } from './errors'
-import { TIMESCALES } from './reading'
-
-const PATH_HELP = 'the page (default: $VMCLOCK_PATH, else /dev/vmclock0, else /run/vmclock/page)'
 
 // Read before the arguments are parsed, so that usage errors are JSON as well.
 const asJson = process.argv.includes('--json')
@@ -28,25 +26,6 @@ process.on('uncaughtException', (error) => process.exit(exitCodeFor(error)))
 guardStreams((error) => process.exit(error === undefined ? EXIT.OK : reportError(error, asJson)))
 keepIgnoredSignals()
 
-const abi = (): Option =>
-  new Option('--abi <document>', 'document that defines the page layout')
-    .choices(['uapi', 'rfc-v4'])
-    .default('uapi')
-
-const timescale = (): Option =>
-  new Option('--timescale <scale>', "timescale of the time shown; page: the page's own")
-    .choices([...TIMESCALES, 'page'])
-    .default('utc')
-
-const assumedDrift = (): Option =>
-  new Option(
-    '--assumed-drift <ppm>',
-    'maximum rate error to assume if the page states none, in parts per million',
-  ).argParser(numberFrom(0, 1e6))
-
-const requireSynchronized = (): Option =>
-  new Option('--require-synchronized', 'refuse the time of a page whose clock is free-running')
-
 const program = new Command('vmclock')
   .description("Error-bounded time from the hypervisor's vmclock page.")
   .version(version)
@@ -54,30 +33,22 @@ const program = new Command('vmclock')
   .configureOutput({ outputError: () => {}, writeErr: (text) => process.stderr.write(lines(text)) })
   .showSuggestionAfterError()
 
-command('status', 'show the fields of a page and what they mean')
+addPageOptions(command('status', 'show a page, where it comes from, and what it means'))
   .argument('[path]', PATH_HELP, filePath)
-  .addOption(abi())
-  .addOption(assumedDrift())
   .action((path: string | undefined, options: StatusOptions) => {
     status(path, options)
   })
 
-command('now', 'show the time once, with its error bound')
+addReadingOptions(command('now', 'show the time once, with its error bound'))
   .argument('[path]', PATH_HELP, filePath)
-  .addOption(timescale())
-  .addOption(abi())
-  .addOption(assumedDrift())
-  .addOption(requireSynchronized())
   .action((path: string | undefined, options: NowOptions) => {
     now(path, options)
   })
 
-command('watch', 'show the time live, and report every event of the machine and its clock')
+addReadingOptions(
+  command('watch', 'show the time live, and report every event of the machine and its clock'),
+)
   .argument('[path]', PATH_HELP, filePath)
-  .addOption(timescale())
-  .addOption(abi())
-  .addOption(assumedDrift())
-  .addOption(requireSynchronized())
   .option(
     '--interval <duration>',
     'polling interval where the kernel does not notify, 1ms to 1h (default: 100ms)',

@@ -4,6 +4,7 @@ import type { ContinuityToken } from './continuity'
 import type { VmClockError } from './errors'
 import type { Instant } from './instant'
 import type { Reading, Timescale } from './reading'
+import type { TimeSource } from './time-source'
 import type { VmClockWatcher, VmClockWatchOptions } from './watcher'
 
 /**
@@ -17,6 +18,8 @@ export interface Clock {
   readonly path: string | undefined
   /** The timescale of all times of this clock. */
   readonly timescale: Timescale
+  /** Where the time comes from, and what guards it. */
+  readonly timeSource: TimeSource
   /** True after `close`. */
   readonly closed: boolean
   /** True if the clock has time at all now. */

@@ -29,12 +29,16 @@ import {
 import { DOUBLE, KNOWN, SLOT } from './slots'
 import { type Snapshot, snapshotFrom } from './snapshot'
 import { SystemClock } from './system-clock'
+import { type TimeSource, timeSourceFrom } from './time-source'
 import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
 
 const NS_PER_MS = 1_000_000n
 const PPB_PER_PPM = 1000
 const MOST_PPM = 1e6
+const LONGEST_AGE_MS = 1e9
 const SELECTABLE = [...TIMESCALES, 'page'] as const
+const SOURCES = ['auto', 'page', 'process'] as const
+const ORIGINS = ['auto', 'kernel'] as const
 
 /** Options of {@link VmClock.open}. */
 export interface VmClockOptions {
@@ -69,6 +73,42 @@ export interface VmClockOptions {
    * page decides the time, and can truncate the file under its readers.
    */
   readonly trustedUids?: readonly number[] | undefined
+  /**
+   * Which pages to choose from if no path is given; `auto` if left out.
+   *
+   * - `auto`: the best page that the machine has now
+   * - `page`: a page that the hypervisor or a publisher keeps
+   * - `process`: only the page that this process keeps itself, also where `$VMCLOCK_PATH` names another
+   */
+  readonly source?: 'auto' | 'page' | 'process' | undefined
+  /**
+   * By what the time must be calibrated if no path is given: anything (`auto`, the default), or this machine's
+   * kernel (`kernel`), not the hypervisor.
+   */
+  readonly from?: 'auto' | 'kernel' | undefined
+  /**
+   * Give the bound also if nobody can notice that the machine was migrated: it has a vmclock device, and this
+   * process or the page's maker cannot look at it. You answer for that, and `timeSource.assumed` says so. Default
+   * false: the time has no bound then.
+   */
+  readonly allowUnguarded?: boolean | undefined
+  /**
+   * Make a page in this process also from a counter that the kernel does not trust. You answer for the counter,
+   * and `timeSource.assumed` says so. Default false: `ERR_VMCLOCK_UNTRUSTED_COUNTER`.
+   */
+  readonly allowUntrustedCounter?: boolean | undefined
+  /**
+   * Refuse the time of a page that was last updated longer ago than this, with `ERR_VMCLOCK_STALE`; whole
+   * milliseconds, 1 to 10^9. Default: any age, and the bound grows with it. This package's publishers and
+   * processes update their pages at least once per second. The option does not apply to the pages of others,
+   * because a hypervisor may update its page rarely.
+   */
+  readonly maxAgeMs?: number | undefined
+  /**
+   * Refuse a time whose bound is greater, or that has none, with `ERR_VMCLOCK_TOO_UNCERTAIN`; nanoseconds, 0n to
+   * 2^63 - 1. Default: any bound, or none.
+   */
+  readonly errorLimitNs?: bigint | undefined
 }
 
 /** Options of {@link VmClock.open} for programs that also run where this package does not work. */
@@ -102,6 +142,12 @@ const OPTIONS = [
   'requireSynchronized',
   'nonDecreasing',
   'trustedUids',
+  'source',
+  'from',
+  'allowUnguarded',
+  'allowUntrustedCounter',
+  'maxAgeMs',
+  'errorLimitNs',
   'unsupported',
 ] as const satisfies ReadonlyArray<keyof VmClockFallbackOptions>
 
@@ -137,8 +183,8 @@ export let nativeClock: (clock: unknown, name: string) => NativeClock
 /**
  * A clock that reads one vmclock page, without a system call.
  *
- * The page is the hypervisor's (`/dev/vmclock0`, from the driver `ptp_vmclock.c`) or a publisher's file. Its
- * layout is that of `vmclock-abi.h`, its meaning that of UAPI.13. Each reading takes the CPU counter and the
+ * The page is the hypervisor's (`/dev/vmclock0`, from the driver `ptp_vmclock.c`), a publisher's file, or one that
+ * this process keeps in its own memory. Its layout is that of `vmclock-abi.h`, its meaning that of UAPI.13. Each reading takes the CPU counter and the
  * page's figures at one consistent instant, and computes the time with its bound.
  *
  * A page without time opens too: `counter`, `continuity`, `isContinuous` and `snapshot` work on it,
@@ -155,6 +201,11 @@ export let nativeClock: (clock: unknown, name: string) => NativeClock
  * - `ERR_VMCLOCK_TIMESCALE`, `ERR_VMCLOCK_NO_TAI_OFFSET`: not in this timescale
  * - `ERR_VMCLOCK_COUNTER_MISMATCH`: the counter is over a second behind the page's reference
  * - `ERR_VMCLOCK_OUT_OF_RANGE`: outside the years 1677 to 2262
+ * - `ERR_VMCLOCK_STALE`, `ERR_VMCLOCK_TOO_UNCERTAIN`: the page is older or the bound is greater than the options
+ *   allow
+ * - `ERR_VMCLOCK_OTHER_BOOT`: the page was made in another boot of this machine, or on another machine
+ * - `ERR_VMCLOCK_FORKED`: the page was in the memory of the process that this one was forked from, and cannot be
+ *   made here
  * - `ERR_VMCLOCK_BAD_VERSION`: the page has become one of another version, which no call can read
  * - `ERR_VMCLOCK_TIMEOUT`: the page was being updated for 100 ms on end; while it stays stuck in the
  *   same update, later calls fail at once
@@ -210,29 +261,36 @@ export class VmClock implements Clock {
   }
 
   /**
-   * Opens this machine's page: `$VMCLOCK_PATH`, else `/dev/vmclock0`, else `/run/vmclock/page`.
+   * Opens the best page that the machine has now, in this order:
    *
-   * It takes the first that exists, with time or without: the choice must not depend on what the hypervisor
-   * fills in today. Name the page on a machine with several (`VmClock.list()`), or with a publisher beside a
-   * device without time.
+   * 1. the page that `$VMCLOCK_PATH` names, and no other
+   * 2. the hypervisor's page (`/dev/vmclock0`), if it gives time with a bound
+   * 3. the page of a live publisher, `/run/vmclock/page`
+   * 4. a page that this process keeps itself, made from the kernel's clock
+   * 5. if none can be made: the hypervisor's page without a bound, or without time
    *
-   * @param options - how to read it
-   * @throws VmClockError as with a path
+   * `timeSource` says which it is. The clock never changes its page: open a new one to choose anew. The first
+   * clock of a process that takes 4 blocks for some 10 ms, to measure the counter's rate. All clocks of all threads
+   * share that page, and it ends with the last of them.
+   *
+   * @param options - how to choose it and how to read it
+   * @throws VmClockError as with a path; `ERR_VMCLOCK_UNTRUSTED_COUNTER` if there is no page and the kernel does
+   * not trust the counter to make one from
    */
   static open(options: VmClockFallbackOptions): Clock
   /**
-   * Opens this machine's page.
+   * Opens the best page that the machine has now, as above.
    *
-   * @param options - how to read it
-   * @throws VmClockError as with a path
+   * @param options - how to choose it and how to read it
+   * @throws VmClockError as above
    */
   static open(options?: VmClockOptions): VmClock
   /**
    * Opens the page at a path: the driver's character device, or a regular file that nobody but its
    * owner can write and whose owner is root, the caller, or one of `trustedUids`.
    *
-   * @param path - the page; if undefined, this machine's own
-   * @param options - how to read it
+   * @param path - the page; if undefined, the best page that the machine has now
+   * @param options - how to read it. `source` and `from` are refused with a path
    * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_UNTRUSTED`,
    * `ERR_VMCLOCK_TOO_SMALL`, `ERR_VMCLOCK_BAD_MAGIC`, `ERR_VMCLOCK_BAD_VERSION`,
    * `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_UNSUPPORTED` on systems other
@@ -242,7 +300,7 @@ export class VmClock implements Clock {
   /**
    * Opens the page at a path.
    *
-   * @param path - the page; if undefined, this machine's own
+   * @param path - the page; if undefined, the best page that the machine has now
    * @param options - how to read it
    * @throws VmClockError as above
    */
@@ -257,7 +315,7 @@ export class VmClock implements Clock {
     if (unsupported !== undefined && obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED') {
       return new SystemClock(options)
     }
-    const clock = checked(native().openClock(path, pageChoice(), options))
+    const clock = checked(native().openClock(path, pageChoice(given, path), options))
     opening = { clock, hot: hotCalls(clock), timescale: clock.timescale as Timescale }
     try {
       return make()
@@ -288,7 +346,7 @@ export class VmClock implements Clock {
     return obstacle()?.message
   }
 
-  /** The page's path, as it was opened. Undefined for a page that this process makes. */
+  /** The page's path, as it was opened. Undefined for the page that this process keeps. */
   get path(): string | undefined {
     return this.#path
   }
@@ -296,6 +354,16 @@ export class VmClock implements Clock {
   /** The timescale of all times of this clock. It is never `page`. */
   get timescale(): Timescale {
     return this.#timescale
+  }
+
+  /**
+   * Where the time comes from: which page was taken, by what it is calibrated, what guards it against unnoticed
+   * migrations, and who answers for its assumed parts, as it is now. Frozen.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  get timeSource(): TimeSource {
+    return timeSourceFrom(checked(this.#open().timeSource()))
   }
 
   /** True after `close`. */
@@ -624,12 +692,21 @@ function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
   to[at + 12] = from[12] as bigint
 }
 
-function pageChoice(): NativeChoice {
+function pageChoice(given: Record<string, unknown>, path: string | undefined): NativeChoice {
+  const source = argument.choice(given['source'], 'options.source', SOURCES)
+  const from = argument.choice(given['from'], 'options.from', ORIGINS)
+  if (path !== undefined && (source !== undefined || from !== undefined)) {
+    throw invalidArgument(
+      'options.source and options.from choose a page, and the path has chosen one already',
+      'leave them out, or the path',
+    )
+  }
   return {
     environmentPath: environmentPath(),
-    source: 'auto',
-    from: 'auto',
-    allowUntrustedCounter: false,
+    source: source ?? 'auto',
+    from: from ?? 'auto',
+    allowUntrustedCounter:
+      argument.flag(given['allowUntrustedCounter'], 'options.allowUntrustedCounter') ?? false,
   }
 }
 
@@ -644,8 +721,8 @@ function clockOptions(given: Record<string, unknown>): NativeClockOptions {
       argument.flag(given['requireSynchronized'], 'options.requireSynchronized') ?? false,
     nonDecreasing: argument.flag(given['nonDecreasing'], 'options.nonDecreasing') ?? false,
     trustedUids: argument.uids(given['trustedUids'], 'options.trustedUids'),
-    allowUnguarded: false,
-    maxAgeMs: null,
-    errorLimitNs: null,
+    allowUnguarded: argument.flag(given['allowUnguarded'], 'options.allowUnguarded') ?? false,
+    maxAgeMs: argument.integer(given['maxAgeMs'], 'options.maxAgeMs', 1, LONGEST_AGE_MS) ?? null,
+    errorLimitNs: argument.int63(given['errorLimitNs'], 'options.errorLimitNs') ?? null,
   }
 }

@@ -46,8 +46,10 @@ export type {
   TimeType,
   UnknownValue,
 } from './snapshot'
+export type { AssumedPart, TimeGuard, TimeSource } from './time-source'
 export {
   type DisruptionEvent,
+  type FreshnessEvent,
   type GenerationEvent,
   type LeapEvent,
   type MaintenanceEvent,

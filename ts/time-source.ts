@@ -1,5 +1,9 @@
 /** Says where a clock's time comes from, and what guards it. */
 
+import type { NativeTimeSource } from './native'
+
+const NS_PER_MS = 1_000_000n
+
 /**
  * Where a clock's time comes from, from `timeSource` of a clock. It is frozen, and can be cloned, posted and
  * written as JSON.
@@ -13,8 +17,9 @@ export interface TimeSource {
    * - `process`: a page that this process keeps itself
    * - `path`: the page that the caller or `$VMCLOCK_PATH` named
    * - `system-clock`: no page, but this system's clock (see `VmClockFallbackOptions`)
+   * - `simulated`: no page, but a clock that a test moves
    */
-  readonly kind: 'device' | 'published' | 'process' | 'path' | 'system-clock'
+  readonly kind: 'device' | 'published' | 'process' | 'path' | 'system-clock' | 'simulated'
   /** The page's path; undefined if it has none. */
   readonly path: string | undefined
   /** By what the time is calibrated. */
@@ -60,4 +65,18 @@ export interface AssumedPart {
    * - `caller`: this program, by an option of `VmClock.open`
    */
   readonly by: 'maker' | 'operator' | 'caller'
+}
+
+/** Makes the frozen public form of a native time source. */
+export function timeSourceFrom(source: NativeTimeSource): TimeSource {
+  const { kind, path, from, guard, assumed, sinceNs } = source
+  // The native part writes every property, and the names of values as the types here list them.
+  return Object.freeze({
+    kind,
+    path,
+    from,
+    guard: Object.freeze({ ...guard }),
+    assumed: Object.freeze(Array.from(assumed, (part) => Object.freeze({ ...part }))),
+    sinceMs: sinceNs === undefined ? undefined : Number(sinceNs / NS_PER_MS),
+  }) as TimeSource
 }

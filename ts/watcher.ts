@@ -81,6 +81,20 @@ export interface ReplacedEvent {
   readonly path: string
 }
 
+/**
+ * Nobody updates the page any more, or somebody updates it again. The page is stale once its last update is older
+ * than the clock's `maxAgeMs`, or than 3 s without that option. Emitted for pages of this package only, because a
+ * hypervisor may update its page rarely. The clock goes on giving time, unless `maxAgeMs` was given.
+ */
+export interface FreshnessEvent {
+  /** The event's name. */
+  readonly type: 'freshness'
+  /** True if the page is stale now. */
+  readonly isStale: boolean
+  /** The time since the last update in nanoseconds; undefined if the page is not stale. */
+  readonly ageNs: bigint | undefined
+}
+
 /** An event of a {@link VmClockWatcher}, other than `error`. */
 export type VmClockEvent =
   | DisruptionEvent
@@ -89,6 +103,7 @@ export type VmClockEvent =
   | StatusEvent
   | LeapEvent
   | ReplacedEvent
+  | FreshnessEvent
 
 /** The events of a {@link VmClockWatcher} and their listeners' arguments. */
 export interface VmClockWatcherEvents {
@@ -104,6 +119,8 @@ export interface VmClockWatcherEvents {
   leap: [event: LeapEvent]
   /** Another file is at the page's path. */
   replaced: [event: ReplacedEvent]
+  /** Nobody updates the page any more, or somebody updates it again. */
+  freshness: [event: FreshnessEvent]
   /**
    * The page cannot be read: `ERR_VMCLOCK_TIMEOUT` if an update began and did not end within 100 ms, or
    * `ERR_VMCLOCK_BAD_VERSION`. Emitted once while it lasts.
@@ -119,6 +136,7 @@ const EVENTS: Readonly<Record<keyof VmClockWatcherEvents, true>> = {
   status: true,
   leap: true,
   replaced: true,
+  freshness: true,
   error: true,
 }
 
@@ -391,6 +409,11 @@ function eventsFrom(notices: NativeNotices, path: string | undefined): VmClockEv
   const change = Object.hasOwn(notices, 'change') ? notices.change : undefined
   const events = change === undefined ? [] : changesFrom(change)
   if (notices.replaced && path !== undefined) events.push(Object.freeze({ type: 'replaced', path }))
+  const freshness = Object.hasOwn(notices, 'freshness') ? notices.freshness : undefined
+  if (freshness !== undefined) {
+    const { isStale, ageNs }: typeof freshness = Object.assign(Object.create(null), freshness)
+    events.push(event({ type: 'freshness', isStale, ageNs }))
+  }
   return events
 }
 

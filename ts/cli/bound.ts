@@ -1,6 +1,6 @@
 /** Explains the bound of a reading. */
 
-import { boundUnavailableText } from '../bound-unavailable'
+import { boundRemedy, boundUnavailableText } from '../bound-unavailable'
 import type { VmClock } from '../clock'
 import type { Reading } from '../reading'
 import type { BoundUnavailable, Snapshot } from '../snapshot'
@@ -9,7 +9,9 @@ import { distance } from './figures'
 /** The bound of a reading in words, or why there is none. */
 export interface Bound {
   readonly text: string
-  /** The reason that the page's publisher gives, if the reading has no bound. */
+  /** The way to get a bound, if the reading has none and the reason is known. */
+  readonly remedy?: string
+  /** The reason for a missing bound, if it is known. */
   readonly boundUnavailable?: BoundUnavailable | undefined
 }
 
@@ -18,11 +20,14 @@ export function boundOf({ maxErrorNs, status }: Reading, clock: VmClock): Bound 
   if (maxErrorNs !== undefined) return { text: `± ${distance(maxErrorNs)}` }
   const snapshot = clock.snapshot()
   const { boundUnavailable } = snapshot
-  const why =
-    boundUnavailable === undefined
-      ? whyUnstated(status, snapshot)
-      : boundUnavailableText(boundUnavailable)
-  return { text: `unknown: ${why}`, boundUnavailable }
+  if (boundUnavailable === undefined) return { text: `unknown: ${whyUnstated(status, snapshot)}` }
+  const guardRemedy =
+    boundUnavailable.reason === 'unguarded' ? clock.timeSource.guard.remedy : undefined
+  return {
+    text: `unknown: ${boundUnavailableText(boundUnavailable)}`,
+    remedy: guardRemedy ?? boundRemedy(boundUnavailable),
+    boundUnavailable,
+  }
 }
 
 function whyUnstated(status: Reading['status'], { maxErrorNs }: Snapshot): string {

@@ -1,34 +1,17 @@
 /** `vmclock now`: one timestamp. */
 
-import { VmClock } from '../clock'
-import type { Reading, Timescale } from '../reading'
+import type { Reading } from '../reading'
+import type { TimeSource } from '../time-source'
 import { type Bound, boundOf } from './bound'
 import { json } from './escape'
 import { distance, timestamp } from './figures'
-import { line, OWN_PAGE, table } from './output'
-
-/** Options of all commands that read the time of a page. */
-export interface ReadingOptions {
-  readonly timescale: Timescale | 'page'
-  readonly abi: 'uapi' | 'rfc-v4'
-  readonly assumedDrift?: number
-  readonly requireSynchronized?: boolean
-}
+import { line, table } from './output'
+import { openClock, type ReadingOptions } from './page-options'
+import { pageName } from './source'
 
 /** Options of `vmclock now`. */
 export interface NowOptions extends ReadingOptions {
   readonly json?: boolean
-}
-
-/** Opens a page as the options say. */
-export function openClock(path: string | undefined, options: ReadingOptions): VmClock {
-  const { timescale, abi, assumedDrift, requireSynchronized } = options
-  return VmClock.open(path, {
-    timescale,
-    abi,
-    assumedDriftPpm: assumedDrift,
-    requireSynchronized,
-  })
 }
 
 /** Prints one timestamp. */
@@ -37,28 +20,30 @@ export function now(path: string | undefined, options: NowOptions): void {
   try {
     const reading = clock.read()
     const bound = boundOf(reading, clock)
+    const { timeSource } = clock
     if (options.json) {
       const { boundUnavailable } = bound
-      line(json({ path: clock.path, ...reading.toJSON(), boundUnavailable }))
+      line(json({ path: clock.path, ...reading.toJSON(), boundUnavailable, timeSource }))
       return
     }
-    line(table(rows(clock, reading, bound)))
+    line(table(rows(timeSource, reading, bound)))
   } finally {
     clock.close()
   }
 }
 
-function rows(clock: VmClock, reading: Reading, bound: Bound): Array<[string, string]> {
+function rows(source: TimeSource, reading: Reading, bound: Bound): Array<[string, string]> {
   const { epochNs, earliestNs, latestNs, timescale, leapSecond, estErrorNs } = reading
   const shown: Array<[string, string]> = [
     ['time', timestamp(epochNs, timescale, leapSecond)],
     ['bound', bound.text],
+    ...(bound.remedy === undefined ? [] : [['remedy', bound.remedy] satisfies [string, string]]),
   ]
   if (earliestNs !== undefined && latestNs !== undefined) {
     shown.push(['earliest', timestamp(earliestNs, timescale)])
     shown.push(['latest', timestamp(latestNs, timescale)])
   }
   if (estErrorNs !== undefined) shown.push(['estimated', `± ${distance(estErrorNs)}`])
-  shown.push(['clock', reading.status], ['timescale', timescale], ['page', clock.path ?? OWN_PAGE])
+  shown.push(['clock', reading.status], ['timescale', timescale], ['page', pageName(source)])
   return shown
 }

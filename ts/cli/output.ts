@@ -4,9 +4,6 @@ import picocolors from 'picocolors'
 import { VmClockError } from '../errors'
 import { json, printable } from './escape'
 
-/** Names the page that this process makes, which has no path. */
-export const OWN_PAGE = 'made by this process'
-
 /** Exit codes. */
 export const EXIT = {
   OK: 0,

@@ -12,7 +12,8 @@ import {
 } from '../ptp'
 import { json } from './escape'
 import { distance, timestamp } from './figures'
-import { errorJson, errorText, line, OWN_PAGE, table } from './output'
+import { errorJson, errorText, line, table } from './output'
+import { pageName } from './source'
 
 /** Options of `vmclock ptp`. */
 export interface PtpOptions {
@@ -89,7 +90,7 @@ function compare(clock: PtpClock): Comparison {
     /^vmclock\d+$/.test(clock.name ?? '') && existsSync(own) ? own : undefined,
   )
   try {
-    return { page: page.path ?? OWN_PAGE, timescale: clock.timescale(page) }
+    return { page: pageName(page.timeSource), timescale: clock.timescale(page) }
   } finally {
     page.close()
   }

@@ -2,33 +2,35 @@
 
 import { VmClock } from '../clock'
 import { VmClockError } from '../errors'
+import { clonesAreNoticed, publisherState } from '../provenance'
 import type { Reading } from '../reading'
 import type { Snapshot } from '../snapshot'
-import { boundOf } from './bound'
+import type { TimeSource } from '../time-source'
+import { type Bound, boundOf } from './bound'
 import { json } from './escape'
 import { distance, frequency, timestamp } from './figures'
-import { errorJson, line, OWN_PAGE, table } from './output'
+import { errorJson, line, table } from './output'
+import { openClock, type PageOptions } from './page-options'
+import { guardRows, pageName, publisherRows, sourceRows } from './source'
 
 /** Options of `vmclock status`. */
-export interface StatusOptions {
+export interface StatusOptions extends PageOptions {
   readonly json?: boolean
-  readonly abi: 'uapi' | 'rfc-v4'
-  readonly assumedDrift?: number
 }
 
 /** A reading of the page on this machine with its bound in words, or why there is none. */
 type Attempt =
-  | { readonly reading: Reading; readonly bound: string }
+  | { readonly reading: Reading; readonly bound: Bound }
   | { readonly refusal: VmClockError }
 
 /** Prints the fields of a page and their meaning. */
 export function status(path: string | undefined, options: StatusOptions): void {
   const pages = path === undefined ? VmClock.list() : undefined
-  const { abi, assumedDrift } = options
-  const clock = VmClock.open(path, { timescale: 'page', abi, assumedDriftPpm: assumedDrift })
+  const clock = openClock(path, { ...options, timescale: 'page' })
   try {
     const snapshot = clock.snapshot()
     const attempt = read(clock)
+    const { timeSource } = clock
     if (options.json) {
       line(
         json({
@@ -38,14 +40,15 @@ export function status(path: string | undefined, options: StatusOptions): void {
           ...('reading' in attempt
             ? { reading: attempt.reading.toJSON() }
             : { noTime: errorJson(attempt.refusal) }),
+          timeSource,
+          clonesAreNoticed: clonesAreNoticed(timeSource, snapshot),
+          publisher: publisherState(timeSource, snapshot),
           page: snapshot,
         }),
       )
       return
     }
-    line(
-      table([...rows(clock.path ?? OWN_PAGE, snapshot, attempt), ...otherPages(clock.path, pages)]),
-    )
+    line(table([...rows(timeSource, snapshot, attempt), ...otherPages(clock.path, pages)]))
   } finally {
     clock.close()
   }
@@ -54,7 +57,7 @@ export function status(path: string | undefined, options: StatusOptions): void {
 function read(clock: VmClock): Attempt {
   try {
     const reading = clock.read()
-    return { reading, bound: boundOf(reading, clock).text }
+    return { reading, bound: boundOf(reading, clock) }
   } catch (error) {
     if (!VmClockError.isVmClockError(error)) throw error
     return { refusal: error }
@@ -63,21 +66,19 @@ function read(clock: VmClock): Attempt {
 
 type Row = readonly [label: string, value: string]
 
-function rows(path: string, snapshot: Snapshot, attempt: Attempt): Row[] {
+function rows(source: TimeSource, snapshot: Snapshot, attempt: Attempt): Row[] {
   const { raw, disruptionMarker, vmGeneration, notificationPresent } = snapshot
   return [
-    ['page', path],
+    ['page', pageName(source)],
+    ...sourceRows(source),
+    ...publisherRows(source, snapshot),
     ['layout', `version ${raw.version}, ${raw.size} bytes, sequence number ${raw.seqCount}`],
     ...('refusal' in attempt
       ? refusalRows(snapshot, attempt.refusal)
       : readingRows(snapshot, attempt.reading, attempt.bound)),
-    ['disruption', `marker ${disruptionMarker}; it changes when the machine is migrated`],
-    [
-      'generation',
-      vmGeneration === undefined
-        ? 'none: a clone cannot be distinguished from the original'
-        : `${vmGeneration}; it changes when the machine is restored or cloned`,
-    ],
+    ['disruption', `marker ${disruptionMarker}`],
+    ['generation', vmGeneration === undefined ? 'none' : String(vmGeneration)],
+    ...guardRows(source, snapshot),
     ['maintenance', maintenance(snapshot)],
     [
       'notification',
@@ -101,11 +102,12 @@ function refusalRows(snapshot: Snapshot, refusal: VmClockError): Row[] {
   ]
 }
 
-function readingRows(snapshot: Snapshot, reading: Reading, bound: string): Row[] {
+function readingRows(snapshot: Snapshot, reading: Reading, bound: Bound): Row[] {
   const { taiMinusUtcSec, leapIndicator, smearingHint, timeType } = snapshot
   return [
     ['time', timestamp(reading.epochNs, reading.timescale, reading.leapSecond)],
-    ['bound', bound],
+    ['bound', bound.text],
+    ...(bound.remedy === undefined ? [] : [['remedy', bound.remedy] satisfies Row]),
     ['clock', clockMeaning(reading)],
     ['counter', counter(snapshot)],
     ['timescale', timeType],
@@ -120,10 +122,11 @@ function readingRows(snapshot: Snapshot, reading: Reading, bound: string): Row[]
   ]
 }
 
-function clockMeaning(reading: Reading): string {
-  return reading.status === 'synchronized'
-    ? 'synchronized: the time is correct within its bound'
-    : 'free-running: nothing corrects it at present'
+function clockMeaning({ status, maxErrorNs }: Reading): string {
+  if (status === 'free-running') return 'free-running: nothing corrects it at present'
+  return maxErrorNs === undefined
+    ? 'synchronized, but nobody here can say how far it is off'
+    : 'synchronized: the time is correct within its bound'
 }
 
 function counter({ counterKind, raw }: Snapshot): string {
@@ -135,12 +138,8 @@ function counter({ counterKind, raw }: Snapshot): string {
   return `${counterKind}${rate}`
 }
 
-function referenceAge({ raw, counter: count }: Snapshot): string {
-  const { counterValue, counterPeriodFracSec: period, counterPeriodShift: shift } = raw
-  if (counterValue === undefined || period === undefined || shift === undefined) return 'unknown'
-  const ticks = BigInt.asIntN(64, count - counterValue)
-  const ageNs = (ticks * period * 1_000_000_000n) >> BigInt(64 + shift)
-  return `${distance(ageNs)} ago`
+function referenceAge({ ageNs }: Snapshot): string {
+  return ageNs === undefined ? 'unknown' : `${distance(ageNs)} ago`
 }
 
 function maintenance({ disruptionSoon, disruptionImminent }: Snapshot): string {

@@ -7,11 +7,12 @@ import type { Reading } from '../reading'
 import type { VmClockEvent } from '../watcher'
 import { type Bound, boundOf } from './bound'
 import { json, printable } from './escape'
-import { timestamp } from './figures'
+import { distance, timestamp } from './figures'
 import { type Figure, LiveView, offsetText } from './live-view'
-import { openClock, type ReadingOptions } from './now'
-import { EXIT, errorJson, errorText, line, OWN_PAGE, reportError } from './output'
+import { EXIT, errorJson, errorText, line, reportError } from './output'
+import { openClock, type ReadingOptions } from './page-options'
 import { onStopSignal } from './signals'
+import { pageName } from './source'
 import { whenOutputIsLost } from './streams'
 
 /** Options of `vmclock watch`. */
@@ -29,6 +30,7 @@ Events:
   status       the state of the page's clock changed
   leap         the leap indicator changed
   replaced     another file is at the page's path; the old file is still watched
+  freshness    nobody updates the page any more, or somebody updates it again
   error        the page cannot be read
 
 A terminal shows the time live; other output gets it once per second.
@@ -36,7 +38,15 @@ SIGTERM, SIGINT and SIGHUP end the command with exit code 0.`
 
 const LOOK_MS = 100
 
-const EVENTS = ['disruption', 'generation', 'maintenance', 'status', 'leap', 'replaced'] as const
+const EVENTS = [
+  'disruption',
+  'generation',
+  'maintenance',
+  'status',
+  'leap',
+  'replaced',
+  'freshness',
+] as const
 
 /** Watches a page until it is stopped, and returns the exit code. */
 export async function watch(path: string | undefined, options: WatchOptions): Promise<number> {
@@ -59,8 +69,9 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
       if (asJson) line(json({ event: 'error', ...errorJson(error) }))
       else view.event('error', errorText(error))
     })
-    if (asJson) line(json({ event: 'begin', path: clock.path }))
-    else line(printable(`Watching ${clock.path ?? OWN_PAGE}.`))
+    const { path: page, timeSource } = clock
+    if (asJson) line(json({ event: 'begin', path: page, timeSource }))
+    else line(printable(`Watching ${pageName(timeSource)}.`))
     while (!stop.signal.aborted) {
       if (view.isDue()) show(view, asJson, look(clock))
       await delay(LOOK_MS, undefined, { signal: stop.signal }).catch(() => {})
@@ -131,6 +142,11 @@ function report(view: LiveView, asJson: boolean, event: VmClockEvent): void {
 function eventText(event: VmClockEvent): string {
   if (event.type === 'replaced') {
     return "another file is at this page's path; the old file is still watched"
+  }
+  if (event.type === 'freshness') {
+    return event.ageNs === undefined
+      ? 'the page is updated again'
+      : `nobody has updated the page for ${distance(event.ageNs)}`
   }
   const change = `${event.previous ?? 'none'} → ${event.current ?? 'none'}`
   return event.updates === 1 ? change : `${change} (${event.updates} updates)`
