@@ -5,11 +5,18 @@ import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import test from 'ava'
-import { VmClockError } from 'vmclock'
-import { type Check, type CheckName, type Diagnosis, diagnose } from 'vmclock/doctor'
+import { type ClockStatus, type Snapshot, type TimeSource, VmClockError } from 'vmclock'
+import {
+  type Check,
+  type CheckName,
+  type CheckState,
+  type Diagnosis,
+  diagnose,
+} from 'vmclock/doctor'
 import { VmClockPage } from 'vmclock/testing'
 import { diagnosisText } from '../ts/cli/doctor'
 import { Files } from '../ts/doctor/files'
+import type { Scene } from '../ts/doctor/scene'
 import { commandLine, evaluate, run } from './node-command'
 import { COUNTER_ID, FLAG, liveFields, newDirectory, OTHER_COUNTER_ID, page } from './pages'
 import {
@@ -34,6 +41,8 @@ const NAMES: readonly CheckName[] = [
   'access',
   'page',
   'time',
+  'publisher',
+  'guard',
   'counter',
   'cost',
   'phc',
@@ -56,7 +65,8 @@ function states(diagnosis: Diagnosis): Record<string, string> {
 
 test('a complete machine has no problem', (t) => {
   const diagnosis = diagnoseStaged(t)
-  t.deepEqual(states(diagnosis), Object.fromEntries(NAMES.map((name) => [name, 'ok'])))
+  const all = Object.fromEntries(NAMES.map((name) => [name, 'ok']))
+  t.deepEqual(states(diagnosis), { ...all, publisher: 'skipped' })
   t.is(diagnosis.verdict, 'ok')
   t.false('firstProblem' in diagnosis)
   t.deepEqual(
@@ -357,7 +367,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     first: 'time',
     verdict: 'warning',
     finding: /only the disruption marker: continuity and events work, time does not/,
-    remedy: /`vmclock publish`.*VMCLOCK_PATH=/,
+    remedy: /without a path.*`vmclock publish`/,
     states: { page: 'ok', counter: 'ok', 'phc-timescale': 'skipped' },
   },
   'a page whose clock is unreliable': {
@@ -621,9 +631,111 @@ test('a published page works without a hypervisor', (t) => {
     published: {},
   })
   t.is(diagnosis.verdict, 'ok')
-  t.regex(check(diagnosis, 'machine').finding, /a published page is used/)
+  t.regex(check(diagnosis, 'machine').finding, /; the page does not need one$/)
   t.like(states(diagnosis), { device: 'skipped', time: 'ok', phc: 'skipped' })
 })
+
+// The guard
+
+for (const [name, changes, state, finding, remedy] of [
+  ['the page of a device', {}, 'ok', /by the hypervisor's page; clones are noticed too/, undefined],
+  [
+    'the page of a device without a generation',
+    { page: { flags: FLAG.TAI_OFFSET_VALID | FLAG.TIME_MAXERROR_VALID } },
+    'ok',
+    /by the hypervisor's page; clones are not noticed/,
+    undefined,
+  ],
+  [
+    'a published page with a guard',
+    { published: { flags: 0n } },
+    'ok',
+    /by \/dev\/vmclock0; clones are not noticed/,
+    undefined,
+  ],
+  [
+    'a published page whose generation only its operator changes',
+    { page: null, published: {} },
+    'ok',
+    /clones are not noticed, because the device has no generation counter/,
+    undefined,
+  ],
+  [
+    'a device that this process cannot look at',
+    {
+      published: {},
+      guard: { state: 'unavailable', reason: 'permission denied', remedy: 'a udev rule' },
+    },
+    'warning',
+    /may not be noticed: permission denied/,
+    /^a udev rule$/,
+  ],
+  [
+    'a device whose driver is not loaded',
+    { files: NO_DRIVER, page: null, published: {}, guard: { state: 'none', path: undefined } },
+    'warning',
+    /AMZNC10C:00\), but its driver shows none, so no software on this machine can notice/,
+    /modprobe ptp_vmclock/,
+  ],
+  [
+    'a virtual machine without a device',
+    { files: NO_DEVICE, page: null, published: {}, guard: { state: 'none', path: undefined } },
+    'warning',
+    /there is no vmclock device, so no software on this machine can notice/,
+    /have the hypervisor provide one/,
+  ],
+  [
+    'a laptop',
+    {
+      files: { ...NO_DEVICE, ...noDmi },
+      facts: noHypervisor,
+      page: null,
+      published: {},
+      guard: { state: 'none', path: undefined },
+    },
+    'ok',
+    /there is no vmclock device, so no software on this machine can notice/,
+    undefined,
+  ],
+] as ReadonlyArray<[string, Changes, CheckState, RegExp, RegExp | undefined]>) {
+  test(`the doctor says whether migrations and clones are noticed: ${name}`, (t) => {
+    const guard = check(diagnoseStaged(t, changes), 'guard')
+    t.is(guard.state, state)
+    t.regex(guard.finding, finding)
+    if (remedy === undefined) t.is(guard.remedy, undefined)
+    else t.regex(guard.remedy ?? '', remedy)
+  })
+}
+
+// The publisher
+
+const SECOND_NS = 1_000_000_000n
+const published = (ageNs: bigint, clockStatus: ClockStatus = 'free-running'): Partial<Scene> => ({
+  published: () => ({
+    path: '/run/vmclock/page',
+    source: { kind: 'path', from: 'kernel' } as TimeSource,
+    snapshot: { ageNs, clockStatus } as Snapshot,
+  }),
+})
+
+for (const [name, facts, state, finding] of [
+  ['alive', published(SECOND_NS), 'ok', /the publisher of \/run\/vmclock\/page is alive/],
+  [
+    'dead',
+    published(60n * SECOND_NS),
+    'warning',
+    /is dead: it has not updated the page for 60.0 s/,
+  ],
+  ['ended', published(60n * SECOND_NS, 'unreliable'), 'warning', /ended 60.0 s ago/],
+  ['not there', {}, 'skipped', /no published page/],
+] as const) {
+  test(`the doctor says that the publisher is ${name}, also if its page is not taken`, (t) => {
+    const publisher = check(diagnoseStaged(t, { facts }), 'publisher')
+    t.is(publisher.state, state)
+    t.regex(publisher.finding, finding)
+    if (state === 'warning') t.regex(publisher.remedy ?? '', /start it again \(`vmclock publish`\)/)
+  })
+}
 
 test('problems of the device do not matter if a published page is used', (t) => {
   const files = { ...NO_DRIVER, '/proc/config.gz': config(NOT_SET) }
@@ -633,7 +745,7 @@ test('problems of the device do not matter if a published page is used', (t) => 
   }
   const built = check(diagnoseStaged(t, { files, page: null, published: {} }), 'driver-built')
   t.is(built.state, 'skipped')
-  t.regex(built.finding, /is not set\); a published page does not need it$/)
+  t.regex(built.finding, /is not set\); the page does not need it$/)
   const broken = diagnoseStaged(t, { files, page: null, published: { clockStatus: 3 } })
   t.is(broken.firstProblem?.name, 'time')
 })

@@ -229,7 +229,12 @@ test.serial('the lines of publish about its bound match the schema', (t) => {
   const bound = new PublisherBound({ reason: 'change-pending', updatesLeft: undefined })
   const printed = (fields: Record<string, unknown>): unknown =>
     JSON.parse(json({ ...fields, ...bound.fields(true) }))
-  fits(t, 'publish', printed({ event: 'published', path: '/page', shape: 'time' }))
+  const guardUnavailable = { path: '/dev/vmclock0', reason: 'it is hidden', remedy: 'pass it' }
+  fits(
+    t,
+    'publish',
+    printed({ event: 'published', path: '/page', shape: 'time', guardUnavailable }),
+  )
   for (const [updatesLeft, nowNs] of [
     [64, 0n],
     [63, 16n],

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { ExecutionContext } from 'ava'
-import { VmClock, VmClockError } from 'vmclock'
+import { type TimeGuard, type TimeSource, VmClock, VmClockError } from 'vmclock'
 import type { Diagnosis } from 'vmclock/doctor'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
 import { diagnoseIn } from '../ts/doctor/diagnose'
@@ -26,6 +26,8 @@ export interface Changes {
   readonly published?: PageFields
   /** The published page's reason for a missing bound. */
   readonly noBound?: NoBound
+  /** The guard of the page; by default, the device guards it. */
+  readonly guard?: Partial<TimeGuard>
 }
 
 export const RELEASE = '7.1.0-test'
@@ -77,7 +79,7 @@ export function diagnoseStaged(t: ExecutionContext, changes: Changes = {}): Diag
 /** Stages a healthy machine with the changes. */
 export function stage(
   t: ExecutionContext,
-  { files, facts, page, published, noBound }: Changes,
+  { files, facts, page, published, noBound, guard }: Changes,
 ): Scene {
   const root = newDirectory(t)
   for (const [path, staged] of Object.entries({ ...HEALTHY, ...files })) {
@@ -98,9 +100,10 @@ export function stage(
     kernelRelease: RELEASE,
     files: new Files(root),
     pagePath: () => path,
+    published: () => undefined,
     open() {
       try {
-        return VmClock.open(join(root, path), { timescale: 'page' })
+        return staged(VmClock.open(join(root, path), { timescale: 'page' }), path, guard)
       } catch (error) {
         if (!(error instanceof VmClockError)) throw error
         // The message names the path below the root of the staged files.
@@ -120,6 +123,21 @@ export function stage(
     phcTimescale: () => 'tai',
     ...facts,
   }
+}
+
+// This machine's guard and a path below the root would otherwise show in the findings.
+function staged(clock: VmClock, path: string, guard: Partial<TimeGuard> | undefined): VmClock {
+  const isDevice = path === '/dev/vmclock0'
+  const own: TimeGuard = {
+    state: isDevice ? 'device' : 'guarded',
+    path: isDevice ? undefined : '/dev/vmclock0',
+    reason: undefined,
+    remedy: undefined,
+    ...guard,
+  }
+  const timeSource: TimeSource = { ...clock.timeSource, path, guard: own }
+  Object.defineProperties(clock, { path: { value: path }, timeSource: { value: timeSource } })
+  return clock
 }
 
 function makePage(path: string, fields: PageFields): void {

@@ -17,6 +17,7 @@ import {
   ok,
   skipped,
 } from './diagnosis'
+import { checkGuard, checkPublisher } from './guard'
 import { checkMachine, hypervisor } from './machine'
 import { checkPage, type ExaminedPage, examinePage } from './page'
 import { checkPhc, checkPhcTimescale, phcOf, phcTimescale } from './phc'
@@ -41,6 +42,8 @@ const ORDER = [
   'access',
   'page',
   'time',
+  'publisher',
+  'guard',
   'counter',
   'cost',
   'phc',
@@ -110,9 +113,15 @@ function checkAll(scene: Scene, page: ExaminedPage): Findings {
   const kind = container(scene)
   const inContainer = kind !== undefined
   const devices = vmclockDevices(scene)
-  // Any other file is a published page, which needs no hypervisor.
-  const deviceFile = deviceFileAt(scene, page.path)
-  const before = checkBeforePage(scene, page, devices, deviceFile, inContainer)
+  // Any other page is published or made here, and needs no hypervisor.
+  const deviceFile = page.path === undefined ? undefined : deviceFileAt(scene, page.path)
+  const { before, isVirtual, hindrance } = checkBeforePage(
+    scene,
+    page,
+    devices,
+    deviceFile,
+    inContainer,
+  )
   const isOfDevice = deviceFile !== undefined
   const obstacle = ORDER.find((name) => before[name as 'device']?.state === 'wrong')
   const toPass = isOfDevice && inContainer ? `/dev/${deviceFile.name}` : undefined
@@ -121,10 +130,19 @@ function checkAll(scene: Scene, page: ExaminedPage): Findings {
     container: checkContainer(kind),
     ...before,
     ...checkPage(page, obstacle, toPass),
+    publisher: checkPublisher(scene, page),
+    guard: checkGuard(page, devices, isVirtual, hindrance),
     counter: checkCounter(scene, page, isOfDevice && page.hasTime === true, inContainer),
     cost: checkCost(scene, page.hasTime === true ? page.clock : undefined),
     ...checkOtherClocks(scene, page, devices, deviceFile, inContainer),
   }
+}
+
+interface BeforePage {
+  readonly before: DeviceFindings & { readonly machine: Finding }
+  readonly isVirtual: boolean
+  /** The first check of the device that is wrong, also if the page does not need the device. */
+  readonly hindrance: Finding | undefined
 }
 
 // The checks of the way to the page: hypervisor, device and driver.
@@ -134,20 +152,24 @@ function checkBeforePage(
   devices: readonly Device[],
   deviceFile: DeviceFile | undefined,
   inContainer: boolean,
-): DeviceFindings & { readonly machine: Finding } {
+): BeforePage {
   const found = hypervisor(scene)
   const isOpenDevice = deviceFile !== undefined && clock !== undefined
   const isVirtual = found !== undefined || devices.length > 0 || isOpenDevice
   const machine = checkMachine(scene, found, isVirtual, deviceFile === undefined)
   if (!isVirtual) {
-    return { machine, ...sameForAll(skipped('no hypervisor could give this machine a device')) }
+    const skippedAll = sameForAll(skipped('no hypervisor could give this machine a device'))
+    return { before: { machine, ...skippedAll }, isVirtual, hindrance: undefined }
   }
   const file = deviceFile ?? { path: '/dev/vmclock0', name: 'vmclock0' }
   const findings = checkDevice(scene, devices, file, inContainer)
-  if (deviceFile === undefined) {
-    return { machine, ...excused(findings, 'skipped', '; a published page does not need it') }
-  }
-  return { machine, ...(isOpenDevice ? excused(findings, 'unknown', '') : findings) }
+  const hindrance = Object.values(findings).find(({ state }) => state === 'wrong')
+  const excusedAll =
+    deviceFile === undefined
+      ? excused(findings, 'skipped', '; the page does not need it')
+      : findings
+  const before = isOpenDevice ? excused(findings, 'unknown', '') : excusedAll
+  return { before: { machine, ...before }, isVirtual, hindrance }
 }
 
 // Problems of the device are none for a published page. If the device itself is open, they only seem to
@@ -188,7 +210,7 @@ function checkOtherClocks(
   return {
     phc:
       deviceFile === undefined
-        ? skipped('a published page has no PTP clock')
+        ? skipped('only the page of a device has a PTP clock')
         : checkPhc(scene, deviceFile.name, phc, devices, page, inContainer),
     'phc-timescale': checkPhcTimescale(phc, timescale, inContainer),
     'system-clock': checkSystemClock(

@@ -29,6 +29,8 @@ export type CheckState = 'ok' | 'warning' | 'wrong' | 'unknown' | 'skipped'
  * | `access` | may this process open the page |
  * | `page` | is it a valid page, and can it be read |
  * | `time` | does the page have time, and is that usable now |
+ * | `publisher` | is the publisher of the published page alive |
+ * | `guard` | would a migration or a clone of this machine be noticed |
  * | `counter` | is the page's counter this CPU's, and can the counter be trusted |
  * | `cost` | how long do a counter read and a timestamp take, and is the counter trapped |
  * | `phc` | did the driver make a PTP clock (PHC) for the page |
@@ -47,6 +49,8 @@ export type CheckName =
   | 'access'
   | 'page'
   | 'time'
+  | 'publisher'
+  | 'guard'
   | 'counter'
   | 'cost'
   | 'phc'

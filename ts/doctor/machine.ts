@@ -97,7 +97,7 @@ export function checkMachine(
     return ok('a virtual machine with a vmclock device, under an unnamed hypervisor', details)
   }
   const finding = 'not a virtual machine, or the hypervisor cannot be detected'
-  if (isPublished) return ok(`${finding}; a published page is used`, details)
+  if (isPublished) return ok(`${finding}; the page does not need one`, details)
   return wrong(
     finding,
     "run `vmclock publish`, which makes a page from this machine's clock: without a hypervisor there is no other page",

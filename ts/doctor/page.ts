@@ -4,6 +4,7 @@ import { boundRemedy, boundUnavailableText } from '../bound-unavailable'
 import { VmClockError } from '../errors'
 import type { Reading } from '../reading'
 import type { BoundUnavailable, Snapshot } from '../snapshot'
+import type { TimeSource } from '../time-source'
 import { containerRemedy } from './container'
 import {
   type CheckDetails,
@@ -19,7 +20,10 @@ import type { DiagnosedClock, Scene } from './scene'
 
 /** A page and the results of reading it. */
 export interface ExaminedPage {
-  readonly path: string
+  /** The page's path; undefined for the page that this process keeps. */
+  readonly path: string | undefined
+  /** Where its time comes from; undefined if it cannot be opened. */
+  readonly source?: TimeSource
   /** The open page; undefined if it cannot be opened. */
   readonly clock?: DiagnosedClock
   /** The fields of the page; undefined if it cannot be read. */
@@ -43,16 +47,16 @@ export function refusalOf(error: unknown): VmClockError {
 
 /** Opens and reads the page. The caller closes the clock. */
 export function examinePage(scene: Scene): ExaminedPage {
-  const path = scene.pagePath()
   const opened = open(scene)
-  if ('refusal' in opened) return { path, ...opened }
+  if ('refusal' in opened) return { path: scene.pagePath(), ...opened }
   const { clock } = opened
+  const { path, timeSource: source } = clock
   try {
     const snapshot = clock.snapshot()
     const { hasTime } = clock
-    return { path, clock, snapshot, hasTime, ...tryRead(clock) }
+    return { path, source, clock, snapshot, hasTime, ...tryRead(clock) }
   } catch (error) {
-    return { path, clock, refusal: refusalOf(error) }
+    return { path, source, clock, refusal: refusalOf(error) }
   }
 }
 
@@ -89,7 +93,10 @@ export function checkPage(
   if (clock === undefined && refusal !== undefined) {
     return unopened(path, refusal, obstacle, toPass)
   }
-  const access = ok(`${shown(path)} may be read`, { path })
+  const access =
+    path === undefined
+      ? ok('this process keeps a page itself, made from the system clock')
+      : ok(`${shown(path)} may be read`, { path })
   if (snapshot === undefined) {
     const unread = skipped('the page cannot be read')
     return {
@@ -102,7 +109,7 @@ export function checkPage(
 }
 
 function unopened(
-  path: string,
+  path: string | undefined,
   refusal: VmClockError,
   obstacle: string | undefined,
   toPass: string | undefined,
@@ -124,18 +131,18 @@ function unopened(
       return { access: failure, page: closed, time: closed }
     default:
       return {
-        access: ok(`${shown(path)} may be read`, { path }),
+        access: ok(`${shown(path ?? '')} may be read`, { path }),
         page: failure,
         time: skipped('there is no valid page that could have time'),
       }
   }
 }
 
-function checkFields(path: string, snapshot: Snapshot): Finding {
+function checkFields(path: string | undefined, snapshot: Snapshot): Finding {
   const { raw, disruptionMarker, vmGeneration } = snapshot
   const generation =
     vmGeneration === undefined
-      ? 'a disruption marker, but no generation: clones cannot be detected'
+      ? 'a disruption marker, but no generation'
       : 'a disruption marker and a generation'
   return ok(`a page of ${raw.size} bytes with ${generation}`, {
     path,
@@ -156,7 +163,7 @@ function checkTime({ snapshot, hasTime, reading, refusal }: ExaminedPage): Findi
   if (!hasTime) {
     return warning(
       'the page has only the disruption marker: continuity and events work, time does not',
-      "run `vmclock publish`, which makes a page with time from this machine's clock, and set VMCLOCK_PATH=/run/vmclock/page to open that page; most hypervisors provide no time",
+      'call VmClock.open() without a path, which takes a page with time or makes one; several processes share the page of `vmclock publish`. Most hypervisors provide no time',
       details,
     )
   }

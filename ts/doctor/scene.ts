@@ -2,7 +2,7 @@
 
 import { arch, release } from 'node:os'
 import { VmClock } from '../clock'
-import { isFailure } from '../errors'
+import { isFailure, VmClockError } from '../errors'
 import {
   type CounterCost,
   type CounterFacts,
@@ -12,14 +12,25 @@ import {
   obstacle,
 } from '../native'
 import { PtpClock } from '../ptp'
+import type { Snapshot } from '../snapshot'
+import type { TimeSource } from '../time-source'
 import type { Refusal } from './diagnosis'
 import { Files } from './files'
 
 /** The part of a clock that the checks use. */
 export type DiagnosedClock = Pick<
   VmClock,
-  'path' | 'hasTime' | 'snapshot' | 'read' | 'nowNs' | 'close'
+  'path' | 'hasTime' | 'snapshot' | 'read' | 'nowNs' | 'timeSource' | 'close'
 >
+
+/** A published page as it is now. */
+export interface PublishedPage {
+  readonly path: string
+  readonly source: TimeSource
+  readonly snapshot: Snapshot
+}
+
+const PUBLISHED_PATH = '/run/vmclock/page'
 
 /** A machine to diagnose. If `unsupported` is defined, nothing else is used. */
 export interface Scene {
@@ -30,10 +41,12 @@ export interface Scene {
   /** The running kernel's release. */
   readonly kernelRelease: string
   readonly files: Files
-  /** Returns the path of the page to diagnose. */
+  /** Returns the path of the page to diagnose, if `open` fails. */
   pagePath(): string
   /** Opens that page as `VmClock.open` does. */
   open(): DiagnosedClock
+  /** Returns the page at the publisher's default path; undefined if it cannot be read. */
+  published(): PublishedPage | undefined
   /** Returns the hypervisor's signature from CPUID, if there is one. */
   hypervisorSignature(): string | undefined
   counterFacts(): CounterFacts
@@ -53,6 +66,20 @@ export function thisMachine(path: string | undefined): Scene {
     files: new Files('/'),
     pagePath: () => path ?? environmentPath() ?? native().listPages(null)[0] ?? '/dev/vmclock0',
     open: () => VmClock.open(path, { timescale: 'page' }),
+    published() {
+      try {
+        const clock = VmClock.open(PUBLISHED_PATH, { timescale: 'page' })
+        try {
+          const { timeSource } = clock
+          return { path: PUBLISHED_PATH, source: timeSource, snapshot: clock.snapshot() }
+        } finally {
+          clock.close()
+        }
+      } catch (error) {
+        if (VmClockError.isVmClockError(error)) return undefined
+        throw error
+      }
+    },
     hypervisorSignature: () => native().hypervisorSignature() ?? undefined,
     counterFacts: () => native().counterFacts(),
     counterCost: () => native().counterCost(),
