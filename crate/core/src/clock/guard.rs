@@ -123,7 +123,8 @@ impl<M> Guard<M> {
 }
 
 impl Guard<Page> {
-    /// Finds the guard of `page`. It is the device that the page was made under, or the machine's first.
+    /// Finds the guard of `page`. It is the device that the page was made under, or the machine's first. A clock
+    /// keeps it, also where a device appears later.
     #[must_use]
     pub fn find(page: &Page) -> Self {
         if page.device_number().is_some() {
@@ -322,8 +323,8 @@ impl Guarding {
                     };
                 }
                 (
-                    "the device that the page was made under is not on this machine",
-                    "restart what publishes the page",
+                    "the page was made under a vmclock device, and this clock found none when it was opened",
+                    "open the clock again",
                 )
             }
             Self::NotRecorded => (
@@ -341,8 +342,8 @@ impl Guarding {
                 "restart what publishes the page where it can read the device",
             ),
             Self::OtherDevice => (
-                "the page was made under another vmclock device than the one that this process sees",
-                "restart what publishes the page",
+                "the page was made under another vmclock device than the one that this clock looks at",
+                "open the clock again; if that does not help, restart what publishes the page",
             ),
             Self::BootUnknown => (
                 "the page or this process cannot tell its boot (/proc/sys/kernel/random/boot_id)",
