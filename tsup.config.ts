@@ -68,7 +68,7 @@ function inTs(files: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(files).map(([name, file]) => [name, `ts/${file}`]))
 }
 
-const { testing, 'clones-protect': protect, ...typedTogether } = entryPoints
+const { 'clones-protect': protect, ...typedTogether } = entryPoints
 
 // The declarations need nothing but the language's own libraries. That of `Symbol.dispose` is in no release yet
 // that `lib` would name by itself.
@@ -92,14 +92,13 @@ const options: Options = {
 }
 
 // The bundler of declarations makes a file of its own for what two entry points share and do not export
-// alike. `testing` shares the page's fields with the others, and `clones-protect` the protection with `clones`, so
-// they get copies: they are interfaces.
-const typedApart: Options[] = [{ testing }, { 'clones-protect': protect }].map((entry) => ({
+// alike. `clones-protect` shares the protection with `clones`, so it gets a copy: it is an interface.
+const typesOfProtect: Options = {
   ...options,
-  entry: inTs(entry),
-  dts: { entry: inTs(entry), only: true, banner: DECLARED_LIBRARIES },
-}))
+  entry: inTs({ 'clones-protect': protect }),
+  dts: { entry: inTs({ 'clones-protect': protect }), only: true, banner: DECLARED_LIBRARIES },
+}
 
-const builds: Options[] = [options, ...typedApart]
+const builds: Options[] = [options, typesOfProtect]
 
 export default builds

@@ -54,7 +54,12 @@ test('the entry points beside vmclock export what is documented', (t) => {
     'waitUntilPast',
     'waitUntilSynchronized',
   ])
-  t.deepEqual(Object.keys(testing), ['VmClockPage'])
+  t.deepEqual(Object.keys(testing), [
+    'SimulatedClock',
+    'SimulatedFleet',
+    'SimulatedTime',
+    'VmClockPage',
+  ])
   t.deepEqual(Object.keys(protect), ['protection'])
   t.deepEqual(Object.keys(clones), [
     'drain',

@@ -1,7 +1,11 @@
 /**
- * Writes vmclock pages by hand, for tests and for authors of hypervisors.
+ * A clock for tests on every operating system, fleets of such clocks, and pages that are written by hand.
  *
  * @module vmclock/testing
  */
 
 export { type PageFields, type PageLayout, VmClockPage } from './page'
+export { SimulatedClock, type SimulatedClockOptions } from './simulated-clock'
+export { SimulatedFleet, type SimulatedFleetOptions } from './simulated-fleet'
+export type { LeapSecond } from './simulated-leap'
+export { SimulatedTime, type SimulatedTimeOptions } from './simulated-time'

@@ -5,14 +5,20 @@ import { refuseDetached } from '../detached'
 import { makeDisposable } from '../disposable'
 import { checked, closedError, invalidArgument } from '../errors'
 import { type NativeFieldType, type NativePage, type NativePageFields, native } from '../native'
+import type { RawPage } from '../snapshot'
 
 /**
  * Any subset of a page's fields, by the names of `vmclock-abi.h` in camel case. 64-bit fields are unsigned
  * bigints.
  */
-export interface PageFields extends Settable<NativePageFields> {}
+export interface PageFields extends Settable<RawPage> {
+  /** Unsigned 32-bit; 0x4b4c4356, `VCLK`. */
+  readonly magic?: number | undefined
+}
 
-type Settable<Fields> = { readonly [Name in keyof Fields]?: Fields[Name] | undefined }
+type Settable<Fields> = {
+  readonly [Name in keyof Fields]?: NonNullable<Fields[Name]> | undefined
+}
 
 /** The file's size and mode, and the page's place in it. */
 export interface PageLayout {
