@@ -2,7 +2,15 @@
 
 import test, { type ExecutionContext } from 'ava'
 import type { Reading } from 'vmclock'
-import { compareHybrid, HybridClock, type HybridStamp } from 'vmclock/ordering'
+import {
+  compareHybrid,
+  decodeHybrid,
+  decodeInterval,
+  encodeHybrid,
+  encodeInterval,
+  HybridClock,
+  type HybridStamp,
+} from 'vmclock/ordering'
 import type { VmClockPage } from 'vmclock/testing'
 import { FLAG, frozenFields, open, page, refuses } from './pages'
 
@@ -163,6 +171,18 @@ test('without a bound a hybrid clock refuses to stamp, and receives nothing', (t
   refuses(t, () => hybrid.now(), 'ERR_VMCLOCK_TOO_UNCERTAIN', /no bound/)
   refuses(t, () => hybrid.receive(first), 'ERR_VMCLOCK_TOO_UNCERTAIN', /no bound/)
   t.deepEqual(hybrid.last, first)
+})
+
+test('stamps and intervals can be written as JSON', (t) => {
+  const { clock } = node(t)
+  const stamp = new HybridClock(clock, { nodeId: 1, maxSkewNs: MS }).now()
+  const json = '{"wallNs":"1767225600000000000","counter":0,"nodeId":1}'
+  t.is(JSON.stringify(stamp), json)
+  t.is(JSON.stringify(decodeHybrid(encodeHybrid(stamp))), json)
+  t.is(
+    JSON.stringify(decodeInterval(encodeInterval({ earliestNs: 1n, latestNs: 2n }))),
+    '{"earliestNs":"1","latestNs":"2"}',
+  )
 })
 
 test('wrong options of a hybrid clock are refused', (t) => {

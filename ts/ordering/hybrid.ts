@@ -2,6 +2,7 @@
 
 import * as argument from '../arguments'
 import { invalidArgument, VmClockError } from '../errors'
+import { withJson } from '../json'
 import type { Reading } from '../reading'
 import { int64At, putInt64, viewOf } from './bytes'
 import { noBound } from './interval'
@@ -144,7 +145,7 @@ export class HybridClock {
 
   /** The last stamp that this clock returned or was given; undefined before the first. */
   get last(): HybridStamp | undefined {
-    return this.#last === undefined ? undefined : { ...this.#last, nodeId: this.#nodeId }
+    return this.#last === undefined ? undefined : withJson({ ...this.#last, nodeId: this.#nodeId })
   }
 
   /**
@@ -183,7 +184,7 @@ export class HybridClock {
     }
     this.#refuseIfAhead(next, reading, 'the next stamp')
     this.#last = next
-    return Object.freeze({ ...next, nodeId: this.#nodeId })
+    return Object.freeze(withJson({ ...next, nodeId: this.#nodeId }))
   }
 
   /** Returns the least position after another. A full counter carries into the wall time. */
@@ -295,13 +296,14 @@ export function decodeHybrid(bytes: Uint8Array): HybridStamp {
   const view = viewOf(bytes, [SHORT_BYTES, FULL_BYTES])
   if (view.byteLength === SHORT_BYTES) {
     const wallNs = (view.getBigUint64(0) >> 16n) * NS_PER_MS
-    return checkedStamp({ wallNs, counter: view.getUint16(6), nodeId: undefined }, 'the stamp')
+    const counter = view.getUint16(6)
+    return withJson(checkedStamp({ wallNs, counter, nodeId: undefined }, 'the stamp'))
   }
-  return {
+  return withJson({
     wallNs: int64At(view, 0),
     counter: view.getUint16(8),
     nodeId: view.getUint16(10) * 2 ** 32 + view.getUint32(12),
-  }
+  })
 }
 
 function comparePositions(a: Position, b: Position): -1 | 0 | 1 {

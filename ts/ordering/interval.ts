@@ -2,6 +2,7 @@
 
 import * as argument from '../arguments'
 import { invalidArgument, VmClockError } from '../errors'
+import { withJson } from '../json'
 import type { Timescale } from '../reading'
 import { int64At, putInt64, viewOf } from './bytes'
 
@@ -97,7 +98,7 @@ export function decodeInterval(bytes: Uint8Array): {
       'pass what encodeInterval() returned',
     )
   }
-  return { earliestNs, latestNs }
+  return withJson({ earliestNs, latestNs })
 }
 
 /** Checks an interval, and that it has a bound. */

@@ -685,12 +685,19 @@ export class SimulatedClock implements Clock {
     let known = 0n
     slots[READING_SLOTS.EPOCH_NS] = epochNs
     const boundNs = this.#boundAt(trueNs)
+    let maxErrorNs: bigint | undefined
     if (boundNs !== undefined) {
       known |= READING_KNOWN.BOUND
       const [earliestNs, latestNs] = this.#interval(countNs, boundNs)
-      slots[READING_SLOTS.MAX_ERROR_NS] = boundNs
+      // Near a leap second one side is longer than the bound.
+      maxErrorNs = least(most(epochNs - earliestNs, latestNs - epochNs), LAST_NS)
+      slots[READING_SLOTS.MAX_ERROR_NS] = maxErrorNs
       slots[READING_SLOTS.EARLIEST_NS] = earliestNs < FIRST_NS ? FIRST_NS : earliestNs
       slots[READING_SLOTS.LATEST_NS] = least(latestNs, LAST_NS)
+    }
+    const { errorLimitNs } = this.#policy
+    if (errorLimitNs !== undefined && (maxErrorNs === undefined || maxErrorNs > errorLimitNs)) {
+      throw failureOf('ERR_VMCLOCK_TOO_UNCERTAIN')
     }
     slots[READING_SLOTS.COUNTER] = this.#counterAt(trueNs)
     slots[READING_SLOTS.DISRUPTION_MARKER] = disruptionMarker
@@ -775,14 +782,9 @@ export class SimulatedClock implements Clock {
     if (!isUsable || (this.#policy.requireSynchronized && status !== 'synchronized')) {
       throw failureOf('ERR_VMCLOCK_UNSYNCHRONIZED')
     }
-    const { maxAgeNs, errorLimitNs } = this.#policy
+    const { maxAgeNs } = this.#policy
     if (maxAgeNs !== undefined && this.#ageAt(trueNs) > maxAgeNs) {
       throw failureOf('ERR_VMCLOCK_STALE')
-    }
-    if (errorLimitNs === undefined) return
-    const boundNs = this.#boundAt(trueNs)
-    if (boundNs === undefined || boundNs > errorLimitNs) {
-      throw failureOf('ERR_VMCLOCK_TOO_UNCERTAIN')
     }
   }
 
@@ -859,4 +861,8 @@ function floorDivide(dividend: bigint, divisor: bigint): bigint {
 
 function least(a: bigint, b: bigint): bigint {
   return a < b ? a : b
+}
+
+function most(a: bigint, b: bigint): bigint {
+  return a > b ? a : b
 }
