@@ -342,12 +342,6 @@ mod tests {
         };
         let ((mut writer, page), (mut device_writer, device)) = (create("page"), create("device"));
         let mut publish = |device_marker, age_sec: u64| {
-            let fields = RawFields {
-                counter_id: CpuCounter.id(),
-                counter_value: CpuCounter.read().wrapping_sub(age_sec << 30),
-                counter_period_frac_sec: 1 << 34,
-                ..blank()
-            };
             let extension = Extension {
                 boot_id: 7,
                 device: DeviceRecord::Seen(DeviceState {
@@ -357,7 +351,7 @@ mod tests {
                 }),
                 ..Extension::default()
             };
-            writer.publish(&fields, &extension);
+            writer.publish(&taken_ago(age_sec), &extension);
         };
         publish(0, 0);
         let guard = Guard {
@@ -389,18 +383,44 @@ mod tests {
         );
     }
 
+    fn taken_ago(age_sec: u64) -> RawFields {
+        RawFields {
+            counter_id: CpuCounter.id(),
+            counter_value: CpuCounter.read().wrapping_sub(age_sec << 30),
+            counter_period_frac_sec: 1 << 34,
+            ..blank()
+        }
+    }
+
+    /// A watcher may find an update at every look.
+    #[test]
+    fn the_look_that_finds_an_update_reports_the_end_of_a_stale_page() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
+        let layout = PageLayout::default();
+        let header = PageHeader::default();
+        let mut writer = PageWriter::create(&path, &layout, header, &blank()).unwrap();
+        let page = Arc::new(Page::open(&path, &[]).unwrap());
+        let options = WatchOptions {
+            stale_after: Duration::from_secs(3600),
+            ..WatchOptions::default()
+        };
+        let mut watcher = Watcher::new(page, options).unwrap();
+        for _ in 0..2 {
+            writer.publish(&taken_ago(7200), &Extension::default());
+            assert!(matches!(watcher.look(), Some(Notice::Stale { .. })));
+            writer.publish(&taken_ago(0), &Extension::default());
+            assert!(matches!(watcher.look(), Some(Notice::Fresh)));
+        }
+    }
+
     /// A hypervisor may update its page rarely, and writes no extension.
     #[test]
     fn a_page_without_an_extension_does_not_become_stale() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("page");
         let layout = PageLayout::default();
-        let old = RawFields {
-            counter_id: CpuCounter.id(),
-            counter_value: CpuCounter.read().wrapping_sub(7200 << 30),
-            counter_period_frac_sec: 1 << 34,
-            ..blank()
-        };
+        let old = taken_ago(7200);
         let mut writer = PageWriter::create(&path, &layout, PageHeader::default(), &old).unwrap();
         let page = Arc::new(Page::open(&path, &[]).unwrap());
         let mut watcher = Watcher::new(page, WatchOptions::default()).unwrap();
