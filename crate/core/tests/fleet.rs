@@ -134,3 +134,23 @@ fn a_reader_that_ignores_the_leap_second_in_its_interval_is_caught() {
 fn a_publisher_that_trusts_a_maximum_error_of_0_is_caught() {
     assert_caught(Flaw::TrustsZero);
 }
+
+#[test]
+fn a_reader_that_does_not_look_at_the_device_is_caught() {
+    assert_caught(Flaw::NoGuard);
+}
+
+#[test]
+fn a_reader_that_looks_at_the_device_before_the_counter_is_caught() {
+    assert_caught(Flaw::LooksEarly);
+}
+
+#[test]
+fn a_maker_that_records_the_device_of_another_update_is_caught() {
+    assert_caught(Flaw::RecordsLater);
+}
+
+#[test]
+fn a_maker_that_starts_and_trusts_its_daemon_is_caught() {
+    assert_caught(Flaw::TrustsLateMaker);
+}

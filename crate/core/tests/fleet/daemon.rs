@@ -115,6 +115,13 @@ impl Daemon {
         }
     }
 
+    /// Notes that a disruption changed its clock by so much. Where it is unaware, it does not notice that yet.
+    pub(crate) fn disturbed_by(&mut self, ns: i64) {
+        if self.unaware_turns > 0 {
+            self.missed_ns += ns;
+        }
+    }
+
     /// Delays its next turn until `ns` at least.
     pub(crate) fn wait_until(&mut self, ns: i128) {
         self.next_ns = self.next_ns.max(ns);

@@ -41,7 +41,7 @@ impl Tally {
 }
 
 /// Observations without which a fleet would prove too little.
-const OCCURS: [&str; 32] = [
+const OCCURS: [&str; 38] = [
     "a second clone",
     "bound below 1 ms",
     "capture converted",
@@ -55,17 +55,23 @@ const OCCURS: [&str; 32] = [
     "honest daemon",
     "leap second's flag cleared",
     "migration",
+    "migration in a step of the maker",
+    "migration of a guest within a reading",
     "migration within a reading",
+    "migration without a publisher",
     "no daemon",
     "oscillator changes its course",
+    "page in a process begins",
     "page updated",
     "pause",
     "publisher closed",
     "publisher killed",
     "publisher killed in an update",
     "publisher restarted",
+    "publisher started without a page",
     "reading held",
     "reading in a leap second",
+    "reading of a page in a process",
     "reading in a smear",
     "restored",
     "saved",
@@ -92,7 +98,8 @@ impl Tally {
             assert!(self.refused.contains_key(code), "never refused: {code}");
         }
         let share_of = |count: u64| count as f64 / self.readings as f64;
-        assert!(share_of(self.bounded) > 0.4, "too few bounds: {self}");
+        // After each migration there is none until the daemon has updated 8 times.
+        assert!(share_of(self.bounded) > 0.3, "too few bounds: {self}");
         assert!(share_of(self.unknown) > 0.05, "too few unknown: {self}");
         assert_eq!(
             self.bounded + self.unknown + self.refused.values().sum::<u64>(),

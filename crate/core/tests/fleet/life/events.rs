@@ -6,7 +6,7 @@ use vmclock::abi::VMCLOCK_FLAG_TIME_MAXERROR_VALID;
 use vmclock::publish::Cause;
 use vmclock::seqlock::{self, SharedWords, SharedWordsMut};
 
-use super::{Life, NS_PER_SEC, Outcome};
+use super::{Life, NS_PER_SEC, Outcome, Provider};
 use crate::daemon::{Daemon, Kind, Lead};
 use crate::truth::TAI_MINUS_UTC_SEC;
 use vmclock_testkit::virtual_machine::{Course, Wander};
@@ -15,6 +15,10 @@ impl Life {
     pub(super) fn happen(&mut self) -> Outcome {
         if self.publication.is_none() && self.random.chance(25) {
             return self.restart();
+        }
+        let is_unwatched = self.publication.is_none() && self.provider == Provider::Guest;
+        if is_unwatched && self.random.chance(40) {
+            return self.migrate();
         }
         match self.random.range(0, 8_000) {
             0..=4 => self.migrate()?,
@@ -47,6 +51,9 @@ impl Life {
                 self.note("oscillator changes its course");
             }
             43..=45 => self.clear_leap_flag(),
+            46..=55 => self.begin_own()?,
+            56..=58 => self.end_own(),
+            59..=69 if self.provider == Provider::Guest => self.migrate()?,
             _ => {}
         }
         Ok(())
@@ -152,12 +159,14 @@ impl Life {
         let is_trusted = self.publication.as_ref().is_some_and(|publication| {
             publication.fields().flags & VMCLOCK_FLAG_TIME_MAXERROR_VALID != 0
         });
-        let is_unaware = is_trusted && self.random.chance(2);
+        // The process's page looks at other intervals, in which the daemon may report.
+        let is_unaware = is_trusted && self.own.is_none() && self.random.chance(2);
         if is_unaware {
             // It may take a small step for noise until its earlier measurements have expired.
             let most = if by_ns.abs() <= 50_000_000 { 63 } else { 4 };
             let turns = self.random.range(1, most);
             self.daemon.be_unaware(u32::try_from(turns).unwrap());
+            self.misses_step = true;
             self.note("daemon unaware that the clock was stepped");
         }
         let mut state = self.machine.state.borrow_mut();
@@ -196,7 +205,7 @@ impl Life {
         let mut words = self.memory.load_words();
         let written = usize::try_from(self.random.range(0, 12)).unwrap();
         words[..written].copy_from_slice(&new[..written]);
-        seqlock::begin(&*self.memory);
+        seqlock::begin(&self.memory.memory);
         self.memory.store_head(head);
         self.memory.store_words(&words);
         self.is_torn = true;

@@ -5,7 +5,7 @@ use vmclock::publish::Publication;
 use vmclock::time::fixed;
 use vmclock::{Reading, Timescale};
 
-use super::{Flaw, Life, NS_PER_SEC, Outcome};
+use super::{Flaw, Life, NS_PER_SEC, Outcome, PUBLISHED_CLOCKS, Provider, Sight};
 use crate::guest::{Capture, Read};
 use crate::truth;
 use vmclock_testkit::virtual_machine::ONE;
@@ -13,6 +13,12 @@ use vmclock_testkit::virtual_machine::ONE;
 impl Life {
     /// Makes some calls on one clock.
     pub(super) fn look(&mut self) -> Outcome {
+        if self.own.is_some() && self.random.chance(4) {
+            let last = i64::try_from(self.held.len() - 1).unwrap();
+            let which = usize::try_from(self.random.range(PUBLISHED_CLOCKS as i64, last)).unwrap();
+            self.note_own();
+            return self.read(which);
+        }
         let which = usize::try_from(self.random.range(0, 7)).unwrap();
         if self.is_torn {
             // The first call waits for its deadline in real time.
@@ -23,6 +29,10 @@ impl Life {
             }
             return Ok(());
         }
+        if self.sight != Sight::Both {
+            // Nobody would notice a migration.
+            return self.read(which);
+        }
         match self.random.range(0, 9) {
             0 => self.capture(which)?,
             1 | 2 => self.convert(which)?,
@@ -30,6 +40,10 @@ impl Life {
             _ => {}
         }
         self.read(which)
+    }
+
+    fn note_own(&mut self) {
+        self.tally.note("reading of a page in a process");
     }
 
     pub(super) fn read(&mut self, which: usize) -> Outcome {
@@ -46,6 +60,7 @@ impl Life {
         if reading.counter != read.counter {
             return Err(self.violation("a reading has another counter value than was read"));
         }
+        self.last_marker = Some(reading.disruption_marker);
         self.never_decreases(which, reading.epoch_ns)?;
         self.check(which, &reading, read)
     }
@@ -167,6 +182,14 @@ impl Life {
             return Ok(());
         };
         self.tally.bounded += 1;
+        if self.provider == Provider::Guest && self.sight != Sight::Both && self.flaw == Flaw::None
+        {
+            return Err(self.violation("a bound, although nobody looks at the device"));
+        }
+        let is_void = i128::from(reading.age_ns) > 1_001 * NS_PER_SEC;
+        if self.provider == Provider::Guest && is_void && !non_decreasing {
+            return Err(self.violation("a bound of a page that nobody updates any more"));
+        }
         if reading.max_error_ns.is_some_and(|ns| ns < 1_000_000) {
             self.tally.note("bound below 1 ms");
         }

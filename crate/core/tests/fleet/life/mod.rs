@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use moves::Saved;
+use vmclock::clock::guard::Guard;
 use vmclock::publish::{Cause, Publication, PublishOptions};
 use vmclock::source::kernel::KernelSource;
 
 use crate::daemon::{Daemon, Kind};
-use crate::guest::{self, Capture, Held, Host, Seat};
+use crate::guest::{self, Capture, GuestMemory, Held, Host, Seat};
 use crate::tally::Tally;
 use crate::truth::{self, TAI_MINUS_UTC_SEC};
-use vmclock_testkit::virtual_machine::{Leap, Machine, Memory, ONE, Random};
+use vmclock_testkit::virtual_machine::{Leap, Machine, ONE, Random};
 
 mod events;
 mod hosts;
@@ -39,7 +40,34 @@ pub(crate) enum Flaw {
     NoHull,
     /// The publisher trusts a `maxerror` that was set to 0.
     TrustsZero,
+    /// The reader does not look at the device.
+    NoGuard,
+    /// The reader looks at the device before it reads the counter.
+    LooksEarly,
+    /// The maker records the device as it is when the page is written.
+    RecordsLater,
+    /// A maker that starts trusts its daemon.
+    TrustsLateMaker,
 }
+
+/// Who can look at the guest's device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    Both,
+    MakerBlind,
+    ReaderBlind,
+}
+
+/// The page in a process of the guest, and its maker.
+struct OwnPage {
+    publication: Publication<KernelSource<Host>, Host, Host>,
+    memory: Arc<GuestMemory>,
+    /// The clock was stepped, and its maker has not been woken yet.
+    alarm: bool,
+}
+
+/// The clocks of the published page. Those of the process's page follow.
+const PUBLISHED_CLOCKS: usize = 8;
 
 /// The provider of the guest's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +101,17 @@ pub(crate) struct Life {
     random: Random,
     leap: Option<Leap>,
     is_flag_cleared: bool,
-    memory: Arc<Memory>,
+    sight: Sight,
+    memory: Arc<GuestMemory>,
     seat: Seat,
     /// The machine whose clock is published: the host or the guest.
     machine: Rc<Machine>,
     daemon: Daemon,
     options: PublishOptions,
     publication: Option<Publication<KernelSource<Host>, Host, Host>>,
+    own: Option<OwnPage>,
+    /// The daemon does not notice that another process stepped its clock.
+    misses_step: bool,
     /// The clock was stepped, and the publisher has not been woken yet.
     alarm: bool,
     /// Counts the disruptions of the counter.
@@ -89,6 +121,8 @@ pub(crate) struct Life {
     saved: Option<Saved>,
     is_torn: bool,
     torn_looks_left: u32,
+    /// The marker of the last reading.
+    last_marker: Option<u64>,
     began_sec: i128,
     readings: u64,
     history: VecDeque<String>,
@@ -140,7 +174,12 @@ impl Life {
             Kind::Honest
         };
         let daemon = Daemon::new(kind, began_sec * NS_PER_SEC, &mut random);
-        let memory = Arc::new(Memory::default());
+        let sight = match random.range(0, 15) {
+            0 => Sight::MakerBlind,
+            1 => Sight::ReaderBlind,
+            _ => Sight::Both,
+        };
+        let memory = Arc::new(GuestMemory::default());
         let blank = Rc::new(Machine::new(0, 0));
         let seat = Seat::new(Rc::clone(&blank));
         let mut life = Self {
@@ -153,19 +192,23 @@ impl Life {
             holds_after_migration: !seed.is_multiple_of(16),
             leap,
             is_flag_cleared: false,
-            held: guest::clocks(&memory, &seat),
+            held: Vec::new(),
+            sight,
             memory,
             seat,
             machine: blank,
             daemon,
             options: PublishOptions::default(),
             publication: None,
+            own: None,
+            misses_step: false,
             alarm: false,
             era: Rc::default(),
             captures: Vec::new(),
             saved: None,
             is_torn: false,
             torn_looks_left: u32::from(random.chance(8)),
+            last_marker: None,
             began_sec,
             readings,
             history: VecDeque::new(),
@@ -174,10 +217,16 @@ impl Life {
         };
         let machine = life.new_machine(began_sec * NS_PER_SEC * ONE);
         life.seat.move_to(Rc::clone(&machine));
-        if life.provider == Provider::Guest {
-            life.seat.plug_in();
-        }
         life.machine = machine;
+        let guard = match life.provider {
+            Provider::Hypervisor => Guard::OWN,
+            Provider::Guest => guest::guard(&life.seat, sight != Sight::ReaderBlind),
+        };
+        let guard = life.flawed(guard);
+        life.held = guest::clocks(&life.memory, &life.seat, &guard);
+        if flaw == Flaw::LooksEarly {
+            life.seat.look_early();
+        }
         life
     }
 

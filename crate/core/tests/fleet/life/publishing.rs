@@ -3,14 +3,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use vmclock::extension::Extension;
+use vmclock::abi::{VMCLOCK_FLAG_PERIOD_MAXERROR_VALID, VMCLOCK_FLAG_TIME_MAXERROR_VALID};
+use vmclock::clock::guard::Guard;
+use vmclock::extension::{DeviceRecord, Extension};
 use vmclock::publish::{Cause, Generation, OldPage, Publication, PublishOptions};
 use vmclock::snapshot::RawFields;
 use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::leap_seconds::LeapSeconds;
+use vmclock::writer::blank;
 
-use super::{EDGES_SEC, Flaw, Life, NS_PER_SEC, OffsetSource, Outcome, Provider};
-use crate::guest::{self, Host, Intrusion, Seat};
+use super::{
+    EDGES_SEC, Flaw, Life, NS_PER_SEC, OffsetSource, Outcome, OwnPage, PUBLISHED_CLOCKS, Provider,
+    Sight,
+};
+use crate::guest::{self, GuestMemory, Host, Intrusion, Seat};
 use crate::truth::TAI_MINUS_UTC_SEC;
 use vmclock_testkit::virtual_machine::{Leap, Machine};
 
@@ -29,14 +35,7 @@ impl Life {
         &mut self,
         old: Option<OldPage>,
     ) -> Publication<KernelSource<Host>, Host, Host> {
-        let host_seat = match self.provider {
-            Provider::Guest => self.seat.clone(),
-            Provider::Hypervisor => Seat::new(Rc::clone(&self.machine)),
-        };
-        let host = Host {
-            seat: host_seat,
-            trusts_zero: self.flaw == Flaw::TrustsZero,
-        };
+        let host = self.host();
         // An operator knows the clock's offset, but not in the seconds around a leap second.
         let offset_sec = i16::try_from(self.machine.state.borrow().clock_offset_sec()).unwrap();
         let states_offset =
@@ -50,19 +49,143 @@ impl Life {
             ..PublishOptions::default()
         };
         self.daemon.state_error(&mut self.options);
-        self.make_aware();
+        if self.misses_step || self.provider == Provider::Hypervisor {
+            self.make_aware();
+        }
+        self.publication_on(host, self.options.clone(), old)
+    }
+
+    fn publication_on(
+        &self,
+        host: Host,
+        options: PublishOptions,
+        old: Option<OldPage>,
+    ) -> Publication<KernelSource<Host>, Host, Host> {
         let list = (self.source == OffsetSource::List)
             .then(|| leap_list(self.leap))
             .flatten();
-        Publication::new(
-            KernelSource::new(host.clone()),
-            host.clone(),
-            host,
-            self.options.clone(),
-            list,
-            old,
-        )
-        .unwrap()
+        let source = KernelSource::new(host.clone());
+        Publication::new(source, host.clone(), host, options, list, old).unwrap()
+    }
+
+    /// What a maker on the machine that makes the page sees.
+    fn host(&self) -> Host {
+        let (seat, device) = match self.provider {
+            Provider::Hypervisor => (
+                Seat::new(Rc::clone(&self.machine)),
+                Some(DeviceRecord::None),
+            ),
+            Provider::Guest => (
+                self.seat.clone(),
+                (self.sight == Sight::MakerBlind).then_some(DeviceRecord::Unavailable),
+            ),
+        };
+        Host {
+            seat,
+            trusts_zero: self.flaw == Flaw::TrustsZero,
+            device,
+        }
+    }
+
+    /// Returns whether a maker that continues no page can know all that readers need. After a leap second the
+    /// kernel does not say which one it was, and smears run on for half a day.
+    fn may_begin_anew(&self) -> bool {
+        self.leap.is_none_or(|leap| {
+            let since_sec = self.truth_ns() / NS_PER_SEC - leap.edge_sec - TAI_MINUS_UTC_SEC;
+            !(-100..43_300).contains(&since_sec)
+        })
+    }
+
+    /// Begins a page in a process of the guest, if there is none.
+    pub(super) fn begin_own(&mut self) -> Outcome {
+        let is_possible = self.own.is_none() && self.provider == Provider::Guest;
+        if !is_possible || self.is_stated || !self.may_begin_anew() {
+            return Ok(());
+        }
+        if self.misses_step {
+            self.make_aware();
+        }
+        let options = PublishOptions {
+            allow_unguarded: true,
+            ..PublishOptions::default()
+        };
+        let old = (self.flaw == Flaw::TrustsLateMaker).then(|| self.forged());
+        let mut publication = self.publication_on(self.host(), options, old);
+        let memory = Arc::new(GuestMemory::default());
+        loop {
+            if let Err(error) = publication.step(Cause::Interval) {
+                return Err(self.violation(&format!("the calibrator failed: {error}")));
+            }
+            if publication.is_settled() {
+                break;
+            }
+            self.pass(publication.next_within().as_nanos().cast_signed());
+        }
+        memory.show(publication.fields(), &publication.extension());
+        let guard = guest::guard(&self.seat, self.sight != Sight::ReaderBlind);
+        let guard = self.flawed(guard);
+        self.held.extend(guest::clocks(&memory, &self.seat, &guard));
+        self.own = Some(OwnPage {
+            publication,
+            memory,
+            alarm: false,
+        });
+        self.note("page in a process begins");
+        Ok(())
+    }
+
+    /// A page with a bound that says that no migration came.
+    fn forged(&self) -> OldPage {
+        let both = VMCLOCK_FLAG_TIME_MAXERROR_VALID | VMCLOCK_FLAG_PERIOD_MAXERROR_VALID;
+        OldPage {
+            fields: RawFields {
+                // Compare nothing of it with the present.
+                time_sec: 1,
+                flags: both,
+                ..blank()
+            },
+            extension: Some(Extension {
+                boot_id: guest::BOOT_ID,
+                device: self.seat.record(),
+                ..Extension::default()
+            }),
+            is_torn: false,
+        }
+    }
+
+    /// The guard, after planted flaws.
+    pub(super) fn flawed(&self, guard: Guard<GuestMemory>) -> Guard<GuestMemory> {
+        if self.flaw == Flaw::NoGuard {
+            Guard::OWN
+        } else {
+            guard
+        }
+    }
+
+    pub(super) fn end_own(&mut self) {
+        if self.own.take().is_some() {
+            self.held.truncate(PUBLISHED_CLOCKS);
+            self.note("page in a process ends");
+        }
+    }
+
+    /// Brings the process's page up to date.
+    fn update_own(&mut self) -> Outcome {
+        let Some(own) = &mut self.own else {
+            return Ok(());
+        };
+        let cause = if std::mem::take(&mut own.alarm) {
+            Cause::ClockStep
+        } else {
+            Cause::Interval
+        };
+        match own.publication.step(cause) {
+            Ok(fields) => {
+                own.memory.show(&fields, &own.publication.extension());
+                Ok(())
+            }
+            Err(error) => Err(self.violation(&format!("the calibrator failed: {error}"))),
+        }
     }
 
     /// The fields on the page, after planted flaws.
@@ -106,6 +229,10 @@ impl Life {
 
     /// Updates the page, in the order in which the publisher's thread looks at its wake-ups.
     pub(super) fn update(&mut self) -> Outcome {
+        if let Some(own) = &mut self.own {
+            own.alarm |= self.alarm;
+            self.update_own()?;
+        }
         if self.publication.is_some() && std::mem::take(&mut self.alarm) {
             if self.random.chance(8) {
                 // The alarm fired just after the thread looked at it.
@@ -135,7 +262,11 @@ impl Life {
     /// The extension of the publisher's last step.
     fn extension(&self) -> Extension {
         let publication = self.publication.as_ref();
-        publication.map(Publication::extension).unwrap_or_default()
+        let mut extension = publication.map(Publication::extension).unwrap_or_default();
+        if self.flaw == Flaw::RecordsLater && matches!(extension.device, DeviceRecord::Seen(_)) {
+            extension.device = self.seat.record();
+        }
+        extension
     }
 
     /// The page as its next publisher finds it. The host keeps no extension.
@@ -150,9 +281,18 @@ impl Life {
 
     /// Starts another publisher on the page. It writes nothing before it has settled.
     pub(super) fn restart(&mut self) -> Outcome {
-        let old = self.found();
         self.alarm = false;
-        let publication = self.new_publication(Some(old));
+        let is_lost = self.provider == Provider::Guest
+            && !self.is_stated
+            && self.may_begin_anew()
+            && self.random.chance(4);
+        let old = if is_lost {
+            self.note("publisher started without a page");
+            None
+        } else {
+            Some(self.found())
+        };
+        let publication = self.new_publication(old);
         self.publication = Some(publication);
         let mut fields = self.step(Cause::Interval)?;
         while let Some(publication) = &self.publication
