@@ -74,6 +74,19 @@ export const inGuest = {
     assert.deepEqual(shown, ['token', 'disrupted'])
     guest.page.write(timeFields)
   },
+
+  async 'beside a page with only a marker a clock makes its own page, which the device guards'(
+    guest,
+  ) {
+    const { timeFields } = guest
+    guest.removeTime()
+    guest.page.write({ disruptionMarker: 51n })
+    const shown = await program(guest, 'process-page.mjs', [], (text) => {
+      if (text === 'token\n') guest.page.write({ disruptionMarker: 52n })
+    })
+    assert.deepEqual(shown, ['token', 'disrupted'])
+    guest.page.write(timeFields)
+  },
 }
 
 export const ownGuests = {
