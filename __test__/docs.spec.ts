@@ -231,7 +231,7 @@ for (const { place, text } of inLanguage('ini')) {
     const settings = new Map(
       [...text.matchAll(/^(\w+)=(.*)$/gm)].map(([, name = '', value = '']) => [name, value]),
     )
-    t.regex(settings.get('ExecStart') ?? '', new RegExp(`/vmclock publish ${page}$`))
+    t.regex(settings.get('ExecStart') ?? '', new RegExp(`/vmclock publish (?:--\\S+ )*${page}$`))
     t.is(join('/run', settings.get('RuntimeDirectory') ?? ''), dirname(page))
     // Readers of every user have to enter it.
     t.is(settings.get('RuntimeDirectoryMode'), '0755')
