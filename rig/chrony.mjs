@@ -35,6 +35,18 @@ export function clockPrograms() {
   })
 }
 
+/** Returns the path of an adjtimex(8) for a guest of this machine. */
+export async function adjtimexFor(machine) {
+  const architecture = { 'x86-64': 'amd64', aarch64: 'arm64' }[machine.name]
+  const directory = await debianDirectory({
+    name: `rig-adjtimex-${architecture}`,
+    packages: [`adjtimex:${architecture}`],
+    without: /^(?!adjtimex_)/,
+    suites: ['trixie'],
+  })
+  return join(directory, 'usr/sbin/adjtimex')
+}
+
 /** Returns the options of `withGuest` for a guest that runs `startChronyd`. */
 export function chronyInGuest(directory, parts) {
   const program = (name) => join(directory, name)

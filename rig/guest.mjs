@@ -169,7 +169,7 @@ class Guest {
 
   /** Writes the true time to the page, and the fields `others` in the same update. */
   async writeTime(others = {}) {
-    const rate = await this.#counterRate()
+    const rate = await this.counterRate()
     const pair = await this.converse('calibration.mjs', [], (ask) =>
       pairWithHost(async () => BigInt(await ask())),
     )
@@ -307,7 +307,8 @@ class Guest {
     return pairWithHost(() => this.#hostClock.counter(), 100)
   }
 
-  async #counterRate() {
+  /** Measures the rate of the guest's counter by the host's clock, as `ticks` in `ns`. */
+  async counterRate() {
     if (!this.machine.counterIsTheHosts) return this.machine.counterRate
     const now = await this.#hostPair()
     return {
