@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vmclock::clock::fast::{FastClock, SlowPath, TimePoint};
@@ -389,6 +390,27 @@ fn a_stuck_device_costs_one_deadline_and_then_time_has_no_bound_at_once() {
     machine.change_device(device(5, Some(9)));
     assert!(clock.is_continuous(&token).unwrap());
     assert_eq!(no_bound(&mut clock), None);
+}
+
+#[test]
+fn a_stuck_device_refuses_no_time_while_the_maker_updates_its_page() {
+    let machine = Machine::new();
+    let mut clock = machine.clock(Options::default());
+    wedge(&machine.device);
+    let is_read = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_read.load(Ordering::Relaxed) {
+                let record = DeviceRecord::Seen(device(5, Some(9)));
+                machine.publish(&sound(), &made_under(record));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let reading = clock.read();
+        is_read.store(true, Ordering::Relaxed);
+        assert_eq!(reading.unwrap().max_error_ns, None);
+    });
+    assert_eq!(no_bound(&mut clock), Some(NoBound::DeviceStuck));
 }
 
 #[test]

@@ -511,16 +511,22 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         Ok(seen.counter)
     }
 
-    /// Reads page, guard and counter as of one instant, within one deadline.
+    /// Reads page, guard and counter as of one instant, within one deadline each.
     fn read_guarded(&mut self) -> Result<(Consistent, Look), Error> {
-        let (stuck_seq, stuck_guard_seq) = (self.stuck_seq, self.stuck_guard_seq);
-        let mut deadline = RetryDeadline::default();
-        let mut again = |tried, seq| {
-            let known = match tried {
-                Tried::Page => stuck_seq,
-                Tried::Guard => stuck_guard_seq,
-            };
-            known != Some(seq) && deadline.allows_retry()
+        let (stuck_seq, mut stuck_guard_seq) = (self.stuck_seq, self.stuck_guard_seq);
+        let (mut deadline, mut guard_deadline) =
+            (RetryDeadline::default(), RetryDeadline::default());
+        let mut again = |tried, seq| match tried {
+            Tried::Page => stuck_seq != Some(seq) && deadline.allows_retry(),
+            Tried::Guard => {
+                let allows = stuck_guard_seq != Some(seq) && guard_deadline.allows_retry();
+                if !allows {
+                    // The maker updates its page while this call waits for the device. The next try must
+                    // not wait again.
+                    stuck_guard_seq = Some(seq);
+                }
+                allows
+            }
         };
         // An even number will change again. An odd one may stay for ever.
         let odd = |Stuck { seq }| (seq & 1 == 1).then_some(seq);
