@@ -48,6 +48,9 @@ export const nodeRows = [
   ],
   ['convertInto() each of 10,000 / C loop', 2, 4, ratio('stamps', 'convertInto', 'C multiply')],
   ['open() to first stamp, ms', 0.5, 1, single('start-up', 'first stamp ms')],
+  ['open() of a page, ms', 0.4, 0.8, single('start-up', 'page ms')],
+  ["first open() of the process's own page, ms", 12, 15, single('start-up', 'first own ms')],
+  ['later open() of that page, ms', 0.3, 0.5, single('start-up', 'later own ms')],
   ["import 'vmclock', ms", 15, 25, single('start-up', 'import ms')],
   ['garbage collections over all readInto()', 0, 0, single('garbage', 'collections')],
   ['two workers / one, over the same for hrtime', 1, 0.95, overHrtime(2)],
@@ -137,6 +140,13 @@ export const corePeerRows = [
 export const coreRows = [
   ['now_ns() / clock_gettime(CLOCK_REALTIME)', 0.95, 1.1, ratio('core', 'now_ns', 'clock_gettime')],
   ['read() / clock_gettime(CLOCK_REALTIME)', 1.15, 1.4, ratio('core', 'read', 'clock_gettime')],
+  [
+    'now_ns(), guarded / unguarded',
+    1.02,
+    1.05,
+    ratio('core', 'guarded now_ns', 'unguarded now_ns'),
+  ],
+  ['read(), guarded / unguarded', 1.02, 1.05, ratio('core', 'guarded read', 'unguarded read')],
   ['read() / clock-bound 3', 0.3, 0.4, ratio('core', 'read', 'clock-bound 3')],
   ['read() / clock-bound-client 2', 0.3, 0.4, ratio('core', 'read', 'clock-bound-client 2')],
   ['update by the writer, µs', 1, 2, { ...single('core', 'update'), unit: 1e-3 }],

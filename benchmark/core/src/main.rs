@@ -9,9 +9,14 @@ mod clock_bound_files;
 
 use std::error::Error;
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use vmclock::clock::guard::{Guard, GuardDevice};
 use vmclock::counter::{Counter, CpuCounter};
+use vmclock::extension::{DeviceRecord, DeviceState, Extension};
+use vmclock::page::Page;
 use vmclock::snapshot::RawFields;
 use vmclock::writer::{PageHeader, PageLayout, PageWriter, blank};
 use vmclock::{Options, PublishOptions, Publisher, VmClock};
@@ -75,9 +80,7 @@ fn measure(rounds: usize) -> Result<(), Failure> {
         ..PublishOptions::default()
     };
     let publisher = Publisher::create(&path, options.clone())?;
-    let page = VmClock::open(&path, Options::default())?
-        .snapshot()?
-        .raw;
+    let page = VmClock::open(&path, Options::default())?.snapshot()?.raw;
     let open = || VmClock::open(&path, Options::default());
     let (mut now_ns, mut now_ms, mut read) = (open()?, open()?, open()?);
 
@@ -116,7 +119,20 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     let mut writer = PageWriter::create(&written, &PageLayout::default(), header, &blank())?;
     let mut counter_value = 0_u64;
 
+    let [mut guarded_now, mut guarded_read] = [
+        clock(directory.path(), &page, true)?,
+        clock(directory.path(), &page, true)?,
+    ];
+    let [mut unguarded_now, mut unguarded_read] = [
+        clock(directory.path(), &page, false)?,
+        clock(directory.path(), &page, false)?,
+    ];
+
     let mut cases = vec![
+        case("guarded now_ns", || guarded_now.now_ns()),
+        case("unguarded now_ns", || unguarded_now.now_ns()),
+        case("guarded read", || guarded_read.read()),
+        case("unguarded read", || unguarded_read.read()),
         case("now_ns", || now_ns.now_ns()),
         case("now_ms", || now_ms.now_ms()),
         case("read", || read.read()),
@@ -162,6 +178,54 @@ fn measure(rounds: usize) -> Result<(), Failure> {
     publisher.close()?;
     println!("{{{}}}", figures.join(","));
     Ok(())
+}
+
+/// Makes a clock of a page with these fields that does not change, and a device that guards it or none. The two
+/// differ in the second page that a stamp looks at, and in nothing else.
+fn clock(directory: &Path, fields: &RawFields, guarded: bool) -> Result<VmClock, Failure> {
+    const NUMBER: u64 = 7;
+    const BOOT_ID: u128 = 1;
+    let (layout, header) = (PageLayout::default(), PageHeader::default());
+    let device_path = directory.join("device");
+    PageWriter::create(&device_path, &layout, header, &blank())?;
+    let state = DeviceState {
+        number: NUMBER,
+        disruption_marker: 0,
+        vm_generation: None,
+    };
+    let extension = Extension {
+        boot_id: BOOT_ID,
+        device: if guarded {
+            DeviceRecord::Seen(state)
+        } else {
+            DeviceRecord::None
+        },
+        ..Extension::default()
+    };
+    let path = directory.join("guarded");
+    PageWriter::create(&path, &layout, header, &blank())?.publish(fields, &extension);
+    let (page, device) = (Page::open(&path, &[])?, Page::open(&device_path, &[])?);
+    let size_bytes = page.size_bytes();
+    let guard = Guard {
+        boot_id: Some(BOOT_ID),
+        device: if guarded {
+            GuardDevice::Open {
+                size_bytes: device.size_bytes(),
+                memory: Arc::new(device),
+                number: NUMBER,
+                path: device_path,
+            }
+        } else {
+            GuardDevice::None
+        },
+    };
+    let options = Options::default();
+    let mut clock = VmClock::with_guard(Arc::new(page), size_bytes, CpuCounter, options, guard);
+    // A clock whose guard does not hold gives no bound, and would measure something else.
+    if clock.read()?.max_error_ns.is_none() {
+        return Err("the clock has no bound".into());
+    }
+    Ok(clock)
 }
 
 /// The time of two updates.
