@@ -38,6 +38,7 @@ export async function prepareGuest(machine) {
  *
  * - `programs`: files of the host to add to the guest's `programs/`, as pairs of name and path.
  * - `devices`: devices of QEMU to add, as arguments of its `-device`.
+ * - `more`: further arguments of QEMU. A later `-cpu` replaces the machine's own.
  * - `isDescribed`: if false, the firmware does not describe the page, and the driver finds no device.
  * - `isOnHostsNetwork`: if true, the guest can reach the host's loopback at 10.0.2.2.
  */
@@ -109,7 +110,10 @@ class Guest {
     this.#directory = directory
   }
 
-  async boot(parts, { programs = [], devices = [], isDescribed = true, isOnHostsNetwork = false }) {
+  async boot(
+    parts,
+    { programs = [], devices = [], more = [], isDescribed = true, isOnHostsNetwork = false },
+  ) {
     const startMs = performance.now()
     const machine = this.machine
     const initramfs = join(this.#directory, 'initramfs')
@@ -134,6 +138,7 @@ class Guest {
       ...['-m', `${RAM_MEBIBYTES}M`],
       ...(isOnHostsNetwork ? ['-netdev', 'user,id=host'] : []),
       ...devices.flatMap((device) => ['-device', device]),
+      ...more,
       ...['-kernel', parts.kernel, '-initrd', initramfs, '-append', words.join(' ')],
     ]
     this.console = new GuestConsole(this.#mark)
@@ -204,9 +209,9 @@ class Guest {
     return dialogue
   }
 
-  /** Continues the dialogue that was active when this guest was saved. */
-  resumeTalk() {
-    return new Dialogue(this.console, (options) => this.console.takeOver(options))
+  /** Continues the dialogue that was active when this guest was saved. The time limit is that of `talk`. */
+  resumeTalk({ timeoutMs } = {}) {
+    return new Dialogue(this.console, (options) => this.console.takeOver({ ...options, timeoutMs }))
   }
 
   /** Runs a program while `work` runs. `work` gets a function that asks the program once. */

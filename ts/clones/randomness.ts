@@ -10,6 +10,7 @@ import {
   isUnchanged,
   lastEpoch,
   lookOrUnknown,
+  onRestore,
   seesWords,
   signalNow,
   UNKNOWN,
@@ -152,6 +153,8 @@ export function protectRandomness(options: ProtectOptions = {}): RandomnessProte
     wrapAll()
     protection = new Protection()
     warnOf(protection)
+    // A reseed after a restore may have less than the machine promised.
+    if (onNoEntropy === 'warn') onRestore(() => setImmediate(warnIfNoEntropy).unref())
   }
   return protection
 }
@@ -163,6 +166,10 @@ function warnOf({ entropy, signal }: RandomnessProtection): void {
     `clones of this machine may share random values: ${signal.unavailable}; ${signal.remedy}`,
     { type: 'VmClockWarning', code: 'VMCLOCK_NO_SIGNAL' },
   )
+}
+
+function warnIfNoEntropy(): void {
+  if (protection?.entropy === 'none') warnOfNoEntropy()
 }
 
 function warnOfNoEntropy(): void {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vmclock::counter::{Counter, CpuCounter};
 
@@ -47,9 +47,17 @@ pub(super) struct Randomness {
     seeded_epoch: AtomicU32,
     reseeds: AtomicU64,
     last: Mutex<Option<Entropy>>,
-    /// The epoch in which the kernel was last known to have reseeded; 0 for none.
-    kernel_epoch: Mutex<u32>,
+    kernel: Mutex<Kernel>,
     kernel_reseeded: Condvar,
+}
+
+/// What is known of the kernel's generator, by epochs; 0 for none.
+#[derive(Default)]
+struct Kernel {
+    /// The last epoch in which it was known to have reseeded.
+    reseeded_in: u32,
+    /// The last epoch in which a draw waited for that: one wait an epoch, not one a draw.
+    awaited_in: u32,
 }
 
 /// The epoch for which OpenSSL was seeded when a draw began.
@@ -122,7 +130,7 @@ impl Randomness {
             seeded_epoch: AtomicU32::new(0),
             reseeds: AtomicU64::new(0),
             last: Mutex::new(None),
-            kernel_epoch: Mutex::new(0),
+            kernel: Mutex::default(),
             kernel_reseeded: Condvar::new(),
         }
     }
@@ -222,8 +230,8 @@ impl Randomness {
         let Some(epoch) = epoch else {
             return false;
         };
-        let kernel_epoch = locked(&self.kernel_epoch);
-        if *kernel_epoch == epoch {
+        let mut kernel = locked(&self.kernel);
+        if kernel.reseeded_in == epoch {
             return true;
         }
         if !uevents::are_heard() {
@@ -233,22 +241,23 @@ impl Randomness {
         if self.seeded_epoch.load(Ordering::Relaxed) == 0 {
             return true;
         }
-        let deadline = Instant::now() + KERNEL_PATIENCE;
-        let (kernel_epoch, _) = self
+        if kernel.awaited_in == epoch {
+            return false;
+        }
+        kernel.awaited_in = epoch;
+        let (kernel, _) = self
             .kernel_reseeded
-            .wait_timeout_while(
-                kernel_epoch,
-                deadline.saturating_duration_since(Instant::now()),
-                |kernel_epoch| *kernel_epoch != epoch,
-            )
+            .wait_timeout_while(kernel, KERNEL_PATIENCE, |kernel| {
+                kernel.reseeded_in != epoch
+            })
             .unwrap_or_else(PoisonError::into_inner);
-        *kernel_epoch == epoch
+        kernel.reseeded_in == epoch
     }
 
     /// Notes that the kernel has reseeded its generator in the epoch now.
     pub(super) fn kernel_reseeded(&self) {
         if let Ok(epoch) = self.restores.look() {
-            *locked(&self.kernel_epoch) = epoch;
+            locked(&self.kernel).reseeded_in = epoch;
             self.kernel_reseeded.notify_all();
         }
     }

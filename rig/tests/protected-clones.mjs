@@ -1,0 +1,102 @@
+// Saves a guest while Node draws random values, and resumes it three times. Without the protection the clones draw
+// the same values, with it none.
+
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
+import { withClone, withGuest } from '../guest.mjs'
+import { inShell } from '../in-guest.mjs'
+
+const CLONES = 3
+// More draws than that are saved before.
+const LONGEST_RUN_MS = 200
+// A program that draws for many rounds.
+const PROGRAM_MS = 7_200_000
+
+export const ownGuests = {
+  async 'three clones draw equal values without the protection, and none with it'(prepared, form) {
+    const [rounds, count] = form.isShort ? [1, 10] : [50, 1000]
+    await withGuest(prepared, {}, async (guest) => {
+      await inShell(guest, 'ifconfig lo up')
+      const shared = await oneRound(guest, 'unprotected', count)
+      for (const kind of shared.kinds) {
+        // Which thread runs first may differ, and with it who draws what.
+        if (/main: (randomUUID|randomBytes|getRandomValues|ServerHello|TLS)/.test(kind)) {
+          assert.ok(shared.equal.has(kind), `no equal values of ${kind} without the protection`)
+        }
+      }
+      console.log(
+        `    without: ${shared.equal.size} of ${shared.kinds.length} kinds have equal values`,
+      )
+      let atTheBoundary = 0
+      for (let round = 0; round < rounds; round++) {
+        const seen = await oneRound(guest, 'protected', count)
+        assert.deepEqual([...seen.equal], [], `round ${round}`)
+        assert.equal(seen.kinds.length, shared.kinds.length)
+        atTheBoundary += seen.atTheBoundary
+      }
+      console.log(
+        `    with: no equal value in ${rounds} rounds; saved between last look and return: ${atTheBoundary}`,
+      )
+    })
+  },
+}
+
+// Starts the program, saves the machine while it draws, and compares what the clones draw.
+async function oneRound(guest, mode, count) {
+  const talk = await guest.talk('clone-draws.mjs', [mode, `${count}`], { timeoutMs: PROGRAM_MS })
+  // Wherever the program is then.
+  await setTimeout(Math.random() * LONGEST_RUN_MS)
+  const snapshot = await guest.snapshot()
+  await talk.end()
+  const seen = []
+  for (let clone = 0; clone < CLONES; clone++) {
+    await withClone(asAnotherMachine(snapshot), restored, async (clone) => {
+      seen.push(await drawn(clone.resumeTalk({ timeoutMs: PROGRAM_MS })))
+    })
+  }
+  return compared(seen)
+}
+
+function restored({ page }) {
+  page.write({ disruptionMarker: 2n, vmGenerationCounter: 2n })
+}
+
+// A hypervisor gives each clone another identifier.
+function asAnotherMachine(snapshot) {
+  const options = snapshot.options.map((option) =>
+    option.startsWith('vmgenid,') ? `vmgenid,guid=${randomUUID()}` : option,
+  )
+  return { ...snapshot, options }
+}
+
+async function drawn(talk) {
+  const kinds = new Map()
+  let atTheBoundary = 0
+  for (;;) {
+    const { kind, values, count } = JSON.parse(await talk.next())
+    if (kind === 'end') return { kinds, atTheBoundary }
+    if (values === undefined) atTheBoundary += count
+    else kinds.set(kind, values)
+  }
+}
+
+function compared(seen) {
+  const owners = new Map()
+  const equal = new Set()
+  for (const [clone, { kinds }] of seen.entries()) {
+    for (const [kind, values] of kinds) {
+      for (const value of values) {
+        const owner = owners.get(value)
+        if (owner !== undefined && owner !== clone) equal.add(kind)
+        owners.set(value, clone)
+      }
+    }
+  }
+  const [{ kinds }] = seen
+  return {
+    kinds: [...kinds.keys()],
+    equal,
+    atTheBoundary: seen.reduce((sum, one) => sum + one.atTheBoundary, 0),
+  }
+}
