@@ -5,13 +5,18 @@ const SHT_SYMTAB = 2
 const SHT_DYNAMIC = 6
 const SHT_GNU_VERNEED = 0x6ffffffe
 const DT_NEEDED = 1n
+const DT_FLAGS_1 = 0x6ffffffbn
+const DF_1_NODELETE = 8n
 
 const machineNames = new Map([
   [62, 'x86-64'],
   [183, 'aarch64'],
 ])
 
-/** Returns the machine, the needed libraries and symbol versions, and whether the file is stripped. */
+/**
+ * Returns the machine, the needed libraries and symbol versions, whether the file is stripped, and whether the
+ * loader never unloads it.
+ */
 export function describeElf(bytes) {
   if (bytes.readUInt32BE(0) !== 0x7f454c46 || bytes[4] !== 2 || bytes[5] !== 1) {
     throw new Error('not a 64-bit little-endian ELF file')
@@ -23,6 +28,9 @@ export function describeElf(bytes) {
     libraries: of(SHT_DYNAMIC).flatMap((section) => neededLibraries(bytes, section, sections)),
     versions: of(SHT_GNU_VERNEED).flatMap((section) => neededVersions(bytes, section, sections)),
     isStripped: of(SHT_SYMTAB).length === 0,
+    isNeverUnloaded: of(SHT_DYNAMIC).some(
+      (section) => (dynamicEntries(bytes, section).get(DT_FLAGS_1) ?? 0n) & DF_1_NODELETE,
+    ),
   }
 }
 
@@ -48,6 +56,15 @@ function neededLibraries(bytes, { offset, size, link }, sections) {
     names.push(textAt(bytes, sections[link].offset + Number(bytes.readBigUInt64LE(at + 8))))
   }
   return names
+}
+
+// Returns the values of a dynamic section by their tags; of a tag that it has several times, the last.
+function dynamicEntries(bytes, { offset, size }) {
+  const entries = new Map()
+  for (let at = offset; at < offset + size; at += 16) {
+    entries.set(bytes.readBigUInt64LE(at), bytes.readBigUInt64LE(at + 8))
+  }
+  return entries
 }
 
 // Follows two chains of records: the libraries, and the needed versions of each.

@@ -132,7 +132,7 @@ function checkContents(packages) {
 
 function checkAddon(name, bytes) {
   const kind = kinds.find((each) => name.endsWith(each.name))
-  const { machine, libraries, versions, isStripped } = describeElf(bytes)
+  const { machine, libraries, versions, isStripped, isNeverUnloaded } = describeElf(bytes)
   const newest = versions
     .filter((version) => version.startsWith('GLIBC_'))
     .map((version) => version.slice('GLIBC_'.length))
@@ -146,6 +146,8 @@ function checkAddon(name, bytes) {
     machine !== kind.machine && `is for ${machine}`,
     bytes.length > addonLimitBytes && `has ${bytes.length} bytes, more than ${addonLimitBytes}`,
     !isStripped && 'is not stripped',
+    // OpenSSL keeps the address of a function in it.
+    !isNeverUnloaded && 'can be unloaded: it is not linked with -z nodelete',
     foreign.length > 0 && `needs ${foreign.join(' ')}`,
     !kind.isMusl && newest === undefined && 'names no version of glibc',
     newest !== undefined && byNumbers(newest, glibcFloor) > 0 && `needs glibc ${newest}`,

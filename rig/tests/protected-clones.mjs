@@ -13,6 +13,8 @@ const LONGEST_RUN_MS = 200
 // A program that draws for many rounds.
 const PROGRAM_MS = 7_200_000
 
+const WITHOUT_GENERATORS = ['-cpu', 'max,-rdrand,-rdseed']
+
 export const ownGuests = {
   async 'three clones draw equal values without the protection, and none with it'(prepared, form) {
     const [rounds, count] = form.isShort ? [1, 10] : [50, 1000]
@@ -40,6 +42,71 @@ export const ownGuests = {
       )
     })
   },
+
+  async 'without entropy the protection is refused, or warns, and clones differ all the same'(
+    prepared,
+  ) {
+    if (prepared.machine.name !== 'x86-64') return 'the emulated CPU cannot be without RNDR'
+    await withGuest(prepared, { more: WITHOUT_GENERATORS }, async (guest) => {
+      const [strict] = await answers(guest, 'throw')
+      assert.equal(strict.code, 'ERR_VMCLOCK_UNSUPPORTED')
+      assert.match(strict.message, /no entropy that clones would not share/)
+      // The refused process draws as before.
+      assert.ok(strict.value)
+      const seen = await answers(guest, 'warn')
+      for (const { entropy, signal, isSynchronous, warnings } of seen) {
+        assert.deepEqual([entropy, signal, isSynchronous], ['none', 'page', true])
+        assert.ok(warnings.includes('VMCLOCK_NO_ENTROPY'))
+      }
+      assertDifferent(seen)
+    })
+  },
+
+  async 'with VMGENID alone, draws wait for the kernel, and fail rather than share'(prepared) {
+    if (prepared.machine.name !== 'x86-64') return 'the emulated machine has no VMGENID device'
+    const devices = [`vmgenid,guid=${randomUUID()}`]
+    await withGuest(prepared, { devices, more: WITHOUT_GENERATORS }, async (guest) => {
+      const seen = await answers(guest, 'throw', async (talk, first) => {
+        // This kernel sends no uevent.
+        assert.ok(first.failed, JSON.stringify(first))
+        const again = JSON.parse(await talk.ask())
+        assert.ok(again.failed)
+        // It waits once a restore, not once a draw.
+        assert.ok(again.ms < first.ms, `${again.ms} ms, after ${first.ms} ms`)
+        return JSON.parse(await talk.ask('reseeded'))
+      })
+      for (const { entropy, signal } of seen)
+        assert.deepEqual([entropy, signal], ['kernel', 'page'])
+      assertDifferent(seen)
+    })
+  },
+}
+
+// Starts a program that protects itself, saves it, and returns its answer in each of two clones, or what `more` makes
+// of that.
+async function answers(guest, onNoEntropy, more = (_talk, first) => first) {
+  const talk = await guest.talk('clone-entropy.mjs', [onNoEntropy])
+  const before = JSON.parse(await talk.ask())
+  if (before.code !== undefined) {
+    await talk.end()
+    return [before]
+  }
+  const snapshot = await guest.snapshot()
+  await talk.end()
+  const seen = []
+  for (let clone = 0; clone < 2; clone++) {
+    await withClone(asAnotherMachine(snapshot), restored, async (clone) => {
+      const talk = clone.resumeTalk()
+      seen.push(await more(talk, JSON.parse(await talk.ask())))
+    })
+  }
+  return seen
+}
+
+function assertDifferent(seen) {
+  const values = seen.map(({ value }) => value)
+  assert.equal(new Set(values).size, values.length, JSON.stringify(values))
+  assert.ok(values.every((value) => /^[0-9a-f]{32}$/.test(value)))
 }
 
 // Starts the program, saves the machine while it draws, and compares what the clones draw.

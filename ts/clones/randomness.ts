@@ -181,7 +181,7 @@ function warnOfNoEntropy(): void {
 
 /**
  * Calls `draw` until it has drawn from OpenSSL in this thread, and returns what it returned then. So it empties
- * a pool of random bytes that `draw` hands out.
+ * a pool of random bytes that `draw` hands out. Call it in {@link perMachine}, before each use of the pool.
  *
  * @param draw - hands out values from a pool, and fills the pool from `node:crypto` or webcrypto
  * @throws VmClockError `ERR_VMCLOCK_UNSUPPORTED` if it has not drawn after 65,536 calls;
@@ -189,11 +189,12 @@ function warnOfNoEntropy(): void {
  *
  * @example
  * ```ts
- * import { drain, onRestore } from 'vmclock/clones'
  * import 'vmclock/clones/protect'
  * import { nanoid } from 'nanoid'
+ * import { drain, perMachine } from 'vmclock/clones'
  *
- * onRestore(() => drain(() => nanoid()))
+ * const emptied = perMachine(() => drain(() => nanoid()))
+ * const id = () => (emptied(), nanoid())
  * ```
  */
 export function drain<Value>(draw: () => Value): Value {
@@ -288,9 +289,14 @@ function replace(holder: Holder, name: string, wrap: (original: Fn) => Fn): void
   // Name, length, and what `util.promisify` looks for.
   for (const key of Reflect.ownKeys(original)) {
     const own = Object.getOwnPropertyDescriptor(original, key)
-    if (own !== undefined && key !== 'prototype') Object.defineProperty(wrapped, key, own)
+    if (own !== undefined && key !== 'prototype') define(wrapped, key, own)
   }
-  Object.defineProperty(holder, name, { ...described, value: wrapped })
+  define(holder, name, { ...described, value: wrapped })
+}
+
+// Without a prototype: `Object.prototype` may have a `get`.
+function define(holder: object, key: PropertyKey, described: PropertyDescriptor): void {
+  Object.defineProperty(holder, key, Object.assign(Object.create(null), described))
 }
 
 /** Draws again if the machine was restored during the draw. */

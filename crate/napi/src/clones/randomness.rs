@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::rand::GetRandomFlags;
 use vmclock::counter::{Counter, CpuCounter};
 
 use super::openssl::{OpenSsl, Refusal};
@@ -265,9 +266,8 @@ impl Randomness {
 
 /// Fills `out` from the kernel's generator, as far as that can be had without waiting.
 fn fill_from_kernel(out: &mut [u8]) {
-    // The count is ignored: the bytes are an addition, and zeros do no harm.
-    // SAFETY: the buffer is writable for its length.
-    let _ = unsafe { libc::getrandom(out.as_mut_ptr().cast(), out.len(), libc::GRND_NONBLOCK) };
+    // The result is ignored: the bytes are an addition, and zeros do no harm.
+    let _ = rustix::rand::getrandom(out, GetRandomFlags::NONBLOCK);
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
