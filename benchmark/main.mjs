@@ -139,6 +139,7 @@ async function measureNode(node, size, peers, clocks, directory) {
   }
   const variants = await run(one, 'variants', page('variants'), size.rounds, ...inC)
   const convert = await run(one, 'convert', page('convert'), size.rounds, ...inC)
+  const clones = await run(one, 'clones', page('clones'), size.rounds)
   // Not pinned: a pinned process would compile and collect garbage on the same CPU.
   const workers = await run([], 'workers', page('workers'), size.workerRounds, size.workers)
   const churn = await run(one, 'churn', page('churn'), size.churnRounds, size.stamps, ...other)
@@ -148,7 +149,7 @@ async function measureNode(node, size, peers, clocks, directory) {
     startUps.push(await run([], 'start-up', page('garbage')))
   }
   return {
-    ...{ variants, convert, workers, churn, garbage },
+    ...{ variants, convert, clones, workers, churn, garbage },
     stamps: merged(stamps),
     'start-up': merged(startUps),
   }

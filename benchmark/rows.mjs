@@ -66,6 +66,19 @@ export const nodeRows = [
     1.2,
     { ...ratio('churn', 'nowNs at 10000 Hz', 'nowNs at 0 Hz'), ...beside(10_000) },
   ],
+  [
+    'randomBytes(16) of a protected process / of another',
+    1.05,
+    1.3,
+    ratio('clones', 'protected randomBytes(16)', 'randomBytes(16)'),
+  ],
+  [
+    'randomUUID() of a protected process / of another',
+    1.05,
+    1.3,
+    ratio('clones', 'protected randomUUID()', 'randomUUID()'),
+  ],
+  ['perMachine access / isContinuous()', 1, 1.5, ratio('clones', 'perMachine', 'isContinuous')],
 ].map(asRow)
 
 const SIZES = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]
@@ -121,6 +134,11 @@ export const scaleRows = [
     `nowNs(), writer at ${rate / 1_000} kHz / idle`,
     { ...ratio('churn', `nowNs at ${rate} Hz`, 'nowNs at 0 Hz'), ...beside(rate) },
   ]),
+  [
+    'getRandomValues() of a protected process / of another',
+    ratio('clones', 'protected getRandomValues of 16', 'getRandomValues of 16'),
+  ],
+  ['a restore noticed, a reseed and a draw, µs', { ...single('clones', 'restore'), unit: 1e-3 }],
   ['growth of the process over all readInto(), KiB', single('garbage', 'growth KiB')],
   ...['readInto', 'nowNs', 'nowMs', 'read'].map((name) => [
     `${name}() allocates, bytes`,

@@ -9,7 +9,8 @@ import { notifyRestored, protectRandomness } from 'vmclock/clones'
 
 const [onNoEntropy] = process.argv.slice(2)
 const warnings = []
-process.on('warning', ({ code }) => warnings.push(code))
+// Without Node's own listener, which prints to the console.
+process.removeAllListeners('warning').on('warning', ({ code }) => warnings.push(code))
 
 let protection
 let refused
@@ -45,6 +46,6 @@ function drawn() {
   try {
     return { value: randomBytes(16).toString('hex') }
   } catch (error) {
-    return { failed: error.code }
+    return { failed: `${error}` }
   }
 }

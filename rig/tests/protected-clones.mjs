@@ -69,6 +69,7 @@ export const ownGuests = {
       const seen = await answers(guest, 'throw', async (talk, first) => {
         // This kernel sends no uevent.
         assert.ok(first.failed, JSON.stringify(first))
+        console.log(`    a draw without entropy: ${first.failed}`)
         const again = JSON.parse(await talk.ask())
         assert.ok(again.failed)
         // It waits once a restore, not once a draw.
