@@ -70,7 +70,7 @@ function within(world, ns, before, after) {
 
 function isToken(world, token) {
   const { disruptionMarker, vmGenerationCounter } = world.fields
-  assert.deepEqual(token, { disruptionMarker, vmGeneration: vmGenerationCounter })
+  assert.deepEqual({ ...token }, { disruptionMarker, vmGeneration: vmGenerationCounter })
 }
 
 // Checks that a page holds the fields that were written. It leaves out the sequence number, and getters,
@@ -127,6 +127,8 @@ const calls = {
         options(['timescale', value('utc')], ['nonDecreasing', TRUE], ['abi', value('uapi')]),
         options(['trustedUids', { kind: 'array', items: [value(0), value(1000)], holes: 0 }]),
         options(['assumedDriftPpm', value(0.5)], ['requireSynchronized', value(true)]),
+        options(['maxAgeMs', value(1)], ['errorLimitNs', value(2n ** 63n - 1n)]),
+        options(['allowUnguarded', TRUE], ['allowUntrustedCounter', TRUE]),
       ],
     ],
     codes: [...OPENING, ARGUMENT],

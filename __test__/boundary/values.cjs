@@ -27,7 +27,7 @@ const MOST_ELEMENTS = 64
 /** Names of options and fields, and names that the package uses for results and failures. */
 const NAMES = [
   ...['timescale', 'abi', 'assumedDriftPpm', 'requireSynchronized', 'nonDecreasing', 'trustedUids'],
-  'unsupported',
+  ...['unsupported', 'source', 'from', 'allowUnguarded', 'maxAgeMs', 'errorLimitNs'],
   ...['shape', 'intervalMs', 'maxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'allowUntrustedCounter'],
   ...[
     'generation',
