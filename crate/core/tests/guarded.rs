@@ -110,8 +110,8 @@ impl<'machine> Watched<'machine> {
 impl DisruptionSource for &Watched<'_> {
     fn look(&mut self) -> DeviceRecord {
         self.looks.set(self.looks.get() + 1);
-        // The counter falls behind by the time of the pause.
-        let migrate = || self.machine.migrate(2 * NS_PER_SEC, 0);
+        // The counter goes back, so that a sample shows the disruption too.
+        let migrate = || self.machine.migrate(2 * NS_PER_SEC, -(1 << 33));
         let is_now = |is_before| self.at.get() == Some((self.looks.get(), is_before));
         if is_now(true) || self.always.get() {
             migrate();
