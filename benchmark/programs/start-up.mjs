@@ -12,7 +12,7 @@ const imported = performance.now()
 const clock = VmClock.open(page)
 clock.nowNs()
 const stamped = performance.now()
-const memoryKiB = process.memoryUsage().rss / 1024
+const memoryKiB = process.memoryUsage.rss() / 1024
 
 /** Returns the milliseconds that a call of open takes, with its first stamp. The clock stays open. */
 function timed(...args) {
@@ -26,7 +26,7 @@ process.stdout.write(
   JSON.stringify({
     'import ms': [imported - before],
     'first stamp ms': [stamped - imported],
-    'page ms': [timed(page)],
+    'page ms': Array.from({ length: 5 }, () => timed(page)),
     'first own ms': [timed(OWN)],
     'later own ms': [timed(OWN)],
     'memory KiB': [memoryKiB],
