@@ -18,6 +18,7 @@ import { checkInstructions } from '../benchmark/instructions.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { ownKindName } from './addons.mjs'
 import { run, succeeds } from './command.mjs'
+import { checkFrameworks } from './frameworks.mjs'
 import { checkLicences } from './licences.mjs'
 import { checkMachineCode } from './machine-code.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
@@ -135,6 +136,12 @@ const slowSuites = [
     },
   },
   {
+    name: 'frameworks',
+    shows: 'simulated clocks work beside the fake timers of Jest, Vitest, sinon and node:test',
+    setUp,
+    run: () => checkFrameworks(),
+  },
+  {
     name: 'packages',
     shows: 'the packed root package and this addon install, load, type-check and bundle',
     long: 'all five packages, on each supported Node, Deno and Bun, glibc and musl',
@@ -213,6 +220,26 @@ const namedSuites = [
           VMCLOCK_BOUNDARY_SEED: seed,
         }),
       }),
+  },
+  {
+    name: 'ordering',
+    shows: 'no wait ends early, and no order contradicts the truth: 200 waits, 20,000 pairs',
+    long: '10⁴ waits, 10⁷ pairs',
+    within: 'node',
+    takesSeed: true,
+    setUp,
+    run: ({ isLong, seed }) =>
+      run(
+        'ava',
+        ['--timeout=2h', '__test__/ordering-waits.spec.ts', '__test__/simulated-fleet.spec.ts'],
+        {
+          env: environment({
+            VMCLOCK_ORDERING_WAITS: isLong ? '10000' : undefined,
+            VMCLOCK_ORDERING_PAIRS: isLong ? '10000000' : undefined,
+            VMCLOCK_ORDERING_SEED: seed,
+          }),
+        },
+      ),
   },
   {
     name: 'faults',

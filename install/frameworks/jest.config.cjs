@@ -1,0 +1,1 @@
+module.exports = { testMatch: ['<rootDir>/*.jest.cjs'], testEnvironment: 'node', transform: {} }
