@@ -18,6 +18,7 @@ import { checkInstructions } from '../benchmark/instructions.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { ownKindName } from './addons.mjs'
 import { run, succeeds } from './command.mjs'
+import { checkExamples } from './examples.mjs'
 import { checkFrameworks } from './frameworks.mjs'
 import { checkLicences } from './licences.mjs'
 import { checkMachineCode } from './machine-code.mjs'
@@ -134,6 +135,13 @@ const slowSuites = [
       // Without the core: its peers take a minute to build.
       await run('node', ['benchmark/main.mjs', '--quick', '--no-core'])
     },
+  },
+  {
+    name: 'examples',
+    shows: 'commit wait over PostgreSQL, a lease service and a capture keep their promises',
+    long: '10,000 transactions three times, and four minutes of leases',
+    setUp,
+    run: (options) => checkExamples(options),
   },
   {
     name: 'frameworks',
