@@ -478,7 +478,7 @@ test('watch: prints the time and every event as one JSON object per line', async
     parse(await watching.lineThat((text) => parse(text)['event'] === event))
   made.write({ disruptionMarker: 5n })
   const disruption = { event: 'disruption', previous: '0', current: '5', updates: 1 }
-  t.deepEqual(await printed('disruption'), { ...disruption, seqCount: made.seqCount })
+  t.like(await printed('disruption'), { ...disruption, seqCount: made.seqCount })
   made.write({ clockStatus: 4 })
   t.is((await printed('status'))['current'], 'unreliable')
   const refused = parse(await watching.lineThat((text) => parse(text)['noTime'] !== undefined))
@@ -489,7 +489,7 @@ test('watch: prints the time and every event as one JSON object per line', async
   t.is((await printed('leap'))['current'], 'pre-positive')
   const again = page(t, {}).path
   renameSync(again, made.path)
-  t.deepEqual(await printed('replaced'), { event: 'replaced', path: made.path })
+  t.like(await printed('replaced'), { event: 'replaced', path: made.path })
   watching.child.kill('SIGTERM')
   const { exitCode, stderr } = await watching.outcome
   t.is(exitCode, 0)

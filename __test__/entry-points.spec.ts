@@ -55,10 +55,12 @@ test('the entry points beside vmclock export what is documented', (t) => {
     'waitUntilSynchronized',
   ])
   t.deepEqual(Object.keys(testing), [
+    'PAGE_FLAGS',
     'SimulatedClock',
     'SimulatedFleet',
     'SimulatedTime',
     'VmClockPage',
+    'fieldsOf',
   ])
   t.deepEqual(Object.keys(protect), ['protection'])
   t.deepEqual(Object.keys(clones), [

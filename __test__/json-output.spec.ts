@@ -106,6 +106,8 @@ test.serial('now matches the schema', async (t) => {
   const { path } = page(t, { ...fullFields(t), flags: FLAG.TAI_OFFSET_VALID })
   stateNoBound(path, { reason: 'stepped', updatesLeft: 12 })
   fits(t, 'now', JSON.parse((await vmclock('now', path)).stdout))
+  const bounded = page(t, liveFields(t)).path
+  fits(t, 'probe', JSON.parse((await vmclock('check', bounded)).stdout))
   for (const fields of [fullFields(t), { ...liveFields(t), flags: 0n }]) {
     const { path } = page(t, fields)
     for (const timescale of ['utc', 'tai']) {
@@ -154,7 +156,7 @@ test.serial('a page of this package, and this process’s own, match the schema'
   // No device guards a page here, so the test makes the line.
   const guarded = { state: 'guarded', path: '/dev/vmclock0' }
   const source = { kind: 'published', path, from: 'kernel', guard: guarded, assumed: [] }
-  const printed = json({ event: 'begin', path, timeSource: source })
+  const printed = json({ event: 'begin', path, timeSource: source, seenMs: 0 })
   fits(t, 'watch', JSON.parse(printed))
   fits(t, 'timeSource', source)
 })
@@ -286,7 +288,17 @@ test.serial('errors of every kind match the schema', async (t) => {
 
 // The tests before this one are serial, so they have run.
 test.serial('the schema has no property that no command prints', (t) => {
-  const commands = ['now', 'status', 'watch', 'publish', 'demo', 'doctor', 'udevRule', 'error']
+  const commands = [
+    'now',
+    'probe',
+    'status',
+    'watch',
+    'publish',
+    'demo',
+    'doctor',
+    'udevRule',
+    'error',
+  ]
   const never = commands
     .flatMap((name) => allowed(name, schema.$defs[name] as Schema))
     // Three commands print the same object.

@@ -28,6 +28,7 @@ test('the exports are the documented ones', (t) => {
     'VmClockError',
     'VmClockPublisher',
     'VmClockWatcher',
+    'formatNs',
     'tokenFromJSON',
   ])
 })

@@ -3,6 +3,7 @@
 
 import { Command, CommanderError, Option } from 'commander'
 import { version } from '../package.json'
+import { CHECK_HELP, type CheckOptions, check } from './cli/check'
 import { demo } from './cli/demo'
 import { DOCTOR_HELP, type DoctorOptions, doctor } from './cli/doctor'
 import { printable } from './cli/escape'
@@ -45,6 +46,13 @@ addReadingOptions(command('now', 'show the time once, with its error bound'))
     now(path, options)
   })
 
+addReadingOptions(command('check', 'exit with 0 if the time can be used now, for probes'))
+  .argument('[path]', PATH_HELP, filePath)
+  .addHelpText('after', CHECK_HELP)
+  .action((path: string | undefined, options: CheckOptions) => {
+    check(path, options)
+  })
+
 addReadingOptions(
   command('watch', 'show the time live, and report every event of the machine and its clock'),
 )
@@ -54,6 +62,9 @@ addReadingOptions(
     'polling interval where the kernel does not notify, 1ms to 1h (default: 100ms)',
     durationMs('1ms', '1h'),
   )
+  .option('--on-disruption <command>', 'shell command to run after each disruption')
+  .option('--on-restore <command>', 'shell command to run after each restore or clone')
+  .option('--no-stamps', 'print events only, and not the time once per second')
   .addHelpText('after', WATCH_HELP)
   .action(async (path: string | undefined, options: WatchOptions) => {
     process.exitCode = await watch(path, options)
@@ -159,7 +170,7 @@ function exitCodeFor(error: unknown): number {
   if (error.exitCode === 0) return EXIT.OK
   // There was no command, so the help was printed.
   if (error.code === 'commander.help') return EXIT.USAGE
-  return reportUsage(error.message.replace(/^error: /, ''), asJson)
+  return reportUsage(error.message.replace(/^error: /, '').replaceAll('\n', ' '), asJson)
 }
 
 // Commander repeats the user's arguments in its texts.

@@ -612,7 +612,11 @@ export class VmClock implements Clock {
    * `ERR_VMCLOCK_CLOSED`
    */
   watch(options?: VmClockWatchOptions): VmClockWatcher {
-    return watch(this.#open(), this.#path, options)
+    return watch(this.#open(), this.#path, options, () => {
+      if (this.#closed) return undefined
+      const reading = this.tryRead()
+      return VmClockError.isVmClockError(reading) ? undefined : reading
+    })
   }
 
   /**

@@ -25,6 +25,7 @@ export {
   type VmClockPublisherOptions,
 } from './publisher'
 export {
+  formatNs,
   READING_KNOWN,
   READING_SLOT_COUNT,
   READING_SLOTS,

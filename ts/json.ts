@@ -5,7 +5,13 @@ function jsonForm(value: unknown): unknown {
   if (typeof value === 'bigint') return String(value)
   if (typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) return value.map(jsonForm)
-  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, jsonForm(inner)]))
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, innerForm(inner)]))
+}
+
+// A field may have its own form, as a reading has.
+function innerForm(value: unknown): unknown {
+  const own = (value as { toJSON?: unknown } | null | undefined)?.toJSON
+  return typeof own === 'function' ? own.call(value) : jsonForm(value)
 }
 
 /** The method that `JSON.stringify` calls, for an object whose fields are own properties. */

@@ -77,6 +77,7 @@ const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
   listPtpClocks: true,
   lookForRestore: true,
   notifyRestored: true,
+  notifySupervisor: true,
   openClock: true,
   openPage: true,
   openPtpClock: true,

@@ -1,6 +1,8 @@
 /** A reading: the time, its bound, and what the page said at the same instant. */
 
 import * as argument from './arguments'
+import { invalidArgument, VmClockError } from './errors'
+import { isoText } from './format'
 import { KNOWN, SLOT } from './slots'
 
 /**
@@ -255,6 +257,23 @@ export class Reading {
     this.taiMinusUtcSec = constants.taiMinusUtcSec
   }
 
+  /**
+   * Returns the time as ISO 8601 with nanoseconds, such as `2026-01-01T00:00:00.123456789Z`. An inserted leap
+   * second is `23:59:60`.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_TIMESCALE` if the timescale does not follow UTC
+   */
+  toISOString(): string {
+    if (this.timescale === 'tai' || this.timescale === 'monotonic') {
+      throw new VmClockError(
+        'ERR_VMCLOCK_TIMESCALE',
+        `ISO 8601 has no designator for the timescale ${this.timescale}`,
+        { remedy: "read the time with timescale 'utc', or use epochNs" },
+      )
+    }
+    return `${isoText(this.epochNs, this.leapSecond)}Z`
+  }
+
   /** Returns what `JSON.stringify` writes: 64-bit figures as decimal strings, unknown figures left out. */
   toJSON(): ReadingJson {
     const { maxErrorNs, estErrorNs, earliestNs, latestNs, vmGeneration, taiMinusUtcSec } = this
@@ -280,4 +299,20 @@ export class Reading {
 export function readingOf(slots: BigInt64Array, constants: ReadingConstants): Reading {
   // The declarations of the package leave out that the constructor takes these.
   return new Reading(slots, constants as unknown as Timescale)
+}
+
+/**
+ * Formats a time as ISO 8601 with nanoseconds, such as `2026-01-01T00:00:00.123456789Z`.
+ *
+ * @param epochNs - nanoseconds since 1970-01-01 UTC, as `nowNs` returns them, within signed 64 bits
+ * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`
+ */
+export function formatNs(epochNs: bigint): string {
+  if (typeof epochNs !== 'bigint' || BigInt.asIntN(64, epochNs) !== epochNs) {
+    throw invalidArgument(
+      'epochNs must be a bigint within signed 64 bits',
+      'give what nowNs() returned',
+    )
+  }
+  return `${isoText(epochNs)}Z`
 }

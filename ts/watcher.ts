@@ -6,7 +6,7 @@ import { refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { EmitterBase, refuseOtherEvents } from './emitter'
 import { checked, errorFrom, invalidArgument, type VmClockError } from './errors'
-import { withJson } from './json'
+import { toJSON } from './json'
 import type {
   NativeChange,
   NativeClock,
@@ -15,6 +15,7 @@ import type {
   NativeWatcher,
 } from './native'
 import type { Maintenance } from './publisher'
+import type { Reading } from './reading'
 import type { ClockStatus, LeapIndicator } from './snapshot'
 
 /** The options of `VmClock.watch()`. */
@@ -48,6 +49,10 @@ export interface VmClockChange<Type extends string, Value> {
   readonly updates: number
   /** The page's sequence number as of `current`: even, unsigned 32-bit. */
   readonly seqCount: number
+  /** When this process saw it: the system clock in milliseconds since 1970-01-01 UTC. */
+  readonly seenMs: number
+  /** A reading of the clock that watches, just after that; undefined if it gives no time, or was closed. */
+  readonly reading: Reading | undefined
 }
 
 /**
@@ -79,6 +84,8 @@ export interface ReplacedEvent {
   readonly type: 'replaced'
   /** The page's path as it was opened. */
   readonly path: string
+  /** When this process saw it: the system clock in milliseconds since 1970-01-01 UTC. */
+  readonly seenMs: number
 }
 
 /**
@@ -93,6 +100,8 @@ export interface FreshnessEvent {
   readonly isStale: boolean
   /** The time since the last update in nanoseconds; undefined if the page is not stale. */
   readonly ageNs: bigint | undefined
+  /** When this process saw it: the system clock in milliseconds since 1970-01-01 UTC. */
+  readonly seenMs: number
 }
 
 /** An event of a {@link VmClockWatcher}, other than `error`. */
@@ -152,19 +161,31 @@ let make: (
   clock: NativeClock,
   path: string | undefined,
   options: VmClockWatchOptions,
+  read: () => Reading | undefined,
 ) => VmClockWatcher
 
-/** Watches the page of an open clock. */
+/** Watches the page of an open clock. `read` gives the readings of its events. */
 export function watch(
   clock: NativeClock,
   path: string | undefined,
   options: unknown,
+  read: () => Reading | undefined = () => undefined,
 ): VmClockWatcher {
   const given = argument.record(options, 'options', OPTIONS)
-  return make(clock, path, {
-    intervalMs: argument.integer(given['intervalMs'], 'options.intervalMs', 1, LONGEST_INTERVAL_MS),
-    signal: argument.abortSignal(given['signal'], 'options.signal'),
-  })
+  return make(
+    clock,
+    path,
+    {
+      intervalMs: argument.integer(
+        given['intervalMs'],
+        'options.intervalMs',
+        1,
+        LONGEST_INTERVAL_MS,
+      ),
+      signal: argument.abortSignal(given['signal'], 'options.signal'),
+    },
+    read,
+  )
 }
 
 /**
@@ -210,6 +231,7 @@ export class VmClockWatcher
 {
   readonly #native: NativeWatcher
   readonly #path: string | undefined
+  readonly #read: () => Reading | undefined
   readonly #iterations: Set<Iteration> = new Set()
   readonly #signal: AbortSignalLike | undefined
   readonly #onAbort = (): void => this.close()
@@ -219,7 +241,7 @@ export class VmClockWatcher
   declare readonly [Symbol.dispose]: () => void
 
   static {
-    make = (clock, path, options) => new this(KEY, clock, path, options)
+    make = (clock, path, options, read) => new this(KEY, clock, path, options, read)
   }
 
   private constructor(
@@ -227,6 +249,7 @@ export class VmClockWatcher
     clock: NativeClock,
     path: string | undefined,
     options: VmClockWatchOptions,
+    read: () => Reading | undefined,
   ) {
     if (key !== KEY) {
       throw invalidArgument('VmClockWatcher has no public constructor', 'use VmClock.watch()')
@@ -234,6 +257,7 @@ export class VmClockWatcher
     super()
     const { intervalMs, signal } = options
     this.#path = path
+    this.#read = read
     this.#signal = signal
     this.#native = checked(clock.watch(intervalMs, () => this.#take()))
     try {
@@ -282,7 +306,8 @@ export class VmClockWatcher
     // The native part may have queued this call before the watcher was closed.
     if (this.#closed) return
     const notices = this.#native.take()
-    const events = eventsFrom(notices, this.#path)
+    const seen = { seenMs: Date.now(), reading: this.#read() }
+    const events = eventsFrom(notices, this.#path, seen)
     const error = Object.hasOwn(notices, 'error') ? notices.error : undefined
     const iterations = [...this.#iterations]
     for (const iteration of iterations) {
@@ -392,32 +417,64 @@ class Iteration implements AsyncIterableIterator<VmClockEvent, undefined> {
 function merged(earlier: VmClockEvent, later: VmClockEvent): VmClockEvent {
   if (!('updates' in earlier) || !('updates' in later)) return later
   // Both events have the same type.
-  return event({
-    ...later,
-    previous: earlier.previous,
-    updates: earlier.updates + later.updates,
-  }) as VmClockEvent
+  return event(
+    { ...later, previous: earlier.previous, updates: earlier.updates + later.updates },
+    { seenMs: later.seenMs, reading: later.reading },
+  ) as VmClockEvent
 }
 
-/** Makes an event: frozen, and with `toJSON`. */
-function event<Fields extends object>(fields: Fields): Fields {
-  return Object.freeze(withJson(fields))
+/** When a change was seen, and the reading that was taken then. */
+interface Seen {
+  readonly seenMs: number
+  readonly reading?: Reading | undefined
 }
 
-function eventsFrom(notices: NativeNotices, path: string | undefined): VmClockEvent[] {
+/**
+ * Makes an event: frozen, and with `toJSON`. When it was seen is no part of the change. So these fields are not
+ * enumerable, and two events of the same change are equal.
+ */
+function event<const Fields extends object, When extends Seen>(
+  fields: Fields,
+  when: When,
+): Fields & When {
+  const all = { ...fields, ...when }
+  for (const [name, value] of Object.entries(when)) {
+    Object.defineProperty(all, name, hidden(value))
+  }
+  return Object.freeze(
+    Object.defineProperty(
+      all,
+      'toJSON',
+      hidden(() => toJSON.call({ ...fields, ...when })),
+    ),
+  )
+}
+
+// Without a prototype: `Object.prototype` may have a `get`.
+function hidden(value: unknown): PropertyDescriptor {
+  return Object.assign(Object.create(null), { value, enumerable: false })
+}
+
+function eventsFrom(
+  notices: NativeNotices,
+  path: string | undefined,
+  seen: Required<Seen>,
+): VmClockEvent[] {
   // The native part leaves out an absent change. A lookup could then find one on a prototype.
   const change = Object.hasOwn(notices, 'change') ? notices.change : undefined
-  const events = change === undefined ? [] : changesFrom(change)
-  if (notices.replaced && path !== undefined) events.push(Object.freeze({ type: 'replaced', path }))
+  const events = change === undefined ? [] : changesFrom(change, seen)
+  if (notices.replaced && path !== undefined) {
+    events.push(event({ type: 'replaced', path }, { seenMs: seen.seenMs }))
+  }
   const freshness = Object.hasOwn(notices, 'freshness') ? notices.freshness : undefined
   if (freshness !== undefined) {
     const { isStale, ageNs }: typeof freshness = Object.assign(Object.create(null), freshness)
-    events.push(event({ type: 'freshness', isStale, ageNs }))
+    events.push(event({ type: 'freshness', isStale, ageNs }, { seenMs: seen.seenMs }))
   }
   return events
 }
 
-function changesFrom(change: NativeChange): VmClockEvent[] {
+function changesFrom(change: NativeChange, seen: Required<Seen>): VmClockEvent[] {
   const { updates } = change
   const before: NativeWatched = Object.assign(Object.create(null), change.before)
   const after: NativeWatched = Object.assign(Object.create(null), change.after)
@@ -428,13 +485,16 @@ function changesFrom(change: NativeChange): VmClockEvent[] {
   ): Array<VmClockChange<Type, Value>> =>
     happened
       ? [
-          event({
-            type,
-            previous: value(before),
-            current: value(after),
-            updates,
-            seqCount: after.seqCount,
-          }),
+          event(
+            {
+              type,
+              previous: value(before),
+              current: value(after),
+              updates,
+              seqCount: after.seqCount,
+            },
+            seen,
+          ),
         ]
       : []
   return [

@@ -2,6 +2,7 @@
 
 import { InvalidArgumentError } from 'commander'
 import { LONGEST_PATH_BYTES } from '../arguments'
+import { isoText } from '../format'
 import type { Timescale } from '../reading'
 
 const NS_PER_SEC = 1_000_000_000n
@@ -103,21 +104,21 @@ export function distance(ns: bigint): string {
 
 /** Formats a time in full, with its timescale: `2026-01-01T00:00:00.000000000 TAI`. */
 export function timestamp(epochNs: bigint, timescale: Timescale, leapSecond = false): string {
-  const seconds = floorDivide(epochNs, NS_PER_SEC)
-  const nanoseconds = String(epochNs - seconds * NS_PER_SEC).padStart(9, '0')
-  if (timescale === 'monotonic') return `${seconds}.${nanoseconds} s since the page's own epoch`
-  // Date covers every signed 64-bit number of nanoseconds.
-  const whole = new Date(Number(seconds) * 1000).toISOString().slice(0, 19)
-  const shown = leapSecond ? `${whole.slice(0, 17)}60` : whole
+  if (timescale === 'monotonic') {
+    const seconds = floorDivide(epochNs, NS_PER_SEC)
+    const nanoseconds = String(epochNs - seconds * NS_PER_SEC).padStart(9, '0')
+    return `${seconds}.${nanoseconds} s since the page's own epoch`
+  }
+  const shown = isoText(epochNs, leapSecond)
   switch (timescale) {
     case 'tai':
-      return `${shown}.${nanoseconds} TAI`
+      return `${shown} TAI`
     case 'utc':
-      return `${shown}.${nanoseconds}Z`
+      return `${shown}Z`
     case 'utc-noon-linear':
-      return `${shown}.${nanoseconds}Z (leap seconds smeared, noon to noon)`
+      return `${shown}Z (leap seconds smeared, noon to noon)`
     case 'utc-sls':
-      return `${shown}.${nanoseconds}Z (leap seconds smeared, UTC-SLS)`
+      return `${shown}Z (leap seconds smeared, UTC-SLS)`
   }
 }
 

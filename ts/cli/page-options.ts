@@ -4,6 +4,7 @@ import { type Command, Option } from 'commander'
 import { VmClock } from '../clock'
 import { TIMESCALES, type Timescale } from '../reading'
 import { durationMs, durationNs, numberFrom } from './figures'
+import { collectUid, trustedUids } from './trusted-uids'
 
 /** Options of all commands that read a page. */
 export interface PageOptions {
@@ -14,6 +15,7 @@ export interface PageOptions {
   readonly errorLimit?: bigint
   readonly allowUnguarded?: boolean
   readonly allowUntrustedCounter?: boolean
+  readonly trustedUid?: readonly number[]
 }
 
 /** Options of all commands that read the time of a page. */
@@ -57,6 +59,11 @@ export function addPageOptions(command: Command): Command {
       durationNs,
     )
     .option(
+      '--trusted-uid <uid>',
+      'user who may own the page, besides root and you; repeatable, also $VMCLOCK_TRUSTED_UIDS',
+      collectUid,
+    )
+    .option(
       '--allow-unguarded',
       'give the bound even if nobody here would notice a migration; you answer for it',
     )
@@ -89,5 +96,6 @@ export function openClock(path: string | undefined, options: ReadingOptions): Vm
     errorLimitNs: options.errorLimit,
     allowUnguarded: options.allowUnguarded,
     allowUntrustedCounter: options.allowUntrustedCounter,
+    trustedUids: trustedUids(options.trustedUid),
   })
 }

@@ -9,6 +9,7 @@ import { coloursFor, line, reportError } from './output'
 import { PublisherBound } from './publisher-bound'
 import { onStopSignal } from './signals'
 import { whenOutputIsLost } from './streams'
+import { notifySupervisor } from './supervisor'
 
 /** Options of `vmclock publish`. */
 export interface PublishOptions {
@@ -100,6 +101,7 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
     const end = (code: number): void => {
       if (ended) return
       ended = true
+      notifySupervisor('STOPPING=1', asJson)
       clearInterval(check)
       input.close()
       if (process.connected) process.disconnect()
@@ -129,6 +131,7 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
       ...guardFields(publisher, asJson),
       ...bound.fields(asJson),
     })
+    notifySupervisor('READY=1', asJson)
     input.open()
     // `connected` is undefined if this process was started without an IPC channel. A parent with a
     // channel controls this process, which ends with it; it may be gone already.

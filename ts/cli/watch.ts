@@ -4,13 +4,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { SystemOffset, VmClock } from '../clock'
 import { VmClockError } from '../errors'
 import type { Reading } from '../reading'
-import type { VmClockEvent } from '../watcher'
+import type { VmClockEvent, VmClockWatcher } from '../watcher'
 import { type Bound, boundOf } from './bound'
 import { json, printable } from './escape'
 import { distance, timestamp } from './figures'
 import { type Figure, LiveView, offsetText } from './live-view'
 import { EXIT, errorJson, errorText, line, reportError } from './output'
 import { openClock, type ReadingOptions } from './page-options'
+import { Reaction } from './reactions'
 import { onStopSignal } from './signals'
 import { pageName } from './source'
 import { whenOutputIsLost } from './streams'
@@ -19,6 +20,9 @@ import { whenOutputIsLost } from './streams'
 export interface WatchOptions extends ReadingOptions {
   readonly json?: boolean
   readonly interval?: number
+  readonly onDisruption?: string
+  readonly onRestore?: string
+  readonly stamps: boolean
 }
 
 /** The end of `vmclock watch --help`. */
@@ -32,6 +36,11 @@ Events:
   replaced     another file is at the page's path; the old file is still watched
   freshness    nobody updates the page any more, or somebody updates it again
   error        the page cannot be read
+
+--on-disruption and --on-restore run a command by /bin/sh after the event, one at a time, with
+VMCLOCK_EVENT, VMCLOCK_PREVIOUS and VMCLOCK_CURRENT in its environment and its output on standard
+error. Nobody steps a restored guest's clock by itself: with chrony,
+  vmclock watch --no-stamps --on-restore 'chronyc burst 4/4 && sleep 10 && chronyc makestep'
 
 A terminal shows the time live; other output gets it once per second.
 SIGTERM, SIGINT and SIGHUP end the command with exit code 0.`
@@ -66,21 +75,45 @@ export async function watch(path: string | undefined, options: WatchOptions): Pr
       watcher.on(name as 'replaced', (event: VmClockEvent) => report(view, asJson, event))
     }
     watcher.on('error', (error) => {
-      if (asJson) line(json({ event: 'error', ...errorJson(error) }))
+      if (asJson) line(json({ event: 'error', ...errorJson(error), seenMs: Date.now() }))
       else view.event('error', errorText(error))
     })
     const { path: page, timeSource } = clock
-    if (asJson) line(json({ event: 'begin', path: page, timeSource }))
+    const reactions = reactionsTo(watcher, options)
+    if (asJson) line(json({ event: 'begin', path: page, timeSource, seenMs: Date.now() }))
     else line(printable(`Watching ${pageName(timeSource)}.`))
     while (!stop.signal.aborted) {
-      if (view.isDue()) show(view, asJson, look(clock))
+      if (options.stamps && view.isDue()) show(view, asJson, look(clock))
       await delay(LOOK_MS, undefined, { signal: stop.signal }).catch(() => {})
     }
+    await Promise.all(reactions.map((reaction) => reaction.idle()))
     return exitCode
   } finally {
     view.leave()
     clock.close()
   }
+}
+
+// Adds the listeners that run the user's commands.
+function reactionsTo(watcher: VmClockWatcher, options: WatchOptions): readonly Reaction[] {
+  const commands = [
+    ['disruption', options.onDisruption],
+    ['generation', options.onRestore],
+  ] as const
+  return commands.flatMap(([name, command]) => {
+    if (command === undefined) return []
+    const reaction = new Reaction(command, (text) => {
+      process.stderr.write(`${printable(text)}\n`)
+    })
+    watcher.on(name as 'disruption', ({ previous, current }) =>
+      reaction.run({
+        VMCLOCK_EVENT: name,
+        VMCLOCK_PREVIOUS: String(previous ?? ''),
+        VMCLOCK_CURRENT: String(current ?? ''),
+      }),
+    )
+    return [reaction]
+  })
 }
 
 /** A reading with its bound and the system clock's offset, or why there is none. */
@@ -101,7 +134,7 @@ function look(clock: VmClock): Look {
 
 function show(view: LiveView, asJson: boolean, seen: Look): void {
   if (seen instanceof VmClockError) {
-    if (asJson) line(json({ event: 'stamp', noTime: errorJson(seen) }))
+    if (asJson) line(json({ event: 'stamp', noTime: errorJson(seen), seenMs: Date.now() }))
     else view.show(refusalFigures(seen))
     return
   }
@@ -110,6 +143,7 @@ function show(view: LiveView, asJson: boolean, seen: Look): void {
     line(
       json({
         event: 'stamp',
+        seenMs: Date.now(),
         reading: reading.toJSON(),
         boundUnavailable: bound.boundUnavailable,
         systemOffsetNs: offset.offsetNs,
@@ -133,7 +167,9 @@ function refusalFigures({ message, remedy }: VmClockError): Figure[] {
 function report(view: LiveView, asJson: boolean, event: VmClockEvent): void {
   if (asJson) {
     const { type, ...details } = event
-    line(json({ event: type, ...details }))
+    const { seenMs } = event
+    const reading = 'reading' in event ? event.reading?.toJSON() : undefined
+    line(json({ event: type, ...details, seenMs, reading }))
     return
   }
   view.event(event.type, eventText(event))

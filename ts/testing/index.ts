@@ -4,6 +4,7 @@
  * @module vmclock/testing
  */
 
+export { fieldsOf, PAGE_FLAGS } from './flags'
 export { type PageFields, type PageLayout, VmClockPage } from './page'
 export { SimulatedClock, type SimulatedClockOptions } from './simulated-clock'
 export { SimulatedFleet, type SimulatedFleetOptions } from './simulated-fleet'

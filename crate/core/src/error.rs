@@ -114,7 +114,7 @@ pub enum Error {
         reason: NoTime,
     },
     /// The page's clock is in a state in which its time must not be used.
-    #[error("the page's clock is {status}, so its time must not be used")]
+    #[error("the page's clock is {status}, so {}", unsynchronized_text(*.status))]
     Unsynchronized {
         /// The page's `clock_status`.
         status: ClockStatus,
@@ -422,9 +422,17 @@ impl Error {
             Self::NoTime { .. } => {
                 "open a clock without a path, which finds or makes a page with time"
             }
-            Self::Unsynchronized { .. } => {
-                "wait until its provider has synchronized it, or ask who runs this machine"
-            }
+            Self::Unsynchronized { status } => match status {
+                ClockStatus::FreeRunning => {
+                    "leave that option out to take time that is relative to the page's own clock, \
+                     or wait until the clock is synchronized"
+                }
+                ClockStatus::Unreliable => {
+                    "start the publisher again (`vmclock publish`, or its service); if the page is \
+                     a hypervisor's, ask who runs this machine"
+                }
+                _ => "wait until its provider has synchronized it, or ask who runs this machine",
+            },
             Self::WrongCounter { .. } => "open this machine's own page, or publish one here",
             Self::CounterMismatch { .. } | Self::Timeout { .. } => {
                 "restart what publishes the page"
@@ -575,6 +583,18 @@ fn show(path: &Path) -> String {
 /// cursor.
 fn escaped(text: &str) -> String {
     text.escape_debug().to_string()
+}
+
+fn unsynchronized_text(status: ClockStatus) -> &'static str {
+    match status {
+        ClockStatus::FreeRunning => {
+            "the option requireSynchronized (--require-synchronized) refuses its time"
+        }
+        ClockStatus::Unreliable => {
+            "its time must not be used: its publisher was stopped, or its provider withdrew it"
+        }
+        _ => "its time must not be used",
+    }
 }
 
 /// Returns what to do about a failed system call, by its error.

@@ -599,14 +599,73 @@ fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Err
         );
     }
     let caller = rustix::process::geteuid().as_raw();
-    if stat.st_uid != 0 && stat.st_uid != caller && !trusted_uids.contains(&stat.st_uid) {
+    // Callers and owners that a user namespace does not map have the same number.
+    let is_caller = stat.st_uid == caller && !user::is_unmapped(caller);
+    if stat.st_uid != 0 && !is_caller && !trusted_uids.contains(&stat.st_uid) {
         let owner = stat.st_uid;
         return untrusted(
-            format!("this file belongs to user {owner}, who is neither root nor the caller"),
-            format!("if you trust that user with the time, open it with trustedUids: [{owner}]"),
+            if user::is_unmapped(owner) {
+                format!(
+                    "this file belongs to a user whom this user namespace does not map, and shows \
+                     as {owner} like every such user"
+                )
+            } else {
+                format!("this file belongs to user {owner}, who is neither root nor the caller")
+            },
+            if user::is_unmapped(owner) {
+                format!(
+                    "map the page's owner into the namespace; trustedUids: [{owner}] would trust \
+                     every user that is not mapped"
+                )
+            } else {
+                format!("if you trust that user with the time, open it with trustedUids: [{owner}]")
+            },
         );
     }
     Ok(())
+}
+
+/// Users as a user namespace shows them (`user_namespaces(7)`).
+mod user {
+    use std::fs;
+
+    /// The kernel's default of `kernel.overflowuid`.
+    const USUAL_OVERFLOW: u32 = 65_534;
+
+    /// Returns whether a number stands for all users that this process's namespace does not map.
+    pub(super) fn is_unmapped(uid: u32) -> bool {
+        let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(USUAL_OVERFLOW);
+        uid == overflow
+            && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| maps(&map, uid))
+    }
+
+    /// Returns whether a map has the user `uid` of the namespace.
+    fn maps(map: &str, uid: u32) -> bool {
+        map.lines().any(|line| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse::<u64>);
+            let (Some(Ok(first)), Some(Ok(count))) = (numbers.next(), numbers.nth(1)) else {
+                return false;
+            };
+            (first..first.saturating_add(count)).contains(&u64::from(uid))
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::maps;
+
+        #[test]
+        fn a_map_holds_its_ranges_and_nothing_else() {
+            assert!(maps("         0          0 4294967295\n", 65_534));
+            assert!(maps("0 1000 1\n65534 165534 1\n", 65_534));
+            assert!(!maps("         0       1000          1\n", 65_534));
+            assert!(!maps("", 65_534));
+            assert!(!maps("not a map", 65_534));
+        }
+    }
 }
 
 #[cfg(test)]

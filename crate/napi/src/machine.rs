@@ -2,7 +2,7 @@
 
 use napi_derive::napi;
 use vmclock::counter::{CpuCounter, ReadCost, read_cost};
-use vmclock::machine::{hypervisor, terminal, udev};
+use vmclock::machine::{hypervisor, supervisor, terminal, udev};
 use vmclock::source::kernel::clock::{KernelClock, SystemClock};
 
 use crate::failure::{Outcome, outcome};
@@ -61,6 +61,11 @@ pub fn system_discipline() -> Outcome<NativeDiscipline> {
         est_error_us: discipline.esterror_us as f64,
         tai_minus_utc_sec: discipline.tai_minus_utc_sec,
     }))
+}
+
+#[napi]
+pub fn notify_supervisor(socket: String, state: String) -> Outcome<()> {
+    outcome(supervisor::notify(&socket, &state))
 }
 
 #[napi]

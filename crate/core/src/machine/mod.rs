@@ -2,6 +2,7 @@
 
 mod boot;
 pub mod hypervisor;
+pub mod supervisor;
 pub mod terminal;
 pub mod udev;
 pub mod vmgenid;

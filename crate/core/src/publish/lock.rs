@@ -48,7 +48,7 @@ impl Lock {
         let path = page.with_file_name(&name);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory_of(page), flags, Mode::empty())
-            .map_err(|errno| failed("open", &path, errno.into()))?;
+            .map_err(|errno| failed("open", page, errno.into()))?;
         let busy = || Error::Busy {
             path: page.to_path_buf(),
         };

@@ -1,0 +1,39 @@
+/** `vmclock check`: whether the time can be used now, for probes. */
+
+import { VmClockError } from '../errors'
+import { json } from './escape'
+import { distance } from './figures'
+import { line } from './output'
+import { openClock, type ReadingOptions } from './page-options'
+import { pageName } from './source'
+
+/** Options of `vmclock check`. */
+export interface CheckOptions extends ReadingOptions {
+  readonly json?: boolean
+}
+
+/** The end of `vmclock check --help`. */
+export const CHECK_HELP = `
+Exit code 0 means: the page gives time with a bound, within --error-limit and --max-age. Exit code 1
+means that it does not; standard error says why, with a code. It suits a HEALTHCHECK of Docker, an exec
+probe of Kubernetes, and ExecStartPre of a unit.`
+
+/** Prints that the time can be used now, or throws the reason why not. */
+export function check(path: string | undefined, options: CheckOptions): void {
+  const clock = openClock(path, options)
+  try {
+    const reading = clock.read()
+    const { maxErrorNs, ageNs } = reading
+    const where = pageName(clock.timeSource)
+    if (maxErrorNs === undefined) {
+      throw new VmClockError('ERR_VMCLOCK_TOO_UNCERTAIN', `${where}: the time has no bound`, {
+        remedy: 'run `vmclock status` and `vmclock doctor` to see why',
+        path: clock.path,
+      })
+    }
+    if (options.json) line(json({ ok: true, path: clock.path, reading: reading.toJSON() }))
+    else line(`ok  ${where}  bound ± ${distance(maxErrorNs)}  age ${distance(ageNs)}`)
+  } finally {
+    clock.close()
+  }
+}
