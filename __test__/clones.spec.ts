@@ -265,6 +265,18 @@ test('a thread without draws hears of a restore in its event loop, and ends by i
   t.deepEqual(seen, [1, 2, 0])
 })
 
+test('listeners are called in the turn of the event loop in which the restore came', async (t) => {
+  const seen = await evaluate<boolean>(`${restorable(newPath(t), { isProtected: false })}
+    process.env.VMCLOCK_PATH = page.path
+    let isHeard = false
+    clones.onRestore(() => { isHeard = true })
+    require('node:fs').stat('.', () => {
+      restore()
+      setImmediate(() => print(isHeard))
+    })`)
+  t.true(seen)
+})
+
 test('a process with listeners, a signal and a protection ends by itself', async (t) => {
   const seen = await evaluate<string>(`${restorable(newPath(t))}
     clones.onRestore(() => {})

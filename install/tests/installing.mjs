@@ -15,10 +15,11 @@ export function defineTests(defineTest, { registry }) {
       `npm in ${name} installs a package that stamps, as one class for both loaders`,
       async (t) => {
         const [node] = await command()
-        const project = newProject(t, registry, stampPrograms)
+        const project = newProject(t, registry, [...stampPrograms, 'protect.cjs'])
         await npmInstall(project, { node })
         assert.deepEqual(installed(project), ['vmclock', `vmclock-${kind}`])
         await stamps(project, [node])
+        assert.equal(await inProject(project, [node, 'protect.cjs']), 'active\n')
       },
       { isInShortForm },
     )
@@ -71,27 +72,34 @@ export function defineTests(defineTest, { registry }) {
   })
 
   defineTest(
-    'Bun installs a package that stamps',
+    'Bun installs a package that stamps, and refuses to protect clones',
     async (t) => {
       const command = await bun.command()
-      const project = newProject(t, registry, stampPrograms)
+      const project = newProject(t, registry, [...stampPrograms, 'protect.cjs'])
       const env = { BUN_INSTALL_CACHE_DIR: join(project, '.cache'), PATH: await barePath(project) }
       await inProject(project, [...command, 'add', 'vmclock', `--registry=${registry.url}`], env)
       await stamps(project, command)
+      await refusesToProtect(project, command)
     },
     longOnly,
   )
 
   defineTest(
-    'Deno stamps with the package that npm installs',
+    'Deno stamps with the package that npm installs, and refuses to protect clones',
     async (t) => {
       const command = await deno.command()
-      const project = newProject(t, registry, stampPrograms)
+      const project = newProject(t, registry, [...stampPrograms, 'protect.cjs'])
       await npmInstall(project)
       await stamps(project, command)
+      await refusesToProtect(project, command)
     },
     longOnly,
   )
+}
+
+async function refusesToProtect(project, command) {
+  const outcome = await inProject(project, [...command, 'protect.cjs'])
+  assert.equal(outcome, 'ERR_VMCLOCK_UNSUPPORTED\n')
 }
 
 function installed(project) {

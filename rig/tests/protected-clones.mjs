@@ -13,7 +13,8 @@ const LONGEST_RUN_MS = 200
 // A program that draws for many rounds.
 const PROGRAM_MS = 7_200_000
 
-const WITHOUT_GENERATORS = ['-cpu', 'max,-rdrand,-rdseed']
+// Models without the instructions that give random numbers, by the kind of machine.
+const WITHOUT_GENERATORS = { 'x86-64': 'max,-rdrand,-rdseed', aarch64: 'cortex-a57' }
 
 export const ownGuests = {
   async 'three clones draw equal values without the protection, and none with it'(prepared, form) {
@@ -46,8 +47,7 @@ export const ownGuests = {
   async 'without entropy the protection is refused, or warns, and clones differ all the same'(
     prepared,
   ) {
-    if (prepared.machine.name !== 'x86-64') return 'the emulated CPU cannot be without RNDR'
-    await withGuest(prepared, { more: WITHOUT_GENERATORS }, async (guest) => {
+    await withGuest(prepared, { more: withoutGenerators(prepared) }, async (guest) => {
       const [strict] = await answers(guest, 'throw')
       assert.equal(strict.code, 'ERR_VMCLOCK_UNSUPPORTED')
       assert.match(strict.message, /no entropy that clones would not share/)
@@ -65,7 +65,7 @@ export const ownGuests = {
   async 'with VMGENID alone, draws wait for the kernel, and fail rather than share'(prepared) {
     if (prepared.machine.name !== 'x86-64') return 'the emulated machine has no VMGENID device'
     const devices = [`vmgenid,guid=${randomUUID()}`]
-    await withGuest(prepared, { devices, more: WITHOUT_GENERATORS }, async (guest) => {
+    await withGuest(prepared, { devices, more: withoutGenerators(prepared) }, async (guest) => {
       const seen = await answers(guest, 'throw', async (talk, first) => {
         // This kernel sends no uevent.
         assert.ok(first.failed, JSON.stringify(first))
@@ -81,6 +81,10 @@ export const ownGuests = {
       assertDifferent(seen)
     })
   },
+}
+
+function withoutGenerators({ machine }) {
+  return ['-cpu', WITHOUT_GENERATORS[machine.name]]
 }
 
 // Starts a program that protects itself, saves it, and returns its answer in each of two clones, or what `more` makes
