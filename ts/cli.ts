@@ -16,6 +16,7 @@ import { PUBLISH_HELP, type PublishOptions, publish } from './cli/publish'
 import { keepIgnoredSignals } from './cli/signals'
 import { type StatusOptions, status } from './cli/status'
 import { guardStreams } from './cli/streams'
+import { WAIT_HELP, type WaitOptions, wait } from './cli/wait'
 import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
 import { VmClockError } from './errors'
 
@@ -51,6 +52,18 @@ addReadingOptions(command('check', 'exit with 0 if the time can be used now, for
   .addHelpText('after', CHECK_HELP)
   .action((path: string | undefined, options: CheckOptions) => {
     check(path, options)
+  })
+
+addReadingOptions(command('wait', 'wait until the time has a bound, for starts of services'))
+  .argument('[path]', PATH_HELP, filePath)
+  .option(
+    '--timeout <duration>',
+    'give up after this time, 1ms to 24h (default: never)',
+    durationMs('1ms', '24h'),
+  )
+  .addHelpText('after', WAIT_HELP)
+  .action(async (path: string | undefined, options: WaitOptions) => {
+    process.exitCode = await wait(path, options)
   })
 
 addReadingOptions(

@@ -13,6 +13,8 @@ export const EXIT = {
   USAGE: 2,
   /** An internal error of vmclock. */
   INTERNAL: 3,
+  /** `wait`: the time ran out. */
+  TIMED_OUT: 4,
 } as const
 
 /** The end of every `--help`. */
@@ -22,6 +24,7 @@ Exit codes:
   1  the command failed; standard error says why, and what to do
   2  the command line is invalid
   3  internal error of vmclock; please report it
+  4  wait: the time ran out
 
 With --json every line of standard output is a JSON value, and an error is one line of JSON on
 standard error. 64-bit numbers are decimal strings; unknown values are left out.`
