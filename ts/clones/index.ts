@@ -17,6 +17,7 @@ export {
   onRestore,
   perMachine,
   type RestoreEvent,
+  type RestoreSignal,
   restoreSignal,
 } from './restores'
 export { type UuidV7Options, uuidV7Source } from './uuid'

@@ -1,6 +1,7 @@
 /** Notices in this thread that the machine was restored, at every look. */
 
 import { setImmediate as runAfterPoll } from 'node:timers'
+import type { AbortSignalLike } from '../abort-signal'
 import * as argument from '../arguments'
 import { VmClock } from '../clock'
 import { checked, isFailure, VmClockError } from '../errors'
@@ -12,6 +13,13 @@ export interface RestoreEvent {
   /** How many restores this thread has noticed, this one included. */
   readonly restores: number
 }
+
+/** The global `AbortSignal`, in a project whose types have it. */
+export type RestoreSignal = typeof globalThis extends {
+  readonly AbortSignal: { readonly prototype: infer Signal }
+}
+  ? Signal
+  : AbortSignalLike
 
 /** Position of the sequence number among the page's 32-bit words. */
 const SEQ_WORD = 3
@@ -170,7 +178,7 @@ export function onRestore(listener: (event: RestoreEvent) => void): () => void {
  *
  * @throws VmClockError those of opening a page
  */
-export function restoreSignal(): AbortSignal {
+export function restoreSignal(): RestoreSignal {
   look()
   controller ??= new AbortController()
   start()
