@@ -3,6 +3,7 @@
 // device's marker changes before it goes on.
 
 import assert from 'node:assert/strict'
+import { setTimeout } from 'node:timers/promises'
 import {
   adjtimexFor,
   askChronyd,
@@ -21,6 +22,7 @@ import { Stamps, startPublisher } from '../stamps.mjs'
 const MIGRATIONS = { short: 2, long: 20 }
 const READINGS = { short: 10_000, long: 100_000 }
 const SOME_MS = 2_000
+const BEFORE_MS = 300
 // Updates of the daemon after a disruption, or after a start that cannot know of one.
 const UPDATES = 8
 
@@ -258,7 +260,10 @@ export const ownGuests = {
         await stamps.open(options)
         await stamps.synchronize()
         await stamps.ask('token')
+        await stamps.align()
         assert.equal(await stamps.ask('stamp 3000'), 'stamping')
+        // The guest has to take a stamp before it is saved.
+        await setTimeout(BEFORE_MS)
         const snapshot = await guest.snapshot()
         // The original goes on undisturbed.
         await stamps.next()
@@ -271,14 +276,15 @@ export const ownGuests = {
             async (clone) => {
               const talk = clone.resumeTalk()
               const runs = JSON.parse(await talk.next())
-              const [before, ...after] = runs
+              const [before] = runs
               assert.equal(before.isBounded, true)
-              assert.ok(after.length > 0)
-              for (const run of after) {
-                assert.notEqual(run.vmGeneration, before.vmGeneration)
-                assert.equal(run.isBounded, false)
-              }
-              generations.push(BigInt(after[0].vmGeneration) - BigInt(before.vmGeneration))
+              const isAfter = ({ vmGeneration }) => vmGeneration !== before.vmGeneration
+              const after = runs.slice(runs.findIndex(isAfter))
+              assert.ok(after.every(isAfter))
+              assert.ok(after.every(({ isBounded }) => !isBounded))
+              // The maker gives no time while it measures the counter's rate again.
+              const given = after.find(({ code }) => code === undefined)
+              generations.push(BigInt(given.vmGeneration) - BigInt(before.vmGeneration))
               assert.equal(await talk.ask('isContinuous'), 'false')
               await talk.end()
             },
