@@ -109,7 +109,8 @@ let make: (clock: NativePtpClock) => PtpClock
  * device, which by default only root has.
  *
  * The driver `ptp_vmclock.c` registers a PTP clock named `vmclock0` if the vmclock page has time when the
- * driver is loaded. That clock gives the page's time, in TAI from Linux 7.0 on and in UTC before:
+ * driver starts: from Linux 7.0 on in TAI, or in UTC with TAI_OFFSET_VALID; before, in UTC, or in TAI with that
+ * flag. That clock gives the page's time, in TAI from Linux 7.0 on and in UTC before:
  * `timescale` determines which.
  *
  * A clock that is collected without `close` is closed then. After `close` everything except `closed`, `path`

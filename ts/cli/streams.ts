@@ -16,7 +16,7 @@ let onOutputLost: OutputLost
 export function guardStreams(onLost: OutputLost): void {
   onOutputLost = onLost
   const terminals = [0, 1, 2].filter((file) => isatty(file))
-  process.once('exit', () => closeLost(terminals))
+  process.once('exit', () => closeAll(terminals))
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     onOutputLost(error.code === 'EPIPE' ? undefined : unwritable(error))
   })
@@ -30,9 +30,9 @@ export function whenOutputIsLost(onLost: OutputLost): void {
 }
 
 // Node restores the mode of its terminals last of all, and aborts if one of them is gone by then. It skips a
-// file that is closed. A terminal that is gone is no terminal any more.
-function closeLost(terminals: readonly number[]): void {
-  for (const file of terminals) if (!isatty(file)) closeSync(file)
+// file that is closed. No command changes the mode, so nothing is lost.
+function closeAll(terminals: readonly number[]): void {
+  for (const file of terminals) closeSync(file)
 }
 
 function unwritable(cause: NodeJS.ErrnoException): VmClockError {

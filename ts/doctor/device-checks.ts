@@ -128,7 +128,7 @@ function checkBuilt({ files, kernelRelease }: Scene, isRegistered: boolean): Fin
   if (option === 'm' && hasModuleList(files, kernelRelease)) {
     return wrong(
       `the kernel ${release} has the driver as a module (${OPTION}=m), but the module is not installed`,
-      `install the rest of this kernel's modules (on Ubuntu: linux-modules-extra-${release}), ${OR_PUBLISH}`,
+      `install the rest of this kernel's modules (on Ubuntu: linux-modules-extra-${release}, and from 25.10 on linux-modules-${release}), ${OR_PUBLISH}`,
       details,
     )
   }

@@ -47,8 +47,8 @@ export function checkPhc(
   const rebind = command ?? `unbind and bind the device of /dev/${name} in ${DRIVER}`
   // Linux crashes if the device goes away while a process polls it (`crate/core/src/watch/wait.rs`).
   const finding = warning(
-    'the page has time, but the driver made no PTP clock for it: it does so only when it starts, for a page that has time by then',
-    `stop all programs that have /dev/${name} open, because unbinding under them can crash the kernel. Then have the driver examine the page again, as root: ${rebind}. Only chrony, phc2sys and \`vmclock ptp\` need this clock`,
+    'the page has time, but the driver made no PTP clock for it: it does so only when it starts, for a page that has time by then, in TAI or in UTC with a TAI offset (before Linux 7.0: in UTC, or in TAI with one), and never for a monotonic page',
+    `stop all programs that have /dev/${name} open, because unbinding under them can crash the kernel. If the page has had no time before, have the driver examine it again, as root: ${rebind}. That does not help a page in another timescale. Only chrony, phc2sys and \`vmclock ptp\` need this clock`,
     { otherClocks, command },
   )
   return fixedOnHost(finding, inContainer)

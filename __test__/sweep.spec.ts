@@ -1,0 +1,166 @@
+// Every command ends with a documented exit code and without a stack, in every surrounding that users have
+// reported.
+
+import { spawn, spawnSync } from 'node:child_process'
+import { closeSync, openSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { commandLine, inOwnMounts, isEmulated, nodeCommand, rootDirectory } from './node-command'
+import { liveFields, newDirectory, newPath, open, page } from './pages'
+import { hasTerminals, onTerminal, shellCommand } from './terminal'
+
+type Stdio = 'pipe' | 'ignore' | number
+
+interface Surrounding {
+  readonly by?: readonly string[]
+  readonly nodeFlags?: readonly string[]
+  readonly env?: NodeJS.ProcessEnv
+  readonly stdin?: Stdio
+  readonly stdout?: Stdio
+  /** The reader of standard output leaves at once. */
+  readonly closesPipe?: boolean
+}
+
+/** The commands that read or write a page in a directory. The last two run until they are stopped. */
+function commands(t: ExecutionContext): ReadonlyArray<readonly string[]> {
+  const { path } = page(t, liveFields(t))
+  return [
+    ['status', path],
+    ['now', path],
+    ['check', path],
+    ['ptp', '/dev/null'],
+    ['doctor', path],
+    ['demo', '--seconds', '1'],
+    ['watch', path],
+    ['publish', newPath(t), '--allow-untrusted-counter'],
+  ]
+}
+
+// Ends the commands that run for long. It gives the command's own exit code.
+const STOPPED = ['timeout', '--preserve-status', '--signal', 'TERM', '4']
+
+async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<void> {
+  const { by = [], nodeFlags = [], env = {}, stdin = 'ignore', stdout = 'pipe' } = surrounding
+  const closesPipe = surrounding.closesPipe === true
+  for (const words of commands(t)) {
+    const [program, ...args] = [
+      ...STOPPED,
+      ...by,
+      ...nodeCommand(...nodeFlags, commandLine, ...words),
+    ] as [string, ...string[]]
+    const child = spawn(program, args, {
+      cwd: rootDirectory,
+      env: { ...process.env, VMCLOCK_PATH: '', ...env },
+      stdio: [stdin, stdout, 'pipe'],
+    })
+    let stderr = ''
+    if (closesPipe) child.stdout?.destroy()
+    else child.stdout?.resume()
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    const [code, signal] = await new Promise<unknown[]>((resolve) =>
+      child.once('close', (...all) => resolve(all)),
+    )
+    const told = `${words[0]}: ${code} ${signal} ${stderr}`
+    t.true(code === 0 || code === 1, told)
+    t.notRegex(stderr, /^\s+at |Uncaught|Unhandled|ERR_VMCLOCK_INTERNAL/m, told)
+    if (code === 1 && words[0] !== 'doctor') t.regex(stderr, /ERR_VMCLOCK_/, told)
+  }
+}
+
+function opened(t: ExecutionContext, path: string, flags: string): number {
+  const file = openSync(path, flags)
+  t.teardown(() => closeSync(file))
+  return file
+}
+
+test('every command, with a full disk', (t) => sweep(t, { stdout: opened(t, '/dev/full', 'w') }))
+
+test('every command, with a closed pipe', (t) => sweep(t, { closesPipe: true }))
+
+test('every command, with a closed standard input', (t) =>
+  sweep(t, { by: ['sh', '-c', 'exec "$@" <&-', 'sh'] }))
+
+test('every command, with a standard input that cannot be read', (t) =>
+  sweep(t, { stdin: opened(t, '/dev/null', 'w') }))
+
+test('every command, with a directory as standard input', (t) =>
+  sweep(t, { stdin: opened(t, '/', 'r') }))
+
+test('every command, with signals ignored', (t) =>
+  sweep(t, { by: ['sh', '-c', 'trap \'\' HUP INT QUIT; exec "$@"', 'sh'] }))
+
+test('every command, without a temporary directory', (t) =>
+  sweep(t, { env: { TMPDIR: '/nonexistent' } }))
+
+test('every command, with a root that is read-only', async (t) => {
+  const by = inOwnMounts(t, 'mount --bind / /mnt && mount -o remount,bind,ro /mnt')
+  if (by === undefined) return
+  await sweep(t, { by: [...by, 'chroot', '/mnt'] })
+})
+
+test('every command, under the permission model', (t) => {
+  const [major = 0] = process.versions.node.split('.').map(Number)
+  const flag = major >= 24 ? '--permission' : '--experimental-permission'
+  return sweep(t, {
+    nodeFlags: [flag, '--allow-fs-read=*', ...(major >= 22 ? ['--allow-addons'] : [])],
+    env: { NODE_NO_WARNINGS: '1' },
+  })
+})
+
+for (const term of ['dumb', 'xterm']) {
+  test(`every command, on a terminal that is lost: TERM=${term}`, async (t) => {
+    if (!hasTerminals(t)) return
+    // `ptp` prints only an error here, which goes to the log. `publish` goes on by design (streams.spec.ts).
+    for (const words of commands(t).filter(
+      ([command = '']) => !['ptp', 'publish'].includes(command),
+    )) {
+      const log = newPath(t)
+      const line = shellCommand(commandLine, ...words)
+      const shell = `trap '' HUP; ${line} 2>>${log}; echo "ended $?" >>${log}`
+      const terminal = onTerminal(t, shell, { TERM: term })
+      await terminal.shows(/\S/)
+      terminal.child.kill('SIGKILL')
+      await terminal.ended
+      const told = await ended(log)
+      // A command that is about to end may be ended by the SIGHUP of the terminal itself.
+      t.regex(told, /^ended (?:0|1|129)$/m, `${words[0]}: ${told}`)
+      t.notRegex(told, /^\s+at |Uncaught|Assertion|ERR_VMCLOCK_INTERNAL/m, `${words[0]}: ${told}`)
+    }
+  })
+}
+
+/** Returns a log once its last line says that the command has ended. */
+async function ended(log: string): Promise<string> {
+  for (;;) {
+    const text = readFileSync(log, 'utf8')
+    if (text.includes('ended ')) return text
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+test('publish as PID 1 ends on SIGTERM with its page marked', async (t) => {
+  const by = ['unshare', '--user', '--map-root-user', '--pid', '--fork', '--kill-child']
+  if (isEmulated || spawnSync(by[0] ?? '', [...by.slice(1), 'true']).status !== 0) {
+    t.log('skipped: no PID namespace of its own')
+    t.pass()
+    return
+  }
+  const path = join(newDirectory(t), 'page')
+  const launched = [commandLine, 'publish', path, '--allow-untrusted-counter']
+  const child = spawn(by[0] ?? '', [...by.slice(1), ...launched], {
+    cwd: rootDirectory,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, VMCLOCK_PATH: '' },
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  await new Promise((resolve) => child.stdout.once('data', resolve))
+  const clock = open(t, path)
+  // unshare forks, and PID 1 is its child.
+  const { stdout } = spawnSync('pgrep', ['-P', String(child.pid)], { encoding: 'utf8' })
+  process.kill(Number(stdout.trim()), 'SIGTERM')
+  child.stdout.resume()
+  t.is(await new Promise((resolve) => child.once('close', resolve)), 0)
+  t.is(clock.snapshot().clockStatus, 'unreliable')
+})
