@@ -31,6 +31,7 @@ const FULL = {
   churnRounds: 40,
   stamps: 1_000_000,
   workerRounds: 90,
+  waitRounds: 20,
   startUps: 15,
   workers: 4,
 }
@@ -41,6 +42,7 @@ const QUICK = {
   churnRounds: 1,
   stamps: 10_000,
   workerRounds: 1,
+  waitRounds: 1,
   startUps: 1,
   workers: 4,
 }
@@ -140,6 +142,8 @@ async function measureNode(node, size, peers, clocks, directory) {
   const variants = await run(one, 'variants', page('variants'), size.rounds, ...inC)
   const convert = await run(one, 'convert', page('convert'), size.rounds, ...inC)
   const clones = await run(one, 'clones', page('clones'), size.rounds)
+  // Not pinned: other work on the same CPU would delay the timers.
+  const waits = await run([], 'waits', page('waits'), size.waitRounds)
   // Not pinned: a pinned process would compile and collect garbage on the same CPU.
   const workers = await run([], 'workers', page('workers'), size.workerRounds, size.workers)
   const churn = await run(one, 'churn', page('churn'), size.churnRounds, size.stamps, ...other)
@@ -149,7 +153,7 @@ async function measureNode(node, size, peers, clocks, directory) {
     startUps.push(await run([], 'start-up', page('garbage')))
   }
   return {
-    ...{ variants, convert, clones, workers, churn, garbage },
+    ...{ variants, convert, clones, waits, workers, churn, garbage },
     stamps: merged(stamps),
     'start-up': merged(startUps),
   }
@@ -180,7 +184,7 @@ function summary(row, runsByNode) {
 
 // Returns the medians of single figures over all runs, in nanoseconds.
 function costs(nodes, found) {
-  const programs = ['stamps', 'variants', 'convert', 'workers', 'churn', 'start-up']
+  const programs = ['stamps', 'variants', 'convert', 'waits', 'workers', 'churn', 'start-up']
   const perNode = nodes.map((_, index) =>
     Object.assign(
       {},

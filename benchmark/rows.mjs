@@ -79,6 +79,13 @@ export const nodeRows = [
     ratio('clones', 'protected randomUUID()', 'randomUUID()'),
   ],
   ['perMachine access / isContinuous()', 1, 1.5, ratio('clones', 'perMachine', 'isContinuous')],
+  [
+    'waitUntilPast() late / a loop of timers of 1 ms',
+    0.2,
+    0.5,
+    ratio('waits', 'waitUntilPast late', 'poll late'),
+  ],
+  ['CPU share of waitUntilPast() at rest', 0.002, 0.01, single('waits', 'CPU at rest')],
 ].map(asRow)
 
 const SIZES = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000]
