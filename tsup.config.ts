@@ -68,7 +68,7 @@ function inTs(files: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(files).map(([name, file]) => [name, `ts/${file}`]))
 }
 
-const { 'clones-protect': protect, ...typedTogether } = entryPoints
+const { clones, 'clones-protect': protect, ...typedTogether } = entryPoints
 
 // The declarations need nothing but the language's own libraries. That of `Symbol.dispose` is in no release yet
 // that `lib` would name by itself.
@@ -91,14 +91,14 @@ const options: Options = {
   noExternal: ['commander', 'picocolors'],
 }
 
-// The bundler of declarations makes a file of its own for what two entry points share and do not export
-// alike. `clones-protect` shares the protection with `clones`, so it gets a copy: it is an interface.
-const typesOfProtect: Options = {
+// The bundler of declarations makes a file of its own for what entry points share and do not all export. So those
+// that name no class of `vmclock` get copies of what they share: those are interfaces.
+const typedApart: Options[] = [{ clones }, { 'clones-protect': protect }].map((entry) => ({
   ...options,
-  entry: inTs({ 'clones-protect': protect }),
-  dts: { entry: inTs({ 'clones-protect': protect }), only: true, banner: DECLARED_LIBRARIES },
-}
+  entry: inTs(entry),
+  dts: { entry: inTs(entry), only: true, banner: DECLARED_LIBRARIES },
+}))
 
-const builds: Options[] = [options, typesOfProtect]
+const builds: Options[] = [options, ...typedApart]
 
 export default builds
