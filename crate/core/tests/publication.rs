@@ -423,6 +423,41 @@ fn a_page_reports_a_leap_second_that_no_sample_saw() {
 }
 
 #[test]
+fn a_publisher_that_begins_after_a_leap_second_knows_it_from_the_list() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    const DAY_SEC: i128 = 86_400;
+    for (after_sec, change, expected) in [
+        (3_600, 1, LeapIndicator::PostPositive),
+        (3_600, -1, LeapIndicator::PostNegative),
+        (20 * DAY_SEC, 1, LeapIndicator::None),
+        (40 * DAY_SEC, 1, LeapIndicator::None),
+    ] {
+        let context = format!("{after_sec} s after, {change}");
+        let machine = Machine::new(26, EDGE_SEC + after_sec);
+        machine.state.borrow_mut().synchronize(100);
+        let old = Scene::new(&machine, PublishOptions::default()).left();
+        for old in [None, Some(old)] {
+            let list = Some(leap_list(EDGE_SEC, 37 + change));
+            let options = PublishOptions::default();
+            let scene = Scene::beginning(&machine, options, list, old);
+            let mut utc = scene.reader(Timescale::Utc);
+            let indicator = utc.snapshot().unwrap().leap_indicator();
+            assert_eq!(indicator, Some(expected), "{context}");
+            if expected == LeapIndicator::None {
+                continue;
+            }
+            // The smear is over 12 hours after the leap second.
+            let smeared = scene.reader(Timescale::UtcNoonLinear).read().unwrap();
+            let ahead_ns = smeared.epoch_ns - utc.read().unwrap().epoch_ns;
+            let left_ns = (43_200 - after_sec) * NS_PER_SEC / DAY_SEC * i128::from(change);
+            let off_ns = i128::from(ahead_ns) - left_ns;
+            assert!(off_ns.abs() < 1_000_000, "{context}: {off_ns}");
+        }
+    }
+}
+
+#[test]
 fn a_publisher_that_begins_at_a_deleted_second_reports_it() {
     // 1 January 2027.
     const EDGE_SEC: i128 = 1_798_761_600;

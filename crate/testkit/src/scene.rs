@@ -6,6 +6,7 @@ use vmclock::publish::{Cause, OldPage, Publication, PublishOptions};
 use vmclock::snapshot::RawFields;
 use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::discipline::Discipline;
+use vmclock::source::kernel::leap_seconds::LeapSeconds;
 use vmclock::{Error, Options, Reading, Timescale, VmClock};
 
 use crate::virtual_machine::{Machine, Memory};
@@ -37,8 +38,17 @@ impl<'machine> Scene<'machine> {
         options: PublishOptions,
         old: Option<OldPage>,
     ) -> Self {
+        Self::beginning(machine, options, None, old)
+    }
+
+    pub fn beginning(
+        machine: &'machine Machine,
+        options: PublishOptions,
+        list: Option<LeapSeconds>,
+        old: Option<OldPage>,
+    ) -> Self {
         let source = KernelSource::new(machine);
-        let publication = Publication::new(source, machine, machine, options, None, old).unwrap();
+        let publication = Publication::new(source, machine, machine, options, list, old).unwrap();
         let mut scene = Self {
             machine,
             publication,

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::extension::{DeviceRecord, Extension, SourceKind, StatedError};
 use crate::no_bound::{Distrust, NoBound};
 use crate::snapshot::{Maintenance, RawFields};
+use crate::source::kernel::leap::past_indicator;
 use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::{Event, Known, SUSPENDED_NOISE_NS, Sample, TimeSource};
 use crate::time::period::{self, Period};
@@ -86,7 +87,13 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             .map_or(Lineage::New, |old| guard.continue_page(old));
         // A page of another boot says nothing about this one.
         let old = old.filter(|_| lineage != Lineage::New);
-        if let Some(old) = &old {
+        let began_sec = began_ns.div_euclid(NS_PER_SEC);
+        let past = leap_seconds
+            .as_ref()
+            .map_or(abi::VMCLOCK_LEAP_NONE, |list| past_indicator(list, began_sec));
+        if past != abi::VMCLOCK_LEAP_NONE {
+            source.resume(began_sec, past);
+        } else if let Some(old) = &old {
             source.resume(page_utc_sec(&old.fields), old.fields.leap_indicator);
         }
         let old_stated = old

@@ -2,6 +2,7 @@
 
 use crate::abi;
 use crate::source::kernel::discipline::LeapState;
+use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::time::leap::utc_month;
 use crate::time::{NS_PER_SEC, SEC_PER_DAY};
 
@@ -38,6 +39,18 @@ pub(crate) struct Seen {
     pub(crate) tai_change_sec: i16,
     /// True in the inserted second.
     pub(crate) inserting: bool,
+}
+
+/// Returns `leap_indicator` of a page that begins at a second of UTC: the leap second at the start of its month, by
+/// tzdata's list.
+///
+/// The kernel forgets a leap second when its announcement is withdrawn, but the smear goes on for 12 hours.
+pub(crate) fn past_indicator(list: &LeapSeconds, utc_sec: i128) -> u8 {
+    match list.change_at(utc_month(utc_sec).0) {
+        1 => abi::VMCLOCK_LEAP_POST_POS,
+        -1 => abi::VMCLOCK_LEAP_POST_NEG,
+        _ => abi::VMCLOCK_LEAP_NONE,
+    }
 }
 
 impl LeapTracker {

@@ -63,4 +63,16 @@ impl LeapSeconds {
             .find(|(since_sec, _)| *since_sec <= utc_sec)
             .map(|(_, offset_sec)| *offset_sec)
     }
+
+    /// Returns by how much TAI - UTC changed at a second of UTC since 1970; 0 if the list has no change there. A
+    /// change that is over remains true after the list has expired.
+    pub(crate) fn change_at(&self, utc_sec: i128) -> i16 {
+        let changes = self.entries.windows(2).find_map(|pair| match pair {
+            [(_, before), (since_sec, after)] if i128::from(*since_sec) == utc_sec => {
+                Some(after.saturating_sub(*before))
+            }
+            _ => None,
+        });
+        changes.unwrap_or(0)
+    }
 }
