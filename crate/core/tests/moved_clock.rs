@@ -356,20 +356,38 @@ fn a_chronyd_is_trusted_by_a_publisher_that_begins_during_a_slew() {
 }
 
 #[test]
-fn a_restart_of_the_publisher_shortens_the_count() {
-    let machine = calm(62, 1003);
-    let mut scene = settled(&machine, 1003);
-    set(&mut scene, 1_000_000);
-    scene.run(1);
-    scene.assert_no_bound_for(10, 1003, "before the restart");
-    let old = scene.left();
-    let mut scene = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
-    let expected = NoBound::Distrusted {
-        cause: Distrust::TakeOver,
-        updates_left: AFTER_DISRUPTION,
+fn a_restart_of_the_publisher_begins_the_count_again() {
+    let take_over = |left, updates_left| {
+        let expected = NoBound::Distrusted {
+            cause: Distrust::TakeOver,
+            updates_left,
+        };
+        (left, expected)
     };
-    assert_eq!(scene.publication.no_bound(), Some(expected));
-    scene.assert_bound_after(AFTER_DISRUPTION, 1003, "after the restart");
+    // In the count, in its last updates, and before a report could explain the change.
+    for (updates, (ends_pending, expected)) in [
+        (10, take_over(false, AFTER_CHANGE)),
+        (AFTER_CHANGE - 3, take_over(false, AFTER_DISRUPTION)),
+        (0, take_over(true, AFTER_CHANGE)),
+    ] {
+        let machine = calm(62, 1003);
+        let mut scene = settled(&machine, 1003);
+        if ends_pending {
+            machine.state.borrow_mut().discipline.single_shot_ns = 100_000;
+            machine.advance(INTERVAL_NS);
+            scene.step(Cause::Interval);
+            assert_eq!(scene.publication.no_bound(), Some(NoBound::ChangePending));
+        } else {
+            set(&mut scene, 1_000_000);
+            scene.run(1);
+            scene.assert_no_bound_for(updates, 1003, "before the restart");
+        }
+        let old = scene.left();
+        let mut scene = Scene::taking_over(&machine, PublishOptions::default(), Some(old));
+        assert_eq!(scene.publication.no_bound(), Some(expected), "{updates}");
+        let left = expected.updates_left().unwrap();
+        scene.assert_bound_after(left, 1003, "after the restart");
+    }
 }
 
 #[test]

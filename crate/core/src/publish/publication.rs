@@ -100,6 +100,9 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             .as_ref()
             .and_then(|old| old.extension)
             .map(|extension| extension.stated_error);
+        if let Some(no_bound) = old.and_then(|old| old.extension?.no_bound) {
+            source.resume_distrust(no_bound);
+        }
         let distrust = first_distrust(lineage, old.as_ref(), guard.record());
         if let Some(cause) = distrust {
             source.distrust(cause);

@@ -16,6 +16,9 @@ pub trait TimeSource {
     /// Continues from a page whose reference was this second of UTC, and which reported this leap second.
     fn resume(&mut self, utc_sec: i128, leap_indicator: u8);
 
+    /// Goes on with the reason for which the page of an earlier publisher stated no bound.
+    fn resume_distrust(&mut self, no_bound: NoBound);
+
     /// Takes a sample, and compares it with the one before. `None` if the source changed each time that it
     /// was sampled.
     ///

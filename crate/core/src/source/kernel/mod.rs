@@ -206,6 +206,10 @@ impl<S: SystemClock> TimeSource for KernelSource<S> {
         self.leap = LeapTracker::resume(leap_indicator, utc_sec);
     }
 
+    fn resume_distrust(&mut self, no_bound: NoBound) {
+        self.trust.resume(no_bound);
+    }
+
     fn sample(&mut self, counter: &impl Counter, known: &Known) -> Result<Option<Sample>, Error> {
         let Some(now) = self.look(counter, known.step_ticks)? else {
             return Ok(None);

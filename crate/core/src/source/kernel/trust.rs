@@ -92,6 +92,19 @@ impl TrustTracker {
         self.earlier_rate = None;
     }
 
+    /// Begins the count of an unexplained change again, in which an earlier publisher ended. Whether a report
+    /// explained its last change is unknown.
+    pub(crate) fn resume(&mut self, no_bound: NoBound) {
+        match no_bound {
+            NoBound::ChangePending => self.distrust(Distrust::TakeOver, AFTER_CHANGE),
+            NoBound::Distrusted {
+                cause,
+                updates_left,
+            } if updates_left > AFTER_DISRUPTION => self.distrust(cause, AFTER_CHANGE),
+            _ => {}
+        }
+    }
+
     /// Takes note of the next sample.
     pub(crate) fn observe(&mut self, change: &Change<'_>) {
         if change.is_step {
