@@ -90,7 +90,9 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         let began_sec = began_ns.div_euclid(NS_PER_SEC);
         let past = leap_seconds
             .as_ref()
-            .map_or(abi::VMCLOCK_LEAP_NONE, |list| past_indicator(list, began_sec));
+            .map_or(abi::VMCLOCK_LEAP_NONE, |list| {
+                past_indicator(list, began_sec)
+            });
         if past != abi::VMCLOCK_LEAP_NONE {
             source.resume(began_sec, past);
         } else if let Some(old) = &old {
