@@ -21,7 +21,7 @@ pub(crate) struct SlewTracker {
     /// (CLOCK_MONOTONIC, the most that the kernel takes off in one second), in order.
     recent: VecDeque<(i128, u128)>,
     last: Discipline,
-    /// The slew that ran when the daemon last reported.
+    /// The largest slew that ran since the daemon was last seen to report.
     overlooked_ns: u128,
 }
 
@@ -60,6 +60,9 @@ impl SlewTracker {
             self.overlooked_ns = self.overlooked_ns.max(share_ns);
         } else if last_ns.is_some_and(|at| has_report(&self.last, discipline, monotonic_ns - at)) {
             self.overlooked_ns = self.largest_ns();
+        } else {
+            // A report can look as if the kernel had only counted.
+            self.overlooked_ns = self.overlooked_ns.max(self.largest_ns());
         }
         self.last = *discipline;
         self.recent.push_back((monotonic_ns, share_ns));
@@ -83,6 +86,7 @@ fn has_report(last: &Discipline, now: &Discipline, elapsed_ns: i128) -> bool {
     let grown_us = MAXERROR_GROWTH_US_PER_SEC.saturating_mul(seconds(elapsed_ns));
     let was_set = Set::between(last, now, elapsed_ns);
     now.maxerror_us < last.maxerror_us
+        || now.esterror_us != last.esterror_us
         || now.maxerror_us - last.maxerror_us > grown_us
         || was_set.offset
         || was_set.single_shot
@@ -121,8 +125,37 @@ fn seconds(elapsed_ns: i128) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{NS_PER_SEC, Set};
+    use super::{NS_PER_SEC, Set, SlewTracker};
     use crate::source::kernel::discipline::Discipline;
+
+    #[test]
+    fn a_report_that_looks_like_counting_still_owes_the_slew_that_ran() {
+        let mut tracker = SlewTracker::default();
+        // (milliseconds, maxerror, what is left of an `adjtime`): the kernel slews the last 455,795 ns in
+        // the second that begins at 2.0 s. The daemon reports at 2.1 s, and counts on the clock as it is.
+        let samples = [
+            (900, 173, 955_795),
+            (1_300, 673, 455_795),
+            (1_800, 673, 455_795),
+            (2_200, 775, 0),
+        ];
+        let mut owed = |ms: i128, maxerror_us, single_shot_ns| {
+            let discipline = Discipline {
+                maxerror_us,
+                single_shot_ns,
+                ..Discipline::default()
+            };
+            let hidden = tracker.look(ms * 1_000_000, &discipline);
+            hidden.owed_ns - hidden.running_ns
+        };
+        for (ms, maxerror_us, single_shot_ns) in samples {
+            owed(ms, maxerror_us, single_shot_ns);
+        }
+        // The slew has ended, and the rest of it is in no figure of the kernel's.
+        assert!(owed(3_500, 1_275, 0) >= 455_795);
+        // The next report is seen, and is of a clock that nobody slews.
+        assert_eq!(owed(4_500, 300, 0), 0);
+    }
 
     #[test]
     fn the_kernels_own_progress_with_an_offset_is_no_new_offset() {
