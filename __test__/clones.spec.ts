@@ -196,25 +196,30 @@ test('perMachine makes a value once, and again at the first access after a resto
   t.deepEqual(seen, [0, 1, 1, 2, 2, 4, 4, 'not now', 6, 6])
 })
 
-test('a loop that does nothing but look sees a restore that another thread makes', async (t) => {
-  const seen = await evaluate<number[]>(`${restorable(newPath(t), { isProtected: false })}
-    process.env.VMCLOCK_PATH = page.path
-    const { Worker } = require('node:worker_threads')
-    let made = 0
-    const value = clones.perMachine(() => ++made)
-    // Long enough for V8 to compile the loop.
-    for (let warm = 0; warm < 1e6; warm++) value()
-    const looped = new Int32Array(new SharedArrayBuffer(4))
-    new Worker(\`
-      const { workerData } = require('node:worker_threads')
-      const { VmClockPage } = require('vmclock/testing')
-      while (Atomics.load(workerData.looped, 0) < 1000);
-      VmClockPage.open(workerData.path).write({ vmGenerationCounter: 2n })\`,
-      { eval: true, workerData: { looped, path: page.path } })
-    while (value() === 1) looped[0]++
-    print([made, value()])`)
-  t.deepEqual(seen, [2, 2])
-})
+for (const [how, act] of [
+  ['the page shows', `VmClockPage.open(workerData.path).write({ vmGenerationCounter: 2n })`],
+  ['somebody tells of', `require('vmclock/clones').notifyRestored()`],
+] as const) {
+  test(`a loop that does nothing but look sees a restore that ${how}`, async (t) => {
+    const seen = await evaluate<number[]>(`${restorable(newPath(t), { isProtected: false })}
+      process.env.VMCLOCK_PATH = page.path
+      const { Worker } = require('node:worker_threads')
+      let made = 0
+      const value = clones.perMachine(() => ++made)
+      // Long enough for V8 to compile the loop.
+      for (let warm = 0; warm < 1e6; warm++) value()
+      const looped = new Int32Array(new SharedArrayBuffer(4))
+      new Worker(\`
+        const { workerData } = require('node:worker_threads')
+        const { VmClockPage } = require('vmclock/testing')
+        while (Atomics.load(workerData.looped, 0) < 1000);
+        ${act}\`,
+        { eval: true, workerData: { looped, path: page.path } })
+      while (value() === 1) looped[0]++
+      print([made, value()])`)
+    t.deepEqual(seen, [2, 2])
+  })
+}
 
 for (const { flags, made, counts } of [
   { flags: '0x100n', made: 1, counts: 'generation' },
