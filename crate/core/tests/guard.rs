@@ -290,18 +290,29 @@ fn the_predicted_token_is_the_one_that_the_maker_publishes_next() {
 }
 
 #[test]
-fn a_page_without_a_generation_stays_without_one_when_the_devices_changes() {
-    let machine = Machine::without_page();
-    machine.change_device(device(5, Some(9)));
-    let fields = RawFields {
-        flags: 0xff,
-        ..sound()
-    };
-    machine.publish(&fields, &made_under(DeviceRecord::Seen(device(5, Some(9)))));
-    let mut clock = machine.clock(Options::default());
-    machine.change_device(device(6, Some(10)));
-    let token = clock.continuity_token().unwrap();
-    assert_eq!((token.disruption_marker, token.vm_generation), (101, None));
+fn a_page_without_a_generation_shows_a_change_of_the_devices_in_its_marker() {
+    for (now, marker) in [
+        (device(6, Some(10)), 102),
+        (device(5, Some(10)), 101),
+        (device(5, Some(8)), 99),
+        (device(5, None), 91),
+    ] {
+        let machine = Machine::without_page();
+        machine.change_device(device(5, Some(9)));
+        let fields = RawFields {
+            flags: 0xff,
+            ..sound()
+        };
+        machine.publish(&fields, &made_under(DeviceRecord::Seen(device(5, Some(9)))));
+        let mut clock = machine.clock(Options::default());
+        let before = clock.continuity_token().unwrap();
+        machine.change_device(now);
+        assert!(!clock.is_continuous(&before).unwrap(), "{now:?}");
+        assert_eq!(code(clock.convert(START, &before)), DISRUPTED, "{now:?}");
+        let token = clock.continuity_token().unwrap();
+        let expected = (marker, None);
+        assert_eq!((token.disruption_marker, token.vm_generation), expected);
+    }
 }
 
 #[test]

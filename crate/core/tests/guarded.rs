@@ -341,6 +341,39 @@ fn a_page_has_a_generation_counter_while_the_device_has() {
 }
 
 #[test]
+fn a_page_without_a_generation_shows_a_change_of_the_devices_in_its_marker() {
+    let shapes = [
+        PublishOptions {
+            generation: Generation::Never,
+            ..PublishOptions::default()
+        },
+        PublishOptions {
+            shape: Shape::Marker,
+            ..PublishOptions::default()
+        },
+    ];
+    for options in shapes {
+        let machine = guarded_machine(8);
+        machine.change_device(|state| state.vm_generation = Some(9));
+        let mut scene = Scene::new(&machine, options.clone());
+        let marker = scene.marker();
+        machine.change_device(|state| state.vm_generation = Some(10));
+        scene.step(Cause::Interval);
+        assert_eq!(scene.marker(), marker.wrapping_add(1));
+        let left = scene.left();
+        let mut heir = Scene::taking_over(&machine, options.clone(), Some(left));
+        assert_eq!(heir.marker(), marker.wrapping_add(1));
+        machine.change_device(|state| state.vm_generation = Some(12));
+        heir.step(Cause::Interval);
+        assert_eq!(heir.marker(), marker.wrapping_add(3));
+        let left = heir.left();
+        machine.change_device(|state| state.vm_generation = Some(13));
+        let heir = Scene::taking_over(&machine, options, Some(left));
+        assert_eq!(heir.marker(), marker.wrapping_add(4));
+    }
+}
+
+#[test]
 fn a_publisher_that_starts_on_a_machine_with_a_device_waits_for_8_updates() {
     let machine = guarded_machine(9);
     // A migration that its daemon does not know of.

@@ -471,8 +471,16 @@ fn moved_by(page: Continuity, record: &DeviceState, device: &DeviceState) -> Con
         (None, Some(now)) => Some(page.vm_generation.unwrap_or(0).wrapping_add(now)),
         (Some(_), None) => None,
     };
+    // A page that keeps the device's generation to itself shows its changes in the marker.
+    let by_generation = match (page.vm_generation, record.vm_generation) {
+        (None, Some(before)) => device.vm_generation.unwrap_or(0).wrapping_sub(before),
+        _ => 0,
+    };
     Continuity {
-        disruption_marker: page.disruption_marker.wrapping_add(by),
+        disruption_marker: page
+            .disruption_marker
+            .wrapping_add(by)
+            .wrapping_add(by_generation),
         vm_generation,
     }
 }

@@ -6,6 +6,8 @@
 //! page's marker = disruptions that the maker noticed by itself + the device's marker   (modulo 2^64)
 //! ```
 //!
+//! A page without a generation counter has the device's in its marker's sum.
+//!
 //! So the page's marker moves by exactly the amount that the device's moves by. A reader that sees the device
 //! before the maker does predicts what the maker is going to publish.
 
@@ -93,11 +95,13 @@ pub(super) struct Guard<D> {
     source: D,
     seen: DeviceRecord,
     own: OwnParts,
+    /// The page never has a generation counter, so that its marker shows the device's too.
+    hides_generation: bool,
 }
 
 impl<D: DisruptionSource> Guard<D> {
     /// Looks for the first time. `seed` is the marker's own part where no page is continued.
-    pub(super) fn new(mut source: D, seed: u64) -> Self {
+    pub(super) fn new(mut source: D, seed: u64, hides_generation: bool) -> Self {
         Self {
             seen: source.look(),
             source,
@@ -105,6 +109,7 @@ impl<D: DisruptionSource> Guard<D> {
                 marker: seed,
                 generation: 0,
             },
+            hides_generation,
         }
     }
 
@@ -135,7 +140,7 @@ impl<D: DisruptionSource> Guard<D> {
 
     /// Returns the page's marker.
     pub(super) fn marker(&self) -> u64 {
-        self.own.marker.wrapping_add(marker_of(&self.seen))
+        self.own.marker.wrapping_add(self.marker_of(&self.seen))
     }
 
     /// Returns the page's generation counter.
@@ -169,7 +174,7 @@ impl<D: DisruptionSource> Guard<D> {
         if !is_one_device(&before, &now) {
             let own = self.own;
             self.own = OwnParts {
-                marker: own.marker.wrapping_add(marker_of(&before)),
+                marker: own.marker.wrapping_add(self.marker_of(&before)),
                 generation: own
                     .generation
                     .wrapping_add(generation_of(&before).unwrap_or(0)),
@@ -189,7 +194,7 @@ impl<D: DisruptionSource> Guard<D> {
         }
         match recorded.filter(|recorded| is_one_device(recorded, &self.seen)) {
             Some(recorded) => {
-                self.own.marker = self.own.marker.wrapping_sub(marker_of(&recorded));
+                self.own.marker = self.own.marker.wrapping_sub(self.marker_of(&recorded));
                 if has_generation {
                     let of_device = generation_of(&recorded).unwrap_or(0);
                     self.own.generation = self.own.generation.wrapping_sub(of_device);
@@ -197,11 +202,18 @@ impl<D: DisruptionSource> Guard<D> {
             }
             None if lineage == Lineage::New => {
                 self.own.marker =
-                    (self.own.marker.wrapping_add(1)).wrapping_sub(marker_of(&self.seen));
+                    (self.own.marker.wrapping_add(1)).wrapping_sub(self.marker_of(&self.seen));
             }
             None => self.change_device(&recorded.unwrap_or_default()),
         }
         lineage
+    }
+
+    /// Returns a device's part of the page's marker.
+    fn marker_of(&self, record: &DeviceRecord) -> u64 {
+        let marker = state_of(record).map_or(0, |state| state.disruption_marker);
+        let generation = generation_of(record).filter(|_| self.hides_generation);
+        marker.wrapping_add(generation.unwrap_or(0))
     }
 
     /// Returns the relation to a page, and the device that it records in this boot.
@@ -229,7 +241,7 @@ impl<D: DisruptionSource> Guard<D> {
     /// The own parts are those of the page.
     fn change_device(&mut self, before: &DeviceRecord) {
         let now = &self.seen;
-        self.own.marker = (self.own.marker.wrapping_add(1)).wrapping_sub(marker_of(now));
+        self.own.marker = (self.own.marker.wrapping_add(1)).wrapping_sub(self.marker_of(now));
         let generations = (generation_of(before), generation_of(now));
         // Without a device's generation only the operator changes the counter.
         if generations != (None, None) {
@@ -252,10 +264,6 @@ fn state_of(record: &DeviceRecord) -> Option<&DeviceState> {
         DeviceRecord::Seen(state) => Some(state),
         DeviceRecord::None | DeviceRecord::Unavailable => None,
     }
-}
-
-fn marker_of(record: &DeviceRecord) -> u64 {
-    state_of(record).map_or(0, |state| state.disruption_marker)
 }
 
 fn generation_of(record: &DeviceRecord) -> Option<u64> {

@@ -81,7 +81,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         let began_ns = source.rough_time_ns(&counter);
         // An arbitrary number: the time, cut to 64 bits. A token that was taken on a page that was removed must
         // not fit the one in its place.
-        let mut guard = Guard::new(device, began_ns as u64);
+        let mut guard = Guard::new(device, began_ns as u64, hides_generation(&options));
         let lineage = old
             .as_ref()
             .map_or(Lineage::New, |old| guard.continue_page(old));
@@ -602,6 +602,15 @@ fn ends_stated_error(lineage: Lineage, old: Option<StatedError>) -> bool {
         Some(StatedError::Void) => true,
         Some(StatedError::Holds) => lineage == Lineage::Disrupted,
         Some(StatedError::None) | None => false,
+    }
+}
+
+/// Returns whether a page has no generation counter even where the device has one.
+fn hides_generation(options: &PublishOptions) -> bool {
+    match options.shape {
+        Shape::Time => options.generation == Generation::Never,
+        Shape::Marker => true,
+        Shape::MarkerAndGeneration => false,
     }
 }
 
