@@ -132,12 +132,16 @@ mod tests {
     fn a_report_that_looks_like_counting_still_owes_the_slew_that_ran() {
         let mut tracker = SlewTracker::default();
         // (milliseconds, maxerror, what is left of an `adjtime`): the kernel slews the last 455,795 ns in
-        // the second that begins at 2.0 s. The daemon reports at 2.1 s, and counts on the clock as it is.
+        // the second that begins at 4.0 s. The daemon reports at 4.1 s, and counts on the clock as it is.
         let samples = [
-            (900, 173, 955_795),
-            (1_300, 673, 455_795),
-            (1_800, 673, 455_795),
-            (2_200, 775, 0),
+            (0, 5_001, 0),
+            (1_200, 5_501, 0),
+            // A report that is seen, of a clock that nobody slews.
+            (2_400, 173, 0),
+            (2_900, 173, 955_795),
+            (3_300, 673, 455_795),
+            (3_800, 673, 455_795),
+            (4_200, 775, 0),
         ];
         let mut owed = |ms: i128, maxerror_us, single_shot_ns| {
             let discipline = Discipline {
@@ -152,9 +156,9 @@ mod tests {
             owed(ms, maxerror_us, single_shot_ns);
         }
         // The slew has ended, and the rest of it is in no figure of the kernel's.
-        assert!(owed(3_500, 1_275, 0) >= 455_795);
+        assert!(owed(5_500, 1_275, 0) >= 455_795);
         // The next report is seen, and is of a clock that nobody slews.
-        assert_eq!(owed(4_500, 300, 0), 0);
+        assert_eq!(owed(6_600, 300, 0), 0);
     }
 
     #[test]
