@@ -391,6 +391,29 @@ fn a_restart_of_the_publisher_begins_the_count_again() {
 }
 
 #[test]
+fn a_restart_begins_the_count_again_that_a_voided_error_hides() {
+    let machine = calm(63, 1003);
+    let options = PublishOptions {
+        max_error_ns: Some(2_000_000),
+        ..PublishOptions::default()
+    };
+    let mut scene = Scene::new(&machine, options.clone());
+    scene.run(10);
+    scene.step(Cause::Disrupt);
+    scene.settle();
+    scene.assert_bound_after(AFTER_DISRUPTION, 1003, "after the disruption");
+    set(&mut scene, 1_000_000);
+    scene.run(1);
+    scene.assert_no_bound_for(10, 1003, "before the restart");
+    let reason = Some(NoBound::StatedErrorVoided);
+    assert_eq!(scene.publication.no_bound(), reason);
+    let old = scene.left();
+    let mut scene = Scene::taking_over(&machine, options, Some(old));
+    assert_eq!(scene.publication.no_bound(), reason);
+    scene.assert_bound_after(AFTER_CHANGE, 1003, "after the restart");
+}
+
+#[test]
 fn a_change_is_seen_though_the_page_states_no_bound_for_another_reason() {
     let by_step = |scene: &mut Scene<'_>| set(scene, 900_000_000);
     let by_adjtime = |scene: &mut Scene<'_>| {

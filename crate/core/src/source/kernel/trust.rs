@@ -93,10 +93,12 @@ impl TrustTracker {
     }
 
     /// Begins the count of an unexplained change again, in which an earlier publisher ended. Whether a report
-    /// explained its last change is unknown.
+    /// explained its last change is unknown, and so is a count behind the reason of a stated error.
     pub(crate) fn resume(&mut self, no_bound: NoBound) {
         match no_bound {
-            NoBound::ChangePending => self.distrust(Distrust::TakeOver, AFTER_CHANGE),
+            NoBound::ChangePending | NoBound::StatedErrorVoided => {
+                self.distrust(Distrust::TakeOver, AFTER_CHANGE)
+            }
             NoBound::Distrusted {
                 cause,
                 updates_left,
