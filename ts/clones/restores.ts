@@ -15,10 +15,19 @@ export interface RestoreEvent {
 
 /** The global `AbortSignal`, in a project whose types have it. */
 export type RestoreSignal = typeof globalThis extends {
-  readonly AbortSignal: { readonly prototype: infer Signal }
+  /** The global class. */
+  readonly AbortSignal: {
+    /** What its instances have. */
+    readonly prototype: infer Signal
+  }
 }
   ? Signal
-  : { readonly aborted: boolean; readonly reason?: unknown }
+  : {
+      /** True after a restore. */
+      readonly aborted: boolean
+      /** The error that says so. */
+      readonly reason?: unknown
+    }
 
 /** Position of the sequence number among the page's 32-bit words. */
 const SEQ_WORD = 3
