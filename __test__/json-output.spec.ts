@@ -184,7 +184,8 @@ test.serial('every event of watch matches the schema', async (t) => {
   await printed('generation')
   made.write({ flags: FLAG.DISRUPTION_SOON })
   await printed('maintenance')
-  stateNoBound(made.path, { reason: 'stepped', updatesLeft: 12 })
+  // In one update: the watcher has read the page's present state already.
+  publishWith(made, {}, { noBound: { reason: 'stepped', updatesLeft: 12 } })
   await until((text) => text.includes('boundUnavailable'))
   made.write({ leapIndicator: 1 })
   await printed('leap')
