@@ -184,10 +184,11 @@ export let nativeClock: (clock: unknown, name: string) => NativeClock
  * A clock that reads one vmclock page, without a system call.
  *
  * The page is the hypervisor's (`/dev/vmclock0`, from the driver `ptp_vmclock.c`), a publisher's file, or one that
- * this process keeps in its own memory. Its layout is that of `vmclock-abi.h`, its meaning that of UAPI.13. Each reading takes the CPU counter and the
- * page's figures at one consistent instant, and computes the time with its bound.
+ * this process keeps in its own memory. Its layout is that of `vmclock-abi.h`, its meaning that of UAPI.13. Each
+ * reading takes the CPU counter and the page's figures at one consistent instant, and computes the time with its
+ * bound.
  *
- * A page without time opens too: `counter`, `continuity`, `isContinuous` and `snapshot` work on it,
+ * A page without time opens too: `counter`, `continuityToken`, `isContinuous` and `snapshot` work on it,
  * and the calls that return time throw `ERR_VMCLOCK_NO_TIME`.
  *
  * A clock belongs to the thread that opened it; each worker opens its own. A clock that is dropped without
@@ -267,7 +268,8 @@ export class VmClock implements Clock {
    * 2. the hypervisor's page (`/dev/vmclock0`), if it gives time with a bound
    * 3. the page of a live publisher, `/run/vmclock/page`
    * 4. a page that this process keeps itself, made from the kernel's clock
-   * 5. if none can be made: the hypervisor's page without a bound, or without time
+   * 5. if none can be made: the hypervisor's page without a bound, or without time, or else a publisher's that is not
+   *    live
    *
    * `timeSource` says which it is. The clock never changes its page: open a new one to choose anew. The first
    * clock of a process that takes 4 blocks for some 10 ms, to measure the counter's rate. All clocks of all threads

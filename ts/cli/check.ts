@@ -1,6 +1,8 @@
 /** `vmclock check`: whether the time can be used now, for probes. */
 
+import type { VmClock } from '../clock'
 import { VmClockError } from '../errors'
+import type { Reading } from '../reading'
 import { json } from './escape'
 import { distance } from './figures'
 import { line } from './output'
@@ -23,17 +25,25 @@ export function check(path: string | undefined, options: CheckOptions): void {
   const clock = openClock(path, options)
   try {
     const reading = clock.read()
-    const { maxErrorNs, ageNs } = reading
-    const where = pageName(clock.timeSource)
-    if (maxErrorNs === undefined) {
+    if (reading.maxErrorNs === undefined) {
+      const where = pageName(clock.timeSource)
       throw new VmClockError('ERR_VMCLOCK_TOO_UNCERTAIN', `${where}: the time has no bound`, {
         remedy: 'run `vmclock status` and `vmclock doctor` to see why',
         path: clock.path,
       })
     }
-    if (options.json) line(json({ ok: true, path: clock.path, reading: reading.toJSON() }))
-    else line(`ok  ${where}  bound ± ${distance(maxErrorNs)}  age ${distance(ageNs)}`)
+    printUsable(clock, reading, options.json)
   } finally {
     clock.close()
   }
+}
+
+/** Prints that the time can be used, with its bound and its age. */
+export function printUsable(clock: VmClock, reading: Reading, asJson = false): void {
+  if (asJson) {
+    line(json({ ok: true, path: clock.path, reading: reading.toJSON() }))
+    return
+  }
+  const { maxErrorNs = 0n, ageNs } = reading
+  line(`ok  ${pageName(clock.timeSource)}  bound ± ${distance(maxErrorNs)}  age ${distance(ageNs)}`)
 }

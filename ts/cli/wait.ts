@@ -5,11 +5,10 @@ import type { VmClock } from '../clock'
 import { VmClockError } from '../errors'
 import { waitUntilSynchronized } from '../ordering/index'
 import { boundOf } from './bound'
-import { json } from './escape'
+import { printUsable } from './check'
 import { distance } from './figures'
-import { EXIT, line, reportError } from './output'
+import { EXIT, reportError } from './output'
 import { openClock, type ReadingOptions } from './page-options'
-import { pageName } from './source'
 
 /** Options of `vmclock wait`. */
 export interface WaitOptions extends ReadingOptions {
@@ -34,12 +33,7 @@ export async function wait(path: string | undefined, options: WaitOptions): Prom
     // Opened without the limit, which is what the command waits for.
     clock = await opened(path, reading, signal)
     const ready = await waitUntilSynchronized(clock, { errorLimitNs: errorLimit, signal })
-    const { maxErrorNs = 0n, ageNs } = ready
-    if (options.json) line(json({ ok: true, path: clock.path, reading: ready.toJSON() }))
-    else {
-      const where = pageName(clock.timeSource)
-      line(`ok  ${where}  bound ± ${distance(maxErrorNs)}  age ${distance(ageNs)}`)
-    }
+    printUsable(clock, ready, options.json)
     return EXIT.OK
   } catch (error) {
     if (signal?.aborted !== true || error !== signal.reason) throw error
