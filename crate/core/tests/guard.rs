@@ -657,6 +657,26 @@ fn a_page_is_void_from_its_makers_limit_on() {
     assert!(clock.read().unwrap().max_error_ns.is_some());
 }
 
+/// Returns the error code of each call for the time at `counter`, which is the same for all of them.
+fn outcome(machine: &Machine, clock: &mut VirtualClock, counter: u64) -> Option<&'static str> {
+    machine.counter.set(counter);
+    let token = clock.continuity_token().unwrap();
+    let converted = code(clock.convert(counter, &token));
+    let mut fine = VmClock::clone(clock);
+    let many = fine.converter(&token);
+    let many = code(many.and_then(|many| many.epoch_ns(counter)));
+    let calls = [
+        code(clock.now_ns()),
+        code(clock.now_ms()),
+        code(clock.read()),
+        converted,
+        many,
+    ];
+    assert!(calls.iter().all(|call| *call == calls[0]), "{calls:?}");
+    assert_eq!(clock.is_usable(), calls[0].is_none());
+    calls[0]
+}
+
 #[test]
 fn a_page_that_is_older_than_allowed_is_refused() {
     let machine = Machine::new();
@@ -667,23 +687,7 @@ fn a_page_that_is_older_than_allowed_is_refused() {
     let mut clock = machine.clock(options.clone());
     let token = clock.continuity_token().unwrap();
     let last = START + 3 * SECOND;
-    let outcomes = |clock: &mut VirtualClock, counter: u64| {
-        machine.counter.set(counter);
-        let converted = code(clock.convert(counter, &token));
-        let mut fine = VmClock::clone(clock);
-        let many = fine.converter(&token);
-        let many = code(many.and_then(|many| many.epoch_ns(counter)));
-        let calls = [
-            code(clock.now_ns()),
-            code(clock.now_ms()),
-            code(clock.read()),
-            converted,
-            many,
-            (!clock.is_usable()).then_some("ERR_VMCLOCK_STALE"),
-        ];
-        assert!(calls.iter().all(|call| *call == calls[0]), "{calls:?}");
-        calls[0]
-    };
+    let outcomes = |clock: &mut VirtualClock, counter: u64| outcome(&machine, clock, counter);
     assert_eq!(outcomes(&mut clock, last), None);
     assert_eq!(outcomes(&mut clock, last + 1), STALE);
     assert_eq!(outcomes(&mut clock, last + SECOND), STALE);
@@ -719,23 +723,7 @@ fn a_time_whose_error_is_above_the_callers_limit_is_refused() {
         error_limit_ns: Some(error_limit_ns),
         ..Options::default()
     };
-    let outcomes = |clock: &mut VirtualClock, counter: u64| {
-        machine.counter.set(counter);
-        let token = clock.continuity_token().unwrap();
-        let converted = code(clock.convert(counter, &token));
-        let mut fine = VmClock::clone(clock);
-        let many = fine.converter(&token);
-        let many = code(many.and_then(|many| many.epoch_ns(counter)));
-        let calls = [
-            code(clock.now_ns()),
-            code(clock.now_ms()),
-            code(clock.read()),
-            converted,
-            many,
-        ];
-        assert!(calls.iter().all(|call| *call == calls[0]), "{calls:?}");
-        calls[0]
-    };
+    let outcomes = |clock: &mut VirtualClock, counter: u64| outcome(&machine, clock, counter);
     let mut clock = machine.clock(options(7_001));
     assert_eq!(outcomes(&mut clock, START), None);
     assert_eq!(outcomes(&mut clock, START + 1), TOO_UNCERTAIN);
