@@ -11,7 +11,7 @@ const PAGE = '/tmp/guard-states-page'
 const SHARED_PAGE = '/guard-states-page'
 const MOST_MS = 10_000
 const GUEST = 1000
-// Of the page's extension: `magic` and `boot_id`.
+// The offsets of `magic` and `boot_id` in the page's extension.
 const MAGIC_AT = 0x800
 const BOOT_ID_AT = 0x810
 

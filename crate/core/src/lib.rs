@@ -64,7 +64,7 @@
 //! | [`device`] | finding the machine's own device |
 //! | [`extension`] | what a page's maker knows beyond the specification's fields |
 //! | [`no_bound`] | the reasons why a time has no bound |
-//! | [`machine`] | the hypervisor's name, and the device's udev rules |
+//! | [`machine`] | facts about the machine: its boot, its hypervisor, its managers of devices and services |
 //!
 //! [`VmClock`] is generic over its memory ([`seqlock::SharedWords`]) and its counter
 //! ([`counter::Counter`]). So a simulation drives the code that runs in production, and the model checker runs
@@ -82,8 +82,8 @@
 //!   ([`counter::step_ticks`]) lags by up to a step. Only the page's provider can include that in its bound;
 //!   [`publish`] does.
 //! - A disruption is visible once the provider updates the page. Providers do so before the guest runs again.
-//! - A page in a file or in memory is guarded by the machine's device: [`clock::guard`]. Its time has no bound from a
-//!   migration on until its maker has followed.
+//! - A page in a file or in memory is guarded by the machine's device: [`clock::guard`]. From a migration on, its
+//!   time has no bound until its maker has followed.
 
 #[cfg(not(all(
     target_os = "linux",

@@ -1,4 +1,5 @@
-//! Facts about the machine: this boot, its hypervisor, its device manager, its terminal, its VMGENID device.
+//! Facts about the machine: this boot, its hypervisor, its managers of devices and services, its terminal, its
+//! VMGENID device.
 
 mod boot;
 pub mod hypervisor;

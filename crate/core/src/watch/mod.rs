@@ -47,7 +47,8 @@ pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
 pub const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
-/// The default age from which a page counts as stale. This package's publisher updates its page every second.
+/// The default age from which a page counts as stale. A publisher of this package updates its page at least once a
+/// second.
 pub const DEFAULT_STALE_AFTER: Duration = Duration::from_secs(3);
 
 /// The time until the next look at a page that is being updated. An update takes less than a

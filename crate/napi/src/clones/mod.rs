@@ -1,7 +1,7 @@
 //! Fresh randomness and identity in the processes of a restored machine.
 //!
 //! - `restores`: notices that the machine was restored or cloned.
-//! - `uevents`: the kernel's news of it, where a page shows nothing.
+//! - `uevents`: the kernel's notice of it, where a page shows nothing.
 //! - `randomness`: reseeds OpenSSL after a restore, before its next byte.
 //! - `openssl`: the functions of this process's OpenSSL, and the hook.
 //! - `listeners`: the environments that want to be woken.
@@ -195,8 +195,8 @@ fn words_at(
 
 unsafe extern "C" fn keep(_env: sys::napi_env, _data: *mut c_void, _hint: *mut c_void) {}
 
-/// Tells the process of a restore that no page shows. `kernel_reseeded` is the caller's word that the kernel's
-/// generator was reseeded since then.
+/// Tells the process of a restore that no page shows. By `kernel_reseeded` the caller answers for it that
+/// the kernel's generator was reseeded since then.
 #[napi]
 pub fn notify_restored(kernel_reseeded: bool) -> Outcome<()> {
     outcome(begun().map(|restores| {

@@ -220,7 +220,7 @@ impl Randomness {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         seed.extend_from_slice(&since_1970.unwrap_or_default().as_nanos().to_le_bytes());
         let is_seeded = self.openssl.reseed(&seed);
-        // Whoever reads this memory later must not learn the seed.
+        // A later reader of this memory must not learn the seed.
         seed.fill(0);
         std::hint::black_box(&seed);
         is_seeded.then_some(entropy)
