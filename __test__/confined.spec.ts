@@ -25,6 +25,18 @@ test('without /sys a page can be read, and the doctor answers', async (t) => {
   t.notThrows(() => JSON.parse(stdout))
 })
 
+test('without /sys a page of this process claims no bound, for nobody looks for the device', async (t) => {
+  const by = inOwnMounts(t, 'mount -t tmpfs none /sys')
+  if (by === undefined) return
+  const guard = `
+    const { VmClock } = require('vmclock')
+    const clock = VmClock.open({ source: 'process', allowUntrustedCounter: true })
+    const { state } = clock.timeSource.guard
+    console.log(JSON.stringify([state, clock.read().maxErrorNs ?? null]))`
+  const unguarded = ['unavailable', null]
+  t.deepEqual(await evaluate(guard, [], { by }), unguarded)
+})
+
 // A container's /dev is a tmpfs in its own mounts, with bind mounts of the devices that were passed to it. The
 // guests have the driver's own device.
 const EMPTY_DEV = `mount -t tmpfs none /run

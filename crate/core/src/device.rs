@@ -81,6 +81,28 @@ impl Device {
     }
 }
 
+/// Returns why this process cannot tell whether the machine has a device; `None` if it can. Only the kernel's list
+/// shows that there is none.
+pub(crate) fn unlisted() -> Option<Unavailable> {
+    unlisted_in(Path::new(DEV), Path::new(SYS_CLASS))
+}
+
+fn unlisted_in(dev: &Path, sys_class: &Path) -> Option<Unavailable> {
+    // A kernel may have no device of the class, and then no directory of it.
+    let can_list = |path: &Path| std::fs::read_dir(path).is_ok();
+    if can_list(sys_class) || sys_class.parent().is_some_and(can_list) {
+        return None;
+    }
+    Some(Unavailable {
+        path: dev.join(format!("{NAME}0")),
+        reason: format!(
+            "{} cannot be read, so whether the machine has a vmclock device is unknown",
+            sys_class.display()
+        ),
+        remedy: "mount /sys, and let this process read it".to_owned(),
+    })
+}
+
 fn removed(dev: &Path) -> Unavailable {
     Unavailable {
         path: dev.join(format!("{NAME}0")),
@@ -167,6 +189,16 @@ mod tests {
         let machine = machine(&[], &["rfkill"]);
         assert!(matches!(find(&machine, None), Device::None));
         assert!(matches!(find(&machine, Some(7)), Device::Unavailable(_)));
+    }
+
+    #[test]
+    fn without_the_kernels_list_nobody_can_tell_that_there_is_no_device() {
+        let machine = machine(&[], &[]);
+        let unlisted = |class: &str| unlisted_in(machine.path(), &machine.path().join(class));
+        assert_eq!(unlisted("class"), None);
+        assert_eq!(unlisted("class/misc"), None);
+        let reason = unlisted("sys/class/misc").unwrap().reason;
+        assert!(reason.contains("cannot be read"), "{reason}");
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Device {
     /// Finds the device. A page that is published there itself does not count.
     pub(super) fn find(published: Option<&Path>) -> Self {
         match device::Device::find(None) {
-            device::Device::None => Self::None,
+            // A maker that cannot tell must not record that there is none: readers rely on it.
+            device::Device::None => device::unlisted().map_or(Self::None, Self::Unavailable),
             device::Device::Unavailable(unavailable) => Self::Unavailable(unavailable),
             device::Device::Open(page) if published.is_some() && page.path() == published => {
                 Self::None
