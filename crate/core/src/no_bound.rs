@@ -47,7 +47,7 @@ pub enum NoBound {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Distrust {
-    /// Another process set the clock.
+    /// Another process stepped the clock.
     #[default]
     Step,
     /// Another process had the kernel slew the clock, by `adjtime` or by its phase-locked loop.

@@ -28,7 +28,7 @@ use crate::source::kernel::step_alarm::StepAlarm;
 /// The longest wait for the counter's rate. A counter that advances shows it within 10 ms.
 const FIRST_BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A page in the making: its publication, and what wakes it. Where the page lies is decided later.
+/// A page in the making: its publication, and what wakes it. Its file or memory is chosen later.
 pub(super) struct Maker {
     publication: Publication<KernelSource<KernelClock>, CpuCounter, Device>,
     alarm: StepAlarm,
@@ -86,7 +86,7 @@ impl Maker {
             if !alarm.went_off() {
                 return Ok(fields);
             }
-            // The clock was set between two of these samples.
+            // The clock was stepped between two of these samples.
             fields = publication.step(Cause::ClockStep)?;
         }
     }
