@@ -583,6 +583,21 @@ fn a_stated_error_stays_void_for_later_publishers_of_this_boot() {
 }
 
 #[test]
+fn a_stated_error_is_void_for_all_publishers_after_a_torn_page() {
+    let machine = guarded_machine(16);
+    let mut left = Scene::new(&machine, stated()).left();
+    left.extension = None;
+    left.is_torn = true;
+    let without = Scene::taking_over(&machine, PublishOptions::default(), Some(left));
+    let scene = Scene::taking_over(&machine, stated(), Some(without.left()));
+    assert_eq!(
+        scene.publication.extension().stated_error,
+        StatedError::Void
+    );
+    assert_eq!(scene.check("stated again"), None);
+}
+
+#[test]
 fn a_stated_error_does_not_hold_across_a_migration_without_a_publisher() {
     let machine = guarded_machine(16);
     let left = Scene::new(&machine, stated()).left();

@@ -105,6 +105,8 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         if let Some(no_bound) = old.and_then(|old| old.extension?.no_bound) {
             source.resume_distrust(no_bound);
         }
+        // The extension of a torn page is lost, and with it that a disruption voided an error.
+        let is_torn = old.is_some_and(|old| old.is_torn);
         let distrust = first_distrust(lineage, old.as_ref(), guard.record());
         if let Some(cause) = distrust {
             source.distrust(cause);
@@ -135,7 +137,8 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             publication.void_stated_error();
         }
         // Also where no error is stated now: the next publisher of this boot may state one again.
-        if ends_stated_error(lineage, old_stated) && !publication.options.max_error_after_migration
+        if (is_torn || ends_stated_error(lineage, old_stated))
+            && !publication.options.max_error_after_migration
         {
             publication.stated = StatedError::Void;
             publication.period.follow_source();
