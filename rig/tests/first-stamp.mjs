@@ -1,0 +1,47 @@
+// Runs the guide's first program in a guest whose device has only a marker: alone, and beside a publisher.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { rootDirectory } from '../../tools/command.mjs'
+import { inShell, program } from '../in-guest.mjs'
+import { FLAGS } from '../page.mjs'
+import { startPublisher } from '../stamps.mjs'
+
+const GUIDE = 'docs/getting-started.md'
+const PAGE = '/run/vmclock/page'
+
+export const inGuest = {
+  async 'the guide’s first program gives a stamp with its bound, or says why there is none'(guest) {
+    const text = readFileSync(join(rootDirectory, GUIDE), 'utf8')
+    const [, source] = /## The first stamp\n\n```ts\n([\s\S]*?)```/.exec(text)
+    // An emulated x86 CPU does not call its counter invariant.
+    const isTrusted = guest.machine.name !== 'x86-64'
+    const options = isTrusted ? '' : '{ allowUntrustedCounter: true }'
+    const shown = source.replace('VmClock.open()', `VmClock.open(${options})`)
+    await inShell(guest, `cat > first-stamp.mjs << 'END'\n${shown}END`)
+
+    guest.removeTime()
+    guest.page.write({ flags: FLAGS.VM_GEN_COUNTER_PRESENT })
+    try {
+      const alone = await program(guest, 'first-stamp.mjs', [])
+      print('alone', alone)
+      assert.match(alone[0], /^\d+ ns since 1970, without a bound: \S+$/)
+      assert.match(alone.join(' '), /kind: 'process'.*state: 'guarded'/)
+
+      await inShell(guest, 'mkdir -p /run')
+      await inShell(guest, startPublisher(PAGE, '--max-error 50ms'))
+      const beside = await program(guest, 'first-stamp.mjs', [])
+      print('beside a publisher', beside)
+      assert.match(beside[0], /^\d+ ns since 1970, off by at most \d+ ns$/)
+      assert.match(beside.join(' '), /kind: 'published'.*state: 'guarded'/)
+    } finally {
+      await inShell(guest, `kill $(cat /tmp/publisher); sleep 1; rm -rf ${PAGE} first-stamp.mjs`)
+      guest.page.write(guest.timeFields)
+    }
+  },
+}
+
+function print(where, lines) {
+  console.log(`    ${where}:\n      ${lines.join('\n      ')}`)
+}
