@@ -16,6 +16,7 @@ export {
   type HybridStamp,
 } from './hybrid'
 export {
+  type BoundedInterval,
   compareIntervals,
   decodeInterval,
   encodeInterval,

@@ -27,10 +27,16 @@ export interface Interval {
  */
 export type IntervalOrder = 'before' | 'after' | 'concurrent'
 
-/** An interval that was checked. */
-export interface CheckedInterval {
+/** An interval with a bound. */
+export interface BoundedInterval {
+  /** The start, in nanoseconds since the timescale's epoch, signed 64-bit. */
   readonly earliestNs: bigint
+  /** The end, included. */
   readonly latestNs: bigint
+}
+
+/** An interval that was checked. */
+export interface CheckedInterval extends BoundedInterval {
   readonly timescale: Timescale | undefined
 }
 
@@ -85,10 +91,7 @@ export function encodeInterval(interval: Interval): Uint8Array {
  * @param bytes - exactly 16 bytes; a `Buffer` too
  * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT` if they are no interval
  */
-export function decodeInterval(bytes: Uint8Array): {
-  readonly earliestNs: bigint
-  readonly latestNs: bigint
-} {
+export function decodeInterval(bytes: Uint8Array): BoundedInterval {
   const view = viewOf(bytes, [INTERVAL_BYTES])
   const latestNs = int64At(view, 0)
   const earliestNs = int64At(view, 8)
