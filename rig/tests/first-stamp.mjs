@@ -19,7 +19,9 @@ export const inGuest = {
     const isTrusted = guest.machine.name !== 'x86-64'
     const options = isTrusted ? '' : '{ allowUntrustedCounter: true }'
     const shown = source.replace('VmClock.open()', `VmClock.open(${options})`)
-    await inShell(guest, `cat > first-stamp.mjs << 'END'\n${shown}END`)
+    // The console takes one line.
+    const encoded = Buffer.from(shown).toString('base64')
+    await inShell(guest, `echo ${encoded} | base64 -d > first-stamp.mjs`)
 
     guest.removeTime()
     guest.page.write({ flags: FLAGS.VM_GEN_COUNTER_PRESENT })
