@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use super::PublishOptions;
 use super::guard::DisruptionSource;
-use super::worker::Shared;
+use super::shared::Shared;
 use crate::clock::{Options, VmClock};
 use crate::counter::CpuCounter;
 use crate::device::{self, Unavailable};

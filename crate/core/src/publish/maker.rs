@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::event::EventfdFlags;
 
 use super::device::Device;
+use super::shared::{Shared, locked};
 use super::takeover::OldPage;
-use super::worker::{Command, Published, Shared, Worker, locked};
+use super::trusted_counter::require_trusted_counter;
+use super::worker::{Command, Published, Worker};
 use super::{Cause, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
-use crate::counter::clocksource::kernel_lists_tsc;
 use crate::device::Unavailable;
 use crate::error::Error;
 use crate::extension::Extension;
@@ -253,40 +254,6 @@ pub(super) fn check(options: &PublishOptions) -> Result<(), Error> {
     options.check()?;
     if options.shape == Shape::Time && !options.allow_untrusted_counter {
         require_trusted_counter()?;
-    }
-    Ok(())
-}
-
-pub(crate) fn require_trusted_counter() -> Result<(), Error> {
-    let refuse = |reason: &'static str| {
-        Err(Error::UntrustedCounter {
-            reason,
-            remedy: "publish a marker without time, or publish time all the same if you know that \
-                     the counter is sound (--allow-untrusted-counter); otherwise the time can be \
-                     wrong without notice",
-        })
-    };
-    if !CpuCounter.facts().invariant {
-        return refuse(
-            "the CPU does not promise that its counter runs at one rate and never stops",
-        );
-    }
-    if cfg!(target_arch = "x86_64") {
-        match kernel_lists_tsc() {
-            Some(true) => {}
-            Some(false) => {
-                return refuse(
-                    "the kernel does not list `tsc` among its clock sources: it found the counter \
-                     untrustworthy or was told not to use it",
-                );
-            }
-            None => {
-                return refuse(
-                    "the kernel's list of clock sources cannot be read (is /sys mounted?), so \
-                     whether it trusts the counter is unknown",
-                );
-            }
-        }
     }
     Ok(())
 }

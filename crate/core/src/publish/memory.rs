@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::PublishOptions;
-use super::maker::{Maker, Making, require_trusted_counter};
-use super::worker::{Published, locked};
+use super::maker::{Maker, Making};
+use super::shared::locked;
+use super::trusted_counter::require_trusted_counter;
+use super::worker::Published;
 use crate::error::Error;
 use crate::page::{Mapping, Page, Renew};
 use crate::seqlock::SharedWords;

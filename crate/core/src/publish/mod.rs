@@ -17,7 +17,9 @@ mod maker;
 mod memory;
 mod publication;
 mod publisher;
+mod shared;
 mod takeover;
+mod trusted_counter;
 mod worker;
 
 use std::time::Duration;
@@ -26,11 +28,11 @@ use crate::error::Error;
 use crate::snapshot::Maintenance;
 
 pub use guard::DisruptionSource;
-pub(crate) use maker::require_trusted_counter;
 pub use memory::process_page;
 pub use publication::{Publication, VOID_AFTER};
 pub use publisher::Publisher;
 pub use takeover::OldPage;
+pub(crate) use trusted_counter::require_trusted_counter;
 
 /// The kind of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

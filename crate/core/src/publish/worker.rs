@@ -1,10 +1,10 @@
 //! The thread that keeps a page up to date.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -13,13 +13,13 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::device::{Device, DeviceAlarm};
 use super::lock::Lock;
-use super::maker::require_trusted_counter;
+use super::shared::{Shared, locked};
+use super::trusted_counter::require_trusted_counter;
 use super::{Cause, Publication};
 use crate::abi::VMCLOCK_STATUS_UNRELIABLE;
 use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::extension::Extension;
-use crate::no_bound::NoBound;
 use crate::snapshot::RawFields;
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::clock::KernelClock;
@@ -29,25 +29,6 @@ use crate::writer::PageWriter;
 
 /// The time after which tzdata's list is read again: a package update may have replaced it.
 const LEAP_SECONDS_AGE: Duration = Duration::from_secs(6 * 3600);
-
-/// The state that the thread shares with its owner.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) wake: OwnedFd,
-    pub(super) updates: AtomicU64,
-    pub(super) cpu_time_ns: AtomicU64,
-    pub(super) failure: Mutex<Option<String>>,
-    /// As of the last update.
-    pub(super) no_bound: Mutex<Option<NoBound>>,
-}
-
-impl Shared {
-    /// Ends the thread's wait.
-    pub(super) fn wake(&self) {
-        // This fails only if the thread is awake already.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-}
 
 /// A request of the owner, and the channel on which it waits for the result.
 #[derive(Debug)]
@@ -259,10 +240,4 @@ impl Worker {
         self.shared.cpu_time_ns.store(cpu_ns, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Locks what two threads share.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The value is always replaced whole, so that a panic elsewhere leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
