@@ -374,7 +374,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     page: { clockStatus: 4 },
     first: 'time',
     finding: /clock is unreliable/,
-    remedy: /wait until its provider/,
+    remedy: /start the publisher again/,
   },
   'a page whose clock is free-running': {
     page: { clockStatus: 3 },
@@ -1248,7 +1248,7 @@ test('doctor: ends with 1 if something is wrong, else with 0', async (t) => {
 test('doctor: the text output ends with the first problem and its remedy', async (t) => {
   const { path } = page(t, { ...liveFields(t), clockStatus: 4 })
   const { stdout } = await run([commandLine, 'doctor', path])
-  t.regex(stdout, /\n\nfirst wrong {2}time\nremedy {7}wait until its provider has.*\n$/)
+  t.regex(stdout, /\n\nfirst wrong {2}time\nremedy {7}start the publisher again.*\n$/)
 })
 
 test('doctor: unsafe characters of a path never reach the terminal', async (t) => {

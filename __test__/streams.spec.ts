@@ -204,7 +204,8 @@ test('publish: goes on under nohup in a terminal, and takes no commands', async 
   if (!hasTerminals(t)) return
   const path = newPath(t)
   const command = shellCommand(commandLine, 'publish', path, ...PUBLISH)
-  const terminal = onTerminal(t, `${command} 0>/dev/null`)
+  // A shell in between would end by the signal, too.
+  const terminal = onTerminal(t, `exec ${command} 0>/dev/null`)
   await terminal.shows(/published/)
   const clock = await openSoon(t, path)
   terminal.type('quit\r')

@@ -36,8 +36,12 @@ function commands(t: ExecutionContext): ReadonlyArray<readonly string[]> {
   ]
 }
 
-// Ends the commands that run for long. It gives the command's own exit code.
-const STOPPED = ['timeout', '--preserve-status', '--signal', 'TERM', '4']
+// They run until a signal.
+const LONG = ['watch', 'publish']
+
+// Ends the commands that run for long, if their output does not show that they have begun. It gives the
+// command's own exit code.
+const STOPPED = ['timeout', '--preserve-status', '--signal', 'TERM', '10']
 
 async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<void> {
   const { by = [], nodeFlags = [], env = {}, stdin = 'ignore', stdout = 'pipe' } = surrounding
@@ -55,6 +59,7 @@ async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<voi
     })
     let stderr = ''
     if (closesPipe) child.stdout?.destroy()
+    else if (LONG.includes(words[0] ?? '')) child.stdout?.on('data', () => child.kill('SIGTERM'))
     else child.stdout?.resume()
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
