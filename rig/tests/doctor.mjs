@@ -13,13 +13,14 @@ const COMMAND = 'node /node_modules/vmclock/dist/cli.cjs doctor'
 const CLOCKSOURCES = '/sys/devices/system/clocksource/clocksource0'
 const DRIVER = '/sys/bus/platform/drivers/vmclock'
 const GUEST_USER = '1000'
+const DEVICE = '/dev/vmclock0'
 
 export const inGuest = {
   async 'doctor: a complete guest has no problem except an unsynchronized system clock'(guest) {
     const { verdict, firstProblem, states, checks } = await diagnosis(guest)
     const expected = Object.fromEntries(Object.keys(states).map((name) => [name, 'ok']))
-    assert.deepEqual(states, { ...expected, 'system-clock': 'warning' })
-    assert.equal(Object.keys(states).length, 16)
+    assert.deepEqual(states, { ...expected, publisher: 'skipped', 'system-clock': 'warning' })
+    assert.equal(Object.keys(states).length, 18)
     assert.equal(verdict, 'warning')
     assert.match(firstProblem.finding, /not synchronized, and no daemon runs that would do it/)
     assert.match(firstProblem.remedy, /refclock PHC \/dev\/ptp0 tai/)
@@ -120,7 +121,7 @@ export const inGuest = {
   },
 
   async 'doctor: a user who may not read the device until the udev rules apply'(guest) {
-    const { verdict, firstProblem, states } = await diagnosis(guest, GUEST_USER)
+    const { verdict, firstProblem, states } = await diagnosis(guest, GUEST_USER, DEVICE)
     assert.equal(verdict, 'wrong')
     assert.equal(firstProblem.name, 'access')
     const [, pageRule, ptpRule] = await inShell(guest, `${COMMAND} --udev-rule`)
@@ -129,13 +130,13 @@ export const inGuest = {
     // The guest has no udev, so the test applies the rules.
     assert.equal(pageRule, 'KERNEL=="vmclock*", MODE="0444"')
     await brokenBy('chmod 0444 /dev/vmclock0', 'chmod 0600 /dev/vmclock0', guest, async () => {
-      const { verdict, firstProblem } = await diagnosis(guest, GUEST_USER)
+      const { verdict, firstProblem } = await diagnosis(guest, GUEST_USER, DEVICE)
       assert.equal(verdict, 'warning')
       assert.equal(firstProblem.name, 'phc-timescale')
       assert.equal(firstProblem.details.code, 'ERR_VMCLOCK_ACCESS')
       assert.equal(ptpRule, 'SUBSYSTEM=="ptp", ATTR{clock_name}=="vmclock*", MODE="0444"')
       await brokenBy('chmod 0444 /dev/ptp0', 'chmod 0600 /dev/ptp0', guest, async () => {
-        const { firstProblem } = await diagnosis(guest, GUEST_USER)
+        const { firstProblem } = await diagnosis(guest, GUEST_USER, DEVICE)
         assert.equal(firstProblem.name, 'system-clock')
       })
     })
