@@ -1,9 +1,10 @@
-// Prints `diagnose()` as one line of JSON: as root, or as the user whose number is given; of a page if one is
-// given.
+// Prints the diagnosis of a page as one line of JSON: as root, or as the user whose number is given.
+//
+//   node doctor.mjs PAGE [USER]
 
 import { diagnose } from 'vmclock/doctor'
 
-const [user, path] = process.argv.slice(2)
+const [path, user] = process.argv.slice(2)
 if (user !== undefined) {
   process.setgroups([])
   process.setgid(Number(user))
