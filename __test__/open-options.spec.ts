@@ -181,6 +181,9 @@ test('a watcher reports that nobody updates a page any more, and the next update
   const clock = open(t, made.path, { maxAgeMs: 50 })
   const watcher = clock.watch({ intervalMs: 10 })
   t.teardown(() => watcher.close())
+  // A watcher keeps no process alive.
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
   const stale = (await next(watcher, 'freshness')) as { isStale: boolean; ageNs: bigint }
   t.like(stale, { type: 'freshness', isStale: true })
   t.true(stale.ageNs >= 50_000_000n)
