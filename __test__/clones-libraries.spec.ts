@@ -1,4 +1,4 @@
-// What docs/clones.md says of other libraries is so with the real ones.
+// Checks the claims of docs/clones.md about other libraries with the real ones.
 
 import { join } from 'node:path'
 import test from 'ava'

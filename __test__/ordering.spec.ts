@@ -1,4 +1,4 @@
-// What is certain about the order of two events follows from their intervals alone, and bytes sort as stamps do.
+// The order of two events follows from their intervals alone where it is certain, and bytes sort as stamps do.
 
 import test from 'ava'
 import fc from 'fast-check'

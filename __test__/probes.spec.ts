@@ -1,4 +1,4 @@
-// What services ask of the command line: probes, reactions, notices to the service manager, trusted users.
+// Tests the parts of the command line that services use: probes, reactions, notices to the service manager, trusted users.
 
 import { spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, readFileSync } from 'node:fs'

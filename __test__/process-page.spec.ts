@@ -3,7 +3,7 @@
 import test from 'ava'
 import { evaluate, isEmulated, run } from './node-command'
 
-// What a process has of its page: the memory pages that a fork wipes, the calibrator's threads, and descriptors.
+// Looks at the parts of a process's own page: the memory pages that a fork wipes, the calibrator's threads, and descriptors.
 const FIGURES = `
   const { readdirSync, readFileSync, readlinkSync } = require('node:fs')
   const { Worker, isMainThread } = require('node:worker_threads')

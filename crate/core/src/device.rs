@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::page::Page;
 
-/// Where device nodes are.
+/// The directory of device nodes.
 const DEV: &str = "/dev";
-/// Where the kernel lists the devices of the class that the driver registers with. Containers see it too.
+/// The kernel's list of the devices of the class that the driver registers with. Containers see it too.
 const SYS_CLASS: &str = "/sys/class/misc";
-/// What the driver's names begin with; a number follows.
+/// The start of the driver's names; a number follows.
 const NAME: &str = "vmclock";
 
 /// The machine's vmclock device.

@@ -85,7 +85,7 @@ impl From<Change> for NativeChange {
     }
 }
 
-/// Whether the page is updated.
+/// The freshness of the page.
 #[napi(object, object_from_js = false)]
 pub struct NativeFreshness {
     pub is_stale: bool,

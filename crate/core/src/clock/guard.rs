@@ -240,7 +240,7 @@ pub enum GuardState {
     },
 }
 
-/// What a clock makes of one state of the page and of the device.
+/// The verdict of a clock on one state of the page and of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Which machine and which clock this is: the page's own figures, moved by what the device moved.

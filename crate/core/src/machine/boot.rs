@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-/// Where the kernel shows it. Containers have the one of their machine.
+/// The kernel's file with it. Containers have the one of their machine.
 const PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Returns the kernel's random identifier of this boot; `None` if /proc cannot be read.

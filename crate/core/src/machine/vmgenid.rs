@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 
 use crate::error::Error;
 
-/// Where the kernel lists the devices that its driver is bound to.
+/// The kernel's list of the devices that its driver is bound to.
 const DRIVERS: [&str; 2] = [
     "/sys/bus/platform/drivers/vmgenid",
     "/sys/bus/acpi/drivers/vmgenid",

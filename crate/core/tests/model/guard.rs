@@ -53,7 +53,7 @@ struct Machine {
 struct Page {
     seq: AtomicU32,
     marker: AtomicU64,
-    /// What only a made page has.
+    /// The part that only a made page has.
     made: Option<Made>,
 }
 
@@ -293,7 +293,7 @@ struct Seen {
     cache_misses: Uncounted<Tally>,
 }
 
-/// What a clock keeps of one read of page and device.
+/// The state that a clock keeps of one read of page and device.
 #[derive(Clone, Copy)]
 struct Cache {
     seq: u32,

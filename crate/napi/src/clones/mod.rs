@@ -36,15 +36,15 @@ use restores::{Known, Restores};
 pub struct NativeRestoreSignal {
     /// The page's path, if there is a page.
     pub path: Either<String, ()>,
-    /// Whether the page is the hypervisor's, which shows a restore before the machine runs again.
+    /// True if the page is the hypervisor's, which shows a restore before the machine runs again.
     pub is_device: bool,
     pub has_generation: bool,
     /// Why this process cannot look at the machine's device.
     pub unavailable: Either<String, ()>,
     pub remedy: Either<String, ()>,
-    /// Whether the machine has a VMGENID device, and this process hears the kernel's uevents.
+    /// True if the machine has a VMGENID device, and this process hears the kernel's uevents.
     pub hears_uevents: bool,
-    /// Whether the kernel has sent one.
+    /// True if the kernel has sent one.
     pub has_seen_uevent: bool,
 }
 
@@ -69,7 +69,7 @@ impl From<Known> for NativeEpoch {
 /// The state of the protection.
 #[napi(object, object_from_js = false)]
 pub struct NativeProtection {
-    /// Whether OpenSSL calls the hook.
+    /// True if OpenSSL calls the hook.
     pub is_installed: bool,
     pub is_strict: bool,
     pub reseeds: f64,

@@ -17,7 +17,7 @@ use crate::entropy;
 /// kernel has a VMGENID device. Public reports give some ten milliseconds.
 const KERNEL_PATIENCE: Duration = Duration::from_millis(1000);
 
-/// Where the entropy of a reseed came from, besides what OpenSSL takes from the system itself.
+/// The origin of a reseed's entropy, besides what OpenSSL takes from the system itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entropy {
     /// The CPU's generator.
@@ -42,7 +42,7 @@ impl Entropy {
 pub(super) struct Randomness {
     openssl: OpenSsl,
     restores: &'static Restores,
-    /// Whether draws fail after a restore without entropy.
+    /// True if draws fail after a restore without entropy.
     is_strict: AtomicBool,
     /// The epoch for which OpenSSL is seeded; 0 for none.
     seeded_epoch: AtomicU32,
@@ -52,7 +52,7 @@ pub(super) struct Randomness {
     kernel_reseeded: Condvar,
 }
 
-/// What is known of the kernel's generator, by epochs; 0 for none.
+/// The knowledge of the kernel's generator, by epochs; 0 for none.
 #[derive(Default)]
 struct Kernel {
     /// The last epoch in which it was known to have reseeded.

@@ -40,7 +40,7 @@ struct Slow {
     notices: u32,
 }
 
-/// What the page says of the machine's restores.
+/// The page's statement about the machine's restores.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Identity {
     NoPage,

@@ -8,9 +8,9 @@ use vmclock::machine::vmgenid::{self, Event, Listener};
 use super::restores::Restores;
 use super::{listeners, randomness};
 
-/// Whether the thread listens.
+/// True if the thread listens.
 static HEARD: AtomicBool = AtomicBool::new(false);
-/// Whether the kernel has sent one: not every kernel with the driver does.
+/// True if the kernel has sent one: not every kernel with the driver does.
 static SEEN: AtomicBool = AtomicBool::new(false);
 
 /// Starts the thread on a machine with a VMGENID device, once.

@@ -68,7 +68,7 @@ impl Life {
         Publication::new(source, host.clone(), host, options, list, old).unwrap()
     }
 
-    /// What a maker on the machine that makes the page sees.
+    /// The view of a maker on the machine that makes the page.
     fn host(&self) -> Host {
         let (seat, device) = match self.provider {
             Provider::Hypervisor => (
