@@ -19,7 +19,7 @@ import { inShell, program } from '../in-guest.mjs'
 import { FLAGS } from '../page.mjs'
 import { Stamps, startPublisher } from '../stamps.mjs'
 
-const MIGRATIONS = { short: 2, long: 20 }
+const MIGRATIONS = { short: 1, long: 20 }
 const READINGS = { short: 10_000, long: 100_000 }
 const SOME_MS = 2_000
 const BEFORE_MS = 300
