@@ -10,6 +10,9 @@ const MEETINGS = 30
 // Gives the guest time to finish all else before the field changes.
 const HEAD_START_MS = 10
 const LOOKS = 20
+// The host's counter and its clock go at one rate, but for what its daemon slews and a busy machine delays.
+const RATE_PPM = 1000n
+const DELAY_NS = 5_000_000n
 
 export class Truth {
   #guest
@@ -58,7 +61,24 @@ export class Truth {
 
   /** Reads the host's clock again. `at` is most precise for counters near the last reading. */
   async look() {
-    this.#last = await this.#look()
+    const now = await this.#look()
+    if (this.#last !== undefined) this.#requireOneRate(now)
+    this.#last = now
+  }
+
+  /**
+   * Fails if the host's counter and its clock went apart since the last look. They do if the host itself was
+   * suspended or migrated, and then there is no truth to compare with.
+   */
+  #requireOneRate(now) {
+    const elapsedNs = now.epochNs - this.#last.epochNs
+    const byCounterNs = ((now.answer - this.#last.answer) * this.#rate.ns) / this.#rate.ticks
+    const apartNs = byCounterNs - elapsedNs
+    const withinNs = (elapsedNs * RATE_PPM) / 1_000_000n + now.widthNs + DELAY_NS
+    assert.ok(
+      -withinNs <= apartNs && apartNs <= withinNs,
+      `the host’s counter went ${byCounterNs} ns and its clock ${elapsedNs} ns: the host was suspended or migrated, so this run shows nothing`,
+    )
   }
 
   /** Writes the host's time to the guest's page. */
