@@ -1,14 +1,16 @@
 //! Fresh randomness and identity in the processes of a restored machine.
 //!
 //! - `restores`: notices that the machine was restored or cloned.
-//! - `uevents`: the kernel's notice of it, where a page shows nothing.
-//! - `randomness`: reseeds OpenSSL after a restore, before its next byte.
-//! - `openssl`: the functions of this process's OpenSSL, and the hook.
+//! - `kernel`: whether the kernel's random generator has reseeded since.
+//! - `uevents`: the kernel's notice of both, where a page shows nothing.
+//! - `openssl`: the functions of this process's OpenSSL, and the hook, which asks a gate.
+//! - `randomness`: the gate, which reseeds OpenSSL after a restore, before its next byte.
 //! - `listeners`: the environments that want to be woken.
 //!
 //! All of it belongs to the process and lasts as long: the JavaScript environments come and go. The addon is
 //! linked with `-z nodelete`, because Node closes an addon with the last worker that has loaded it.
 
+mod kernel;
 mod listeners;
 mod openssl;
 mod randomness;
@@ -115,7 +117,7 @@ fn signal(restores: &Restores) -> NativeRestoreSignal {
         has_generation: restores.has_generation(),
         unavailable: own(unavailable.map(|device| device.reason.clone())),
         remedy: own(unavailable.map(|device| device.remedy.clone())),
-        hears_uevents: uevents::are_heard(),
+        hears_uevents: kernel::is_heard(),
         has_seen_uevent: uevents::were_seen(),
     }
 }
@@ -201,8 +203,8 @@ unsafe extern "C" fn keep(_env: sys::napi_env, _data: *mut c_void, _hint: *mut c
 pub fn notify_restored(kernel_reseeded: bool) -> Outcome<()> {
     outcome(begun().map(|restores| {
         restores.notify();
-        if kernel_reseeded && let Some(randomness) = randomness::begun() {
-            randomness.kernel_reseeded();
+        if kernel_reseeded {
+            restores.kernel_reseeded();
         }
         listeners::wake_all();
     }))

@@ -18,8 +18,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::{self, NonNull};
-
-use super::randomness;
+use std::sync::OnceLock;
 
 type Bytes = unsafe extern "C" fn(*mut u8, c_int) -> c_int;
 type Seed = unsafe extern "C" fn(*const c_void, c_int) -> c_int;
@@ -47,6 +46,19 @@ static HOOK: Method = Method {
     pseudorand: Some(hook_bytes),
     status: Some(hook_status),
 };
+
+/// Decides over each draw. It is asked on any thread, and never freed.
+pub(super) trait Gate: Sync {
+    /// Calls `draw`, which returns OpenSSL's answer, as often as it takes to get bytes of after the last restore.
+    /// Returns false if there are none: the last draw failed, or none may begin.
+    fn draw(&self, draw: &mut dyn FnMut() -> bool) -> bool;
+
+    /// Returns whether a draw may begin.
+    fn is_open(&self) -> bool;
+}
+
+/// OpenSSL and the gate in front of it, for the hook.
+static GUARDED: OnceLock<(&'static OpenSsl, &'static dyn Gate)> = OnceLock::new();
 
 /// OpenSSL's success.
 const OK: c_int = 1;
@@ -185,11 +197,13 @@ impl OpenSsl {
         unsafe { (self.status)() }
     }
 
-    /// Installs the hook, unless another method than OpenSSL's own is installed.
-    pub(super) fn install(&self) -> Result<(), Refusal> {
+    /// Installs the hook in front of this OpenSSL, unless another method than OpenSSL's own is installed. The
+    /// first gate remains.
+    pub(super) fn install(&'static self, gate: &'static dyn Gate) -> Result<(), Refusal> {
         if self.is_installed() {
             return Ok(());
         }
+        GUARDED.get_or_init(|| (self, gate));
         // SAFETY: it takes nothing.
         let present = unsafe { (self.get_method)() };
         if !ptr::eq(present, self.own.as_ptr()) {
@@ -228,29 +242,23 @@ fn symbol(name: &CStr) -> Option<NonNull<c_void>> {
 
 /// `RAND_bytes`, `RAND_priv_bytes` and everything that draws in OpenSSL.
 unsafe extern "C" fn hook_bytes(out: *mut u8, count: c_int) -> c_int {
-    randomness::count_draw();
-    let Some(randomness) = randomness::begun() else {
+    let Some((openssl, gate)) = GUARDED.get() else {
         return FAILED;
     };
-    loop {
-        let Some(seeded) = randomness.settle() else {
-            return FAILED;
-        };
+    let is_drawn = gate.draw(&mut || {
         // SAFETY: OpenSSL calls the hook with its own caller's buffer.
-        let answer = unsafe { randomness.openssl().bytes(out, count) };
-        // A machine that was saved during the draw may have drawn the same in another clone.
-        if answer != OK || randomness.is_still(seeded) {
-            return answer;
-        }
-    }
+        let answer = unsafe { openssl.bytes(out, count) };
+        answer == OK
+    });
+    if is_drawn { OK } else { FAILED }
 }
 
 /// `RAND_add`, and what `RAND_poll` found. A failure ends Node's loop around a draw that fails.
 unsafe extern "C" fn hook_add(seed: *const c_void, length: c_int, entropy: f64) -> c_int {
-    match randomness::begun() {
-        Some(randomness) if randomness.settle().is_some() => {
+    match GUARDED.get() {
+        Some((openssl, gate)) if gate.is_open() => {
             // SAFETY: OpenSSL's caller gave the bytes for the length of the call.
-            unsafe { (randomness.openssl().add)(seed, length, entropy) }
+            unsafe { (openssl.add)(seed, length, entropy) }
         }
         _ => FAILED,
     }
@@ -264,8 +272,8 @@ unsafe extern "C" fn hook_seed(seed: *const c_void, length: c_int) -> c_int {
 
 /// `RAND_status`: whether a draw would succeed.
 unsafe extern "C" fn hook_status() -> c_int {
-    match randomness::begun() {
-        Some(randomness) if randomness.settle().is_some() => randomness.openssl().own_status(),
+    match GUARDED.get() {
+        Some((openssl, gate)) if gate.is_open() => openssl.own_status(),
         _ => FAILED,
     }
 }

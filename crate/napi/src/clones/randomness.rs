@@ -2,20 +2,16 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::rand::GetRandomFlags;
 use vmclock::counter::{Counter, CpuCounter};
 
-use super::openssl::{OpenSsl, Refusal};
+use super::kernel;
+use super::openssl::{Gate, OpenSsl, Refusal};
 use super::restores::Restores;
-use super::uevents;
 use crate::entropy;
-
-/// How long a draw waits for the kernel to say that it has reseeded, where the CPU has no generator and the
-/// kernel has a VMGENID device. Public reports give some ten milliseconds.
-const KERNEL_PATIENCE: Duration = Duration::from_millis(1000);
 
 /// The origin of a reseed's entropy, besides what OpenSSL takes from the system itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,22 +44,11 @@ pub(super) struct Randomness {
     seeded_epoch: AtomicU32,
     reseeds: AtomicU64,
     last: Mutex<Option<Entropy>>,
-    kernel: Mutex<Kernel>,
-    kernel_reseeded: Condvar,
-}
-
-/// The knowledge of the kernel's generator, by epochs; 0 for none.
-#[derive(Default)]
-struct Kernel {
-    /// The last epoch in which it was known to have reseeded.
-    reseeded_in: u32,
-    /// The last epoch in which a draw waited for that: one wait an epoch, not one a draw.
-    awaited_in: u32,
 }
 
 /// The epoch for which OpenSSL was seeded when a draw began.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seeded {
+enum Seeded {
     For(u32),
     /// The page cannot be read, so OpenSSL was seeded for this one draw.
     Once,
@@ -76,7 +61,7 @@ thread_local! {
 }
 
 /// Counts a draw of this thread.
-pub(super) fn count_draw() {
+fn count_draw() {
     // A thread that ends has no count any more, and nobody asks for it.
     let _ = DRAWS.try_with(|draws| draws.set(draws.get().wrapping_add(1)));
 }
@@ -118,7 +103,10 @@ pub(super) fn begin(
     if !randomness.is_hook_installed() && randomness.settle().is_none() {
         return Err(Obstacle::NoEntropy);
     }
-    randomness.openssl.install().map_err(Obstacle::Refused)?;
+    randomness
+        .openssl
+        .install(randomness)
+        .map_err(Obstacle::Refused)?;
     Ok(randomness)
 }
 
@@ -131,8 +119,6 @@ impl Randomness {
             seeded_epoch: AtomicU32::new(0),
             reseeds: AtomicU64::new(0),
             last: Mutex::new(None),
-            kernel: Mutex::default(),
-            kernel_reseeded: Condvar::new(),
         }
     }
 
@@ -156,7 +142,7 @@ impl Randomness {
     /// Reseeds OpenSSL if the machine was restored since it was last seeded. `None` if there is no entropy and
     /// the caller asked for it, or if OpenSSL does not reseed: no draw may follow.
     #[inline]
-    pub(super) fn settle(&self) -> Option<Seeded> {
+    fn settle(&self) -> Option<Seeded> {
         match self.restores.look() {
             Ok(epoch) if epoch == self.seeded_epoch.load(Ordering::Acquire) => {
                 Some(Seeded::For(epoch))
@@ -167,7 +153,7 @@ impl Randomness {
 
     /// Returns whether nothing happened since `settle` returned `seeded`.
     #[inline]
-    pub(super) fn is_still(&self, seeded: Seeded) -> bool {
+    fn is_still(&self, seeded: Seeded) -> bool {
         match seeded {
             Seeded::For(epoch) => self.restores.look().is_ok_and(|now| now == epoch),
             Seeded::Once => true,
@@ -226,41 +212,36 @@ impl Randomness {
         is_seeded.then_some(entropy)
     }
 
-    /// Waits until the kernel is known to have reseeded in this epoch. Returns at once if it cannot say so.
+    /// Returns whether the kernel's generator counts as entropy in this epoch; waits once for it to say so.
     fn kernel_has_reseeded(&self, epoch: Option<u32>) -> bool {
         let Some(epoch) = epoch else {
             return false;
         };
-        let mut kernel = locked(&self.kernel);
-        if kernel.reseeded_in == epoch {
-            return true;
-        }
-        if !uevents::are_heard() {
-            return false;
-        }
         // No restore is known yet, and the kernel will be asked at each.
-        if self.seeded_epoch.load(Ordering::Relaxed) == 0 {
-            return true;
+        let is_first = self.seeded_epoch.load(Ordering::Relaxed) == 0;
+        (is_first && kernel::is_heard()) || kernel::has_reseeded_in(epoch)
+    }
+}
+
+impl Gate for Randomness {
+    fn draw(&self, draw: &mut dyn FnMut() -> bool) -> bool {
+        count_draw();
+        loop {
+            let Some(seeded) = self.settle() else {
+                return false;
+            };
+            // A machine that was saved during the draw may have drawn the same in another clone.
+            if !draw() {
+                return false;
+            }
+            if self.is_still(seeded) {
+                return true;
+            }
         }
-        if kernel.awaited_in == epoch {
-            return false;
-        }
-        kernel.awaited_in = epoch;
-        let (kernel, _) = self
-            .kernel_reseeded
-            .wait_timeout_while(kernel, KERNEL_PATIENCE, |kernel| {
-                kernel.reseeded_in != epoch
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        kernel.reseeded_in == epoch
     }
 
-    /// Notes that the kernel has reseeded its generator in the epoch now.
-    pub(super) fn kernel_reseeded(&self) {
-        if let Ok(epoch) = self.restores.look() {
-            locked(&self.kernel).reseeded_in = epoch;
-            self.kernel_reseeded.notify_all();
-        }
+    fn is_open(&self) -> bool {
+        self.settle().is_some()
     }
 }
 

@@ -17,6 +17,8 @@ use vmclock::page::Page;
 use vmclock::seqlock::SharedWords;
 use vmclock::{Error, Options, VmClock};
 
+use super::kernel;
+
 /// The epoch before the first restore. 0 is none.
 const FIRST_EPOCH: u32 = 1;
 
@@ -194,6 +196,13 @@ impl Restores {
     /// Begins a new epoch, because somebody knows of a restore that the page does not show.
     pub(super) fn notify(&self) {
         self.notices.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that the kernel has reseeded its generator in the epoch now. If that is unknown, so is the reseed.
+    pub(super) fn kernel_reseeded(&self) {
+        if let Ok(epoch) = self.look() {
+            kernel::reseeded_in(epoch);
+        }
     }
 
     /// Returns whether the page is the hypervisor's, which shows a restore before the machine runs again.

@@ -6,10 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use vmclock::machine::vmgenid::{self, Event, Listener};
 
 use super::restores::Restores;
-use super::{listeners, randomness};
+use super::{kernel, listeners};
 
-/// True if the thread listens.
-static HEARD: AtomicBool = AtomicBool::new(false);
 /// True if the kernel has sent one: not every kernel with the driver does.
 static SEEN: AtomicBool = AtomicBool::new(false);
 
@@ -17,7 +15,7 @@ static SEEN: AtomicBool = AtomicBool::new(false);
 pub(super) fn hear(restores: &'static Restores) {
     static STARTING: Mutex<()> = Mutex::new(());
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if are_heard() || !vmgenid::is_present() {
+    if kernel::is_heard() || !vmgenid::is_present() {
         return;
     }
     // A sandbox may forbid netlink. Then there is no such signal, which the protection's state shows.
@@ -30,13 +28,9 @@ pub(super) fn hear(restores: &'static Restores) {
             while let Ok(event) = listener.wait() {
                 note(restores, event);
             }
-            HEARD.store(false, Ordering::Release);
+            kernel::set_heard(false);
         });
-    HEARD.store(started.is_ok(), Ordering::Release);
-}
-
-pub(super) fn are_heard() -> bool {
-    HEARD.load(Ordering::Acquire)
+    kernel::set_heard(started.is_ok());
 }
 
 pub(super) fn were_seen() -> bool {
@@ -50,9 +44,7 @@ fn note(restores: &Restores, event: Event) {
     }
     if event == Event::Reseeded {
         SEEN.store(true, Ordering::Release);
-        if let Some(randomness) = randomness::begun() {
-            randomness.kernel_reseeded();
-        }
+        restores.kernel_reseeded();
     }
     listeners::wake_all();
 }
