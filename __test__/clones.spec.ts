@@ -330,6 +330,21 @@ test('draws of a process whose page is stuck in an update are reseeded one by on
   t.true(after <= 1, `${after}`)
 })
 
+test('nothing is cached for a page that was never readable since the protection was loaded', async (t) => {
+  const reseeds = await evaluate<number[]>(`${restorable(newPath(t))}
+    page.begin()
+    const counts = []
+    for (let at = 0; at < 3; at++) {
+      for (const draw of [() => crypto.randomUUID(), () => crypto.randomInt(9)]) {
+        const before = protection.reseeds
+        draw()
+        counts.push(Math.sign(protection.reseeds - before))
+      }
+    }
+    print(counts)`)
+  t.deepEqual(reseeds, [1, 1, 1, 1, 1, 1])
+})
+
 test('a hundred thousand reseeds leak neither memory nor descriptors', async (t) => {
   const [descriptors, kilobytes] = await evaluate<[number, number]>(
     `${restorable(newPath(t))}

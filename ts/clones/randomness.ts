@@ -330,30 +330,34 @@ function isStill(before: number): boolean {
   return now === before || now === UNKNOWN
 }
 
-// A cache that was filled in this epoch is not there.
+// The epoch of a cache that is not filled, or not known to be filled after the last restore. No epoch equals it.
 const NEVER = -1
 
-/** Empties the cache of the original function after a restore. */
+/**
+ * Empties the cache of the original function after a restore. The fast path is one call and one look: no list of
+ * arguments, and no function that may throw.
+ */
 function cached(original: Fn): Fn {
   let filledIn = NEVER
-  return function (...args) {
+  return function (options) {
+    if (filledIn === lastEpoch()) {
+      const value = original.call(this, options)
+      if (isUnchanged() || lookOrUnknown() === filledIn) return value
+    }
     for (;;) {
-      if (filledIn === lastEpoch()) {
-        const value = Reflect.apply(original, this, args)
-        if (lookOrUnknown() === filledIn) return value
-      }
-      filledIn = refill(() => Reflect.apply(original, this, []))
+      filledIn = refill(() => original.call(this))
+      const value = original.call(this, options)
       // Without a known epoch the cache is filled for one call.
-      if (filledIn === UNKNOWN) return Reflect.apply(original, this, args)
+      if (filledIn === NEVER || lookOrUnknown() === filledIn) return value
     }
   }
 }
 
-/** Empties and fills a cache, and returns the epoch of that. */
+/** Empties and fills a cache. Returns the epoch of that, or {@link NEVER} if it is unknown. */
 function refill(draw: () => unknown): number {
   const before = lookOrUnknown()
   drain(draw)
-  return before
+  return before === UNKNOWN ? NEVER : before
 }
 
 const LARGEST_INT = 2 ** 48 - 1
@@ -366,17 +370,17 @@ function randomIntOf(original: Fn): Fn {
   return function (...args) {
     const callback = args.at(-1)
     if (typeof callback === 'function') {
-      const isFilled = filledIn === lookOrUnknown() && filledIn !== UNKNOWN
-      if (!isFilled) refillCache()
+      if (filledIn !== lookOrUnknown()) refillCache()
       return again(this, original, args.slice(0, -1), callback as Fn, refillCache)
     }
+    if (filledIn === lastEpoch()) {
+      const value = Reflect.apply(original, this, args)
+      if (isUnchanged() || lookOrUnknown() === filledIn) return value
+    }
     for (;;) {
-      if (filledIn === lastEpoch()) {
-        const value = Reflect.apply(original, this, args)
-        if (lookOrUnknown() === filledIn) return value
-      }
       refillCache()
-      if (filledIn === UNKNOWN) return Reflect.apply(original, this, args)
+      const value = Reflect.apply(original, this, args)
+      if (filledIn === NEVER || lookOrUnknown() === filledIn) return value
     }
   }
 }
