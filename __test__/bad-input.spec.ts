@@ -604,6 +604,8 @@ for (const [what, options, remedy] of [
   ['a drift that is not a number', { assumedDriftPpm: Number.NaN }, /from 0 to 1000000/],
   ['a drift in a string', { assumedDriftPpm: '5' }, /must be a number/],
   ['a flag that is none', { nonDecreasing: 1 }, /true or false/],
+  ['an assumed error below 0', { assumedErrorNs: -1n }, /assumedErrorNs must be a bigint from 0n/],
+  ['an assumed error in a number', { assumedErrorNs: 5 }, /assumedErrorNs must be a bigint/],
   ['users that are none', { trustedUids: 1000 }, /array of user numbers/],
   ['a user below 0', { trustedUids: [-1] }, /trustedUids\[0\] must be a whole number/],
   ['a user beyond 32 bits', { trustedUids: [2 ** 32] }, /whole number/],
@@ -649,6 +651,7 @@ test.serial(
     const received: unknown[] = []
     const polluted = {
       assumedDriftPpb: { value: 0, writable: true },
+      assumedErrorNs: { value: 0n, writable: true },
       maxErrorNs: { value: 1n, writable: true },
       vmGeneration: { value: 1n, writable: true },
       mode: { value: 0o666, writable: true },

@@ -80,6 +80,7 @@ for (const words of [
   ['frobnicate'],
   ['now', '--timescale', 'gps'],
   ['now', '--assumed-drift', '-1'],
+  ['now', '--assumed-error', 'much'],
   ['status', '--assumed-drift', 'much'],
   ['watch', '--timescale', 'gps'],
   ['now', '--require-synchronized=no'],
@@ -232,7 +233,10 @@ test('now: says why the bound is unknown, and which option supplies it', async (
   t.regex((await vmclock('now', path)).stdout, /^bound +unknown: .*its rate; --assumed-drift/m)
   t.regex((await vmclock('now', path, '--assumed-drift', '50')).stdout, /^bound +± /m)
   const noBound = page(t, { ...fields, flags: FLAG.PERIOD_MAXERROR_VALID })
-  t.regex((await vmclock('now', noBound.path)).stdout, /^bound +unknown: .*error of its time$/m)
+  t.regex(
+    (await vmclock('now', noBound.path)).stdout,
+    /^bound +unknown: .*error of its time; --assumed-error supplies it$/m,
+  )
   const freeRunning = page(t, { ...fields, clockStatus: 3, flags: 0n })
   t.regex((await vmclock('now', freeRunning.path)).stdout, /^bound +unknown: .*not synchronized/m)
   t.false('maxErrorNs' in parse((await vmclock('now', path, '--json')).stdout))
@@ -312,6 +316,15 @@ test('status: --assumed-drift supplies the missing rate error', async (t) => {
   const { path } = page(t, { ...liveFields(t), flags: FLAG.TIME_MAXERROR_VALID })
   t.regex((await vmclock('status', path)).stdout, /^bound +unknown: .*--assumed-drift/m)
   t.regex((await vmclock('status', path, '--assumed-drift', '1')).stdout, /^bound +± /m)
+})
+
+test('status: --assumed-error supplies the missing error of the time', async (t) => {
+  const { path } = page(t, { ...liveFields(t), flags: 0n })
+  t.regex((await vmclock('status', path)).stdout, /^bound +unknown: .*--assumed-error/m)
+  const half = await vmclock('status', path, '--assumed-error', '50us')
+  t.regex(half.stdout, /^bound +unknown: .*--assumed-drift/m)
+  const whole = await vmclock('status', path, '--assumed-error', '50us', '--assumed-drift', '1')
+  t.regex(whole.stdout, /^bound +± /m)
 })
 
 test('status: a page stuck in an update is an error', async (t) => {

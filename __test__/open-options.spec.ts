@@ -2,9 +2,10 @@
 
 import test, { type ExecutionContext } from 'ava'
 import { VmClock, type VmClockOptions, type VmClockWatcher } from 'vmclock'
+import type { VmClockPage } from 'vmclock/testing'
 import { bootIdHere, type Made, publishWith, writeExtension } from './extension'
 import { evaluate } from './node-command'
-import { liveFields, newPath, open, page, refuses } from './pages'
+import { FLAG, liveFields, newPath, open, page, refuses } from './pages'
 
 /** Makes a page as a publisher of this package does, and returns its path. */
 function published(t: ExecutionContext, made: Made = {}): string {
@@ -14,6 +15,30 @@ function published(t: ExecutionContext, made: Made = {}): string {
 }
 
 const SECOND_NS = 1_000_000_000n
+
+/**
+ * Makes a page as version 3 of the proposed host driver writes it: without errors, with a marker of 0, and with a
+ * promise of monotonic time. The driver writes TAI with the offset's positive sign where the host knows the
+ * offset, and UTC without the flag elsewhere.
+ */
+function hostDriverPage(
+  t: ExecutionContext,
+  mode: 'tai' | 'utc',
+): { made: VmClockPage; path: string; utcNs: bigint } {
+  const live = liveFields(t)
+  const utcSec = live.timeSec ?? 0n
+  const always = FLAG.TIME_MONOTONIC | FLAG.NOTIFICATION_PRESENT
+  const fields = {
+    ...live,
+    flags: mode === 'tai' ? always | FLAG.TAI_OFFSET_VALID : always,
+    timeType: mode === 'tai' ? 1 : 0,
+    taiOffsetSec: mode === 'tai' ? 37 : 0,
+    timeSec: mode === 'tai' ? utcSec + 37n : utcSec,
+    timeMaxerrorNanosec: 0n,
+  }
+  const made = page(t, fields)
+  return { made, path: made.path, utcNs: utcSec * SECOND_NS }
+}
 
 /** Makes a page of this package that was last updated so long ago. */
 function updatedAgo(t: ExecutionContext, seconds: number, made: Made = {}): string {
@@ -135,6 +160,53 @@ test('timeSource says which parts are assumed, and by whom', (t) => {
   t.deepEqual(open(t, path).timeSource.assumed, [])
   const [assumed] = open(t, path, { assumedDriftPpm: 5 }).timeSource.assumed
   t.deepEqual(assumed, { part: 'rate-error', by: 'caller' })
+})
+
+test('assumedErrorNs completes a page without a base error, and its caller answers for it', (t) => {
+  const { path, made } = hostDriverPage(t, 'tai')
+  const given = { assumedErrorNs: 50_000n, assumedDriftPpm: 1 }
+  t.is(open(t, path).read().maxErrorNs, undefined)
+  t.is(open(t, path, { assumedErrorNs: 50_000n }).read().maxErrorNs, undefined)
+  const clock = open(t, path, given)
+  const { maxErrorNs = 0n } = clock.read()
+  t.true(maxErrorNs > 50_000n, `${maxErrorNs}`)
+  t.deepEqual(clock.timeSource.assumed, [
+    { part: 'time-error', by: 'caller' },
+    { part: 'rate-error', by: 'caller' },
+  ])
+  // A clock that nothing corrects may be off by any amount.
+  made.write({ clockStatus: 3 })
+  t.is(clock.read().maxErrorNs, undefined)
+  t.deepEqual(clock.timeSource.assumed, [{ part: 'rate-error', by: 'caller' }])
+})
+
+test('assumedErrorNs gives no bound to a page whose publisher states none', (t) => {
+  const { path } = page(t, { ...liveFields(t), flags: FLAG.PERIOD_MAXERROR_VALID })
+  writeExtension(path, { noBound: { reason: 'unsynchronized' } })
+  const clock = open(t, path, { assumedErrorNs: 50_000n, assumedDriftPpm: 1 })
+  t.is(clock.read().maxErrorNs, undefined)
+  t.false(clock.timeSource.assumed.some(({ part }) => part === 'time-error'))
+})
+
+test('a page as the host driver writes it gives UTC, with and without a TAI offset', (t) => {
+  for (const mode of ['tai', 'utc'] as const) {
+    const { path, utcNs } = hostDriverPage(t, mode)
+    const clock = open(t, path, { assumedErrorNs: 10n * SECOND_NS, assumedDriftPpm: 1 })
+    const { earliestNs = 0n, latestNs = 0n } = clock.read()
+    t.true(earliestNs < utcNs && utcNs < latestNs, `${mode}: ${earliestNs} ${utcNs} ${latestNs}`)
+    const { timeMonotonic, taiMinusUtcSec } = clock.snapshot()
+    t.true(timeMonotonic)
+    t.is(taiMinusUtcSec, mode === 'tai' ? 37 : undefined)
+  }
+})
+
+test('nonDecreasing holds on a page that promises monotonic time and steps back', (t) => {
+  const { made, path, utcNs } = hostDriverPage(t, 'utc')
+  const clock = open(t, path, { nonDecreasing: true })
+  const before = clock.nowNs()
+  made.write({ timeSec: utcNs / SECOND_NS - 1000n })
+  t.true(clock.nowNs() >= before)
+  t.true(open(t, path).nowNs() < before)
 })
 
 test('timeSource throws after close', (t) => {

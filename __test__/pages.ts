@@ -22,7 +22,9 @@ export const FLAG = {
   PERIOD_MAXERROR_VALID: 0x10n,
   TIME_ESTERROR_VALID: 0x20n,
   TIME_MAXERROR_VALID: 0x40n,
+  TIME_MONOTONIC: 0x80n,
   VM_GEN_COUNTER_PRESENT: 0x100n,
+  NOTIFICATION_PRESENT: 0x200n,
 } as const
 
 /** Makes a directory that is removed when the test ends. */

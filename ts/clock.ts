@@ -59,6 +59,16 @@ export interface VmClockOptions {
    */
   readonly assumedDriftPpm?: number | undefined
   /**
+   * How far the page's time may be off at its reference, in nanoseconds, 0n to 2^63 - 1, on pages that state no
+   * maximum error of their time, such as those of the proposed host driver. The bound is this figure plus the
+   * growth since the reference. You answer for it, and `timeSource.assumed` says so. Default: the bound is
+   * unknown on such pages.
+   *
+   * It counts only while the page's status is `synchronized`. It never counts for a page of this package: if such
+   * a page states no bound, then its maker knows of none.
+   */
+  readonly assumedErrorNs?: bigint | undefined
+  /**
    * Refuse the time of a page whose clock is free-running, with `ERR_VMCLOCK_UNSYNCHRONIZED`; default
    * false.
    */
@@ -139,6 +149,7 @@ const OPTIONS = [
   'timescale',
   'abi',
   'assumedDriftPpm',
+  'assumedErrorNs',
   'requireSynchronized',
   'nonDecreasing',
   'trustedUids',
@@ -723,6 +734,7 @@ function clockOptions(given: Record<string, unknown>): NativeClockOptions {
     rfcV4: argument.choice(given['abi'], 'options.abi', ['uapi', 'rfc-v4']) === 'rfc-v4',
     // Rounded up, because an allowance must not shrink.
     assumedDriftPpb: driftPpm === undefined ? null : Math.ceil(driftPpm * PPB_PER_PPM),
+    assumedErrorNs: argument.int63(given['assumedErrorNs'], 'options.assumedErrorNs') ?? null,
     requireSynchronized:
       argument.flag(given['requireSynchronized'], 'options.requireSynchronized') ?? false,
     nonDecreasing: argument.flag(given['nonDecreasing'], 'options.nonDecreasing') ?? false,

@@ -128,7 +128,10 @@ export interface Snapshot {
   readonly disruptionSoon: boolean
   /** A disruption is expected within about an hour. */
   readonly disruptionImminent: boolean
-  /** The provider promises that the time never steps back from one update to the next. */
+  /**
+   * The provider promises that the time never steps back from one update to the next. Nothing here relies on it:
+   * the proposed host driver says so of a clock that its operator can set back. See `nonDecreasing`.
+   */
   readonly timeMonotonic: boolean
   /** The provider notifies the guest of updates. */
   readonly notificationPresent: boolean

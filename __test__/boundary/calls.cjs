@@ -127,6 +127,7 @@ const calls = {
         options(['timescale', value('utc')], ['nonDecreasing', TRUE], ['abi', value('uapi')]),
         options(['trustedUids', { kind: 'array', items: [value(0), value(1000)], holes: 0 }]),
         options(['assumedDriftPpm', value(0.5)], ['requireSynchronized', value(true)]),
+        options(['assumedErrorNs', value(2n ** 63n - 1n)]),
         options(['maxAgeMs', value(1)], ['errorLimitNs', value(2n ** 63n - 1n)]),
         options(['allowUnguarded', TRUE], ['allowUntrustedCounter', TRUE]),
       ],

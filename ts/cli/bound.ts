@@ -20,7 +20,8 @@ export function boundOf({ maxErrorNs, status }: Reading, clock: VmClock): Bound 
   if (maxErrorNs !== undefined) return { text: `± ${distance(maxErrorNs)}` }
   const snapshot = clock.snapshot()
   const { boundUnavailable } = snapshot
-  if (boundUnavailable === undefined) return { text: `unknown: ${whyUnstated(status, snapshot)}` }
+  if (boundUnavailable === undefined)
+    return { text: `unknown: ${whyUnstated(status, snapshot, clock)}` }
   const guardRemedy =
     boundUnavailable.reason === 'unguarded' ? clock.timeSource.guard.remedy : undefined
   return {
@@ -30,11 +31,12 @@ export function boundOf({ maxErrorNs, status }: Reading, clock: VmClock): Bound 
   }
 }
 
-function whyUnstated(status: Reading['status'], { maxErrorNs }: Snapshot): string {
+function whyUnstated(status: Reading['status'], { maxErrorNs }: Snapshot, clock: VmClock): string {
   if (status === 'free-running') {
     return "the page's clock is not synchronized to anything, so this time is relative to that clock"
   }
-  return maxErrorNs === undefined
-    ? 'the page states no maximum error of its time'
+  const isAssumed = clock.timeSource.assumed.some(({ part }) => part === 'time-error')
+  return maxErrorNs === undefined && !isAssumed
+    ? 'the page states no maximum error of its time; --assumed-error supplies it'
     : 'the page states no maximum error of its rate; --assumed-drift supplies it'
 }

@@ -11,6 +11,7 @@ export interface PageOptions {
   readonly source?: 'auto' | 'page' | 'process'
   readonly abi: 'uapi' | 'rfc-v4'
   readonly assumedDrift?: number
+  readonly assumedError?: bigint
   readonly maxAge?: number
   readonly errorLimit?: bigint
   readonly allowUnguarded?: boolean
@@ -47,6 +48,11 @@ export function addPageOptions(command: Command): Command {
       '--assumed-drift <ppm>',
       'maximum rate error to assume if the page states none, in parts per million',
       numberFrom(0, 1e6),
+    )
+    .option(
+      '--assumed-error <duration>',
+      'maximum error of the time to assume if the page of another maker states none, such as 50us; you answer for it',
+      durationNs,
     )
     .option(
       '--max-age <duration>',
@@ -91,6 +97,7 @@ export function openClock(path: string | undefined, options: ReadingOptions): Vm
     timescale: options.timescale,
     abi: options.abi,
     assumedDriftPpm: options.assumedDrift,
+    assumedErrorNs: options.assumedError,
     requireSynchronized: options.requireSynchronized,
     maxAgeMs: options.maxAge,
     errorLimitNs: options.errorLimit,

@@ -219,7 +219,7 @@ function checkReading(
   if (maxErrorNs === undefined) {
     return warning(
       'the page has time without a bound: it does not state the maximum error',
-      'have its provider state the maximum error of time and rate; if only that of the rate is missing, assumedDriftPpm supplies it',
+      "have its provider state the maximum error of time and rate. If you know how far they may be off, assumedErrorNs supplies the time's, and assumedDriftPpm the rate's: you answer for both. The proposed host driver never states one",
       details,
     )
   }

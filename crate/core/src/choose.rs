@@ -245,6 +245,11 @@ impl Found {
             assume(Part::TimeError, By::Operator);
         }
         let options = clock.options();
+        if options.assumed_error_ns.is_some()
+            && snapshot.is_some_and(|snapshot| snapshot.may_assume_time_error())
+        {
+            assume(Part::TimeError, By::Caller);
+        }
         if snapshot.is_some_and(|snapshot| snapshot.period_max_error().is_some()) {
             if from == Origin::Kernel {
                 assume(Part::RateError, By::Maker);
@@ -304,7 +309,7 @@ struct Machine {
 impl Machine {
     fn this() -> Self {
         Self {
-            devices: device::paths(),
+            devices: device::candidates(),
             published: PUBLISHED_PATH.into(),
             make: process_page,
         }

@@ -10,6 +10,9 @@ const DEV: &str = "/dev";
 const SYS_CLASS: &str = "/sys/class/misc";
 /// The start of the driver's names; a number follows.
 const NAME: &str = "vmclock";
+/// The device of the proposed host driver, on a machine that hosts others. Its page has this machine's own time
+/// and a marker that never changes, so it guards nothing.
+const HOST_NAME: &str = "vmclock_host";
 
 /// The machine's vmclock device.
 #[derive(Debug)]
@@ -112,10 +115,37 @@ fn removed(dev: &Path) -> Unavailable {
     }
 }
 
-/// Returns the paths of the machine's devices in the order of their numbers.
+/// Returns the paths of the machine's devices in the order of their numbers, and last the host driver's.
 #[must_use]
 pub fn paths() -> Vec<PathBuf> {
-    numbered(Path::new(DEV))
+    paths_in(Path::new(DEV))
+}
+
+fn paths_in(dev: &Path) -> Vec<PathBuf> {
+    let mut found = numbered(dev);
+    let host = dev.join(HOST_NAME);
+    if host.exists() {
+        found.push(host);
+    }
+    found
+}
+
+/// Returns the devices whose page can be chosen: the guest devices, else the host driver's.
+///
+/// A machine with both is a guest that hosts others. The host driver's page there does not notice when the machine
+/// itself is migrated, so nobody may take it for a page that does.
+#[must_use]
+pub fn candidates() -> Vec<PathBuf> {
+    candidates_in(Path::new(DEV), Path::new(SYS_CLASS))
+}
+
+fn candidates_in(dev: &Path, sys_class: &Path) -> Vec<PathBuf> {
+    let found = paths_in(dev);
+    if numbered(sys_class).is_empty() && numbered(dev).is_empty() {
+        return found;
+    }
+    let host = dev.join(HOST_NAME);
+    found.into_iter().filter(|path| *path != host).collect()
 }
 
 /// Returns the entries of a directory that have a device's name, in the order of their numbers.
@@ -167,6 +197,28 @@ mod tests {
             panic!("no device");
         };
         assert_eq!(page.path().unwrap().file_name().unwrap(), "vmclock9");
+    }
+
+    #[test]
+    fn the_host_drivers_device_is_listed_last_and_chosen_only_without_a_guests() {
+        let names = |paths: Vec<PathBuf>| -> Vec<String> {
+            let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+            paths.into_iter().map(name).collect()
+        };
+        let seen = |pages: &[&str], listed: &[&str]| {
+            let machine = machine(pages, listed);
+            let (dev, class) = (machine.path().join("dev"), machine.path().join("class"));
+            (names(paths_in(&dev)), names(candidates_in(&dev, &class)))
+        };
+        let host = || vec![HOST_NAME.to_owned()];
+        assert_eq!(seen(&[HOST_NAME], &[]), (host(), host()));
+        let both = vec!["vmclock0".to_owned(), HOST_NAME.to_owned()];
+        assert_eq!(
+            seen(&[HOST_NAME, "vmclock0"], &["vmclock0"]),
+            (both, vec!["vmclock0".to_owned()])
+        );
+        // A container that does not see the guest's device.
+        assert_eq!(seen(&[HOST_NAME], &["vmclock0"]), (host(), vec![]));
     }
 
     #[test]

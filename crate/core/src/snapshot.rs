@@ -457,7 +457,20 @@ impl Snapshot {
         }
     }
 
+    /// Returns whether a caller's assumption can complete the bound of this page: it has a synchronized clock
+    /// and states no maximum error of its time, and its maker does not say why.
+    ///
+    /// A page with an extension is this package's. If it states no bound, then its maker knows of none.
+    #[must_use]
+    pub fn may_assume_time_error(&self) -> bool {
+        self.extension.is_none()
+            && self.time_max_error_ns().is_none()
+            && self.clock_status() == Some(ClockStatus::Synchronized)
+    }
+
     /// Returns whether the provider promises that time computed from the page never steps back.
+    ///
+    /// Nothing here relies on it: the proposed host driver promises it for a clock that its operator can set back.
     #[must_use]
     pub fn is_time_monotonic(&self) -> bool {
         self.flag(abi::VMCLOCK_FLAG_TIME_MONOTONIC)

@@ -291,14 +291,16 @@ fn view() -> BoxedStrategy<View> {
             (0..100_000_u32).prop_map(Some),
             any::<u32>().prop_map(Some)
         ],
+        prop_oneof![Just(None), any::<u64>().prop_map(Some)],
         any::<bool>(),
     )
         .prop_map(
-            |(size_bytes, abi, timescale, assumed_drift_ppb, refuse)| View {
+            |(size_bytes, abi, timescale, assumed_drift_ppb, assumed_error_ns, refuse)| View {
                 size_bytes,
                 abi,
                 timescale,
                 assumed_drift_ppb,
+                assumed_error_ns,
                 require_synchronized: refuse,
                 counter_id: CpuCounter.id(),
             },
@@ -311,6 +313,7 @@ fn options(view: &View) -> Options {
         timescale: view.timescale,
         abi: view.abi,
         assumed_drift_ppb: view.assumed_drift_ppb,
+        assumed_error_ns: view.assumed_error_ns,
         require_synchronized: view.require_synchronized,
         ..Options::default()
     }
@@ -433,6 +436,7 @@ proptest! {
             abi,
             timescale,
             assumed_drift_ppb: None,
+            assumed_error_ns: None,
             require_synchronized: false,
             counter_id: CpuCounter.id(),
         };

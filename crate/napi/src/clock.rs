@@ -28,6 +28,8 @@ pub struct NativeClockOptions {
     pub rfc_v4: bool,
     /// Parts per billion, 0 to 10^9.
     pub assumed_drift_ppb: Option<u32>,
+    /// Unsigned 64-bit.
+    pub assumed_error_ns: Option<BigInt>,
     pub require_synchronized: bool,
     pub non_decreasing: bool,
     pub trusted_uids: Vec<u32>,
@@ -67,12 +69,19 @@ impl TryFrom<NativeClockOptions> for Options {
                 Abi::Uapi
             },
             assumed_drift_ppb: options.assumed_drift_ppb,
+            assumed_error_ns: options
+                .assumed_error_ns
+                .map(|ns| unsigned_ns(ns, "the assumed error"))
+                .transpose()?,
             require_synchronized: options.require_synchronized,
             non_decreasing: options.non_decreasing,
             trusted_uids: options.trusted_uids,
             allow_unguarded: options.allow_unguarded,
             max_age: options.max_age_ms.map(max_age).transpose()?,
-            error_limit_ns: options.error_limit_ns.map(error_limit).transpose()?,
+            error_limit_ns: options
+                .error_limit_ns
+                .map(|ns| unsigned_ns(ns, "the error limit"))
+                .transpose()?,
         })
     }
 }
@@ -82,12 +91,12 @@ fn max_age(ms: f64) -> std::result::Result<Duration, Error> {
         .map_err(|_| Error::invalid_argument("the maximum age must be milliseconds"))
 }
 
-fn error_limit(ns: BigInt) -> std::result::Result<u64, Error> {
+fn unsigned_ns(ns: BigInt, what: &str) -> std::result::Result<u64, Error> {
     match ns.get_u64() {
         (false, ns, true) => Ok(ns),
-        _ => Err(Error::invalid_argument(
-            "the error limit must be 0 to 2^64 - 1 ns",
-        )),
+        _ => Err(Error::invalid_argument(format!(
+            "{what} must be 0 to 2^64 - 1 ns"
+        ))),
     }
 }
 

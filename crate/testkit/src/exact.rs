@@ -263,6 +263,7 @@ pub struct View {
     pub abi: Abi,
     pub timescale: Timescale,
     pub assumed_drift_ppb: Option<u32>,
+    pub assumed_error_ns: Option<u64>,
     pub require_synchronized: bool,
     pub counter_id: u8,
 }
@@ -362,8 +363,13 @@ impl View {
             });
         let bound_ns = self
             .stated(page, TIME_MAXERROR_VALID, 0x60, page.time_maxerror_nanosec)
+            .map(error_ns)
+            .or_else(|| {
+                let is_synchronized = page.clock_status == 2;
+                self.assumed_error_ns.filter(|_| is_synchronized).map(big)
+            })
             .zip(rate)
-            .map(|(raw, rate)| error_ns(raw) + growth_ns(&d, rate, shift) + 1);
+            .map(|(base_ns, rate)| base_ns + growth_ns(&d, rate, shift) + 1);
         let est_error_ns = self
             .stated(page, TIME_ESTERROR_VALID, 0x58, page.time_esterror_nanosec)
             .zip(self.stated(

@@ -48,6 +48,12 @@ pub struct Options {
     /// How far the counter's rate may be off, in parts per billion, on pages that state no maximum
     /// error of their period. `None`: the bound is unknown on such pages.
     pub assumed_drift_ppb: Option<u32>,
+    /// How far the page's time may be off at its reference, in nanoseconds, on pages of others that state no
+    /// maximum error of their time. `None`: the bound is unknown on such pages.
+    ///
+    /// It counts while the page says that its clock is synchronized. It never counts for a page of this package,
+    /// whose maker states no bound because none is known.
+    pub assumed_error_ns: Option<u64>,
     /// Refuse time from a page whose clock is free-running.
     pub require_synchronized: bool,
     /// Never return a time before one that this clock returned earlier. A page update or a leap
@@ -573,6 +579,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
             counter_id: self.counter.id(),
             timescale: self.options.timescale,
             assumed_drift_ppb: self.options.assumed_drift_ppb,
+            assumed_error_ns: self.options.assumed_error_ns,
             require_synchronized: self.options.require_synchronized,
             max_age_ns: self
                 .options

@@ -149,6 +149,7 @@ pub(crate) struct ClockPolicy {
     pub(crate) counter_id: u8,
     pub(crate) timescale: Timescale,
     pub(crate) assumed_drift_ppb: Option<u32>,
+    pub(crate) assumed_error_ns: Option<u64>,
     pub(crate) require_synchronized: bool,
     /// How old a page with an extension may be.
     pub(crate) max_age_ns: Option<u64>,
@@ -497,13 +498,17 @@ impl ClockPolicy {
         Mapping::new(&reference, self.timescale)
     }
 
-    /// Returns the maximum error at the reference and its growth a tick, by the page or, where it states
-    /// no growth, by the caller's assumption.
+    /// Returns the maximum error at the reference and its growth a tick, by the page or, for what it does not
+    /// state, by the caller's assumptions.
     fn max_error(&self, snapshot: &Snapshot) -> Option<ErrorAndRate> {
         let rate = snapshot
             .period_max_error()
             .or_else(|| self.assumed_period_error(snapshot.raw.counter_period_frac_sec));
-        snapshot.time_max_error_ns().zip(rate)
+        let base_ns = snapshot.time_max_error_ns().or_else(|| {
+            self.assumed_error_ns
+                .filter(|_| snapshot.may_assume_time_error())
+        });
+        base_ns.zip(rate)
     }
 
     /// Returns the caller's assumption about the counter's rate in the period's unit, rounded up.

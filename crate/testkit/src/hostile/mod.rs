@@ -82,6 +82,7 @@ fn view(options: &[u8; OPTION_BYTES], counter_id: u8) -> View {
         abi: if abi & 3 == 0 { Abi::RfcV4 } else { Abi::Uapi },
         timescale: Timescale::ALL[usize::from(timescale) % Timescale::ALL.len()],
         assumed_drift_ppb: (has_drift & 1 == 1).then_some(u32::from(drift) * 1000),
+        assumed_error_ns: (has_drift & 2 == 2).then_some(u64::from(drift) << (has_drift >> 2)),
         require_synchronized: refusing & 1 == 1,
         counter_id,
     }
@@ -92,6 +93,7 @@ fn options(view: &View) -> Options {
         timescale: view.timescale,
         abi: view.abi,
         assumed_drift_ppb: view.assumed_drift_ppb,
+        assumed_error_ns: view.assumed_error_ns,
         require_synchronized: view.require_synchronized,
         ..Options::default()
     }
