@@ -3,6 +3,9 @@
 
 import Module from 'node:module'
 
+// The specs compare what commands print, and Node warns on standard error of this variable beside NO_COLOR.
+delete process.env.FORCE_COLOR
+
 const plain = { ...Module._extensions }
 await import('@oxc-node/core/register')
 for (const extension of ['.js', '.cjs']) {

@@ -1,8 +1,8 @@
 // Every command ends with a documented exit code and without a stack, in every surrounding that users have
 // reported.
 
-import { spawn, spawnSync } from 'node:child_process'
-import { closeSync, openSync, readFileSync } from 'node:fs'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { commandLine, inOwnMounts, isEmulated, nodeCommand, rootDirectory } from './node-command'
@@ -36,22 +36,16 @@ function commands(t: ExecutionContext): ReadonlyArray<readonly string[]> {
   ]
 }
 
-// They run until a signal.
-const LONG = ['watch', 'publish']
-
-// Ends the commands that run for long, if their output does not show that they have begun. It gives the
-// command's own exit code.
-const STOPPED = ['timeout', '--preserve-status', '--signal', 'TERM', '10']
+const LOOK_MS = 20
 
 async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<void> {
   const { by = [], nodeFlags = [], env = {}, stdin = 'ignore', stdout = 'pipe' } = surrounding
   const closesPipe = surrounding.closesPipe === true
   for (const words of commands(t)) {
-    const [program, ...args] = [
-      ...STOPPED,
-      ...by,
-      ...nodeCommand(...nodeFlags, commandLine, ...words),
-    ] as [string, ...string[]]
+    const [program, ...args] = [...by, ...nodeCommand(...nodeFlags, commandLine, ...words)] as [
+      string,
+      ...string[],
+    ]
     const child = spawn(program, args, {
       cwd: rootDirectory,
       env: { ...process.env, VMCLOCK_PATH: '', ...env },
@@ -59,8 +53,10 @@ async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<voi
     })
     let stderr = ''
     if (closesPipe) child.stdout?.destroy()
-    else if (LONG.includes(words[0] ?? '')) child.stdout?.on('data', () => child.kill('SIGTERM'))
-    else child.stdout?.resume()
+    child.stdout?.resume()
+    // A watcher whose output is lost ends by itself. A publisher goes on.
+    if (words[0] === 'watch') child.stdout?.once('data', () => child.kill('SIGTERM'))
+    if (words[0] === 'publish') void stopWhenPublished(child, words[1] ?? '')
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
     })
@@ -72,6 +68,14 @@ async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<voi
     t.notRegex(stderr, /^\s+at |Uncaught|Unhandled|ERR_VMCLOCK_INTERNAL/m, told)
     if (code === 1 && words[0] !== 'doctor') t.regex(stderr, /ERR_VMCLOCK_/, told)
   }
+}
+
+/** Stops a publisher once its page exists. */
+async function stopWhenPublished(child: ChildProcess, path: string): Promise<void> {
+  while (!existsSync(path) && child.exitCode === null && child.signalCode === null) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+  }
+  child.kill('SIGTERM')
 }
 
 function opened(t: ExecutionContext, path: string, flags: string): number {
@@ -141,7 +145,7 @@ async function ended(log: string): Promise<string> {
   for (;;) {
     const text = readFileSync(log, 'utf8')
     if (text.includes('ended ')) return text
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
   }
 }
 
