@@ -1,10 +1,11 @@
 // A process without /sys, in a container, without descriptors or without native addons still reads a page that it
 // can reach. Otherwise opening names the obstacle.
 
+import { dirname, join } from 'node:path'
 import test from 'ava'
 import { VmClockPublisher } from 'vmclock'
-import { evaluate, inOwnMounts, run } from './node-command'
-import { liveFields, newPath, page } from './pages'
+import { evaluate, inOwnMounts, run, start } from './node-command'
+import { liveFields, newDirectory, newPath, page } from './pages'
 
 /** Opens the default page, or the page at a path, and prints the result. */
 const OPEN = `
@@ -60,6 +61,56 @@ test('in a container that got the published page open finds it by default', asyn
   if (by === undefined) return
   t.deepEqual(await evaluate(OPEN, [], { by }), ['/run/vmclock/page', true, true])
 })
+
+for (const keepOnExit of [true, false]) {
+  const stopped = keepOnExit ? 'the page as it is' : 'an unreliable page'
+  test(`a container that mounts the directory reads on after its publisher left ${stopped}`, async (t) => {
+    const path = join(newDirectory(t), 'page')
+    const publish = () =>
+      VmClockPublisher.create(path, {
+        keepOnExit,
+        maxErrorNs: 5_000_000n,
+        allowUntrustedCounter: true,
+      })
+    const setUp = `directory='${dirname(path)}'
+      ${EMPTY_DEV}
+      mkdir /run/vmclock && mount --bind "$directory" /run/vmclock`
+    const by = inOwnMounts(t, setUp)
+    if (by === undefined) return
+    let publisher = publish()
+    t.teardown(() => publisher.close())
+    // It reads whenever it gets a line, by the clock of before and by a new one.
+    const reader = start(
+      [
+        '-e',
+        `const { VmClock } = require('vmclock')
+        const clock = VmClock.open()
+        const token = clock.continuityToken()
+        const codeOf = (read) => { try { read(); return 'time' } catch ({ code }) { return code } }
+        const look = () => console.log(JSON.stringify([
+          clock.path, codeOf(() => clock.read()), VmClock.open().timeSource.kind, clock.isContinuous(token)]))
+        process.stdin.on('data', look)
+        look()`,
+      ],
+      { by },
+    )
+    t.teardown(() => reader.child.kill('SIGKILL'))
+    const look = async () => JSON.parse(await reader.line())
+    const asBefore = ['/run/vmclock/page', 'time', 'published', true]
+    t.deepEqual(await look(), asBefore)
+    publisher.close()
+    reader.child.stdin.write('\n')
+    t.deepEqual(
+      await look(),
+      keepOnExit ? asBefore : [asBefore[0], 'ERR_VMCLOCK_UNSYNCHRONIZED', 'process', true],
+    )
+    publisher = publish()
+    reader.child.stdin.write('\n')
+    t.deepEqual(await look(), asBefore)
+    reader.child.stdin.end()
+    t.is((await reader.outcome).exitCode, 0)
+  })
+}
 
 test('without free descriptors open, watch and publish fail, and open clocks go on', async (t) => {
   const { path } = page(t, liveFields(t))
