@@ -1,5 +1,6 @@
 // A simulated clock does what the test says, to the nanosecond, and waits on it end by simulated time.
 
+import { getActiveResourcesInfo } from 'node:process'
 import test, { type ExecutionContext } from 'ava'
 import {
   type Clock,
@@ -8,6 +9,7 @@ import {
   type VmClockErrorCode,
   type VmClockEvent,
 } from 'vmclock'
+import { perMachine } from 'vmclock/clones'
 import { waitUntilPast, waitUntilSynchronized } from 'vmclock/ordering'
 import { SimulatedClock, type SimulatedClockOptions, SimulatedTime } from 'vmclock/testing'
 import { evaluate } from './node-command'
@@ -310,6 +312,99 @@ test('watchers get the events of what the test does, and none after close', asyn
   watcher.close()
   await Promise.resolve()
   t.is(events.length, 6)
+})
+
+test('watchers hear once that nobody updates the page, at its own time, and of the next update', async (t) => {
+  const clock = new SimulatedClock({ maxAgeMs: 2 })
+  const seen: unknown[] = []
+  const watcher = clock.watch()
+  watcher.on('freshness', ({ isStale, ageNs }) => seen.push([isStale, ageNs]))
+  const after = async (ns: bigint): Promise<unknown[]> => {
+    clock.advance(ns)
+    await Promise.resolve()
+    return seen.splice(0)
+  }
+  clock.advance(SEC)
+  clock.goStale()
+  t.deepEqual(await after(2n * MS), [])
+  // A look at the limit itself.
+  clock.skew(0n)
+  t.deepEqual(await after(0n), [])
+  t.deepEqual(await after(1n), [[true, 2n * MS + 1n]])
+  t.deepEqual(await after(SEC), [])
+  // A skew is no update, and a widened bound is one. From it the page ages anew.
+  clock.skew(1n)
+  t.deepEqual(await after(1n), [])
+  clock.widen(5n)
+  t.deepEqual(await after(2n * MS), [[false, undefined]])
+  t.deepEqual(await after(1n), [[true, 2n * MS + 1n]])
+  clock.synchronize()
+  t.deepEqual(await after(SEC), [[false, undefined]])
+  clock.goStale()
+  watcher.close()
+  t.deepEqual(await after(SEC), [])
+  // Without a limit of its own a page counts as stale after 3 s.
+  const lenient = new SimulatedClock({ time: clock.time })
+  const other = lenient.watch()
+  other.on('freshness', ({ ageNs }) => seen.push(ageNs))
+  lenient.goStale()
+  t.deepEqual(await after(3n * SEC), [])
+  t.deepEqual(await after(1n), [3n * SEC + 1n])
+  other.close()
+})
+
+test('a clock that nobody watches keeps no timer while its page ages', (t) => {
+  const clock = new SimulatedClock({ followsDate: true })
+  const timersOf = (): number =>
+    getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length
+  const before = timersOf()
+  clock.goStale()
+  t.is(timersOf(), before)
+  const watcher = clock.watch()
+  t.is(timersOf(), before + 1)
+  watcher.close()
+  t.is(timersOf(), before)
+})
+
+test('a clone keeps the options of its machine, and the time that it has returned', (t) => {
+  const clock = new SimulatedClock({ nonDecreasing: true, maxErrorNs: 7n, errorLimitNs: SEC })
+  clock.advance(9n)
+  const before = clock.nowNs()
+  const twin = clock.clone()
+  for (const one of [clock, twin]) {
+    one.synchronize()
+    one.step(-5n)
+    t.is(one.nowNs(), before)
+    t.is(one.read().maxErrorNs, 12n)
+    one.loseBound()
+    refuses(t, () => one.nowNs(), 'ERR_VMCLOCK_TOO_UNCERTAIN', /simulated/)
+  }
+})
+
+test('a value that is made for each machine renews itself when its clock is cloned', (t) => {
+  const clock = new SimulatedClock()
+  let made = 0
+  const value = perMachine(() => ++made, { clock })
+  t.deepEqual([value(), value()], [1, 1])
+  const twin = clock.clone()
+  const other = perMachine(() => ++made, { clock: twin })
+  t.deepEqual([value(), value(), other(), value()], [2, 2, 3, 2])
+  clock.migrate()
+  t.deepEqual([value(), other()], [4, 3])
+  // A restore while the value is made discards it.
+  const hasty = perMachine(
+    () => {
+      if (++made === 5) clock.clone()
+      return made
+    },
+    { clock },
+  )
+  t.deepEqual([hasty(), hasty()], [6, 6])
+  clock.fail('ERR_VMCLOCK_TIMEOUT')
+  refuses(t, value, 'ERR_VMCLOCK_TIMEOUT', /simulated/)
+  t.throws(() => perMachine(() => 1, { clock: {} as never }), {
+    code: 'ERR_VMCLOCK_INVALID_ARGUMENT',
+  } as never)
 })
 
 test('waits on a simulated clock end by simulated time, in order and at their own times', async (t) => {

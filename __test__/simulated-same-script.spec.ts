@@ -19,7 +19,8 @@ import {
   waitUntilSynchronized,
 } from 'vmclock/ordering'
 import { SimulatedClock, type SimulatedClockOptions, type VmClockPage } from 'vmclock/testing'
-import { COUNTER_ID, counterNow, FLAG, frozenFields, page, timeFields } from './pages'
+import { publishWith, writeExtension } from './extension'
+import { COUNTER_ID, counterNow, FLAG, frozenFields, page, refuses, timeFields } from './pages'
 
 const START_NS = 1_767_225_600_000_000_000n
 const MS = 1_000_000n
@@ -31,6 +32,7 @@ type Options = Pick<
   | 'timescale'
   | 'requireSynchronized'
   | 'errorLimitNs'
+  | 'nonDecreasing'
   | 'maxErrorNs'
   | 'vmGeneration'
   | 'taiMinusUtcSec'
@@ -105,8 +107,13 @@ class PageMachine implements Machine {
     this.#generation = vmGeneration ?? 0n
     this.#tai = taiMinusUtcSec ?? undefined
     this.#page = page(t, this.#fields())
-    const { timescale, requireSynchronized, errorLimitNs } = options
-    this.clock = VmClock.open(this.#page.path, { timescale, requireSynchronized, errorLimitNs })
+    const { timescale, requireSynchronized, errorLimitNs, nonDecreasing } = options
+    this.clock = VmClock.open(this.#page.path, {
+      timescale,
+      requireSynchronized,
+      errorLimitNs,
+      nonDecreasing,
+    })
     t.teardown(() => this.clock.close())
   }
 
@@ -307,6 +314,31 @@ const scripts: readonly Script[] = [
       (machine) => machine.disrupt(),
     ],
   },
+  {
+    title: 'a clock that never steps back holds its time, with a wider bound',
+    options: { nonDecreasing: true, maxErrorNs: 5000n },
+    steps: [
+      (machine) => machine.step(-5n * SEC),
+      (machine) => machine.advance(2n * SEC),
+      (machine) => machine.loseBound(),
+      (machine) => machine.widen(9n * SEC),
+      (machine) => machine.step(-SEC),
+      (machine) => machine.disrupt(),
+      (machine) => machine.synchronize(7n),
+      (machine) => machine.advance(9n * SEC),
+    ],
+  },
+  {
+    title: 'a held time whose bound grew above the limit is refused',
+    options: { nonDecreasing: true, errorLimitNs: MS },
+    steps: [
+      (machine) => machine.synchronize(MS - 3n),
+      (machine) => machine.step(-3n),
+      (machine) => machine.step(-1n),
+      (machine) => machine.advance(1n),
+      (machine) => machine.advance(3n),
+    ],
+  },
   ...(['inserted', 'deleted'] as const).flatMap((kind) =>
     (['utc', 'tai'] as const).map(
       (timescale): Script => ({
@@ -409,7 +441,12 @@ class Events {
 
   /** The events without the numbers of updates: advancing simulated time is no update of a page. */
   get comparable(): unknown {
-    return this.seen.map((event) => ({ ...event, updates: undefined, seqCount: undefined }))
+    return this.seen.map((event) => ({
+      ...event,
+      updates: undefined,
+      seqCount: undefined,
+      reading: 'reading' in event && { ...event.reading, counter: undefined },
+    }))
   }
 }
 
@@ -483,6 +520,49 @@ test('simulated and real clocks agree: how far a bound grows with the counter', 
       String(distance),
     )
   }
+})
+
+test('simulated and real clocks agree on the events of a page that nobody updates', async (t) => {
+  // The reference of a live page, which ages by the counter.
+  const made = page(t, timeFields(counterNow(t)))
+  writeExtension(made.path, {})
+  const real = VmClock.open(made.path, { maxAgeMs: 3_600_000 })
+  t.teardown(() => real.close())
+  const model = new SimulatedClock({ maxAgeMs: 3_600_000 })
+  const alive = setInterval(() => {}, 1 << 30)
+  t.teardown(() => clearInterval(alive))
+  // A watcher that begins late learns of a page that is stale already.
+  const begin = () =>
+    [real, model].map((clock) => {
+      const watcher = clock.watch({ intervalMs: 1 })
+      t.teardown(() => watcher.close())
+      return watcher[Symbol.asyncIterator]()
+    })
+  const watchers = begin()
+  const next = async (iterations: typeof watchers): Promise<unknown> => {
+    const [found, expected] = await Promise.all(
+      iterations.map(async (iteration) => {
+        const { value } = await iteration.next()
+        return value?.type === 'freshness'
+          ? { ...value, ageNs: (value.ageNs ?? 0n) > 3600n * SEC }
+          : value
+      }),
+    )
+    t.deepEqual(found, expected)
+    return found
+  }
+  // Two hours ago, by the counter.
+  const counterValue = BigInt.asUintN(64, counterNow(t) - 7_200n * SEC)
+  publishWith(made, { counterValue })
+  model.goStale()
+  model.advance(7_200n * SEC)
+  const stale = { type: 'freshness', isStale: true, ageNs: true }
+  t.deepEqual(await next(watchers), stale)
+  t.deepEqual(await next(begin()), stale)
+  for (const clock of [real, model]) refuses(t, () => clock.nowNs(), 'ERR_VMCLOCK_STALE', /./)
+  publishWith(made, { counterValue: counterNow(t) })
+  model.widen(5n)
+  t.deepEqual(await next(watchers), { type: 'freshness', isStale: false, ageNs: false })
 })
 
 /** Whether a wait resolved, or the code with which it rejected. */

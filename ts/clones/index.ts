@@ -12,9 +12,11 @@ export {
   type RandomnessProtection,
 } from './randomness'
 export {
+  type MachineClock,
   type NotifyOptions,
   notifyRestored,
   onRestore,
+  type PerMachineOptions,
   perMachine,
   type RestoreEvent,
   type RestoreSignal,

@@ -3,7 +3,7 @@
 import { setImmediate as runAfterPoll } from 'node:timers'
 import * as argument from '../arguments'
 import { VmClock } from '../clock'
-import { checked, isFailure, VmClockError } from '../errors'
+import { checked, invalidArgument, isFailure, VmClockError } from '../errors'
 import { type NativeRestoreSignal, native } from '../native'
 import type { VmClockWatcher } from '../watcher'
 
@@ -203,6 +203,7 @@ export function restoreSignal(): RestoreSignal {
  * next access calls it again.
  *
  * @param make - makes the value for this machine
+ * @param options - see {@link PerMachineOptions}
  * @returns a function that returns the value
  * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`. The returned function throws the errors of opening and
  * of reading the page, because it must not return a value that may be another machine's.
@@ -217,8 +218,10 @@ export function restoreSignal(): RestoreSignal {
  * console.log(workerId())
  * ```
  */
-export function perMachine<Value>(make: () => Value): () => Value {
+export function perMachine<Value>(make: () => Value, options?: PerMachineOptions): () => Value {
   argument.functionValue(make, 'make')
+  const { clock } = argument.record(options, 'options', PER_MACHINE_OPTIONS)
+  if (clock !== undefined) return perMachineOf(machineClock(clock), make)
   let madeIn = UNKNOWN
   let value: Value
   return () => {
@@ -231,6 +234,43 @@ export function perMachine<Value>(make: () => Value): () => Value {
       madeIn = before
       return value
     }
+  }
+}
+
+/** The options of {@link perMachine}. */
+export interface PerMachineOptions {
+  /**
+   * The clock whose machine the value belongs to. A test passes a `SimulatedClock`, and clones it. The value then
+   * renews itself after each change of the clock's token, also after a migration. Default: this machine, and
+   * restores and clones only.
+   */
+  readonly clock?: MachineClock | undefined
+}
+
+// From `VmClock` and not from `Clock`: the bundler of declarations would move `Clock` to a file of its own.
+/** The part of a clock that tells one machine from another. */
+export interface MachineClock extends Pick<VmClock, 'continuityToken' | 'isContinuous'> {}
+
+const PER_MACHINE_OPTIONS = ['clock'] as const satisfies ReadonlyArray<keyof PerMachineOptions>
+
+function machineClock(clock: unknown): MachineClock {
+  const has = (name: keyof MachineClock): boolean =>
+    argument.holds(() => typeof (clock as Partial<MachineClock>)[name] === 'function')
+  if (has('continuityToken') && has('isContinuous')) return clock as MachineClock
+  throw invalidArgument('options.clock must be a clock', 'pass what VmClock.open() returned')
+}
+
+function perMachineOf<Value>(clock: MachineClock, make: () => Value): () => Value {
+  let madeFor: ReturnType<MachineClock['continuityToken']> | undefined
+  let value: Value
+  return () => {
+    while (madeFor === undefined || !clock.isContinuous(madeFor)) {
+      const token = clock.continuityToken()
+      value = make()
+      // A change during `make` discards the value: the token is no longer continuous.
+      madeFor = token
+    }
+    return value
   }
 }
 

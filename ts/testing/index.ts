@@ -6,7 +6,8 @@
 
 export { fieldsOf, PAGE_FLAGS } from './flags'
 export { type PageFields, type PageLayout, VmClockPage } from './page'
-export { SimulatedClock, type SimulatedClockOptions } from './simulated-clock'
+export { SimulatedClock } from './simulated-clock'
 export { SimulatedFleet, type SimulatedFleetOptions } from './simulated-fleet'
 export type { LeapSecond } from './simulated-leap'
+export type { SimulatedClockOptions } from './simulated-options'
 export { SimulatedTime, type SimulatedTimeOptions } from './simulated-time'

@@ -9,47 +9,23 @@ import { closedError, invalidArgument, VmClockError, type VmClockErrorCode } fro
 import { type Instant, instantMaker } from '../instant'
 import { CLOCK_TIMER, type ClockWithTimer } from '../ordering/index'
 import type { Maintenance } from '../publisher'
-import { READING_KNOWN, READING_SLOT_COUNT, READING_SLOTS, Reading } from '../reading'
+import { READING_SLOT_COUNT, READING_SLOTS, Reading } from '../reading'
 import type { TimeSource } from '../time-source'
 import { type VmClockWatcher, type VmClockWatchOptions, watch } from '../watcher'
+import type { LeapSecond } from './simulated-leap'
 import {
-  countAt,
-  hasJumped,
-  isLeapSecond,
-  type Leap,
-  type LeapSecond,
-  leapAfter,
-  leapIndicator,
-  leapSign,
-  utcAt,
-  utcInterval,
-} from './simulated-leap'
-import { SimulatedTime } from './simulated-time'
-import { type Watched, WatchedFigures } from './simulated-watch'
+  failureOf,
+  floorDivide,
+  NS_PER_MS,
+  SimulatedModel,
+  STATUSES,
+  type State,
+} from './simulated-model'
+import { partsPerBillion, type SimulatedClockOptions, startOf } from './simulated-options'
+import type { SimulatedTime } from './simulated-time'
+import { WatchedFigures } from './simulated-watch'
 
-const NS_PER_SEC = 1_000_000_000n
-const NS_PER_MS = 1_000_000n
-const PPB = 1_000_000_000n
-const PPB_PER_PPM = 1000
-const MOST_PPM = 1e5
-const LAST_NS = 2n ** 63n - 1n
-const FIRST_NS = -(2n ** 63n)
-const DEFAULT_ERROR_NS = 1_000_000n
-const DEFAULT_TAI_MINUS_UTC_SEC = 37
-/** Beyond this age nobody watches over the page's time any more. */
-const VOID_AFTER_NS = 1000n * NS_PER_SEC
-const FIRST_COUNTER = 2n ** 40n
-/** A migration takes the machine to a host with another counter. */
-const COUNTER_JUMP = 2n ** 41n
-
-const TIMESCALES = ['utc', 'tai', 'monotonic'] as const
-const STATUSES = ['unknown', 'initializing', 'synchronized', 'free-running', 'unreliable'] as const
 const MAINTENANCE = ['none', 'soon', 'imminent'] as const satisfies readonly Maintenance[]
-// With these no call can read the page at all.
-const UNREADABLE: ReadonlySet<VmClockErrorCode> = new Set([
-  'ERR_VMCLOCK_TIMEOUT',
-  'ERR_VMCLOCK_BAD_VERSION',
-])
 
 const SOURCE: TimeSource = Object.freeze({
   kind: 'simulated',
@@ -66,82 +42,8 @@ const SOURCE: TimeSource = Object.freeze({
 })
 
 let startTimer: (clock: SimulatedClock, delayNs: bigint, callback: () => void) => () => void
-
-/** Options of {@link SimulatedClock}. */
-export interface SimulatedClockOptions {
-  /** The true time that this clock shares with others; default: a time of its own. */
-  readonly time?: SimulatedTime | undefined
-  /** The true time at the start, in nanoseconds since 1970-01-01 UTC; default 2026-01-01. Not with `time`. */
-  readonly startNs?: bigint | undefined
-  /** As `followsDate` of {@link SimulatedTime}. Not with `time`. */
-  readonly followsDate?: boolean | undefined
-  /** The timescale of all times; default `utc`. */
-  readonly timescale?: 'utc' | 'tai' | 'monotonic' | undefined
-  /** The bound at the last update, in nanoseconds, 0 to 2^63 - 1; null for none. Default 1 ms. */
-  readonly maxErrorNs?: bigint | null | undefined
-  /** How much the bound grows after the last update, in parts per million, 0 to 10^5; default 0. */
-  readonly maxDriftPpm?: number | undefined
-  /** The clock's time minus the true time at the start, in nanoseconds; default 0. */
-  readonly errorNs?: bigint | undefined
-  /** How much faster than true time the clock runs, in parts per million, ±10^5; default 0. */
-  readonly driftPpm?: number | undefined
-  /** The generation, unsigned 64-bit; null for a page without one. Default 1n. */
-  readonly vmGeneration?: bigint | null | undefined
-  /** TAI - UTC at the start in seconds, 10 to 255; null if the page does not say. Default 37. */
-  readonly taiMinusUtcSec?: number | null | undefined
-  /** As `requireSynchronized` of `VmClock.open`. */
-  readonly requireSynchronized?: boolean | undefined
-  /** As `errorLimitNs` of `VmClock.open`. */
-  readonly errorLimitNs?: bigint | undefined
-  /** As `maxAgeMs` of `VmClock.open`. */
-  readonly maxAgeMs?: number | undefined
-}
-
-const OPTIONS = [
-  'time',
-  'startNs',
-  'followsDate',
-  'timescale',
-  'maxErrorNs',
-  'maxDriftPpm',
-  'errorNs',
-  'driftPpm',
-  'vmGeneration',
-  'taiMinusUtcSec',
-  'requireSynchronized',
-  'errorLimitNs',
-  'maxAgeMs',
-] as const satisfies ReadonlyArray<keyof SimulatedClockOptions>
-
-/** How the clock was opened; it never changes. */
-interface Policy {
-  readonly timescale: (typeof TIMESCALES)[number]
-  readonly requireSynchronized: boolean
-  readonly errorLimitNs: bigint | undefined
-  readonly maxAgeNs: bigint | undefined
-}
-
-/** Everything that a clone of the machine takes along. Times are those of `SimulatedTime`. */
-interface State {
-  /** The clock's error at `errorSinceNs`. */
-  errorNs: bigint
-  errorSinceNs: bigint
-  driftPpb: bigint
-  /** Added to the true time, so that it equals UTC before `leap`. */
-  shiftNs: bigint
-  leap: Leap | undefined
-  taiMinusUtcSec: number | undefined
-  maxErrorNs: bigint | undefined
-  maxDriftPpb: bigint
-  /** When the page was updated last; undefined while it is updated all the time. */
-  staleSinceNs: bigint | undefined
-  counterAheadNs: bigint
-  disruptionMarker: bigint
-  vmGeneration: bigint | undefined
-  status: (typeof STATUSES)[number]
-  maintenance: Maintenance
-  failure: VmClockErrorCode | undefined
-}
+// Makes the other machine of a clone.
+let twinOf: (model: SimulatedModel) => SimulatedClock
 
 /**
  * A clock for tests: pure JavaScript, on every operating system. Its time stands still until the test
@@ -169,12 +71,10 @@ interface State {
  * ```
  */
 export class SimulatedClock implements Clock {
-  readonly #time: SimulatedTime
-  readonly #policy: Policy
+  #model: SimulatedModel
   readonly #watched: WatchedFigures
   readonly #wakers: Set<() => void> = new Set()
-  readonly #initialErrorNs: bigint
-  #state: State
+  #stopAging: (() => void) | undefined
   #closed = false
 
   /** Closes the clock at the end of a `using` scope. */
@@ -182,6 +82,11 @@ export class SimulatedClock implements Clock {
 
   static {
     startTimer = (clock, delayNs, callback) => clock.#startTimer(delayNs, callback)
+    twinOf = ({ time, policy, state }) => {
+      const twin = new this({ time })
+      twin.#model = new SimulatedModel(time, policy, { ...state })
+      return twin
+    }
   }
 
   /**
@@ -189,43 +94,9 @@ export class SimulatedClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`
    */
   constructor(options?: SimulatedClockOptions) {
-    const given = argument.record(options, 'options', OPTIONS)
-    this.#time = timeOf(given)
-    const maxAgeMs = argument.number(given['maxAgeMs'], 'options.maxAgeMs', 0, 2 ** 31)
-    this.#policy = {
-      timescale: argument.choice(given['timescale'], 'options.timescale', TIMESCALES) ?? 'utc',
-      requireSynchronized:
-        argument.flag(given['requireSynchronized'], 'options.requireSynchronized') ?? false,
-      errorLimitNs: argument.int63(given['errorLimitNs'], 'options.errorLimitNs'),
-      maxAgeNs: maxAgeMs === undefined ? undefined : BigInt(Math.floor(maxAgeMs * 1e6)),
-    }
-    const { maxErrorNs = DEFAULT_ERROR_NS, vmGeneration = 1n, taiMinusUtcSec } = given
-    const taiSec = taiMinusUtcSec === undefined ? DEFAULT_TAI_MINUS_UTC_SEC : taiMinusUtcSec
-    const nowNs = this.#time.nowNs
-    this.#state = {
-      errorNs: argument.int64(given['errorNs'] ?? 0n, 'options.errorNs'),
-      errorSinceNs: nowNs,
-      driftPpb: ppb(given['driftPpm'], 'options.driftPpm', -MOST_PPM),
-      shiftNs: 0n,
-      leap: undefined,
-      taiMinusUtcSec:
-        taiSec === null ? undefined : argument.integer(taiSec, 'options.taiMinusUtcSec', 10, 255),
-      maxErrorNs:
-        maxErrorNs === null ? undefined : argument.int63(maxErrorNs, 'options.maxErrorNs'),
-      maxDriftPpb: ppb(given['maxDriftPpm'], 'options.maxDriftPpm', 0),
-      staleSinceNs: undefined,
-      counterAheadNs: FIRST_COUNTER - nowNs,
-      disruptionMarker: 1n,
-      vmGeneration:
-        vmGeneration === null
-          ? undefined
-          : argument.optionalUint64(vmGeneration, 'options.vmGeneration'),
-      status: 'synchronized',
-      maintenance: 'none',
-      failure: undefined,
-    }
-    this.#initialErrorNs = this.#state.maxErrorNs ?? DEFAULT_ERROR_NS
-    this.#watched = new WatchedFigures(this.#figures())
+    const { time, policy, state } = startOf(options)
+    this.#model = new SimulatedModel(time, policy, state)
+    this.#watched = new WatchedFigures(this.#model.figures(), () => this.#watchAge())
   }
 
   // What the code under test calls: as VmClock.
@@ -237,7 +108,7 @@ export class SimulatedClock implements Clock {
 
   /** The timescale of all times of this clock. */
   get timescale(): 'utc' | 'tai' | 'monotonic' {
-    return this.#policy.timescale
+    return this.#model.policy.timescale
   }
 
   /** Its kind is `simulated`. */
@@ -253,7 +124,7 @@ export class SimulatedClock implements Clock {
   /** False while the clock fails with `ERR_VMCLOCK_NO_TIME`. */
   get hasTime(): boolean {
     this.#checkReadable()
-    return this.#state.failure !== 'ERR_VMCLOCK_NO_TIME'
+    return this.#model.state.failure !== 'ERR_VMCLOCK_NO_TIME'
   }
 
   /** True if a call for the time would succeed now. False after `close`. */
@@ -291,7 +162,8 @@ export class SimulatedClock implements Clock {
 
   /** As `VmClock.read`. */
   read(): Reading {
-    return new Reading(this.#slotsAt(this.#time.nowNs), this.timescale)
+    this.#checkOpen()
+    return new Reading(this.#model.slots(), this.timescale)
   }
 
   // The result is named by `VmClock`, or the bundler of declarations would move shared types to a file of their own.
@@ -308,20 +180,21 @@ export class SimulatedClock implements Clock {
   /** As `VmClock.readInto`. */
   readInto(slots: BigInt64Array, at = 0): void {
     argument.room(slots, at, READING_SLOT_COUNT)
-    slots.set(this.#slotsAt(this.#time.nowNs), at)
+    this.#checkOpen()
+    slots.set(this.#model.slots(), at)
   }
 
   /** The simulated counter: 10^9 ticks a second of true time, unsigned 64-bit. */
   counter(): bigint {
     this.#checkOpen()
-    return this.#counterAt(this.#time.nowNs)
+    return this.#model.counter
   }
 
   /** As `VmClock.convert`. */
   convert(counter: bigint, token: ContinuityToken): Reading {
     const ticks = argument.uint64(counter, 'counter')
     this.#requireContinuous(token)
-    return new Reading(this.#slotsAt(this.#trueAt(ticks)), this.timescale)
+    return new Reading(this.#model.slotsOf(ticks), this.timescale)
   }
 
   /** As `VmClock.convertInto`. */
@@ -331,7 +204,7 @@ export class SimulatedClock implements Clock {
     this.#requireContinuous(checked)
     const times = Array.from(
       counters,
-      (counter) => this.#slotsAt(this.#trueAt(counter))[READING_SLOTS.EPOCH_NS] as bigint,
+      (counter) => this.#model.slotsOf(counter)[READING_SLOTS.EPOCH_NS] as bigint,
     )
     out.set(times)
   }
@@ -339,22 +212,22 @@ export class SimulatedClock implements Clock {
   /** As `VmClock.continuityToken`. */
   continuityToken(): ContinuityToken {
     this.#checkReadable()
-    return issueToken(this.#state.disruptionMarker, this.#state.vmGeneration)
+    const { state } = this.#model
+    return issueToken(state.disruptionMarker, state.vmGeneration)
   }
 
   /** As `VmClock.isContinuous`. */
   isContinuous(token: ContinuityToken): boolean {
     const { disruptionMarker, vmGeneration } = continuityToken(token)
     this.#checkReadable()
-    return (
-      disruptionMarker === this.#state.disruptionMarker && vmGeneration === this.#state.vmGeneration
-    )
+    const { state } = this.#model
+    return disruptionMarker === state.disruptionMarker && vmGeneration === state.vmGeneration
   }
 
   /** As `VmClock.watch`. Events come as reactions of promises, after the call that made the change. */
   watch(options?: VmClockWatchOptions): VmClockWatcher {
     this.#checkReadable()
-    return watch(this.#watched.asNative, undefined, options)
+    return watch(this.#watched.asNative, undefined, options, () => this.#readingOrNone())
   }
 
   /** Closes the clock. Its time goes on, and clocks that share it stay open. */
@@ -365,7 +238,8 @@ export class SimulatedClock implements Clock {
   }
 
   #startTimer(delayNs: bigint, callback: () => void): () => void {
-    const cancel = this.#time.after(this.#trueDelay(delayNs), () => wake())
+    const { time } = this.#model
+    const cancel = time.after(this.#model.trueDelayNs(delayNs), () => wake())
     const wake = (): void => {
       cancel()
       if (this.#wakers.delete(wake)) callback()
@@ -381,23 +255,22 @@ export class SimulatedClock implements Clock {
 
   /** The true time, which other clocks may share. */
   get time(): SimulatedTime {
-    return this.#time
+    return this.#model.time
   }
 
   /** The true time now in this clock's timescale, in nanoseconds. No program could know it. */
   get trueNs(): bigint {
-    return this.#label(this.#time.nowNs + this.#state.shiftNs)
+    return this.#model.trueNs
   }
 
   /** The clock's time minus the true time, in nanoseconds. */
   get errorNs(): bigint {
-    return this.#errorAt(this.#time.nowNs)
+    return this.#model.errorNs
   }
 
   /** True if the clock states no bound, or one that holds. */
   get isBoundTrue(): boolean {
-    const errorNs = this.errorNs
-    const boundNs = this.#boundAt(this.#time.nowNs)
+    const { errorNs, boundNs } = this.#model
     return boundNs === undefined || (errorNs < 0n ? -errorNs : errorNs) <= boundNs
   }
 
@@ -407,7 +280,7 @@ export class SimulatedClock implements Clock {
    * @param ns - nanoseconds, 0 to 2^63 - 1
    */
   advance(ns: bigint): void {
-    this.#time.advance(ns)
+    this.time.advance(ns)
   }
 
   /**
@@ -416,7 +289,7 @@ export class SimulatedClock implements Clock {
    * @param ns - nanoseconds, 0 to 2^63 - 1
    */
   advanceAsync(ns: bigint): Promise<void> {
-    return this.#time.advanceAsync(ns)
+    return this.time.advanceAsync(ns)
   }
 
   /**
@@ -426,17 +299,14 @@ export class SimulatedClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`
    */
   set(ns: bigint): void {
-    const wanted = argument.int64(ns, 'ns')
-    const { leap, shiftNs } = this.#state
-    const countNs = this.timescale === 'utc' ? countAt(leap, wanted) : wanted - this.#taiShiftNs()
-    const aheadNs = countNs - shiftNs - this.#time.nowNs
+    const aheadNs = this.#model.aheadNs(argument.int64(ns, 'ns'))
     if (aheadNs < 0n) {
       throw invalidArgument(
         `true time cannot go back: it is ${-aheadNs} ns after the wanted time`,
         'set the clock first, or use step() to set the clock back',
       )
     }
-    this.#time.advance(aheadNs)
+    this.time.advance(aheadNs)
   }
 
   /**
@@ -446,7 +316,7 @@ export class SimulatedClock implements Clock {
    */
   skew(errorNs: bigint): void {
     const error = argument.int64(errorNs, 'errorNs')
-    this.#change((state) => this.#setError(state, error), 'keeps age')
+    this.#change((model) => model.setError(error), 'keeps age')
   }
 
   /**
@@ -456,7 +326,7 @@ export class SimulatedClock implements Clock {
    */
   step(ns: bigint): void {
     const stepNs = argument.int64(ns, 'ns')
-    this.#change((state) => this.#setError(state, this.errorNs + stepNs))
+    this.#change((model) => model.setError(model.errorNs + stepNs))
   }
 
   /**
@@ -465,11 +335,8 @@ export class SimulatedClock implements Clock {
    * @param ppm - parts per million, ±10^5; negative is slower
    */
   drift(ppm: number): void {
-    const driftPpb = ppb(ppm, 'ppm', -MOST_PPM)
-    this.#change((state) => {
-      this.#setError(state, this.errorNs)
-      state.driftPpb = driftPpb
-    }, 'keeps age')
+    const driftPpb = partsPerBillion(ppm, 'ppm')
+    this.#change((model) => model.setDrift(driftPpb), 'keeps age')
   }
 
   /**
@@ -480,15 +347,7 @@ export class SimulatedClock implements Clock {
   leapSecond(kind: LeapSecond): void {
     const checked = argument.choice(kind, 'kind', ['inserted', 'deleted'] as const)
     if (checked === undefined) throw invalidArgument("kind must be 'inserted' or 'deleted'")
-    this.#change((state) => {
-      const countNs = this.#countAt(this.#time.nowNs)
-      const { leap } = state
-      if (leap !== undefined && hasJumped(leap, countNs)) {
-        state.shiftNs -= BigInt(leapSign(leap)) * NS_PER_SEC
-        if (state.taiMinusUtcSec !== undefined) state.taiMinusUtcSec += leapSign(leap)
-      }
-      state.leap = leapAfter(checked, this.#countAt(this.#time.nowNs))
-    })
+    this.#change((model) => model.announceLeap(checked))
   }
 
   /**
@@ -499,16 +358,12 @@ export class SimulatedClock implements Clock {
   widen(maxErrorNs: bigint): void {
     const errorNs = argument.int63(maxErrorNs, 'maxErrorNs')
     if (errorNs === undefined) throw invalidArgument('maxErrorNs is missing', 'or call loseBound()')
-    this.#change((state) => {
-      state.maxErrorNs = errorNs
-    })
+    this.#set({ maxErrorNs: errorNs })
   }
 
   /** States no bound from now on. `widen` and `synchronize` give it back. */
   loseBound(): void {
-    this.#change((state) => {
-      state.maxErrorNs = undefined
-    })
+    this.#set({ maxErrorNs: undefined })
   }
 
   /**
@@ -518,13 +373,15 @@ export class SimulatedClock implements Clock {
    * @param maxErrorNs - the bound in nanoseconds; default the first one
    */
   synchronize(maxErrorNs?: bigint): void {
-    const errorNs = argument.int63(maxErrorNs, 'maxErrorNs') ?? this.#initialErrorNs
-    this.#change((state) => {
-      this.#setError(state, 0n)
-      state.maxErrorNs = errorNs
-      state.status = 'synchronized'
-      state.staleSinceNs = undefined
-      state.failure = undefined
+    const errorNs = argument.int63(maxErrorNs, 'maxErrorNs') ?? this.#model.policy.firstErrorNs
+    this.#change((model) => {
+      model.setError(0n)
+      Object.assign(model.state, {
+        maxErrorNs: errorNs,
+        status: 'synchronized',
+        staleSinceNs: undefined,
+        failure: undefined,
+      } satisfies Partial<State>)
     })
   }
 
@@ -533,7 +390,7 @@ export class SimulatedClock implements Clock {
    * as on a machine whose clock has yet to be measured again.
    */
   disrupt(): void {
-    this.#change(disrupted)
+    this.#change((model) => model.disrupt())
   }
 
   /**
@@ -543,11 +400,7 @@ export class SimulatedClock implements Clock {
    */
   migrate(errorNs?: bigint): void {
     const error = errorNs === undefined ? this.errorNs : argument.int64(errorNs, 'errorNs')
-    this.#change((state) => {
-      disrupted(state)
-      state.counterAheadNs += COUNTER_JUMP
-      this.#setError(state, error)
-    })
+    this.#change((model) => model.migrate(error))
   }
 
   /**
@@ -555,19 +408,15 @@ export class SimulatedClock implements Clock {
    * generation and a disruption, and share the true time.
    */
   clone(): SimulatedClock {
-    const twin = new SimulatedClock({ time: this.#time })
-    const state = { ...this.#state }
-    this.#restore()
-    twin.#adopt(this.#policy, state)
-    twin.#restore()
+    const twin = twinOf(this.#model)
+    for (const machine of [this, twin]) machine.#change((model) => model.restore())
     return twin
   }
 
   /** Stops the updates of the page: from now on its age grows, and its bound by `maxDriftPpm`. */
   goStale(): void {
-    const nowNs = this.#time.nowNs
-    // No update, so no event: watchers hear of nothing.
-    this.#state.staleSinceNs ??= nowNs
+    this.#model.state.staleSinceNs ??= this.time.nowNs
+    this.#watchAge()
     this.#wake()
   }
 
@@ -581,17 +430,19 @@ export class SimulatedClock implements Clock {
     if (typeof code !== 'string' || !code.startsWith('ERR_VMCLOCK_')) {
       throw invalidArgument('code must be a code of VmClockError, such as ERR_VMCLOCK_TIMEOUT')
     }
-    this.#state.failure = code
-    if (UNREADABLE.has(code)) {
+    this.#model.state.failure = code
+    if (this.#model.isUnreadable) {
       const { message, remedy } = failureOf(code)
       this.#watched.fail({ failed: true, code, message, ...(remedy !== undefined && { remedy }) })
     }
+    this.#watchAge()
     this.#wake()
   }
 
   /** Ends what `fail` began. */
   recover(): void {
-    this.#state.failure = undefined
+    this.#model.state.failure = undefined
+    this.#watchAge()
     this.#wake()
   }
 
@@ -605,9 +456,7 @@ export class SimulatedClock implements Clock {
   ): void {
     const checked = argument.choice(status, 'status', STATUSES)
     if (checked === undefined) throw invalidArgument(`status must be ${STATUSES.join(' or ')}`)
-    this.#change((state) => {
-      state.status = checked
-    })
+    this.#set({ status: checked })
   }
 
   /**
@@ -618,146 +467,41 @@ export class SimulatedClock implements Clock {
   setMaintenance(maintenance: Maintenance): void {
     const checked = argument.choice(maintenance, 'maintenance', MAINTENANCE)
     if (checked === undefined) throw invalidArgument(`maintenance must be none, soon or imminent`)
-    this.#change((state) => {
-      state.maintenance = checked
-    })
+    this.#set({ maintenance: checked })
   }
 
-  // The model.
+  // What both are made of.
 
-  #errorAt(trueNs: bigint): bigint {
-    const { errorNs, errorSinceNs, driftPpb } = this.#state
-    return errorNs + floorDivide((trueNs - errorSinceNs) * driftPpb, PPB)
-  }
-
-  #countAt(trueNs: bigint): bigint {
-    return trueNs + this.#state.shiftNs + this.#errorAt(trueNs)
-  }
-
-  #counterAt(trueNs: bigint): bigint {
-    return BigInt.asUintN(64, trueNs + this.#state.counterAheadNs)
-  }
-
-  #trueAt(counter: bigint): bigint {
-    const nowNs = this.#time.nowNs
-    return nowNs + BigInt.asIntN(64, counter - this.#counterAt(nowNs))
-  }
-
-  /** Returns how old the page's last update is at a true time. */
-  #ageAt(trueNs: bigint): bigint {
-    return trueNs - (this.#state.staleSinceNs ?? this.#time.nowNs)
-  }
-
-  #boundAt(trueNs: bigint): bigint | undefined {
-    const { maxErrorNs, maxDriftPpb } = this.#state
-    const ageNs = this.#ageAt(trueNs)
-    if (maxErrorNs === undefined || ageNs > VOID_AFTER_NS) return undefined
-    const distanceNs = ageNs < 0n ? -ageNs : ageNs
-    return least(maxErrorNs + (distanceNs * maxDriftPpb + PPB - 1n) / PPB, LAST_NS)
-  }
-
-  #taiShiftNs(): bigint {
-    if (this.timescale !== 'tai') return 0n
-    const { taiMinusUtcSec } = this.#state
-    if (taiMinusUtcSec === undefined) throw failureOf('ERR_VMCLOCK_NO_TAI_OFFSET')
-    return BigInt(taiMinusUtcSec) * NS_PER_SEC
-  }
-
-  #label(countNs: bigint): bigint {
-    return this.timescale === 'utc'
-      ? utcAt(this.#state.leap, countNs)
-      : countNs + this.#taiShiftNs()
-  }
-
-  #interval(countNs: bigint, boundNs: bigint): readonly [bigint, bigint] {
-    if (this.timescale === 'utc') return utcInterval(this.#state.leap, countNs, boundNs)
-    const label = this.#label(countNs)
-    return [label - boundNs, label + boundNs]
-  }
-
-  #slotsAt(trueNs: bigint): BigInt64Array {
-    this.#checkUsable(trueNs)
-    const { leap, taiMinusUtcSec, vmGeneration, status, disruptionMarker } = this.#state
-    const countNs = this.#countAt(trueNs)
-    const epochNs = this.#label(countNs)
-    if (epochNs < FIRST_NS || epochNs > LAST_NS) throw failureOf('ERR_VMCLOCK_OUT_OF_RANGE')
-    const slots = new BigInt64Array(READING_SLOT_COUNT).fill(-1n)
-    let known = 0n
-    slots[READING_SLOTS.EPOCH_NS] = epochNs
-    const boundNs = this.#boundAt(trueNs)
-    let maxErrorNs: bigint | undefined
-    if (boundNs !== undefined) {
-      known |= READING_KNOWN.BOUND
-      const [earliestNs, latestNs] = this.#interval(countNs, boundNs)
-      // Near a leap second one side is longer than the bound.
-      maxErrorNs = least(most(epochNs - earliestNs, latestNs - epochNs), LAST_NS)
-      slots[READING_SLOTS.MAX_ERROR_NS] = maxErrorNs
-      slots[READING_SLOTS.EARLIEST_NS] = earliestNs < FIRST_NS ? FIRST_NS : earliestNs
-      slots[READING_SLOTS.LATEST_NS] = least(latestNs, LAST_NS)
+  /** Changes the page by one update, which makes a stale page young again unless it keeps its age. */
+  #change(make: (model: SimulatedModel) => void, age?: 'keeps age'): void {
+    make(this.#model)
+    const { state } = this.#model
+    if (state.staleSinceNs !== undefined && age === undefined) {
+      state.staleSinceNs = this.time.nowNs
     }
-    const { errorLimitNs } = this.#policy
-    if (errorLimitNs !== undefined && (maxErrorNs === undefined || maxErrorNs > errorLimitNs)) {
-      throw failureOf('ERR_VMCLOCK_TOO_UNCERTAIN')
-    }
-    slots[READING_SLOTS.COUNTER] = this.#counterAt(trueNs)
-    slots[READING_SLOTS.DISRUPTION_MARKER] = disruptionMarker
-    if (vmGeneration !== undefined) {
-      known |= READING_KNOWN.VM_GENERATION
-      slots[READING_SLOTS.VM_GENERATION] = vmGeneration
-    }
-    slots[READING_SLOTS.STATUS] = status === 'synchronized' ? 2n : 3n
-    slots[READING_SLOTS.LEAP_SECOND] = isLeapSecond(leap, countNs) ? 1n : 0n
-    if (taiMinusUtcSec !== undefined) {
-      known |= READING_KNOWN.TAI_MINUS_UTC
-      const change = leap !== undefined && hasJumped(leap, countNs) ? leapSign(leap) : 0
-      slots[READING_SLOTS.TAI_MINUS_UTC_SEC] = BigInt(taiMinusUtcSec + change)
-    }
-    slots[READING_SLOTS.REFERENCE_NS] = epochNs - this.#ageAt(trueNs)
-    slots[READING_SLOTS.KNOWN] = known
-    return slots
-  }
-
-  #figures(): Watched {
-    const { disruptionMarker, vmGeneration, maintenance, status, leap } = this.#state
-    return {
-      disruptionMarker,
-      ...(vmGeneration !== undefined && { vmGeneration }),
-      maintenance,
-      clockStatus: status,
-      leapIndicator: leapIndicator(leap, this.#countAt(this.#time.nowNs)),
-    }
-  }
-
-  /** Returns a delay by this clock as one of true time, rounded up. */
-  #trueDelay(delayNs: bigint): bigint {
-    const rate = PPB + this.#state.driftPpb
-    return (delayNs * PPB + rate - 1n) / rate
-  }
-
-  #setError(state: State, errorNs: bigint): void {
-    state.errorNs = errorNs
-    state.errorSinceNs = this.#time.nowNs
-  }
-
-  /** Changes the page's state by one update, which makes a stale page young again unless it keeps its age. */
-  #change(make: (state: State) => void, age?: 'keeps age'): void {
-    make(this.#state)
-    const isStale = this.#state.staleSinceNs !== undefined
-    if (isStale && age === undefined) this.#state.staleSinceNs = this.#time.nowNs
-    this.#watched.update(this.#figures())
+    this.#watched.update(this.#model.figures())
+    this.#watchAge()
     this.#wake()
   }
 
-  #restore(): void {
-    this.#change((state) => {
-      disrupted(state)
-      if (state.vmGeneration !== undefined) state.vmGeneration += 1n
-    })
+  #set(changes: Partial<State>): void {
+    this.#change(({ state }) => Object.assign(state, changes))
   }
 
-  #adopt(policy: Policy, state: State): void {
-    Object.assign(this.#policy, policy)
-    this.#state = state
+  /** Tells the watchers whether the page is stale, now and when it becomes so. */
+  #watchAge(): void {
+    this.#stopAging?.()
+    this.#stopAging = undefined
+    if (!this.#watched.isWatched || this.#model.isUnreadable) return
+    this.#watched.noteAge(this.#model.staleAgeNs)
+    const { staleWithinNs } = this.#model
+    if (staleWithinNs === undefined) return
+    this.#stopAging = this.time.after(staleWithinNs, () => this.#watchAge())
+  }
+
+  #readingOrNone(): Reading | undefined {
+    const reading = this.tryRead()
+    return reading instanceof VmClockError ? undefined : reading
   }
 
   #wake(): void {
@@ -770,22 +514,8 @@ export class SimulatedClock implements Clock {
 
   #checkReadable(): void {
     this.#checkOpen()
-    const { failure } = this.#state
-    if (failure !== undefined && UNREADABLE.has(failure)) throw failureOf(failure)
-  }
-
-  #checkUsable(trueNs: bigint): void {
-    this.#checkOpen()
-    const { failure, status } = this.#state
-    if (failure !== undefined) throw failureOf(failure)
-    const isUsable = status === 'synchronized' || status === 'free-running'
-    if (!isUsable || (this.#policy.requireSynchronized && status !== 'synchronized')) {
-      throw failureOf('ERR_VMCLOCK_UNSYNCHRONIZED')
-    }
-    const { maxAgeNs } = this.#policy
-    if (maxAgeNs !== undefined && this.#ageAt(trueNs) > maxAgeNs) {
-      throw failureOf('ERR_VMCLOCK_STALE')
-    }
+    const { failure } = this.#model.state
+    if (failure !== undefined && this.#model.isUnreadable) throw failureOf(failure)
   }
 
   #checkUtc(call: string): void {
@@ -816,53 +546,3 @@ Object.defineProperty(SimulatedClock.prototype, CLOCK_TIMER, {
     return startTimer(this, delayNs, callback)
   },
 })
-
-function disrupted(state: State): void {
-  state.disruptionMarker += 1n
-  state.maxErrorNs = undefined
-}
-
-/** Makes the error with which a simulated clock fails. */
-function failureOf(code: VmClockErrorCode): VmClockError {
-  return new VmClockError(code, `the simulated clock fails with ${code}`, {
-    remedy: 'a real clock with this code says here what to do',
-  })
-}
-
-function timeOf(given: Record<string, unknown>): SimulatedTime {
-  const { time, startNs, followsDate } = given
-  if (time === undefined) {
-    return new SimulatedTime({
-      startNs: startNs as bigint | undefined,
-      followsDate: followsDate as boolean | undefined,
-    })
-  }
-  if (!(time instanceof SimulatedTime)) {
-    throw invalidArgument('options.time must be a SimulatedTime', 'pass new SimulatedTime()')
-  }
-  if (startNs !== undefined || followsDate !== undefined) {
-    throw invalidArgument(
-      'options.startNs and options.followsDate belong to the time, and options.time was given',
-      'pass them to new SimulatedTime()',
-    )
-  }
-  return time
-}
-
-function ppb(ppm: unknown, name: string, least: number): bigint {
-  return BigInt(Math.round((argument.number(ppm, name, least, MOST_PPM) ?? 0) * PPB_PER_PPM))
-}
-
-/** Divides, rounded towards minus infinity. */
-function floorDivide(dividend: bigint, divisor: bigint): bigint {
-  const quotient = dividend / divisor
-  return dividend % divisor < 0n ? quotient - 1n : quotient
-}
-
-function least(a: bigint, b: bigint): bigint {
-  return a < b ? a : b
-}
-
-function most(a: bigint, b: bigint): bigint {
-  return a > b ? a : b
-}

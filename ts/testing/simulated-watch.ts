@@ -16,11 +16,19 @@ const FIGURES = {
 /** Hands changes of a clock's figures to its watchers. */
 export class WatchedFigures {
   readonly #watchers: Set<SimulatedWatcher> = new Set()
+  readonly #onWatchers: () => void
   #figures: Watched
   #seqCount = 2
 
-  constructor(figures: Watched) {
+  /** `onWatchers` is called when a watcher begins, and when one ends. */
+  constructor(figures: Watched, onWatchers: () => void) {
     this.#figures = figures
+    this.#onWatchers = onWatchers
+  }
+
+  /** True while there is a watcher. */
+  get isWatched(): boolean {
+    return this.#watchers.size > 0
   }
 
   /** Notes one update of the figures, whether or not they changed. */
@@ -31,6 +39,11 @@ export class WatchedFigures {
     for (const watcher of this.#watchers) watcher.note(before, this.current)
   }
 
+  /** Tells all watchers how old a stale page is; undefined for one that is not stale. */
+  noteAge(ageNs: bigint | undefined): void {
+    for (const watcher of this.#watchers) watcher.noteAge(ageNs)
+  }
+
   /** Tells all watchers that the page cannot be read. */
   fail(error: Failure): void {
     for (const watcher of this.#watchers) watcher.fail(error)
@@ -39,10 +52,12 @@ export class WatchedFigures {
   /** The part of a native clock that makes watchers. */
   get asNative(): NativeClock {
     const watch = (_intervalMs: unknown, notify: () => unknown): NativeWatcher => {
-      const watcher = new SimulatedWatcher(this.current, notify, () =>
-        this.#watchers.delete(watcher),
-      )
+      const watcher = new SimulatedWatcher(this.current, notify, () => {
+        this.#watchers.delete(watcher)
+        this.#onWatchers()
+      })
       this.#watchers.add(watcher)
+      this.#onWatchers()
       return watcher as unknown as NativeWatcher
     }
     return { watch } as unknown as NativeClock
@@ -61,6 +76,8 @@ class SimulatedWatcher {
   #after: NativeWatched
   readonly #changed: Set<keyof typeof FIGURES> = new Set()
   #error: Failure | undefined
+  #isStale = false
+  #freshness: NativeNotices['freshness']
   #isNotified = false
 
   constructor(current: NativeWatched, notify: () => unknown, leave: () => void) {
@@ -78,6 +95,14 @@ class SimulatedWatcher {
     if (this.#changed.size > 0) this.#schedule()
   }
 
+  noteAge(ageNs: bigint | undefined): void {
+    const isStale = ageNs !== undefined
+    if (isStale === this.#isStale) return
+    this.#isStale = isStale
+    this.#freshness = isStale ? { isStale, ageNs } : { isStale }
+    this.#schedule()
+  }
+
   fail(error: Failure): void {
     this.#error = error
     this.#schedule()
@@ -88,6 +113,8 @@ class SimulatedWatcher {
     const notices: NativeNotices = { replaced: false }
     if (this.#error !== undefined) notices.error = this.#error
     this.#error = undefined
+    if (this.#freshness !== undefined) notices.freshness = this.#freshness
+    this.#freshness = undefined
     if (this.#changed.size > 0) {
       const has = (event: keyof typeof FIGURES): boolean => this.#changed.has(event)
       notices.change = {
