@@ -524,7 +524,7 @@ const BROKEN: Readonly<Record<string, Broken>> = {
     verdict: 'warning',
     // The kernel's 1234 us are not a bound.
     finding:
-      /^the system clock is synchronized by systemd-timesyncd, which gives no bound of its error$/,
+      /^the system clock is synchronized by systemd-timesyncd, which gives no bound of its error; after/,
     remedy: /to get a bound, use chrony/,
   },
   'a system clock that the running daemons do not discipline': {
@@ -811,7 +811,7 @@ for (const [reason, why, remedy, updatesLeft] of [
       t.regex(given ?? '', remedy)
       t.is(details['boundUnavailable'], reason)
       t.is(details['boundUpdatesLeft'], updatesLeft)
-      const [, until] = /; the bound returns after (.*)$/.exec(finding) ?? []
+      const [, until] = /; the bound returns after ([^;]*)/.exec(finding) ?? []
       const updates = updatesLeft === 1 ? '1 more update' : `${updatesLeft} more updates`
       t.is(until, updatesLeft === undefined ? undefined : `${updates} of the time daemon`)
     }
@@ -991,7 +991,8 @@ for (const [who, comm] of [
   test(`the clock is reported as synchronized by ${who}`, (t) => {
     const files = { '/proc/42/comm': `${comm}\n` }
     const { finding, details } = check(diagnoseStaged(t, { files }), 'system-clock')
-    t.is(finding, `the system clock is synchronized by ${who}, within 1234 us`)
+    const [state] = finding.split('; ')
+    t.is(state, `the system clock is synchronized by ${who}, within 1234 us`)
     t.deepEqual(details['daemons'], [who])
   })
 }
@@ -1003,12 +1004,68 @@ test('the clock has a bound if and only if one of its daemons gives one', (t) =>
   }
   t.regex(
     finding('chronyd', 'phc2sys', 'ptp4l', 'clockbound'),
-    /synchronized by chrony, phc2sys, within 1234 us$/,
+    /synchronized by chrony, phc2sys, within 1234 us; /,
   )
   t.regex(
     finding('ptp4l', 'phc2sys'),
-    /synchronized by phc2sys, which gives no bound of its error$/,
+    /synchronized by phc2sys, which gives no bound of its error; /,
   )
+})
+
+for (const [name, files, expected, text] of [
+  [
+    'chrony that may step at any time',
+    { '/etc/chrony/chrony.conf': '# makestep 1 3\nMakeStep 1.0 -1\n' },
+    true,
+    /; after a restore chrony would step it$/,
+  ],
+  [
+    'chrony that steps in its first updates only',
+    { '/etc/chrony.conf': 'pool example.net\nmakestep 1.0 3\n' },
+    false,
+    /; after a restore nothing here would step it, unless vmclock watch --on-restore does$/,
+  ],
+  ['chrony that never steps', { '/etc/chrony.conf': 'rtcsync\n' }, false, /nothing here/],
+  [
+    'chrony with a directory of files',
+    {
+      '/etc/chrony/chrony.conf': 'confdir /etc/chrony/conf.d\n',
+      '/etc/chrony/conf.d/step.conf': 'makestep 0.1 -1\n',
+      '/etc/chrony/conf.d/step.disabled': 'makestep 0.1 1\n',
+    },
+    true,
+    /chrony would/,
+  ],
+  [
+    'chrony with two answers',
+    { '/etc/chrony.conf': 'makestep 1 3\nmakestep 1 -1\n' },
+    undefined,
+    /; it cannot be seen here if chrony would step it after a restore$/,
+  ],
+  ['chrony with an include', { '/etc/chrony.conf': 'include /a\n' }, undefined, /cannot be seen/],
+  ['chrony without a file', {}, undefined, /cannot be seen/],
+  ['ntpd', { '/proc/42/comm': 'ntpd\n' }, undefined, /if ntpd would/],
+  [
+    'systemd-timesyncd',
+    { '/proc/42/comm': 'systemd-timesyn\n' },
+    true,
+    /; after a restore systemd-timesyncd would step it$/,
+  ],
+  ['no daemon', { '/proc/42/comm': 'bash\n' }, false, /nothing here would step it/],
+] as const) {
+  test(`the doctor says whether anything would step a restored clock: ${name}`, (t) => {
+    const { finding, details } = check(diagnoseStaged(t, { files }), 'system-clock')
+    t.regex(finding, text)
+    t.is(details['stepsAfterRestore'], expected)
+  })
+}
+
+test('a machine that nothing can restore has no line on who would step its clock', (t) => {
+  const files = { ...NO_DEVICE, ...noDmi }
+  const staged = diagnoseStaged(t, { files, facts: noHypervisor, page: null })
+  const { finding } = check(staged, 'system-clock')
+  t.regex(finding, /synchronized by chrony/)
+  t.notRegex(finding, /restore/)
 })
 
 test('the segment of ClockBound counts once it was written', (t) => {

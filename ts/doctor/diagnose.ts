@@ -134,7 +134,7 @@ function checkAll(scene: Scene, page: ExaminedPage): Findings {
     guard: checkGuard(page, devices, isVirtual, hindrance),
     counter: checkCounter(scene, page, isOfDevice && page.hasTime === true, inContainer),
     cost: checkCost(scene, page.hasTime === true ? page.clock : undefined),
-    ...checkOtherClocks(scene, page, devices, deviceFile, inContainer),
+    ...checkOtherClocks(scene, page, devices, deviceFile, inContainer, isVirtual),
   }
 }
 
@@ -198,6 +198,7 @@ function checkOtherClocks(
   devices: readonly Device[],
   deviceFile: DeviceFile | undefined,
   inContainer: boolean,
+  isVirtual: boolean,
 ): Pick<Findings, 'phc' | 'phc-timescale' | 'system-clock'> {
   const phc = deviceFile === undefined ? undefined : phcOf(scene, deviceFile.name)
   const { clock, snapshot, reading } = page
@@ -218,6 +219,7 @@ function checkOtherClocks(
       isUsable ? phc : undefined,
       timescale === 'tai',
       ofSourceClock(reading?.maxErrorNs === undefined ? snapshot?.boundUnavailable : undefined),
+      isVirtual,
     ),
   }
 }

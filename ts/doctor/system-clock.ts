@@ -7,6 +7,7 @@ import type { Files } from './files'
 import { boundDetails } from './page'
 import type { Phc } from './phc'
 import type { Scene } from './scene'
+import { chronySteps, type Steps } from './stepping'
 
 interface Daemon {
   readonly name: string
@@ -14,12 +15,18 @@ interface Daemon {
   readonly disciplines: boolean
   /** True if the kernel's maximum error is a bound then. Other daemons reset it to 0 repeatedly. */
   readonly bounds: boolean
+  /** Whether the daemon steps a clock that is far off at any time, as after a restore of the machine. */
+  readonly steps?: (files: Files) => Steps
 }
 
 // `/proc/PID/comm` has the first 15 characters of a process's name.
 const DAEMONS: ReadonlyMap<string, Daemon> = new Map([
-  ['chronyd', { name: 'chrony', disciplines: true, bounds: true }],
-  ['systemd-timesyn', { name: 'systemd-timesyncd', disciplines: true, bounds: false }],
+  ['chronyd', { name: 'chrony', disciplines: true, bounds: true, steps: chronySteps }],
+  [
+    'systemd-timesyn',
+    // It steps by every offset above 0.4 s.
+    { name: 'systemd-timesyncd', disciplines: true, bounds: false, steps: () => true },
+  ],
   // OpenNTPD's process has the same name.
   ['ntpd', { name: 'ntpd', disciplines: true, bounds: true }],
   ['ntp-daemon', { name: 'ntpd-rs', disciplines: true, bounds: true }],
@@ -41,18 +48,21 @@ const ELSEWHERE = "here or on the container's host"
 
 /**
  * Makes the finding. `phc` is a clock of known timescale that could steer the system clock, and
- * `boundUnavailable` is the reason why a page made from the system clock states no bound.
+ * `boundUnavailable` is the reason why a page made from the system clock states no bound. On a virtual machine
+ * the finding says who would step the clock after a restore.
  */
 export function checkSystemClock(
   scene: Scene,
   phc: Phc | undefined,
   isTai: boolean,
   boundUnavailable: BoundUnavailable | undefined,
+  isVirtual: boolean,
 ): Finding {
   const { files } = scene
   const all = runningDaemons(files)
   const disciplining = all.filter(({ disciplines }) => disciplines)
   const clockBound = clockBoundSegment(files)
+  const steps = isVirtual ? stepsAfterRestore(files, disciplining) : undefined
   const discipline = scene.discipline()
   const details = {
     synchronized: discipline === undefined ? undefined : !discipline.unsynchronized,
@@ -62,15 +72,39 @@ export function checkSystemClock(
     daemons: all.map(({ name }) => name),
     timesyncdSynchronized: files.has(TIMESYNCD_MARK),
     clockBoundSegment: clockBound,
+    stepsAfterRestore: steps?.answer,
     ...boundDetails(boundUnavailable),
   }
   if (discipline === undefined) {
     return unknown('the system does not say how its clock is disciplined (adjtimex fails)', details)
   }
-  return discipline.unsynchronized
-    ? unsynchronized(disciplining, phc, isTai, details)
-    : (withoutBound(disciplining, boundUnavailable, details) ??
-        synchronized(disciplining, discipline.maxErrorUs, clockBound !== undefined, details))
+  if (discipline.unsynchronized) return unsynchronized(disciplining, phc, isTai, details)
+  const found =
+    withoutBound(disciplining, boundUnavailable, details) ??
+    synchronized(disciplining, discipline.maxErrorUs, clockBound !== undefined, details)
+  return steps === undefined ? found : { ...found, finding: `${found.finding}; ${steps.text}` }
+}
+
+interface Stepping {
+  readonly answer: Steps
+  readonly text: string
+}
+
+// A restored machine's clock is behind by the time that it was saved, and no daemon is told of the restore.
+function stepsAfterRestore(files: Files, daemons: readonly Daemon[]): Stepping {
+  const answers = daemons.map(({ steps }) => steps?.(files))
+  if (answers.includes(true)) {
+    const stepping = daemons.filter((_, index) => answers[index] === true)
+    return { answer: true, text: `after a restore ${names(stepping)} would step it` }
+  }
+  if (daemons.length > 0 && answers.includes(undefined)) {
+    const text = `it cannot be seen here if ${names(daemons)} would step it after a restore`
+    return { answer: undefined, text }
+  }
+  return {
+    answer: false,
+    text: 'after a restore nothing here would step it, unless vmclock watch --on-restore does',
+  }
 }
 
 // A clock whose daemon gives no bound at all, or none now according to the page made from it.
