@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import type { VmClockErrorCode } from 'vmclock'
 import { PtpClock } from 'vmclock/ptp'
+import { quality } from '../ts/cli/ptp'
 import { commandLine, evaluate, type Outcome, rootDirectory, run } from './node-command'
 import { held, newDirectory, refuses } from './pages'
 
@@ -129,4 +130,17 @@ test('vmclock ptp: help, usage, and refusals with their codes', async (t) => {
     t.is((JSON.parse(inJson.stderr) as { error: { code: string } }).error.code, code)
     t.notRegex(inWords.stderr + inJson.stderr, UNSAFE)
   }
+})
+
+test('vmclock ptp shows the attributes that a driver states, and an unknown bound as unknown', (t) => {
+  t.is(quality(undefined), '')
+  const stated = { errorBoundNs: 25_000n, timescale: 'utc', status: 'synchronized' } as const
+  t.is(quality(stated), '; clock ± 25.00 µs, in utc, synchronized')
+  const none = { errorBoundNs: undefined, timescale: undefined, status: undefined }
+  t.is(quality(none), '; error bound unknown')
+})
+
+test('vmclock ptp accepts the auxiliary clocks, and no others', async (t) => {
+  for (const clock of ['aux0', 'aux7']) t.is((await ptp('--clock', clock, '/dev/null')).exitCode, 1)
+  t.is((await ptp('--clock', 'aux8', '/dev/null')).exitCode, 2)
 })

@@ -19,6 +19,7 @@ import { guardStreams } from './cli/streams'
 import { WAIT_HELP, type WaitOptions, wait } from './cli/wait'
 import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
 import { VmClockError } from './errors'
+import { SAMPLED_CLOCKS } from './sampled-clock'
 
 // Read before the arguments are parsed, so that usage errors are JSON as well.
 const asJson = process.argv.includes('--json')
@@ -88,7 +89,7 @@ command('ptp', 'show a PTP clock of the kernel: its time, capabilities and offse
   .option('--samples <count>', 'number of samples, 1 to 25', integerFrom(1, 25), 5)
   .addOption(
     new Option('--clock <clock>', 'system clock to compare with')
-      .choices(['realtime', 'monotonic', 'monotonic-raw'])
+      .choices(SAMPLED_CLOCKS)
       .default('realtime'),
   )
   .action((clock: string | undefined, options: PtpOptions) => {

@@ -11,6 +11,10 @@ import { makeDisposable } from './disposable'
 import { checked, closedError, invalidArgument } from './errors'
 import { ofThisRealm, withJson } from './json'
 import { type NativePtpClock, native, obstacle } from './native'
+import { SAMPLED_CLOCKS, type SampledClock } from './sampled-clock'
+import type { UnknownValue } from './snapshot'
+
+export type { AuxiliaryClock, SampledClock } from './sampled-clock'
 
 /** One of this machine's PTP clocks. */
 export interface PtpDevice {
@@ -43,7 +47,51 @@ export interface PtpCapabilities {
   readonly crossTimestamping: boolean
   /** True if the clock's phase can be adjusted. */
   readonly phaseAdjustment: boolean
+  /** True if the driver states attributes with `samples`. */
+  readonly extendedAttributes: boolean
+  /** True if the driver states attributes with `crossTimestamp`. */
+  readonly preciseAttributes: boolean
 }
+
+/**
+ * The quality of a PTP clock's time, as its driver states it (`struct ptp_clock_attrs`, which needs a kernel
+ * with PTP_SYS_OFFSET_EXTENDED_ATTRS). A driver need not state each part.
+ */
+export interface PtpAttributes {
+  /**
+   * How far the clock may be off its timescale, nanoseconds. Undefined if the driver states none, or 2^32 - 1,
+   * which stands for unknown. The kernel's header forbids to trust it while the status is `unknown` or
+   * `unreliable`.
+   */
+  readonly errorBoundNs: bigint | undefined
+  /** The clock's timescale. */
+  readonly timescale:
+    | 'unknown'
+    | 'tai'
+    | 'tt'
+    | 'gps'
+    | 'utc'
+    | 'posix'
+    | 'monotonic'
+    | 'monotonic-raw'
+    | 'boottime'
+    | 'proprietary'
+    | UnknownValue
+    | undefined
+  /** The state of the clock's synchronization. */
+  readonly status:
+    | 'unknown'
+    | 'initializing'
+    | 'synchronized'
+    | 'holdover'
+    | 'free-running'
+    | 'unreliable'
+    | UnknownValue
+    | undefined
+}
+
+/** The kind of the CPU's counter that the kernel computed its clocks from. */
+export type PtpCounterKind = 'x86-tsc' | 'arm-virtual-counter' | UnknownValue
 
 /** A PTP clock and two system clocks at one instant. */
 export interface CrossTimestamp {
@@ -53,19 +101,14 @@ export interface CrossTimestamp {
   readonly realtimeNs: bigint
   /** CLOCK_MONOTONIC_RAW, nanoseconds since an unspecified point in the past. */
   readonly monotonicRawNs: bigint
+  /** The quality of `deviceNs`. Undefined if the kernel lacks the request, or the driver states nothing. */
+  readonly attributes: PtpAttributes | undefined
+  /**
+   * The CPU's counter at the same instant, unsigned 64-bit. Undefined if the kernel lacks the request, or its
+   * clocks run on no counter of the CPU, such as kvm-clock.
+   */
+  readonly counter: { readonly kind: PtpCounterKind; readonly value: bigint } | undefined
 }
-
-/**
- * A system clock that a PTP clock is sampled against.
- *
- * - `realtime`: CLOCK_REALTIME, this machine's UTC
- * - `monotonic`: CLOCK_MONOTONIC, never stepped, slewed together with CLOCK_REALTIME
- * - `monotonic-raw`: CLOCK_MONOTONIC_RAW, never stepped, never slewed
- *
- * The last two need Linux 6.12. For a vmclock's PTP clock they need a later release: older drivers sample
- * CLOCK_REALTIME instead, and such samples are refused.
- */
-export type SampledClock = 'realtime' | 'monotonic' | 'monotonic-raw'
 
 /** A reading of a PTP clock between two readings of a system clock. */
 export interface PtpSample {
@@ -93,10 +136,18 @@ export interface PtpSample {
    * whole nanoseconds or ticks.
    */
   readonly maxErrorNs: bigint
+  /** The quality of `deviceNs`. Undefined if the kernel lacks the request, or the driver states nothing. */
+  readonly attributes: PtpAttributes | undefined
+  /**
+   * The CPU's counter that `beforeNs` and `afterNs` were computed from, unsigned 64-bit. Undefined if the kernel
+   * lacks the request, or its clocks run on no counter of the CPU, such as kvm-clock.
+   */
+  readonly counters:
+    | { readonly kind: PtpCounterKind; readonly before: bigint; readonly after: bigint }
+    | undefined
 }
 
 const MOST_SAMPLES = 25
-const SAMPLED_CLOCKS = ['realtime', 'monotonic', 'monotonic-raw'] as const
 
 // Only this module can make PTP clocks: the constructor requires KEY. A static block sets `make`, because the
 // bundler would rename a class that names itself in its own body.
@@ -235,7 +286,8 @@ export class PtpClock {
   }
 
   /**
-   * Reads the clock, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one instant: PTP_SYS_OFFSET_PRECISE.
+   * Reads the clock, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one instant: PTP_SYS_OFFSET_PRECISE_ATTRS, or
+   * PTP_SYS_OFFSET_PRECISE where the kernel lacks that.
    *
    * @throws VmClockError
    *
@@ -245,13 +297,15 @@ export class PtpClock {
    * - the codes listed at {@link PtpClock}
    */
   crossTimestamp(): CrossTimestamp {
-    return withJson(checked(this.#open().crossTimestamp()))
+    // The native part writes every property, and the names of values as the types here list them.
+    return withJson(checked(this.#open().crossTimestamp()) as CrossTimestamp)
   }
 
   /**
-   * Reads the clock between two readings of a system clock, several times: PTP_SYS_OFFSET_EXTENDED.
+   * Reads the clock between two readings of a system clock, several times: PTP_SYS_OFFSET_EXTENDED_ATTRS, or
+   * PTP_SYS_OFFSET_EXTENDED where the kernel lacks that.
    *
-   * If the clock's driver lacks that request, this uses PTP_SYS_OFFSET, which has only `realtime`. There one
+   * If the clock's driver lacks both requests, this uses PTP_SYS_OFFSET, which has only `realtime`. There one
    * sample's `afterNs` is the next one's `beforeNs`.
    *
    * @param count - the number of samples, 1 to 25
@@ -268,7 +322,8 @@ export class PtpClock {
     if (checkedCount === undefined)
       throw invalidArgument('count must be a whole number from 1 to 25')
     const checkedClock = argument.choice(clock, 'clock', SAMPLED_CLOCKS) ?? 'realtime'
-    return checked(this.#open().samples(checkedCount, checkedClock)).map(withJson)
+    const samples = checked(this.#open().samples(checkedCount, checkedClock)) as PtpSample[]
+    return samples.map(withJson)
   }
 
   /**

@@ -5,6 +5,7 @@ import { VmClock } from '../clock'
 import { VmClockError } from '../errors'
 import {
   type CrossTimestamp,
+  type PtpAttributes,
   type PtpCapabilities,
   PtpClock,
   type PtpSample,
@@ -132,6 +133,7 @@ function abilities(capabilities: PtpCapabilities): string {
     crossTimestamping ? 'cross timestamps' : 'no cross timestamps',
     maxAdjustmentPpb > 0 ? `rate adjustable by ${maxAdjustmentPpb} ppb` : 'rate not adjustable',
     ...(phaseAdjustment ? ['phase adjustable'] : []),
+    ...(capabilities.extendedAttributes || capabilities.preciseAttributes ? ['attributes'] : []),
     ...(pulsePerSecond ? ['pulse per second'] : []),
     ...counted(capabilities.alarms, 'alarms'),
     ...counted(capabilities.externalTimestamps, 'external timestamps'),
@@ -142,8 +144,8 @@ function abilities(capabilities: PtpCapabilities): string {
 
 function crossTimestamp(cross: Answer<CrossTimestamp>): string {
   if ('refusal' in cross) return refused(cross.refusal)
-  const { deviceNs, realtimeNs, monotonicRawNs } = cross.result
-  return `clock ${deviceNs}, realtime ${realtimeNs}, monotonic-raw ${monotonicRawNs} ns; realtime - clock ${distance(realtimeNs - deviceNs)}`
+  const { deviceNs, realtimeNs, monotonicRawNs, attributes } = cross.result
+  return `clock ${deviceNs}, realtime ${realtimeNs}, monotonic-raw ${monotonicRawNs} ns; realtime - clock ${distance(realtimeNs - deviceNs)}${quality(attributes)}`
 }
 
 function sampleRows(
@@ -151,8 +153,19 @@ function sampleRows(
   clock: SampledClock,
 ): Array<[label: string, value: string]> {
   if ('refusal' in samples) return [['samples', refused(samples.refusal)]]
-  return samples.result.map(({ deviceNs, offsetNs, maxErrorNs }, index) => [
+  return samples.result.map(({ deviceNs, offsetNs, maxErrorNs, attributes }, index) => [
     index === 0 ? 'samples' : '',
-    `clock ${deviceNs} ns; ${clock} - clock ${offsetNs} ns ± ${distance(maxErrorNs)}`,
+    `clock ${deviceNs} ns; ${clock} - clock ${offsetNs} ns ± ${distance(maxErrorNs)}${quality(attributes)}`,
   ])
+}
+
+/** Returns what the driver states about the quality of the clock's time, to append to its figures. */
+export function quality(attributes: PtpAttributes | undefined): string {
+  if (attributes === undefined) return ''
+  const { errorBoundNs, timescale, status } = attributes
+  return [
+    errorBoundNs === undefined ? '; error bound unknown' : `; clock ± ${distance(errorBoundNs)}`,
+    ...(timescale === undefined ? [] : [`in ${timescale}`]),
+    ...(status === undefined ? [] : [status]),
+  ].join(', ')
 }

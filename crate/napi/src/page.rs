@@ -243,7 +243,8 @@ pub(crate) fn own<T>(value: Option<T>) -> Either<T, ()> {
     value.map_or(Either::B(()), Either::A)
 }
 
-fn text(value: Option<impl ToString>) -> Either<String, ()> {
+/// Makes an own property of a value's text, which may be undefined.
+pub(crate) fn text(value: Option<impl ToString>) -> Either<String, ()> {
     own(value.map(|value| value.to_string()))
 }
 

@@ -2,21 +2,24 @@
 
 use std::cell::RefCell;
 
-use napi::bindgen_prelude::BigInt;
+use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
 use vmclock::Error;
-use vmclock::ptp::{PtpClock, Sample, SampledClock, list};
+use vmclock::ptp::{
+    Attributes, CounterBracket, PtpClock, Sample, SampledClock, SystemCounter, list,
+};
 
 use crate::clock::NativeClock;
 use crate::failure::{Failure, Outcome, outcome};
+use crate::page::{own, text};
 
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativePtpDevice {
     pub path: String,
     pub name: String,
 }
 
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativePtpCapabilities {
     pub max_adjustment_ppb: i32,
     pub max_phase_adjustment_ns: i32,
@@ -27,22 +30,79 @@ pub struct NativePtpCapabilities {
     pub pulse_per_second: bool,
     pub cross_timestamping: bool,
     pub phase_adjustment: bool,
+    pub extended_attributes: bool,
+    pub precise_attributes: bool,
 }
 
-#[napi(object)]
+#[napi(object, object_from_js = false)]
+pub struct NativePtpAttributes {
+    pub error_bound_ns: Either<BigInt, ()>,
+    pub timescale: Either<String, ()>,
+    pub status: Either<String, ()>,
+}
+
+impl From<Attributes> for NativePtpAttributes {
+    fn from(attributes: Attributes) -> Self {
+        Self {
+            error_bound_ns: own(attributes
+                .error_bound_ns
+                .map(|ns| BigInt::from(u64::from(ns)))),
+            timescale: text(attributes.timescale),
+            status: text(attributes.status),
+        }
+    }
+}
+
+#[napi(object, object_from_js = false)]
+pub struct NativePtpCounter {
+    pub kind: String,
+    pub value: BigInt,
+}
+
+impl From<SystemCounter> for NativePtpCounter {
+    fn from(counter: SystemCounter) -> Self {
+        Self {
+            kind: counter.kind.to_string(),
+            value: counter.value.into(),
+        }
+    }
+}
+
+#[napi(object, object_from_js = false)]
+pub struct NativePtpCounters {
+    pub kind: String,
+    pub before: BigInt,
+    pub after: BigInt,
+}
+
+impl From<CounterBracket> for NativePtpCounters {
+    fn from(counters: CounterBracket) -> Self {
+        Self {
+            kind: counters.kind.to_string(),
+            before: counters.before.into(),
+            after: counters.after.into(),
+        }
+    }
+}
+
+#[napi(object, object_from_js = false)]
 pub struct NativeCrossTimestamp {
     pub device_ns: BigInt,
     pub realtime_ns: BigInt,
     pub monotonic_raw_ns: BigInt,
+    pub attributes: Either<NativePtpAttributes, ()>,
+    pub counter: Either<NativePtpCounter, ()>,
 }
 
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativePtpSample {
     pub before_ns: BigInt,
     pub device_ns: BigInt,
     pub after_ns: BigInt,
     pub offset_ns: BigInt,
     pub max_error_ns: BigInt,
+    pub attributes: Either<NativePtpAttributes, ()>,
+    pub counters: Either<NativePtpCounters, ()>,
 }
 
 impl From<Sample> for NativePtpSample {
@@ -53,6 +113,8 @@ impl From<Sample> for NativePtpSample {
             after_ns: sample.after_ns.into(),
             offset_ns: sample.offset_ns.into(),
             max_error_ns: sample.max_error_ns.into(),
+            attributes: own(sample.attributes.map(NativePtpAttributes::from)),
+            counters: own(sample.counters.map(NativePtpCounters::from)),
         }
     }
 }
@@ -129,6 +191,8 @@ impl NativePtpClock {
                 pulse_per_second: caps.pulse_per_second,
                 cross_timestamping: caps.cross_timestamping,
                 phase_adjustment: caps.phase_adjustment,
+                extended_attributes: caps.extended_attributes,
+                precise_attributes: caps.precise_attributes,
             })
         }))
     }
@@ -146,6 +210,8 @@ impl NativePtpClock {
                 device_ns: stamp.device_ns.into(),
                 realtime_ns: stamp.realtime_ns.into(),
                 monotonic_raw_ns: stamp.monotonic_raw_ns.into(),
+                attributes: own(stamp.attributes.map(NativePtpAttributes::from)),
+                counter: own(stamp.counter.map(NativePtpCounter::from)),
             })
         }))
     }
@@ -157,11 +223,17 @@ impl NativePtpClock {
                 "realtime" => SampledClock::Realtime,
                 "monotonic" => SampledClock::Monotonic,
                 "monotonic-raw" => SampledClock::MonotonicRaw,
-                _ => {
-                    return Err(Error::invalid_argument(
-                        "the clock must be realtime, monotonic or monotonic-raw",
-                    ));
-                }
+                name => match name
+                    .strip_prefix("aux")
+                    .and_then(|number| number.parse().ok())
+                {
+                    Some(number) => SampledClock::Auxiliary(number),
+                    None => {
+                        return Err(Error::invalid_argument(
+                            "the clock must be realtime, monotonic, monotonic-raw or aux0 to aux7",
+                        ));
+                    }
+                },
             };
             let samples = ptp.samples(count, clock)?;
             Ok(samples.into_iter().map(NativePtpSample::from).collect())

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::attributes::{Attributes, SystemCounter};
 use super::device::{
-    Device, MAX_SAMPLES, Number, RawCapabilities, RawExtended, RawOffset, RawPrecise, RawTime,
+    Device, MAX_SAMPLES, Number, RawCapabilities, RawExtended, RawOffset, RawOffsetAttributes,
+    RawPrecise, RawTime, RawTimestamp,
 };
+use super::sample::CounterBracket;
 use super::{Capabilities, CrossTimestamp, Sample, SampledClock};
 use crate::counter::clocksource;
 use crate::error::Error;
@@ -24,6 +27,26 @@ pub(super) struct Calls<D> {
 
 /// One sample of the kernel: system clock, PTP clock, system clock.
 type RawSample = [RawTime; 3];
+
+/// One sample in nanoseconds, and what belongs to it where the kernel has the request for that.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    before_ns: i64,
+    device_ns: i64,
+    after_ns: i64,
+    attributes: Option<Attributes>,
+    counters: Option<CounterBracket>,
+}
+
+/// The part of a call that is refused with [`Error::NotSupported`], and the remedy.
+const NO_AUXILIARY: (&str, &str) = (
+    "auxiliary clocks (they need Linux 6.17 or later with CONFIG_POSIX_AUX_CLOCKS)",
+    "take samples of 'realtime'",
+);
+const DISABLED_AUXILIARY: (&str, &str) = (
+    "samples of this auxiliary clock, which is disabled",
+    "enable it as root (echo 1 > /sys/kernel/time/aux_clocks/NUMBER/aux_clock_enable), or take samples of 'realtime'",
+);
 
 impl<D: Device> Calls<D> {
     pub(super) fn new(device: D, path: PathBuf) -> Self {
@@ -47,6 +70,8 @@ impl<D: Device> Calls<D> {
             pulse_per_second: caps.pps != 0,
             cross_timestamping: caps.cross_timestamping != 0,
             phase_adjustment: caps.adjust_phase != 0,
+            extended_attributes: caps.extended_attrs != 0,
+            precise_attributes: caps.precise_attrs != 0,
         })
     }
 
@@ -59,22 +84,48 @@ impl<D: Device> Calls<D> {
     }
 
     pub(super) fn cross_timestamp(&self) -> Result<CrossTimestamp, Error> {
-        let stamps = newest(|number| {
-            let mut stamps = RawPrecise::default();
-            self.device.precise(number, &mut stamps).map(|()| stamps)
+        let mut stamps = RawOffsetAttributes::new(1, libc::CLOCK_REALTIME);
+        match self.device.precise_attributes(&mut stamps) {
+            Ok(()) => self.cross_timestamp_of(&stamps.timestamps[0]),
+            Err(Errno::NOTTY) => self.older_cross_timestamp(),
+            Err(errno) => Err(self.no_cross_timestamp(errno)),
+        }
+    }
+
+    fn cross_timestamp_of(&self, stamp: &RawTimestamp) -> Result<CrossTimestamp, Error> {
+        let system = &stamp.before;
+        Ok(CrossTimestamp {
+            device_ns: self.ns(stamp.device)?,
+            realtime_ns: self.system_ns(system.time)?,
+            monotonic_raw_ns: self.system_ns(system.monotonic_raw)?,
+            attributes: Attributes::decode(&stamp.attributes),
+            counter: SystemCounter::decode(system),
         })
-        .map_err(|errno| match errno {
+    }
+
+    fn no_cross_timestamp(&self, errno: Errno) -> Error {
+        match errno {
             // The clock exists, so the system's clocks run on another counter than it does.
             Errno::NODEV if self.device.resolution().is_ok() => Error::OtherClocksource {
                 path: self.path.clone(),
                 current: clocksource::current(),
             },
             errno => self.refusal("PTP_SYS_OFFSET_PRECISE", errno),
-        })?;
+        }
+    }
+
+    fn older_cross_timestamp(&self) -> Result<CrossTimestamp, Error> {
+        let stamps = newest(|number| {
+            let mut stamps = RawPrecise::default();
+            self.device.precise(number, &mut stamps).map(|()| stamps)
+        })
+        .map_err(|errno| self.no_cross_timestamp(errno))?;
         Ok(CrossTimestamp {
             device_ns: self.ns(stamps.device)?,
             realtime_ns: self.ns(stamps.sys_realtime)?,
             monotonic_raw_ns: self.ns(stamps.sys_monoraw)?,
+            attributes: None,
+            counter: None,
         })
     }
 
@@ -88,8 +139,15 @@ impl<D: Device> Calls<D> {
             });
         }
         for _ in 0..TRIES {
+            let auxiliary_ns = self.auxiliary_ns(clock)?;
             let stamps = self.stamps(count, clock)?;
-            self.require_stamps_of(clock, &stamps)?;
+            if let Some(before_ns) = auxiliary_ns {
+                if !self.are_stamps_within(before_ns, clock, &stamps)? {
+                    continue;
+                }
+            } else {
+                self.require_stamps_of(clock, &stamps)?;
+            }
             if let Some(samples) = self.bracketed(&stamps)? {
                 return Ok(samples);
             }
@@ -99,18 +157,51 @@ impl<D: Device> Calls<D> {
         })
     }
 
+    /// Reads an auxiliary clock, which the kernel may lack and the operator may disable; `None` for another clock.
+    fn auxiliary_ns(&self, clock: SampledClock) -> Result<Option<i64>, Error> {
+        if !matches!(clock, SampledClock::Auxiliary(_)) {
+            return Ok(None);
+        }
+        match self.device.system_time(clock_id(clock)) {
+            Ok(time) => self.ns(time).map(Some),
+            Err(errno @ Errno::NODEV) => {
+                let (what, remedy) = DISABLED_AUXILIARY;
+                Err(self.not_supported(what, remedy, errno))
+            }
+            Err(errno) => {
+                let (what, remedy) = NO_AUXILIARY;
+                Err(self.not_supported(what, remedy, errno))
+            }
+        }
+    }
+
+    /// Returns whether stamps lie between a reading of an auxiliary clock before them and one after, as they do
+    /// unless it was set meanwhile or the driver stamped another clock.
+    fn are_stamps_within(
+        &self,
+        before_ns: i64,
+        clock: SampledClock,
+        stamps: &[Stamp],
+    ) -> Result<bool, Error> {
+        let after_ns = self.auxiliary_ns(clock)?.unwrap_or(before_ns);
+        let is_within = |ns: i64| (before_ns..=after_ns).contains(&ns);
+        Ok(stamps
+            .iter()
+            .all(|stamp| is_within(stamp.before_ns) && is_within(stamp.after_ns)))
+    }
+
     /// Refuses samples whose first reading is CLOCK_REALTIME although another clock was requested.
     ///
     /// Older releases of `ptp_vmclock.c` ignore the request's clock and read CLOCK_REALTIME first. It is
     /// decades from any clock that counts from the boot, so the nearer clock is the one that was read.
-    fn require_stamps_of(&self, clock: SampledClock, stamps: &[RawSample]) -> Result<(), Error> {
+    fn require_stamps_of(&self, clock: SampledClock, stamps: &[Stamp]) -> Result<(), Error> {
         let asked = match clock {
-            SampledClock::Realtime => return Ok(()),
+            SampledClock::Realtime | SampledClock::Auxiliary(_) => return Ok(()),
             SampledClock::Monotonic => ClockId::Monotonic,
             SampledClock::MonotonicRaw => ClockId::MonotonicRaw,
         };
-        for [before, ..] in stamps {
-            let before_sec = self.ns(*before)? / 1_000_000_000;
+        for stamp in stamps {
+            let before_sec = stamp.before_ns / 1_000_000_000;
             let sec_from = |id| clock_gettime(id).tv_sec.abs_diff(before_sec);
             if sec_from(ClockId::Realtime) < sec_from(asked) {
                 return Err(self.not_supported(
@@ -124,22 +215,78 @@ impl<D: Device> Calls<D> {
     }
 
     /// Returns the samples; `None` if one of the brackets runs backwards.
-    fn bracketed(&self, stamps: &[RawSample]) -> Result<Option<Vec<Sample>>, Error> {
+    fn bracketed(&self, stamps: &[Stamp]) -> Result<Option<Vec<Sample>>, Error> {
         let mut samples = Vec::with_capacity(stamps.len());
-        for [before, device, after] in stamps {
-            let (before_ns, after_ns) = (self.ns(*before)?, self.ns(*after)?);
-            if after_ns < before_ns {
+        for stamp in stamps {
+            if stamp.after_ns < stamp.before_ns {
                 return Ok(None);
             }
-            let sample = Sample::new(before_ns, self.ns(*device)?, after_ns);
-            samples.push(sample.ok_or_else(|| self.out_of_range())?);
+            let sample = Sample::new(stamp.before_ns, stamp.device_ns, stamp.after_ns)
+                .ok_or_else(|| self.out_of_range())?;
+            samples.push(Sample {
+                attributes: stamp.attributes,
+                counters: stamp.counters,
+                ..sample
+            });
         }
         Ok(Some(samples))
     }
 
-    fn stamps(&self, count: u32, clock: SampledClock) -> Result<Vec<RawSample>, Error> {
+    fn stamps(&self, count: u32, clock: SampledClock) -> Result<Vec<Stamp>, Error> {
+        let mut stamps = RawOffsetAttributes::new(count, clock_id(clock));
+        let errno = match self.device.extended_attributes(&mut stamps) {
+            Ok(()) => {
+                let stamps = stamps.timestamps.iter().take(count as usize);
+                return stamps.map(|stamp| self.stamp(stamp)).collect();
+            }
+            Err(errno) => errno,
+        };
+        let stamps = if errno == Errno::NOTTY {
+            self.older(count, clock, self.extended(count, clock))?
+        } else {
+            self.older(count, clock, Err(errno))?
+        };
+        stamps
+            .iter()
+            .map(|[before, device, after]| {
+                Ok(Stamp {
+                    before_ns: self.ns(*before)?,
+                    device_ns: self.ns(*device)?,
+                    after_ns: self.ns(*after)?,
+                    attributes: None,
+                    counters: None,
+                })
+            })
+            .collect()
+    }
+
+    fn stamp(&self, raw: &RawTimestamp) -> Result<Stamp, Error> {
+        let counters = SystemCounter::decode(&raw.before).zip(SystemCounter::decode(&raw.after));
+        Ok(Stamp {
+            before_ns: self.system_ns(raw.before.time)?,
+            device_ns: self.ns(raw.device)?,
+            after_ns: self.system_ns(raw.after.time)?,
+            attributes: Attributes::decode(&raw.attributes),
+            // The kernel may have changed its clocksource in between.
+            counters: counters
+                .filter(|(before, after)| before.kind == after.kind)
+                .map(|(before, after)| CounterBracket {
+                    kind: before.kind,
+                    before: before.value,
+                    after: after.value,
+                }),
+        })
+    }
+
+    /// Returns the samples that a request without attributes gave, or older ones where it is missing.
+    fn older(
+        &self,
+        count: u32,
+        clock: SampledClock,
+        extended: Result<RawExtended, Errno>,
+    ) -> Result<Vec<RawSample>, Error> {
         const EXTENDED: &str = "PTP_SYS_OFFSET_EXTENDED";
-        match self.extended(count, clock) {
+        match extended {
             Ok(stamps) => Ok(stamps.ts.into_iter().take(count as usize).collect()),
             // In the older request the kernel reads the system clock before and after the driver's call.
             Err(Errno::NOTTY | Errno::OPNOTSUPP) if clock == SampledClock::Realtime => {
@@ -168,11 +315,7 @@ impl<D: Device> Calls<D> {
     }
 
     fn extended(&self, count: u32, clock: SampledClock) -> Result<RawExtended, Errno> {
-        let clockid = match clock {
-            SampledClock::Realtime => libc::CLOCK_REALTIME,
-            SampledClock::Monotonic => libc::CLOCK_MONOTONIC,
-            SampledClock::MonotonicRaw => libc::CLOCK_MONOTONIC_RAW,
-        };
+        let clockid = clock_id(clock);
         newest(|number| {
             let mut stamps = RawExtended::new(count, clockid);
             self.device.extended(number, &mut stamps).map(|()| stamps)
@@ -195,6 +338,14 @@ impl<D: Device> Calls<D> {
             .take(count as usize)
             .map(|([before, device], after)| [*before, *device, after])
             .collect())
+    }
+
+    /// Returns a system clock's time. The kernel clamps a time that exceeds 64 bits.
+    fn system_ns(&self, ns: i64) -> Result<i64, Error> {
+        if ns == i64::MAX || ns == i64::MIN {
+            return Err(self.out_of_range());
+        }
+        Ok(ns)
     }
 
     fn ns(&self, time: RawTime) -> Result<i64, Error> {
@@ -239,6 +390,17 @@ impl<D: Device> Calls<D> {
     }
 }
 
+fn clock_id(clock: SampledClock) -> libc::clockid_t {
+    /// CLOCK_AUX, the first of the auxiliary clocks' numbers.
+    const CLOCK_AUX: libc::clockid_t = 16;
+    match clock {
+        SampledClock::Realtime => libc::CLOCK_REALTIME,
+        SampledClock::Monotonic => libc::CLOCK_MONOTONIC,
+        SampledClock::MonotonicRaw => libc::CLOCK_MONOTONIC_RAW,
+        SampledClock::Auxiliary(number) => CLOCK_AUX + libc::clockid_t::from(number),
+    }
+}
+
 /// Makes a request by its second number, or by its first if the kernel does not know the second.
 fn newest<T>(request: impl Fn(Number) -> Result<T, Errno>) -> Result<T, Errno> {
     match request(Number::Second) {
@@ -252,6 +414,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::ptp::attributes::{CounterKind, PtpStatus, PtpTimescale};
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Asked {
@@ -259,6 +422,19 @@ mod tests {
         Precise(Number),
         Extended(Number, u32, i32),
         Offset(Number, u32),
+        PreciseAttributes(u32, i32),
+        ExtendedAttributes(u32, i32),
+        SystemTime(i32),
+    }
+
+    impl Asked {
+        /// True for the requests that kernels before the attributes lack.
+        fn is_of_attributes(self) -> bool {
+            matches!(
+                self,
+                Self::PreciseAttributes(..) | Self::ExtendedAttributes(..)
+            )
+        }
     }
 
     type Answer = Box<dyn Fn(Asked) -> Result<(), Errno>>;
@@ -271,10 +447,18 @@ mod tests {
         /// The distance of each stamp from the one before it, in nanoseconds.
         steps: RefCell<Box<dyn Iterator<Item = i64>>>,
         asked: RefCell<Vec<Asked>>,
+        /// The answer to requests with attributes; `None` for a kernel that lacks them.
+        attributes: Option<RawTimestamp>,
+        /// The readings of a system clock, in turn; the error if there is none left.
+        system_times: RefCell<Vec<RawTime>>,
+        no_system_time: Errno,
     }
 
     impl Injected {
         fn ask(&self, asked: Asked) -> Result<(), Errno> {
+            if asked.is_of_attributes() && self.attributes.is_none() {
+                return Err(Errno::NOTTY);
+            }
             self.asked.borrow_mut().push(asked);
             (self.answer)(asked)
         }
@@ -299,6 +483,7 @@ mod tests {
 
         fn capabilities(&self, number: Number, caps: &mut RawCapabilities) -> Result<(), Errno> {
             caps.cross_timestamping = 1;
+            caps.extended_attrs = i32::from(self.attributes.is_some());
             self.ask(Asked::Capabilities(number))
         }
 
@@ -316,6 +501,34 @@ mod tests {
                 *stamp = std::array::from_fn(|_| next());
             }
             self.ask(Asked::Extended(number, stamps.n_samples, stamps.clockid))
+        }
+
+        fn precise_attributes(&self, stamps: &mut RawOffsetAttributes) -> Result<(), Errno> {
+            stamps.timestamps[0] = self.attributes.unwrap_or_default();
+            let request = stamps.request;
+            self.ask(Asked::PreciseAttributes(
+                request.num_samples,
+                request.clock_id,
+            ))
+        }
+
+        fn extended_attributes(&self, stamps: &mut RawOffsetAttributes) -> Result<(), Errno> {
+            let request = stamps.request;
+            let stamp = self.attributes.unwrap_or_default();
+            stamps.timestamps[..request.num_samples as usize].fill(stamp);
+            self.ask(Asked::ExtendedAttributes(
+                request.num_samples,
+                request.clock_id,
+            ))
+        }
+
+        fn system_time(&self, clock: libc::clockid_t) -> Result<RawTime, Errno> {
+            self.asked.borrow_mut().push(Asked::SystemTime(clock));
+            let mut times = self.system_times.borrow_mut();
+            if times.is_empty() {
+                return Err(self.no_system_time);
+            }
+            Ok(times.remove(0))
         }
 
         fn offset(&self, number: Number, stamps: &mut RawOffset) -> Result<(), Errno> {
@@ -339,8 +552,31 @@ mod tests {
             time: Ok(RawTime::new(1, 2)),
             steps: RefCell::new(Box::new(std::iter::repeat(100))),
             asked: RefCell::new(Vec::new()),
+            attributes: None,
+            system_times: RefCell::new(Vec::new()),
+            no_system_time: Errno::INVAL,
         };
         Calls::new(device, "/dev/ptp7".into())
+    }
+
+    /// The answer of a kernel with attributes: 100 ns and 300 ticks from each reading to the next.
+    fn attributed() -> RawTimestamp {
+        let mut stamp = RawTimestamp {
+            device: RawTime::new(1, 200),
+            ..RawTimestamp::default()
+        };
+        stamp.before.time = 1_000_000_100;
+        stamp.before.monotonic_raw = 900;
+        stamp.before.counter = 7_000;
+        stamp.before.counter_id = 1;
+        stamp.after = stamp.before;
+        stamp.after.time = 1_000_000_300;
+        stamp.after.counter = 7_600;
+        stamp.attributes.valid = 7;
+        stamp.attributes.error_bound = 25_000;
+        stamp.attributes.timescale = 4;
+        stamp.attributes.status = 2;
+        stamp
     }
 
     fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, Option<i32>) {
@@ -373,6 +609,113 @@ mod tests {
                 Asked::Extended(Number::Second, 2, RAW)
             ]
         );
+    }
+
+    #[test]
+    fn injected_attributes_come_with_the_counter_of_the_same_instant() {
+        let mut calls = calls(|_| Ok(()));
+        calls.device.attributes = Some(attributed());
+        let attributes = Some(Attributes {
+            error_bound_ns: Some(25_000),
+            timescale: Some(PtpTimescale::Utc),
+            status: Some(PtpStatus::Synchronized),
+        });
+        let kind = CounterKind::X86Tsc;
+        let stamp = calls.cross_timestamp().unwrap();
+        let expected = CrossTimestamp {
+            device_ns: 1_000_000_200,
+            realtime_ns: 1_000_000_100,
+            monotonic_raw_ns: 900,
+            attributes,
+            counter: Some(SystemCounter { kind, value: 7_000 }),
+        };
+        assert_eq!(stamp, expected);
+        let samples = calls.samples(3, SampledClock::Realtime).unwrap();
+        let plain = Sample::new(1_000_000_100, 1_000_000_200, 1_000_000_300).unwrap();
+        let counters = Some(CounterBracket {
+            kind,
+            before: 7_000,
+            after: 7_600,
+        });
+        let sample = Sample {
+            attributes,
+            counters,
+            ..plain
+        };
+        assert_eq!(samples, [sample; 3]);
+        assert!(calls.capabilities().unwrap().extended_attributes);
+        assert_eq!(
+            calls.device.asked.take(),
+            [
+                Asked::PreciseAttributes(1, REALTIME),
+                Asked::ExtendedAttributes(3, REALTIME),
+                Asked::Capabilities(Number::Second),
+            ]
+        );
+    }
+
+    #[test]
+    fn injected_counter_of_another_kind_at_each_end_of_a_sample_is_none() {
+        let mut stamp = attributed();
+        stamp.after.counter_id = 2;
+        let mut calls = calls(|_| Ok(()));
+        calls.device.attributes = Some(stamp);
+        let samples = calls.samples(1, SampledClock::Realtime).unwrap();
+        assert_eq!(samples[0].counters, None);
+        stamp.after.time = i64::MAX;
+        calls.device.attributes = Some(stamp);
+        let refusal = refused(calls.samples(1, SampledClock::Realtime));
+        assert_eq!(refusal.0, "ERR_VMCLOCK_OUT_OF_RANGE");
+    }
+
+    #[test]
+    fn injected_errors_of_the_request_with_attributes_are_not_asked_again_without() {
+        for (errno, code) in [
+            (Errno::BUSY, "ERR_VMCLOCK_SYSTEM"),
+            (Errno::TIMEDOUT, "ERR_VMCLOCK_TIMEOUT"),
+        ] {
+            let mut calls = calls(move |_| Err(errno));
+            calls.device.attributes = Some(attributed());
+            assert_eq!(refused(calls.samples(1, SampledClock::Realtime)).0, code);
+            assert_eq!(refused(calls.cross_timestamp()).0, code);
+            assert_eq!(calls.device.asked.take().len(), 2);
+        }
+    }
+
+    #[test]
+    fn injected_auxiliary_clocks_are_sampled_where_the_kernel_has_them() {
+        let aux = SampledClock::Auxiliary(3);
+        let mut calls = calls(|_| Ok(()));
+        calls.device.attributes = Some(attributed());
+        let at = |nsec| RawTime::new(1, nsec);
+        // The first time the clock is set meanwhile.
+        calls.device.system_times = RefCell::new(vec![at(50), at(250), at(50), at(350)]);
+        assert_eq!(calls.samples(1, aux).unwrap().len(), 1);
+        let once = [
+            Asked::SystemTime(19),
+            Asked::ExtendedAttributes(1, 19),
+            Asked::SystemTime(19),
+        ];
+        assert_eq!(calls.device.asked.take(), [once, once].concat());
+        // A driver that stamps another clock.
+        calls.device.system_times = RefCell::new(vec![at(500); 6]);
+        assert_eq!(refused(calls.samples(1, aux)).0, "ERR_VMCLOCK_STEPPED");
+    }
+
+    #[test]
+    fn injected_einval_and_enodev_a_missing_auxiliary_clock_is_not_supported() {
+        for (errno, number, words) in [
+            (Errno::INVAL, 22, "CONFIG_POSIX_AUX_CLOCKS"),
+            (Errno::NODEV, 19, "disabled"),
+        ] {
+            let mut calls = calls(|_| Ok(()));
+            calls.device.no_system_time = errno;
+            let error = calls.samples(1, SampledClock::Auxiliary(0)).unwrap_err();
+            let seen = (error.code(), error.errno());
+            assert_eq!(seen, ("ERR_VMCLOCK_NOT_SUPPORTED", Some(number)));
+            assert!(error.to_string().contains(words), "{error}");
+            assert_eq!(calls.device.asked.take(), [Asked::SystemTime(16)]);
+        }
     }
 
     #[test]

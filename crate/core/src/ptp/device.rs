@@ -56,7 +56,9 @@ pub(super) struct RawCapabilities {
     pub(super) cross_timestamping: i32,
     pub(super) adjust_phase: i32,
     pub(super) max_phase_adj: i32,
-    rsv: [i32; 11],
+    pub(super) extended_attrs: i32,
+    pub(super) precise_attrs: i32,
+    rsv: [i32; 9],
 }
 
 /// `struct ptp_sys_offset_precise`.
@@ -90,6 +92,77 @@ impl RawExtended {
     }
 }
 
+/// `struct ptp_sys_time`: system clocks, and the counter that the kernel computed them from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RawSystemTime {
+    /// The requested clock, in nanoseconds.
+    pub(super) time: i64,
+    /// CLOCK_MONOTONIC_RAW, in nanoseconds.
+    pub(super) monotonic_raw: i64,
+    pub(super) counter: u64,
+    /// `enum ptp_counter_id`.
+    pub(super) counter_id: u32,
+    rsv: u32,
+}
+
+/// `struct ptp_clock_attrs`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RawAttributes {
+    /// PTP_ATTRS_VALID_ERROR_BOUND, PTP_ATTRS_VALID_TIMESCALE, PTP_ATTRS_VALID_STATUS.
+    pub(super) valid: u32,
+    pub(super) error_bound: u32,
+    pub(super) timescale: u32,
+    pub(super) status: u32,
+    rsv: [u32; 4],
+}
+
+/// `struct ptp_timestamp`, with `struct ptp_dev_time` in the middle.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RawTimestamp {
+    /// `pre_systime`; in a precise request `systime`, the instant of the clock itself.
+    pub(super) before: RawSystemTime,
+    pub(super) device: RawTime,
+    pub(super) attributes: RawAttributes,
+    /// 0 in a precise request.
+    pub(super) after: RawSystemTime,
+}
+
+/// `struct ptp_attrs_request`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RawAttributesRequest {
+    valid: u32,
+    pub(super) clock_id: i32,
+    pub(super) num_samples: u32,
+    rsv: [u32; 3],
+}
+
+/// `struct ptp_sys_offset_attrs`, with room for [`MAX_SAMPLES`]. The kernel writes `num_samples` of them, and
+/// refuses a request for more.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RawOffsetAttributes {
+    pub(super) request: RawAttributesRequest,
+    pub(super) timestamps: [RawTimestamp; SAMPLES],
+}
+
+impl RawOffsetAttributes {
+    pub(super) fn new(num_samples: u32, clock_id: i32) -> Self {
+        let request = RawAttributesRequest {
+            clock_id,
+            num_samples,
+            ..RawAttributesRequest::default()
+        };
+        Self {
+            request,
+            ..Self::default()
+        }
+    }
+}
+
 /// `struct ptp_sys_offset`: readings of system clock and PTP clock in turn, `2 * n_samples + 1` in all.
 /// The header has one array, which has the same layout as these pairs.
 #[repr(C)]
@@ -116,6 +189,11 @@ const _: () = assert!(size_of::<RawCapabilities>() == 80);
 const _: () = assert!(size_of::<RawPrecise>() == 64);
 const _: () = assert!(size_of::<RawExtended>() == 1216);
 const _: () = assert!(size_of::<RawOffset>() == 832);
+const _: () = assert!(size_of::<RawSystemTime>() == 32);
+const _: () = assert!(size_of::<RawAttributes>() == 32);
+const _: () = assert!(size_of::<RawTimestamp>() == 112);
+const _: () = assert!(size_of::<RawAttributesRequest>() == 24);
+const _: () = assert!(size_of::<RawOffsetAttributes>() == 24 + 25 * 112);
 
 /// One of the two numbers of each request. Linux 5.4 added the second ones, whose reserved fields must be
 /// 0 so that later kernels can give them a meaning.
@@ -134,6 +212,16 @@ const SYS_OFFSET_PRECISE: Opcode = opcode::read_write::<RawPrecise>(GROUP, 8);
 const SYS_OFFSET_PRECISE2: Opcode = opcode::read_write::<RawPrecise>(GROUP, 17);
 const SYS_OFFSET_EXTENDED: Opcode = opcode::read_write::<RawExtended>(GROUP, 9);
 const SYS_OFFSET_EXTENDED2: Opcode = opcode::read_write::<RawExtended>(GROUP, 18);
+
+// The structure of these ends in an array of unknown length, so their size is that of the part before it.
+const SYS_OFFSET_PRECISE_ATTRS: Opcode = opcode::read_write::<RawAttributesRequest>(GROUP, 23);
+const SYS_OFFSET_EXTENDED_ATTRS: Opcode = opcode::read_write::<RawAttributesRequest>(GROUP, 24);
+const _: () = assert!(SYS_OFFSET_PRECISE_ATTRS == 0xc018_3d17);
+const _: () = assert!(SYS_OFFSET_EXTENDED_ATTRS == 0xc018_3d18);
+const _: () = assert!(
+    std::mem::offset_of!(RawOffsetAttributes, timestamps)
+        == opcode_bytes(SYS_OFFSET_EXTENDED_ATTRS)
+);
 
 /// The calls that a PTP clock answers. Each returns the system's error number unchanged.
 pub(super) trait Device {
@@ -155,6 +243,15 @@ pub(super) trait Device {
 
     /// PTP_SYS_OFFSET.
     fn offset(&self, number: Number, stamps: &mut RawOffset) -> Result<(), Errno>;
+
+    /// PTP_SYS_OFFSET_PRECISE_ATTRS, whose request is for one sample.
+    fn precise_attributes(&self, stamps: &mut RawOffsetAttributes) -> Result<(), Errno>;
+
+    /// PTP_SYS_OFFSET_EXTENDED_ATTRS.
+    fn extended_attributes(&self, stamps: &mut RawOffsetAttributes) -> Result<(), Errno>;
+
+    /// `clock_gettime` of a system clock.
+    fn system_time(&self, clock: libc::clockid_t) -> Result<RawTime, Errno>;
 }
 
 /// An open `/dev/ptpN`.
@@ -189,8 +286,26 @@ impl KernelDevice {
 
     fn ioctl<const OPCODE: Opcode, T>(&self, structure: &mut T) -> Result<(), Errno> {
         const { assert!(opcode_bytes(OPCODE) == size_of::<T>()) };
+        self.send::<OPCODE, T>(structure)
+    }
+
+    fn attributes<const OPCODE: Opcode>(
+        &self,
+        stamps: &mut RawOffsetAttributes,
+    ) -> Result<(), Errno> {
+        // The kernel writes so many timestamps, and refuses more than the structure has room for.
+        if stamps.request.num_samples > MAX_SAMPLES {
+            return Err(Errno::INVAL);
+        }
+        const { assert!(opcode_bytes(OPCODE) == size_of::<RawAttributesRequest>()) };
+        self.send::<OPCODE, RawOffsetAttributes>(stamps)
+    }
+
+    /// Sends a request whose number says how much of the structure the kernel reads, and after which at most
+    /// the rest of it is written.
+    fn send<const OPCODE: Opcode, T>(&self, structure: &mut T) -> Result<(), Errno> {
         // SAFETY: `OPCODE` is one of the requests above, and was computed from the structure that it
-        // is used with. The assertion above compares the sizes.
+        // is used with, or from its first part. The assertions of both callers compare the sizes.
         let update = unsafe { Updater::<OPCODE, T>::new(structure) };
         // SAFETY: the kernel reads and writes a `T`, for which all bytes are valid. The file is a PTP
         // clock (`PtpClock::open` checked that), so the number means this request and no other.
@@ -220,7 +335,10 @@ impl Device for KernelDevice {
     }
 
     fn time(&self) -> Result<RawTime, Errno> {
-        let clock = self.clock_id();
+        self.system_time(self.clock_id())
+    }
+
+    fn system_time(&self, clock: libc::clockid_t) -> Result<RawTime, Errno> {
         let mut time = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -252,6 +370,14 @@ impl Device for KernelDevice {
 
     fn offset(&self, number: Number, stamps: &mut RawOffset) -> Result<(), Errno> {
         self.request::<SYS_OFFSET, SYS_OFFSET2, _>(number, stamps)
+    }
+
+    fn precise_attributes(&self, stamps: &mut RawOffsetAttributes) -> Result<(), Errno> {
+        self.attributes::<SYS_OFFSET_PRECISE_ATTRS>(stamps)
+    }
+
+    fn extended_attributes(&self, stamps: &mut RawOffsetAttributes) -> Result<(), Errno> {
+        self.attributes::<SYS_OFFSET_EXTENDED_ATTRS>(stamps)
     }
 }
 
@@ -308,8 +434,10 @@ mod tests {
                 offset_of!(RawCapabilities, n_pins),
                 offset_of!(RawCapabilities, cross_timestamping),
                 offset_of!(RawCapabilities, max_phase_adj),
+                offset_of!(RawCapabilities, extended_attrs),
+                offset_of!(RawCapabilities, precise_attrs),
             ],
-            [0, 20, 24, 32]
+            [0, 20, 24, 32, 36, 40]
         );
         assert_eq!(
             [
@@ -326,6 +454,40 @@ mod tests {
                 offset_of!(RawExtended, ts),
             ],
             [0, 4, 16]
+        );
+        assert_eq!(
+            [
+                offset_of!(RawSystemTime, monotonic_raw),
+                offset_of!(RawSystemTime, counter),
+                offset_of!(RawSystemTime, counter_id),
+            ],
+            [8, 16, 24]
+        );
+        assert_eq!(
+            [
+                offset_of!(RawAttributes, valid),
+                offset_of!(RawAttributes, error_bound),
+                offset_of!(RawAttributes, timescale),
+                offset_of!(RawAttributes, status),
+            ],
+            [0, 4, 8, 12]
+        );
+        assert_eq!(
+            [
+                offset_of!(RawTimestamp, before),
+                offset_of!(RawTimestamp, device),
+                offset_of!(RawTimestamp, attributes),
+                offset_of!(RawTimestamp, after),
+            ],
+            [0, 32, 48, 80]
+        );
+        assert_eq!(
+            [
+                offset_of!(RawAttributesRequest, clock_id),
+                offset_of!(RawAttributesRequest, num_samples),
+                offset_of!(RawOffsetAttributes, timestamps),
+            ],
+            [4, 8, 24]
         );
         assert_eq!(
             [offset_of!(RawOffset, pairs), offset_of!(RawOffset, last)],

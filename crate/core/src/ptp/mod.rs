@@ -14,6 +14,7 @@
 //! [`Error::NotSupported`]. Every call needs only the right to read the device, and none changes the
 //! clock.
 
+mod attributes;
 mod calls;
 mod device;
 mod sample;
@@ -36,10 +37,14 @@ use crate::timescale::Timescale;
 use calls::Calls;
 use device::{Device, KernelDevice};
 
-pub use sample::{CrossTimestamp, Sample};
+pub use attributes::{Attributes, CounterKind, PtpStatus, PtpTimescale, SystemCounter};
+pub use sample::{CounterBracket, CrossTimestamp, Sample};
 
 /// The largest number of samples that one call takes: PTP_MAX_SAMPLES.
 pub const MAX_SAMPLES: u32 = device::MAX_SAMPLES;
+
+/// MAX_AUX_CLOCKS.
+const AUXILIARY_CLOCKS: u8 = 8;
 
 const SYSFS_CLASS: &str = "/sys/class/ptp";
 
@@ -66,6 +71,10 @@ pub struct Capabilities {
     pub cross_timestamping: bool,
     /// True if the clock's phase can be adjusted.
     pub phase_adjustment: bool,
+    /// True if the driver states attributes with [`PtpClock::samples`].
+    pub extended_attributes: bool,
+    /// True if the driver states attributes with [`PtpClock::cross_timestamp`].
+    pub precise_attributes: bool,
 }
 
 /// A system clock that a PTP clock is sampled against.
@@ -81,6 +90,9 @@ pub enum SampledClock {
     Monotonic,
     /// CLOCK_MONOTONIC_RAW: never stepped, never slewed.
     MonotonicRaw,
+    /// The auxiliary clock CLOCK_AUX + this number, 0 to 7. It needs Linux 6.17 with CONFIG_POSIX_AUX_CLOCKS, and
+    /// an operator who enabled it.
+    Auxiliary(u8),
 }
 
 /// One of this machine's PTP clocks.
@@ -215,7 +227,7 @@ impl PtpClock {
     }
 
     /// Reads the clock, CLOCK_REALTIME and CLOCK_MONOTONIC_RAW at one instant:
-    /// PTP_SYS_OFFSET_PRECISE2.
+    /// PTP_SYS_OFFSET_PRECISE_ATTRS, or PTP_SYS_OFFSET_PRECISE2 where the kernel lacks that.
     ///
     /// It works for clocks that are read from the counter that the system's clocks run on, and for
     /// network cards that can latch that counter.
@@ -227,17 +239,25 @@ impl PtpClock {
         self.calls.cross_timestamp()
     }
 
-    /// Reads the clock between two readings of a system clock, `count` times: PTP_SYS_OFFSET_EXTENDED2.
+    /// Reads the clock between two readings of a system clock, `count` times: PTP_SYS_OFFSET_EXTENDED_ATTRS, or
+    /// PTP_SYS_OFFSET_EXTENDED2 where the kernel lacks that.
     ///
-    /// If the clock's driver lacks that call, this uses PTP_SYS_OFFSET2, which has only CLOCK_REALTIME.
+    /// If the clock's driver lacks both, this uses PTP_SYS_OFFSET2, which has only CLOCK_REALTIME.
     /// There one sample's `after_ns` is the next one's `before_ns`.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] unless `count` is 1 to 25, [`Error::NotSupported`] if the kernel or the
+    /// [`Error::InvalidArgument`] unless `count` is 1 to 25 and an auxiliary clock's number 0 to 7, [`Error::NotSupported`] if the kernel or the
     /// clock has no samples of `clock`, [`Error::SystemClockStepped`], and those of
     /// [`PtpClock::now_ns`].
     pub fn samples(&self, count: u32, clock: SampledClock) -> Result<Vec<Sample>, Error> {
+        if let SampledClock::Auxiliary(number) = clock
+            && number >= AUXILIARY_CLOCKS
+        {
+            return Err(Error::invalid_argument(format!(
+                "an auxiliary clock's number is 0 to 7, and this is {number}"
+            )));
+        }
         self.calls.samples(count, clock)
     }
 

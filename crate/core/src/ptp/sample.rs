@@ -1,5 +1,6 @@
 //! Converts the kernel's stamps into nanoseconds, offsets, and the offsets' bounds.
 
+use super::attributes::{Attributes, CounterKind, SystemCounter};
 use super::device::RawTime;
 use crate::time::NS_PER_SEC;
 
@@ -12,6 +13,11 @@ pub struct CrossTimestamp {
     pub realtime_ns: i64,
     /// CLOCK_MONOTONIC_RAW, in nanoseconds since an unspecified point in the past.
     pub monotonic_raw_ns: i64,
+    /// The quality of the PTP clock's time. `None` if the kernel lacks the request, or the driver states none.
+    pub attributes: Option<Attributes>,
+    /// The CPU's counter at the same instant. `None` if the kernel lacks the request, or the system's clocks run
+    /// on another counter than the CPU's.
+    pub counter: Option<SystemCounter>,
 }
 
 /// A reading of a PTP clock between two readings of a system clock.
@@ -38,6 +44,22 @@ pub struct Sample {
     /// nanosecond, or by its own tick, within the bracket. The difference of the two *readings* is then
     /// exact. The bound never includes a reading's own rounding to whole nanoseconds or ticks.
     pub max_error_ns: u64,
+    /// The quality of the PTP clock's time. `None` if the kernel lacks the request, or the driver states none.
+    pub attributes: Option<Attributes>,
+    /// The CPU's counter at `before_ns` and at `after_ns`. `None` if the kernel lacks the request, or the system's
+    /// clocks run on another counter than the CPU's.
+    pub counters: Option<CounterBracket>,
+}
+
+/// The CPU's counter at both ends of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterBracket {
+    /// The kind of counter.
+    pub kind: CounterKind,
+    /// The counter that the reading before was computed from.
+    pub before: u64,
+    /// The counter that the reading after was computed from.
+    pub after: u64,
 }
 
 impl Sample {
@@ -54,6 +76,8 @@ impl Sample {
             after_ns,
             offset_ns: i64::try_from(middle_ns - i128::from(device_ns)).ok()?,
             max_error_ns: after_ns.abs_diff(before_ns).div_ceil(2),
+            attributes: None,
+            counters: None,
         })
     }
 }
