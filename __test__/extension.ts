@@ -25,6 +25,7 @@ const CODES: Readonly<Record<StatedReason, number>> = {
   'change-pending': 4,
   unguarded: 5,
   'stated-error-voided': 6,
+  'source-unavailable': 7,
   stepped: 16,
   slewed: 17,
   'frequency-changed': 18,

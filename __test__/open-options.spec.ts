@@ -126,7 +126,7 @@ test('wrong options are refused, and their message says what is allowed', (t) =>
   const path = published(t)
   const wrong: Array<[VmClockOptions | object, RegExp]> = [
     [{ source: 'device' }, /options.source must be 'auto' or 'page' or 'process'/],
-    [{ from: 'phc2' }, /options.from must be 'auto' or 'kernel'/],
+    [{ from: 'phc2' }, /options.from must be 'auto' or 'kernel' or 'phc' or 'clockbound'/],
     [{ maxAgeMs: 0 }, /options.maxAgeMs must be a whole number from 1 to 1000000000/],
     [{ maxAgeMs: 1.5 }, /options.maxAgeMs must be a whole number/],
     [{ maxAgeMs: 5n }, /options.maxAgeMs must be a whole number/],

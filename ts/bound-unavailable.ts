@@ -76,6 +76,14 @@ const EXPLANATIONS: ReadonlyMap<BoundUnavailableReason, Explanation> = new Map([
     },
   ],
   [
+    'source-unavailable',
+    {
+      why: 'the chosen source of time gives no bound now, so the time is that of the kernel',
+      remedy:
+        'see in the output of the publisher why, or let it choose the source (`from: auto`, --from auto)',
+    },
+  ],
+  [
     'unguarded',
     {
       why: 'the machine has a vmclock device that this process or the publisher cannot look at, so nobody here would notice a migration',

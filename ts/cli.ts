@@ -20,6 +20,7 @@ import { WAIT_HELP, type WaitOptions, wait } from './cli/wait'
 import { WATCH_HELP, type WatchOptions, watch } from './cli/watch'
 import { VmClockError } from './errors'
 import { SAMPLED_CLOCKS } from './sampled-clock'
+import { SOURCE_CHOICES } from './time-source'
 
 // Read before the arguments are parsed, so that usage errors are JSON as well.
 const asJson = process.argv.includes('--json')
@@ -117,6 +118,11 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
       'generation counter on a page with time; auto: if this machine has a source of one',
     )
       .choices(['auto', 'yes', 'no'])
+      .default('auto'),
+  )
+  .addOption(
+    new Option('--from <source>', 'source of the time; auto: the best that works')
+      .choices(SOURCE_CHOICES)
       .default('auto'),
   )
   .option(

@@ -29,7 +29,7 @@ import {
 import { DOUBLE, KNOWN, SLOT } from './slots'
 import { type Snapshot, snapshotFrom } from './snapshot'
 import { SystemClock } from './system-clock'
-import { type TimeSource, timeSourceFrom } from './time-source'
+import { SOURCE_CHOICES, type SourceChoice, type TimeSource, timeSourceFrom } from './time-source'
 import { type VmClockWatcher, type VmClockWatchOptions, watch } from './watcher'
 
 const NS_PER_MS = 1_000_000n
@@ -38,7 +38,6 @@ const MOST_PPM = 1e6
 const LONGEST_AGE_MS = 1e9
 const SELECTABLE = [...TIMESCALES, 'page'] as const
 const SOURCES = ['auto', 'page', 'process'] as const
-const ORIGINS = ['auto', 'kernel'] as const
 
 /** Options of {@link VmClock.open}. */
 export interface VmClockOptions {
@@ -92,10 +91,18 @@ export interface VmClockOptions {
    */
   readonly source?: 'auto' | 'page' | 'process' | undefined
   /**
-   * By what the time must be calibrated if no path is given: anything (`auto`, the default), or this machine's
-   * kernel (`kernel`), not the hypervisor.
+   * The source that the time must come from if no path is given. Default: `auto`.
+   *
+   * - `auto`: any, the hypervisor included. A page that this process makes takes the best source that works:
+   *   ClockBound, a PTP hardware clock with a bound, the kernel's clock
+   * - `kernel`: the kernel's clock
+   * - `phc`: a PTP hardware clock with a bound
+   * - `clockbound`: the shared memory of ClockBound's daemon
+   *
+   * A source that gives no time with a bound when the clock is opened is an error, with the source's own code. If it
+   * gives none later, the time is the kernel's without a bound, with the reason `source-unavailable`.
    */
-  readonly from?: 'auto' | 'kernel' | undefined
+  readonly from?: SourceChoice | undefined
   /**
    * Give the bound also if nobody can notice that the machine was migrated: it has a vmclock device, and this
    * process or the page's maker cannot look at it. You answer for that, and `timeSource.assumed` says so. Default
@@ -711,7 +718,7 @@ function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
 
 function pageChoice(given: Record<string, unknown>, path: string | undefined): NativeChoice {
   const source = argument.choice(given['source'], 'options.source', SOURCES)
-  const from = argument.choice(given['from'], 'options.from', ORIGINS)
+  const from = argument.choice(given['from'], 'options.from', SOURCE_CHOICES)
   if (path !== undefined && (source !== undefined || from !== undefined)) {
     throw invalidArgument(
       'options.source and options.from choose a page, and the path has chosen one already',

@@ -33,6 +33,7 @@ import { ofThisRealm } from './json'
  * | `ERR_VMCLOCK_NOT_PTP` | the file is no PTP clock |
  * | `ERR_VMCLOCK_NOT_SUPPORTED` | this PTP clock or this kernel does not have the call |
  * | `ERR_VMCLOCK_CLOCKSOURCE` | the system's clocks run on another counter than the PTP clock is read from |
+ * | `ERR_VMCLOCK_NO_SOURCE` | the source of time that was chosen gives no time with a bound |
  * | `ERR_VMCLOCK_VANISHED` | the PTP clock is gone: its driver was unbound, or its device removed |
  * | `ERR_VMCLOCK_STEPPED` | the system clock was set back within every bracket |
  * | `ERR_VMCLOCK_AHEAD` | a stamp lies further ahead of this clock than its bound and the allowed skew permit |
@@ -68,6 +69,7 @@ export type VmClockErrorCode =
   | 'ERR_VMCLOCK_NOT_PTP'
   | 'ERR_VMCLOCK_NOT_SUPPORTED'
   | 'ERR_VMCLOCK_CLOCKSOURCE'
+  | 'ERR_VMCLOCK_NO_SOURCE'
   | 'ERR_VMCLOCK_VANISHED'
   | 'ERR_VMCLOCK_STEPPED'
   | 'ERR_VMCLOCK_AHEAD'

@@ -21,6 +21,8 @@ export {
   type Maintenance,
   type PageGeneration,
   type PageShape,
+  type PassedOver,
+  type PublisherTimeSource,
   VmClockPublisher,
   type VmClockPublisherOptions,
 } from './publisher'
@@ -47,7 +49,7 @@ export type {
   TimeType,
   UnknownValue,
 } from './snapshot'
-export type { AssumedPart, TimeGuard, TimeSource } from './time-source'
+export type { AssumedPart, SourceChoice, SourceOfTime, TimeGuard, TimeSource } from './time-source'
 export {
   type DisruptionEvent,
   type FreshnessEvent,

@@ -40,7 +40,8 @@ export function publisherState(
   { kind, from }: TimeSource,
   { ageNs, clockStatus }: Snapshot,
 ): PublisherState | undefined {
-  const isPublished = from === 'kernel' && (kind === 'published' || kind === 'path')
+  const isMadeHere = from !== 'hypervisor' && from !== 'unknown'
+  const isPublished = isMadeHere && (kind === 'published' || kind === 'path')
   if (!isPublished || ageNs === undefined) return undefined
   if (clockStatus === 'unreliable') return 'ended'
   return ageNs <= LONGEST_PAUSE_NS ? 'alive' : 'dead'

@@ -3,10 +3,11 @@
 import * as argument from './arguments'
 import { refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
-import { checked, closedError, invalidArgument } from './errors'
+import { checked, closedError, invalidArgument, type VmClockErrorCode } from './errors'
 import { ofThisRealm } from './json'
 import { type NativePublisher, type NativePublisherOptions, native } from './native'
 import type { BoundUnavailable } from './snapshot'
+import { SOURCE_CHOICES, type SourceChoice, type SourceOfTime } from './time-source'
 
 /**
  * The content of a page.
@@ -33,6 +34,24 @@ export interface GuardUnavailable {
   readonly remedy: string
 }
 
+/** The source of a publisher's time. */
+export interface PublisherTimeSource {
+  /** The source. */
+  readonly from: SourceOfTime
+  /** The better sources that are not used, the best first. */
+  readonly passedOver: readonly PassedOver[]
+}
+
+/** A source of time that is better and not used. */
+export interface PassedOver {
+  /** The source. */
+  readonly from: SourceOfTime
+  /** The code of its error. Undefined while it gives bounds again, and not for 10 s yet. */
+  readonly code: VmClockErrorCode | undefined
+  /** The reason. */
+  readonly reason: string
+}
+
 /** The options of {@link VmClockPublisher.create}. */
 export interface VmClockPublisherOptions {
   /** The content of the page. Default: `'time'`. */
@@ -48,6 +67,16 @@ export interface VmClockPublisherOptions {
    * The other shapes decide it: `marker` refuses `true`, and `marker-and-generation` refuses `false`.
    */
   readonly generation?: PageGeneration | undefined
+  /**
+   * The source of the time. Default: `'auto'`, the best one that works: ClockBound, a PTP hardware clock with a
+   * bound, the kernel's clock. A source that fails is left for the next best at once. A better one is taken up again
+   * when it gave bounds for 10 s.
+   *
+   * Another value names the only source. If that gives no time with a bound at the start, `create` throws, with
+   * the source's own code. If it gives none later, the page shows the kernel's time without a bound.
+   * `maxErrorNs` is the error of the kernel's clock: it needs `'kernel'` or `'auto'`, which then is the same.
+   */
+  readonly from?: SourceChoice | undefined
   /** The time from one update of the page to the next, in whole milliseconds, 100 to 1,000. Default: 250. */
   readonly intervalMs?: number | undefined
   /**
@@ -102,6 +131,7 @@ const MAINTENANCE: readonly Maintenance[] = ['none', 'soon', 'imminent']
 const OPTIONS = [
   'shape',
   'generation',
+  'from',
   'intervalMs',
   'maxErrorNs',
   'maxErrorAfterMigration',
@@ -262,6 +292,19 @@ export class VmClockPublisher {
   }
 
   /**
+   * The source of the page's time, as of its last update, and the better ones that are not used; undefined for a page
+   * without time.
+   *
+   * @throws VmClockError `ERR_VMCLOCK_CLOSED`
+   */
+  get timeSource(): PublisherTimeSource | undefined {
+    const { from, passedOver } = this.#open().timeSource()
+    if (from === 'unknown') return undefined
+    // The native part names sources as the type lists them.
+    return ofThisRealm({ from, passedOver }) as PublisherTimeSource
+  }
+
+  /**
    * Why the publisher cannot look at the machine's vmclock device, so that it notices no migration; undefined
    * if it can, or if the machine has none. The page then states no bound, unless `allowUnguarded` is given.
    *
@@ -346,6 +389,7 @@ function publisherOptions(value: unknown): NativePublisherOptions {
   return {
     shape: argument.choice(given['shape'], 'options.shape', SHAPES) ?? 'time',
     generation: generationWord(given['generation']),
+    from: argument.choice(given['from'], 'options.from', SOURCE_CHOICES) ?? 'auto',
     intervalMs: intervalMs ?? null,
     maxErrorNs: maxErrorNs ?? null,
     maxErrorAfterMigration: flag('maxErrorAfterMigration'),

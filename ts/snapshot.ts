@@ -71,6 +71,8 @@ export type BoundUnavailableReason =
   | 'zero-error'
   /** A disruption voided the error that the operator had stated. */
   | 'stated-error-voided'
+  /** The source that the operator chose gives no bound now, so the time is the kernel's. */
+  | 'source-unavailable'
   /**
    * The machine has a vmclock device, and the publisher or this process cannot look at it, so nobody here would
    * notice a migration. `timeSource.guard` says why and what to do.

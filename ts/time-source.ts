@@ -2,6 +2,15 @@
 
 import type { NativeTimeSource } from './native'
 
+/** A source that this package makes pages from. */
+export type SourceOfTime = 'kernel' | 'phc' | 'clockbound'
+
+/** The choice of such a source; `auto` is the best one that works. */
+export type SourceChoice = 'auto' | SourceOfTime
+
+/** All choices of a source. */
+export const SOURCE_CHOICES: readonly SourceChoice[] = ['auto', 'kernel', 'phc', 'clockbound']
+
 const NS_PER_MS = 1_000_000n
 
 /**
@@ -22,8 +31,11 @@ export interface TimeSource {
   readonly kind: 'device' | 'published' | 'process' | 'path' | 'system-clock' | 'simulated'
   /** The page's path; undefined if it has none. */
   readonly path: string | undefined
-  /** By what the time is calibrated. */
-  readonly from: 'hypervisor' | 'kernel' | 'unknown'
+  /**
+   * By what the time is calibrated. A publisher, or this process, may change it while the clock is open: it takes
+   * the best source that works.
+   */
+  readonly from: 'hypervisor' | SourceOfTime | 'unknown'
   /** What notices that the machine was migrated, restored or cloned. */
   readonly guard: TimeGuard
   /** The parts of the time or its bound that somebody vouches for. Empty if the page states all of them. */

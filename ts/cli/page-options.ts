@@ -3,12 +3,14 @@
 import { type Command, Option } from 'commander'
 import { VmClock } from '../clock'
 import { TIMESCALES, type Timescale } from '../reading'
+import { SOURCE_CHOICES, type SourceChoice } from '../time-source'
 import { durationMs, durationNs, numberFrom } from './figures'
 import { collectUid, trustedUids } from './trusted-uids'
 
 /** Options of all commands that read a page. */
 export interface PageOptions {
   readonly source?: 'auto' | 'page' | 'process'
+  readonly from?: SourceChoice
   readonly abi: 'uapi' | 'rfc-v4'
   readonly assumedDrift?: number
   readonly assumedError?: bigint
@@ -38,6 +40,9 @@ export function addPageOptions(command: Command): Command {
         'page',
         'process',
       ]),
+    )
+    .addOption(
+      new Option('--from <source>', 'source that the time must come from').choices(SOURCE_CHOICES),
     )
     .addOption(
       new Option('--abi <document>', 'document that defines the page layout')
@@ -94,6 +99,7 @@ export function addReadingOptions(command: Command): Command {
 export function openClock(path: string | undefined, options: ReadingOptions): VmClock {
   return VmClock.open(path, {
     source: options.source,
+    from: options.from,
     timescale: options.timescale,
     abi: options.abi,
     assumedDriftPpm: options.assumedDrift,

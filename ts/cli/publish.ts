@@ -2,11 +2,13 @@
 
 import { VmClockError } from '../errors'
 import { type Maintenance, type PageShape, VmClockPublisher } from '../publisher'
+import type { SourceChoice } from '../time-source'
 import { CommandInput } from './command-input'
 import { json } from './escape'
 import { distance } from './figures'
 import { coloursFor, line, reportError } from './output'
 import { PublisherBound } from './publisher-bound'
+import { PublisherSource } from './publisher-source'
 import { onStopSignal } from './signals'
 import { whenOutputIsLost } from './streams'
 import { notifySupervisor } from './supervisor'
@@ -16,6 +18,7 @@ export interface PublishOptions {
   readonly json?: boolean
   readonly shape: PageShape
   readonly generation: 'auto' | 'yes' | 'no'
+  readonly from: SourceChoice
   readonly interval?: number
   readonly maxError?: bigint
   readonly maxErrorAfterMigration?: boolean
@@ -45,7 +48,8 @@ Commands on standard input, one per line (the end of input does not stop publish
   quit                        stop
 
 The output is one line when the page is published, and one for each command that succeeded. Another line
-says when the page states a bound again, or no bound any more, and why.
+says when the page states a bound again, or no bound any more, and why; another when its time comes from
+another source, and why not from a better one.
 SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, and the file remains.
 With --keep-on-exit they leave the page as it is, and the next publisher takes it over. Readers continue
 with a growing bound, and without one from 1,000 s after the last update on.
@@ -67,6 +71,7 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
   const publisher = VmClockPublisher.create(path, {
     shape: options.shape,
     generation: options.generation === 'auto' ? 'auto' : options.generation === 'yes',
+    from: options.from,
     intervalMs: options.interval,
     maxErrorNs: options.maxError,
     maxErrorAfterMigration: options.maxErrorAfterMigration,
@@ -96,6 +101,7 @@ function requireConsistent({ shape, generation }: PublishOptions): void {
 function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<number> {
   const asJson = options.json === true
   const bound = new PublisherBound(publisher.boundUnavailable)
+  const source = new PublisherSource(publisher.timeSource)
   return new Promise((resolve) => {
     let ended = false
     const end = (code: number): void => {
@@ -119,15 +125,17 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
       if (error !== undefined) return end(reportError(error, asJson))
       const event = bound.observe(publisher.boundUnavailable, process.hrtime.bigint())
       if (event !== undefined) print(asJson, event, bound.fields(asJson))
+      if (source.observe(publisher.timeSource)) print(asJson, 'source', source.fields(asJson))
     }, CHECK_MS)
     const input = new CommandInput((text) => {
       if (text.trim() === 'quit') end(0)
-      else execute(publisher, bound, text.trim(), asJson)
+      else execute(publisher, { bound, source }, text.trim(), asJson)
     })
     onStopSignal(() => end(0))
     print(asJson, 'published', {
       path: publisher.path,
       shape: options.shape,
+      ...source.fields(asJson),
       ...guardFields(publisher, asJson),
       ...bound.fields(asJson),
     })
@@ -158,15 +166,16 @@ function failureOf(publisher: VmClockPublisher): VmClockError | undefined {
   })
 }
 
+/** The last looks at the publisher. */
+interface Seen {
+  readonly bound: PublisherBound
+  readonly source: PublisherSource
+}
+
 // Executes a command from standard input and prints its answer or its error.
-function execute(
-  publisher: VmClockPublisher,
-  bound: PublisherBound,
-  text: string,
-  asJson: boolean,
-): void {
+function execute(publisher: VmClockPublisher, seen: Seen, text: string, asJson: boolean): void {
   try {
-    const answer = answerTo(publisher, bound, text, asJson)
+    const answer = answerTo(publisher, seen, text, asJson)
     if (answer !== undefined) print(asJson, ...answer)
   } catch (error) {
     reportError(error, asJson)
@@ -178,7 +187,7 @@ type Answer = readonly [event: string, details: Record<string, unknown>]
 
 function answerTo(
   publisher: VmClockPublisher,
-  bound: PublisherBound,
+  seen: Seen,
   text: string,
   asJson: boolean,
 ): Answer | undefined {
@@ -198,7 +207,8 @@ function answerTo(
     case 'status': {
       const { path, updates, cpuTimeNs } = publisher
       const cpuTime = asJson ? { cpuTimeNs } : { cpuTime: distance(cpuTimeNs) }
-      return ['status', { path, updates, ...cpuTime, ...bound.fields(asJson) }]
+      const shown = { ...seen.source.fields(asJson), ...seen.bound.fields(asJson) }
+      return ['status', { path, updates, ...cpuTime, ...shown }]
     }
     default:
       throw new VmClockError(

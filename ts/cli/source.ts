@@ -16,6 +16,14 @@ const KINDS: Readonly<Record<TimeSource['kind'], string>> = {
   simulated: 'a simulated clock',
 }
 
+const ORIGINS: Readonly<Record<TimeSource['from'], string | undefined>> = {
+  hypervisor: 'the hypervisor',
+  kernel: "the kernel's clock",
+  phc: 'a PTP hardware clock',
+  clockbound: "ClockBound's daemon",
+  unknown: undefined,
+}
+
 /** Names the page of a time source. */
 export function pageName({ path, kind }: Pick<TimeSource, 'path' | 'kind'>): string {
   return path ?? (kind === 'process' ? 'in the memory of this process' : KINDS[kind])
@@ -24,9 +32,7 @@ export function pageName({ path, kind }: Pick<TimeSource, 'path' | 'kind'>): str
 /** Returns the rows that say where the time comes from. */
 export function sourceRows(source: TimeSource): Row[] {
   const { kind, from, assumed, sinceMs } = source
-  const by = { hypervisor: 'the hypervisor', kernel: "the kernel's clock", unknown: undefined }[
-    from
-  ]
+  const by = ORIGINS[from]
   const calibrated = by === undefined ? '' : `, calibrated by ${by}`
   const since =
     sinceMs === undefined ? '' : ` since ${timestamp(BigInt(sinceMs) * 1_000_000n, 'utc')}`

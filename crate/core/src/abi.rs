@@ -191,11 +191,18 @@ pub mod extension {
     pub const STATED_ERROR: u8 = 1 << 3;
     /// `flags`: the operator stated an error, and a disruption voided it.
     pub const STATED_ERROR_VOID: u8 = 1 << 4;
+    /// `flags`: another process changed the kernel's clock, and its daemon has not caught up. The page's time need
+    /// not come from that clock.
+    pub const KERNEL_CHANGED: u8 = 1 << 5;
 
     /// `source`: not stated.
     pub const SOURCE_UNKNOWN: u8 = 0;
     /// `source`: the kernel's clock.
     pub const SOURCE_KERNEL: u8 = 1;
+    /// `source`: a PTP hardware clock.
+    pub const SOURCE_PHC: u8 = 2;
+    /// `source`: ClockBound's shared memory.
+    pub const SOURCE_CLOCKBOUND: u8 = 3;
 
     /// `no_bound`: the page states a bound, or has no time.
     pub const BOUND: u8 = 0;
@@ -211,6 +218,8 @@ pub mod extension {
     pub const UNGUARDED: u8 = 5;
     /// `no_bound`: a disruption voided the error that the operator had stated.
     pub const STATED_ERROR_VOIDED: u8 = 6;
+    /// `no_bound`: the source that the operator chose gives no bound, and the time is the kernel's.
+    pub const SOURCE_UNAVAILABLE: u8 = 7;
     /// `no_bound`, from here on: the clock is distrusted for `updates_left` updates. Another process
     /// stepped it.
     pub const STEPPED: u8 = 16;

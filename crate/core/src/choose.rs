@@ -22,7 +22,7 @@ use crate::device;
 use crate::error::Error;
 use crate::extension::{SourceKind, StatedError};
 use crate::page::{DEVICE_PATH, PUBLISHED_PATH, Page};
-use crate::publish::{process_page, require_trusted_counter};
+use crate::publish::{From, process_page, require_trusted_counter};
 
 /// The age beyond which a published page has no live publisher. A publisher writes at least once a second, and
 /// its lock cannot be read by others.
@@ -36,8 +36,8 @@ pub struct Choice {
     pub environment_path: Option<PathBuf>,
     /// The kinds of pages.
     pub source: Pages,
-    /// The origin of the time.
-    pub from: Origins,
+    /// The source of the time.
+    pub from: From,
     /// Make a page from a counter that CPUID does not call invariant, or that the kernel does not trust.
     pub allow_untrusted_counter: bool,
 }
@@ -52,16 +52,6 @@ pub enum Pages {
     Page,
     /// Only the page that this process makes.
     Process,
-}
-
-/// The origins of time to choose from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Origins {
-    /// Every origin.
-    #[default]
-    Auto,
-    /// Only the kernel's clock.
-    Kernel,
 }
 
 /// The kind of a page, by the way it was found.
@@ -97,6 +87,10 @@ pub enum Origin {
     Hypervisor,
     /// This machine's kernel.
     Kernel,
+    /// A PTP hardware clock of this machine.
+    Phc,
+    /// ClockBound's memory on this machine.
+    ClockBound,
     /// The page does not say.
     Unknown,
 }
@@ -107,7 +101,9 @@ impl Origin {
     pub fn name(self) -> &'static str {
         match self {
             Self::Hypervisor => "hypervisor",
-            Self::Kernel => "kernel",
+            Self::Kernel => SourceKind::Kernel.name(),
+            Self::Phc => SourceKind::Phc.name(),
+            Self::ClockBound => SourceKind::ClockBound.name(),
             Self::Unknown => "unknown",
         }
     }
@@ -237,6 +233,8 @@ impl Found {
         let from = match extension.map(|extension| extension.source) {
             _ if clock.memory().device_number().is_some() => Origin::Hypervisor,
             Some(SourceKind::Kernel) => Origin::Kernel,
+            Some(SourceKind::Phc) => Origin::Phc,
+            Some(SourceKind::ClockBound) => Origin::ClockBound,
             _ => Origin::Unknown,
         };
         let mut assumed = Vec::new();
@@ -251,7 +249,7 @@ impl Found {
             assume(Part::TimeError, By::Caller);
         }
         if snapshot.is_some_and(|snapshot| snapshot.period_max_error().is_some()) {
-            if from == Origin::Kernel {
+            if !matches!(from, Origin::Hypervisor | Origin::Unknown) {
                 assume(Part::RateError, By::Maker);
             }
         } else if options.assumed_drift_ppb.is_some() {
@@ -303,7 +301,7 @@ struct Machine {
     devices: Vec<PathBuf>,
     published: PathBuf,
     /// [`process_page`].
-    make: fn(bool) -> Result<Page, Error>,
+    make: fn(bool, From) -> Result<Page, Error>,
 }
 
 impl Machine {
@@ -333,7 +331,7 @@ fn open_in(machine: &Machine, choice: &Choice, options: &Options) -> Result<Open
     }
     let mut spares = Spares::default();
     if by_others {
-        if choice.from == Origins::Auto
+        if choice.from == From::Auto
             && let Some(device) = bounded_device(&machine.devices, options, &mut spares)
         {
             return Ok(device);
@@ -386,7 +384,7 @@ fn bounded_device(devices: &[PathBuf], options: &Options, spares: &mut Spares) -
 }
 
 /// Returns the published page, if its publisher is alive and its time is of the wanted origin.
-fn live_page(path: &Path, from: Origins, options: &Options, spares: &mut Spares) -> Option<Opened> {
+fn live_page(path: &Path, from: From, options: &Options, spares: &mut Spares) -> Option<Opened> {
     let clock = match VmClock::open(path, options.clone()) {
         Ok(clock) => clock,
         Err(Error::NotFound { .. }) => return None,
@@ -395,12 +393,12 @@ fn live_page(path: &Path, from: Origins, options: &Options, spares: &mut Spares)
             return None;
         }
     };
-    let is_wanted = is_live(&clock, options) && (from == Origins::Auto || is_from_kernel(&clock));
+    let is_wanted = is_live(&clock, options) && is_of(&clock, from);
     let opened = Opened::new(clock, Kind::Published);
     if is_wanted {
         return Some(opened);
     }
-    if from == Origins::Auto {
+    if from == From::Auto {
         spares.published = Some(opened);
     }
     None
@@ -420,14 +418,18 @@ fn is_live(clock: &VmClock, options: &Options) -> bool {
     reading.is_ok_and(|reading| reading.age_ns <= limit_ns)
 }
 
-fn is_from_kernel(clock: &VmClock) -> bool {
+/// Returns whether a page's time comes from the source that the caller chose.
+fn is_of(clock: &VmClock, from: From) -> bool {
+    let Some(kind) = from.kind() else {
+        return true;
+    };
     let snapshot = clock.clone().snapshot();
     let extension = snapshot.ok().and_then(|snapshot| snapshot.extension);
-    extension.is_some_and(|extension| extension.source == SourceKind::Kernel)
+    extension.is_some_and(|extension| extension.source == kind)
 }
 
 fn open_process(machine: &Machine, choice: &Choice, options: &Options) -> Result<Opened, Error> {
-    let page = (machine.make)(choice.allow_untrusted_counter)?;
+    let page = (machine.make)(choice.allow_untrusted_counter, choice.from)?;
     let clock = VmClock::open_page(Arc::new(page), options.clone());
     let mut opened = Opened::new(clock, Kind::Process);
     opened.found.is_counter_assumed =
@@ -443,7 +445,7 @@ pub fn no_time_remedy() -> String {
 
 fn no_time_remedy_in(published: &Path, trust: Result<(), Error>) -> String {
     let options = Options::default();
-    let is_published = live_page(published, Origins::Auto, &options, &mut Spares::default());
+    let is_published = live_page(published, From::Auto, &options, &mut Spares::default());
     if is_published.is_some() {
         return format!(
             "open the page that is published here and has time: {}",
@@ -487,7 +489,7 @@ mod tests {
     const AUTO: Choice = Choice {
         environment_path: None,
         source: Pages::Auto,
-        from: Origins::Auto,
+        from: From::Auto,
         allow_untrusted_counter: true,
     };
     const MADE_ELSEWHERE: u128 = 1;
@@ -512,7 +514,7 @@ mod tests {
         /// A machine on which no page can be made.
         fn without_making() -> Self {
             let mut staged = Self::new();
-            staged.machine.make = |_| {
+            staged.machine.make = |_, _| {
                 Err(Error::UntrustedCounter {
                     reason: "staged",
                     remedy: "none",
@@ -718,7 +720,7 @@ mod tests {
             ..AUTO
         };
         let kernel = Choice {
-            from: Origins::Kernel,
+            from: From::Kernel,
             ..AUTO
         };
         let refused = Staged::new().open(&page).unwrap_err();

@@ -309,6 +309,18 @@ pub enum Error {
         /// The path as it was opened.
         path: PathBuf,
     },
+    /// The source of time that was chosen gives no time with a bound.
+    #[error("{}{source_name} gives no time with a bound: {reason}", .path.as_deref().map(|path| format!("{}: ", show(path))).unwrap_or_default())]
+    NoSource {
+        /// The source: ClockBound, or a PTP hardware clock.
+        source_name: &'static str,
+        /// The file or device, if there is one.
+        path: Option<PathBuf>,
+        /// The reason.
+        reason: String,
+        /// The remedy.
+        remedy: &'static str,
+    },
     /// An argument is outside its range.
     #[error("{reason}")]
     InvalidArgument {
@@ -387,6 +399,7 @@ impl Error {
             Self::NotSupported { .. } => "ERR_VMCLOCK_NOT_SUPPORTED",
             Self::OtherClocksource { .. } => "ERR_VMCLOCK_CLOCKSOURCE",
             Self::SystemClockStepped { .. } => "ERR_VMCLOCK_STEPPED",
+            Self::NoSource { .. } => "ERR_VMCLOCK_NO_SOURCE",
             Self::System { .. } | Self::PtpRefused { .. } => "ERR_VMCLOCK_SYSTEM",
         }
     }
@@ -402,7 +415,9 @@ impl Error {
                 syscall, source, ..
             } => return system_remedy(syscall, source),
             Self::InvalidArgument { remedy, .. } => (*remedy)?,
-            Self::UntrustedCounter { remedy, .. } | Self::NotSupported { remedy, .. } => remedy,
+            Self::UntrustedCounter { remedy, .. }
+            | Self::NotSupported { remedy, .. }
+            | Self::NoSource { remedy, .. } => remedy,
             Self::Access { is_device, .. } => access_remedy(*is_device),
             Self::NotFound { .. } => {
                 "publish a page on this machine with `vmclock publish`, or give the path of an \
@@ -507,7 +522,7 @@ impl Error {
             | Self::PtpRefused { path, .. }
             | Self::PtpOutOfRange { path }
             | Self::SystemClockStepped { path } => Some(path),
-            Self::System { path, .. } => path.as_deref(),
+            Self::System { path, .. } | Self::NoSource { path, .. } => path.as_deref(),
             _ => None,
         }
     }

@@ -20,6 +20,9 @@ pub struct Extension {
     pub device: DeviceRecord,
     /// The source that the time comes from.
     pub source: SourceKind,
+    /// Another process changed the kernel's clock, and its daemon has not caught up. The time need not come from
+    /// that clock.
+    pub is_kernel_changed: bool,
     /// The operator's part in the bound.
     pub stated_error: StatedError,
     /// The age in nanoseconds from which the page states no bound; 0 for never.
@@ -60,6 +63,23 @@ pub enum SourceKind {
     Unknown,
     /// The kernel's clock.
     Kernel,
+    /// A PTP hardware clock.
+    Phc,
+    /// ClockBound's shared memory.
+    ClockBound,
+}
+
+impl SourceKind {
+    /// A short name that does not change: `unknown`, `kernel`, `phc` or `clockbound`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Kernel => "kernel",
+            Self::Phc => "phc",
+            Self::ClockBound => "clockbound",
+        }
+    }
 }
 
 /// The operator's part in the bound of a page.
@@ -83,6 +103,8 @@ impl Extension {
         let source = match self.source {
             SourceKind::Unknown => abi::SOURCE_UNKNOWN,
             SourceKind::Kernel => abi::SOURCE_KERNEL,
+            SourceKind::Phc => abi::SOURCE_PHC,
+            SourceKind::ClockBound => abi::SOURCE_CLOCKBOUND,
         };
         let state = match self.device {
             DeviceRecord::Seen(state) => state,
@@ -124,7 +146,12 @@ impl Extension {
             StatedError::Holds => abi::STATED_ERROR,
             StatedError::Void => abi::STATED_ERROR_VOID,
         };
-        device | stated
+        let changed = if self.is_kernel_changed {
+            abi::KERNEL_CHANGED
+        } else {
+            0
+        };
+        device | stated | changed
     }
 
     /// Reads the extension of a page under `seq`. `None` for words of another update, or of another version.
@@ -166,8 +193,11 @@ impl Extension {
             },
             source: match source {
                 abi::SOURCE_KERNEL => SourceKind::Kernel,
+                abi::SOURCE_PHC => SourceKind::Phc,
+                abi::SOURCE_CLOCKBOUND => SourceKind::ClockBound,
                 _ => SourceKind::Unknown,
             },
+            is_kernel_changed: has(abi::KERNEL_CHANGED),
             stated_error: if has(abi::STATED_ERROR_VOID) {
                 StatedError::Void
             } else if has(abi::STATED_ERROR) {
@@ -199,6 +229,7 @@ mod tests {
                 vm_generation: Some(9),
             }),
             source: SourceKind::Kernel,
+            is_kernel_changed: false,
             stated_error: StatedError::Holds,
             void_after_ns: 1_000_000_000_000,
             began_ns: -1,
@@ -252,6 +283,28 @@ mod tests {
                 seen.device = device;
                 seen.stated_error = stated_error;
                 assert_eq!(Extension::from_words(&seen.to_words(4), 4), Some(seen));
+            }
+        }
+    }
+
+    #[test]
+    fn every_source_is_read_back_with_and_without_a_changed_kernel_clock() {
+        for source in [
+            SourceKind::Unknown,
+            SourceKind::Kernel,
+            SourceKind::Phc,
+            SourceKind::ClockBound,
+        ] {
+            for is_kernel_changed in [false, true] {
+                let written = Extension {
+                    source,
+                    is_kernel_changed,
+                    ..example()
+                };
+                assert_eq!(
+                    Extension::from_words(&written.to_words(4), 4),
+                    Some(written)
+                );
             }
         }
     }

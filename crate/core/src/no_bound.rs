@@ -39,6 +39,8 @@ pub enum NoBound {
     Void,
     /// A disruption voided the error that the operator had stated.
     StatedErrorVoided,
+    /// The source that the operator chose gives no bound now, so the time is the kernel's.
+    SourceUnavailable,
     /// A reason that this release does not know.
     Unknown(u8),
 }
@@ -70,8 +72,8 @@ pub enum Distrust {
 
 impl NoBound {
     /// A short name that does not change: `unsynchronized`, `never-updated`, `off-nominal`,
-    /// `change-pending`, `unguarded`, `not-followed`, `device-stuck`, `void`, `stated-error-voided`, or the
-    /// cause of distrust.
+    /// `change-pending`, `unguarded`, `not-followed`, `device-stuck`, `void`, `stated-error-voided`,
+    /// `source-unavailable`, or the cause of distrust.
     #[must_use]
     pub fn name(self) -> Cow<'static, str> {
         match self {
@@ -84,6 +86,7 @@ impl NoBound {
             Self::DeviceStuck => "device-stuck".into(),
             Self::Void => "void".into(),
             Self::StatedErrorVoided => "stated-error-voided".into(),
+            Self::SourceUnavailable => "source-unavailable".into(),
             Self::Distrusted { cause, .. } => cause.name(),
             Self::Unknown(code) => format!("unrecognized ({code})").into(),
         }
@@ -103,6 +106,7 @@ impl NoBound {
             // No maker gives the reasons of readers.
             Self::Unguarded | Self::NotFollowed | Self::DeviceStuck | Self::Void => abi::UNGUARDED,
             Self::StatedErrorVoided => abi::STATED_ERROR_VOIDED,
+            Self::SourceUnavailable => abi::SOURCE_UNAVAILABLE,
             Self::Unsynchronized => abi::UNSYNCHRONIZED,
             Self::NeverUpdated => abi::NEVER_UPDATED,
             Self::OffNominal => abi::OFF_NOMINAL,
@@ -116,6 +120,7 @@ impl NoBound {
         Some(match code {
             abi::UNGUARDED => Self::Unguarded,
             abi::STATED_ERROR_VOIDED => Self::StatedErrorVoided,
+            abi::SOURCE_UNAVAILABLE => Self::SourceUnavailable,
             abi::BOUND => return None,
             abi::UNSYNCHRONIZED => Self::Unsynchronized,
             abi::NEVER_UPDATED => Self::NeverUpdated,
@@ -210,6 +215,9 @@ impl fmt::Display for NoBound {
             Self::StatedErrorVoided => {
                 f.write_str("the machine was disrupted, and the stated error held only until then")
             }
+            Self::SourceUnavailable => f.write_str(
+                "the chosen source of time gives no bound now, so the time is the kernel's",
+            ),
             Self::Distrusted {
                 cause,
                 updates_left,

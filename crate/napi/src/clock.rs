@@ -9,9 +9,10 @@ use napi::bindgen_prelude::{BigInt, Either, Function, Object, Result};
 use napi::threadsafe_function::UnknownReturnValue;
 use napi::{Env, sys};
 use napi_derive::napi;
-use vmclock::choose::{self, Choice, Found, Opened, Origins, Pages, TimeSource};
+use vmclock::choose::{self, Choice, Found, Opened, Pages, TimeSource};
 use vmclock::clock::guard::GuardState;
 use vmclock::counter::CpuCounter;
+use vmclock::publish::From as SourceChoice;
 use vmclock::snapshot::Abi;
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
@@ -46,7 +47,7 @@ pub struct NativeChoice {
     pub environment_path: Option<String>,
     /// `auto`, `page` or `process`.
     pub source: String,
-    /// `auto` or `kernel`.
+    /// `auto`, `kernel`, `phc` or `clockbound`.
     pub from: String,
     pub allow_untrusted_counter: bool,
 }
@@ -113,14 +114,16 @@ impl TryFrom<NativeChoice> for Choice {
                 "process" => Pages::Process,
                 _ => return refuse("source is auto, page or process"),
             },
-            from: match choice.from.as_str() {
-                "auto" => Origins::Auto,
-                "kernel" => Origins::Kernel,
-                _ => return refuse("from is auto or kernel"),
-            },
+            from: source_choice(&choice.from)?,
             allow_untrusted_counter: choice.allow_untrusted_counter,
         })
     }
+}
+
+/// Returns the choice of a source by its name.
+pub(crate) fn source_choice(name: &str) -> std::result::Result<SourceChoice, Error> {
+    SourceChoice::from_name(name)
+        .ok_or_else(|| Error::invalid_argument("from is auto, kernel, phc or clockbound"))
 }
 
 /// The source of a clock's time.
@@ -129,7 +132,7 @@ pub struct NativeTimeSource {
     /// `device`, `published`, `process` or `path`.
     pub kind: &'static str,
     pub path: Either<String, ()>,
-    /// `hypervisor`, `kernel` or `unknown`.
+    /// `hypervisor`, `kernel`, `phc`, `clockbound` or `unknown`.
     pub from: &'static str,
     pub guard: NativeGuard,
     pub assumed: Vec<NativeAssumption>,

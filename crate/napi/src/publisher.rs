@@ -11,7 +11,7 @@ use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::{Error, Maintenance};
 
 use crate::failure::{Failure, Outcome, outcome};
-use crate::page::NativeNoBound;
+use crate::page::{NativeNoBound, own};
 
 #[napi(object, object_to_js = false, use_nullable = true)]
 pub struct NativePublisherOptions {
@@ -19,6 +19,8 @@ pub struct NativePublisherOptions {
     pub shape: String,
     /// `auto`, `always` or `never`.
     pub generation: String,
+    /// `auto`, `kernel`, `phc` or `clockbound`.
+    pub from: String,
     pub interval_ms: Option<f64>,
     pub max_error_ns: Option<BigInt>,
     pub max_error_after_migration: bool,
@@ -46,6 +48,23 @@ impl From<&Unavailable> for NativeGuardUnavailable {
             remedy: unavailable.remedy.clone(),
         }
     }
+}
+
+/// The source of a publisher's time.
+#[napi(object, object_from_js = false)]
+pub struct NativePublisherSource {
+    /// `kernel`, `phc`, `clockbound`, or `unknown` for a page without time.
+    pub from: &'static str,
+    pub passed_over: Vec<NativePassedOver>,
+}
+
+/// A better source that is not used, and why.
+#[napi(object, object_from_js = false)]
+pub struct NativePassedOver {
+    pub from: &'static str,
+    /// The code of its error.
+    pub code: Either<&'static str, ()>,
+    pub reason: String,
 }
 
 fn refused(what: &str) -> Error {
@@ -87,6 +106,7 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
                 "never" => Generation::Never,
                 _ => return Err(refused("generation is auto, always or never")),
             },
+            from: crate::clock::source_choice(&options.from)?,
             interval,
             max_error_ns,
             max_error_after_migration: options.max_error_after_migration,
@@ -170,6 +190,25 @@ impl NativePublisher {
         let publisher = self.publisher.borrow();
         let no_bound = publisher.as_ref().and_then(Publisher::no_bound);
         no_bound.map_or(Either::B(()), |no_bound| Either::A(no_bound.into()))
+    }
+
+    /// `kernel`, `phc` or `clockbound`, and the better sources that are not used.
+    #[napi]
+    pub fn time_source(&self) -> NativePublisherSource {
+        let publisher = self.publisher.borrow();
+        let publisher = publisher.as_ref();
+        let passed_over = publisher.map_or_else(Vec::new, Publisher::passed_over);
+        NativePublisherSource {
+            from: publisher.map_or("unknown", |publisher| publisher.source().name()),
+            passed_over: passed_over
+                .into_iter()
+                .map(|passed| NativePassedOver {
+                    from: passed.kind.name(),
+                    code: own(passed.code),
+                    reason: passed.reason,
+                })
+                .collect(),
+        }
     }
 
     #[napi]

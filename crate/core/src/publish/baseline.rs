@@ -73,8 +73,6 @@ pub(super) struct PeriodEstimator {
     earlier_period: Option<Period>,
     /// The measurement that `period` comes from, until its baseline ends.
     measured: Option<Measured>,
-    /// The error that was last stated for the period.
-    period_error_ppb: u128,
     /// How far the counter's period may move away from its average.
     wander_ppb: u128,
     /// The operator states the error of the kernel's clock.
@@ -89,7 +87,6 @@ impl PeriodEstimator {
             period: None,
             earlier_period: None,
             measured: None,
-            period_error_ppb: 0,
             wander_ppb: period::error_of_inverse_ppb(wander_ppb.into()),
             is_stated,
         }
@@ -98,11 +95,6 @@ impl PeriodEstimator {
     /// The period, once there is one.
     pub(super) fn period(&self) -> Option<Period> {
         self.period
-    }
-
-    /// How far that period may be off, in parts per billion of it.
-    pub(super) fn period_error_ppb(&self) -> u128 {
-        self.period_error_ppb
     }
 
     /// Ends the baseline. The counter goes on, but earlier samples say nothing about later ones.
@@ -169,9 +161,6 @@ impl PeriodEstimator {
                 estimate_ppb: None,
             }),
         };
-        if let Some(error) = &result {
-            self.period_error_ppb = error.max_ppb;
-        }
         if self.makes_anchor(now) {
             self.anchors.push_back(*now);
         }

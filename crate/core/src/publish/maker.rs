@@ -18,9 +18,11 @@ use super::{Cause, Publication, PublishOptions, Shape};
 use crate::counter::CpuCounter;
 use crate::device::Unavailable;
 use crate::error::Error;
-use crate::extension::Extension;
+use crate::extension::{Extension, SourceKind};
 use crate::no_bound::NoBound;
 use crate::snapshot::RawFields;
+use crate::source::PassedOver;
+use crate::source::best::{AnyCandidate, Best, candidates};
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
@@ -29,9 +31,12 @@ use crate::source::kernel::step_alarm::StepAlarm;
 /// The longest wait for the counter's rate. A counter that advances shows it within 10 ms.
 const FIRST_BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The sources of time of this machine.
+pub(super) type MachineSource = Best<KernelSource<KernelClock>, AnyCandidate>;
+
 /// A page in the making: its publication, and what wakes it. Its file or memory is chosen later.
 pub(super) struct Maker {
-    publication: Publication<KernelSource<KernelClock>, CpuCounter, Device>,
+    publication: Publication<MachineSource, CpuCounter, Device>,
     alarm: StepAlarm,
     unavailable: Option<Unavailable>,
 }
@@ -50,8 +55,10 @@ impl Maker {
         let alarm = StepAlarm::new()?;
         let device = Device::find(published);
         let unavailable = device.unavailable().cloned();
+        let from = options.used_from();
+        let source = Best::new(KernelSource::new(KernelClock), candidates(from), from);
         let publication = Publication::new(
-            KernelSource::new(KernelClock),
+            source,
             CpuCounter,
             device,
             options,
@@ -107,7 +114,7 @@ impl Maker {
             updates: AtomicU64::new(1),
             cpu_time_ns: AtomicU64::new(0),
             failure: Mutex::new(None),
-            no_bound: Mutex::new(self.publication.no_bound()),
+            report: Mutex::new(self.publication.report()),
         });
         let (commands, inbox) = channel();
         let options = self.publication.options();
@@ -182,7 +189,17 @@ impl Making {
 
     /// Returns why the page states no bound, as of its last update.
     pub(super) fn no_bound(&self) -> Option<NoBound> {
-        *locked(&self.shared.no_bound)
+        locked(&self.shared.report).no_bound
+    }
+
+    /// Returns the source of the time, as of the last update.
+    pub(super) fn source(&self) -> SourceKind {
+        locked(&self.shared.report).source
+    }
+
+    /// Returns the better sources that the time does not come from, and why, as of the last update.
+    pub(super) fn passed_over(&self) -> Vec<PassedOver> {
+        locked(&self.shared.report).passed_over.clone()
     }
 
     /// Ends the page and the thread. Ending it again does nothing.

@@ -1,6 +1,6 @@
 //! The page that this process makes for its own clocks.
 //!
-//! One calibrator makes it, for the clocks of all threads. The first clock starts the calibrator, and the last
+//! One calibrator makes it, for the clocks of all threads that chose the same source. The first clock starts the calibrator, and the last
 //! one that is closed ends it. The calibrator is a publisher's thread whose page is private memory instead of a
 //! file. Such a thread keeps no process alive.
 //!
@@ -12,11 +12,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use super::PublishOptions;
 use super::maker::{Maker, Making};
 use super::shared::locked;
 use super::trusted_counter::require_trusted_counter;
 use super::worker::Published;
+use super::{From, PublishOptions};
 use crate::error::Error;
 use crate::page::{Mapping, Page, Renew};
 use crate::seqlock::SharedWords;
@@ -25,15 +25,15 @@ use crate::writer::PageWriter;
 /// The name of the page in errors.
 const NAME: &str = "the page of this process";
 
-/// Returns the page that this process makes from the kernel's clock. The first call starts the calibrator, which
+/// Returns the page that this process makes from a source of time. The first call starts the calibrator, which
 /// takes some 10 ms to measure the counter's rate. Dropping the last page ends it.
 ///
 /// # Errors
 ///
 /// [`Error::UntrustedCounter`] for a counter that CPUID does not call invariant, or that the kernel does not
-/// trust, unless `allow_untrusted_counter`; [`Error::OutOfRange`] if the kernel's clock shows a time before 1970;
+/// trust, unless `allow_untrusted_counter`; the error of the source that `from` names; [`Error::OutOfRange`] if the kernel's clock shows a time before 1970;
 /// [`Error::System`].
-pub fn process_page(allow_untrusted_counter: bool) -> Result<Page, Error> {
+pub fn process_page(allow_untrusted_counter: bool, from: From) -> Result<Page, Error> {
     if !allow_untrusted_counter {
         require_trusted_counter().map_err(|error| {
             instead_of_publishing(
@@ -43,10 +43,11 @@ pub fn process_page(allow_untrusted_counter: bool) -> Result<Page, Error> {
             )
         })?;
     }
-    let calibrator = Calibrator::of_this_process()?;
+    let calibrator = Calibrator::of_this_process(from)?;
     let mapping = calibrator.mapping.clone();
     let share = Share {
         allow_untrusted_counter,
+        from,
         _calibrator: calibrator,
     };
     Ok(Page::in_memory(mapping, Arc::new(share)))
@@ -64,12 +65,13 @@ fn instead_of_publishing(error: Error, remedy: &'static str) -> Error {
 #[derive(Debug)]
 struct Share {
     allow_untrusted_counter: bool,
+    from: From,
     _calibrator: Arc<Calibrator>,
 }
 
 impl Renew for Share {
     fn renew(&self) -> Result<Page, Error> {
-        process_page(self.allow_untrusted_counter)
+        process_page(self.allow_untrusted_counter, self.from)
     }
 }
 
@@ -82,19 +84,24 @@ struct Calibrator {
 }
 
 impl Calibrator {
-    /// Returns the running calibrator, or starts one.
-    fn of_this_process() -> Result<Arc<Self>, Error> {
-        let mut current = locked(&Process::this().calibrator);
-        if let Some(running) = current.upgrade().filter(|found| found.is_running()) {
+    /// Returns the running calibrator of this choice, or starts one.
+    fn of_this_process(from: From) -> Result<Arc<Self>, Error> {
+        let mut all = locked(&Process::this().calibrators);
+        all.retain(|(_, calibrator)| calibrator.strong_count() != 0);
+        let of_choice = all.iter().find(|(one, _)| *one == from);
+        let running = of_choice.and_then(|(_, calibrator)| calibrator.upgrade());
+        if let Some(running) = running.filter(|found| found.is_running()) {
             return Ok(running);
         }
-        let started = Arc::new(Self::start()?);
-        *current = Arc::downgrade(&started);
+        let started = Arc::new(Self::start(from)?);
+        all.retain(|(one, _)| *one != from);
+        all.push((from, Arc::downgrade(&started)));
         Ok(started)
     }
 
-    fn start() -> Result<Self, Error> {
+    fn start(from: From) -> Result<Self, Error> {
         let options = PublishOptions {
+            from,
             // Each clock checks the counter by its own options.
             allow_untrusted_counter: true,
             // Each clock decides by its own options whether a page counts whose device nobody looks at.
@@ -119,14 +126,14 @@ impl Calibrator {
     }
 }
 
-/// A process's place for its calibrator.
+/// A process's place for its calibrators, one for each choice of a source.
 ///
 /// A forked child does not use its parent's: another thread of the parent may have held the lock at the fork, and
 /// then nothing unlocks it in the child.
 struct Process {
     /// The process; 0 before the first use.
     id: AtomicU32,
-    calibrator: Mutex<Weak<Calibrator>>,
+    calibrators: Mutex<Vec<(From, Weak<Calibrator>)>>,
     /// The place of a forked child.
     child: OnceLock<Box<Process>>,
 }
@@ -135,7 +142,7 @@ impl Process {
     const fn new(id: u32) -> Self {
         Self {
             id: AtomicU32::new(id),
-            calibrator: Mutex::new(Weak::new()),
+            calibrators: Mutex::new(Vec::new()),
             child: OnceLock::new(),
         }
     }

@@ -17,6 +17,7 @@ mod maker;
 mod memory;
 mod publication;
 mod publisher;
+mod rates;
 mod shared;
 mod takeover;
 mod trusted_counter;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::snapshot::Maintenance;
+pub use crate::source::best::From;
 
 pub use guard::DisruptionSource;
 pub use memory::process_page;
@@ -86,6 +88,8 @@ pub struct PublishOptions {
     /// The rule for the generation counter of a page of [`Shape::Time`]. The other shapes fix it:
     /// give [`Generation::Auto`], or the value that matches the shape.
     pub generation: Generation,
+    /// The source of the time.
+    pub from: From,
     /// The time between two updates: 100 ms to 1 s.
     pub interval: Duration,
     /// The largest error of CLOCK_REALTIME while this page is published, in nanoseconds. The operator answers
@@ -139,6 +143,7 @@ impl Default for PublishOptions {
         Self {
             shape: Shape::Time,
             generation: Generation::Auto,
+            from: From::Auto,
             interval: Self::INTERVAL_DEFAULT,
             max_error_ns: None,
             max_error_after_migration: false,
@@ -153,6 +158,15 @@ impl Default for PublishOptions {
 }
 
 impl PublishOptions {
+    /// Returns the source to use: a stated error is that of the kernel's clock.
+    pub(crate) fn used_from(&self) -> From {
+        if self.from == From::Auto && self.max_error_ns.is_some() {
+            From::Kernel
+        } else {
+            self.from
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
         let refuse = |reason: String| Err(Error::invalid_argument(reason));
         match (self.shape, self.generation) {
@@ -181,6 +195,15 @@ impl PublishOptions {
             return Err(Error::InvalidArgument {
                 reason: "no error is stated that could hold after a migration".to_owned(),
                 remedy: Some("state the error too (`maxErrorNs`, --max-error)"),
+            });
+        }
+        if self.max_error_ns.is_some() && !matches!(self.from, From::Auto | From::Kernel) {
+            return Err(Error::InvalidArgument {
+                reason: format!(
+                    "the stated error is that of the kernel's clock, and the time comes from {}",
+                    self.from.name()
+                ),
+                remedy: Some("leave out one of both"),
             });
         }
         if let Some(seconds) = self.tai_minus_utc_sec

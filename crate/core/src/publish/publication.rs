@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::baseline::{PeriodEstimator, RateError};
+use super::baseline::RateError;
 use super::guard::{DisruptionSource, Guard, Guarded, Lineage, sample_between_looks};
+use super::rates::Rates;
+use super::shared::Report;
 use super::takeover::{OldPage, is_consistent_with, page_utc_sec, states_bound};
 use super::{Cause, Generation, PublishOptions, Shape};
 use crate::abi;
@@ -15,7 +17,7 @@ use crate::no_bound::{Distrust, NoBound};
 use crate::snapshot::{Maintenance, RawFields};
 use crate::source::kernel::leap::past_indicator;
 use crate::source::kernel::leap_seconds::LeapSeconds;
-use crate::source::{Event, Known, SUSPENDED_NOISE_NS, Sample, TimeSource};
+use crate::source::{Event, Known, PassedOver, SUSPENDED_NOISE_NS, Sample, TimeSource};
 use crate::time::period::{self, Period};
 use crate::time::{NS_PER_SEC, fixed};
 use crate::writer::blank;
@@ -49,8 +51,11 @@ pub struct Publication<S: TimeSource, C: Counter, D: DisruptionSource> {
     /// TAI - UTC as the operator stated it, and the leap seconds since.
     stated_tai_sec: Option<i16>,
     /// The page that was taken over, until it has been compared with the present.
-    taken_over: Option<RawFields>,
-    period: PeriodEstimator,
+    taken_over: Option<(RawFields, SourceKind)>,
+    rates: Rates,
+    /// The source of the time on the page.
+    source_kind: SourceKind,
+    is_kernel_changed: bool,
     /// The time that the machine had been suspended at the last step.
     suspended_ns: Option<i128>,
     no_bound: Option<NoBound>,
@@ -102,8 +107,15 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             .as_ref()
             .and_then(|old| old.extension)
             .map(|extension| extension.stated_error);
-        if let Some(no_bound) = old.and_then(|old| old.extension?.no_bound) {
+        let old_extension = old.as_ref().and_then(|old| old.extension);
+        if let Some(no_bound) = old_extension.and_then(|extension| extension.no_bound) {
             source.resume_distrust(no_bound);
+        }
+        // The time of another source has a bound whatever happened to the kernel's clock.
+        if old_extension.is_some_and(|extension| {
+            extension.is_kernel_changed && is_beside_kernel(extension.source)
+        }) {
+            source.resume_distrust(NoBound::ChangePending);
         }
         // The extension of a torn page is lost, and with it that a disruption voided an error.
         let is_torn = old.is_some_and(|old| old.is_torn);
@@ -112,7 +124,13 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             source.distrust(cause);
         }
         let mut publication = Self {
-            period: PeriodEstimator::new(options.wander_ppb, options.max_error_ns.is_some()),
+            rates: Rates::new(options.wander_ppb, options.max_error_ns.is_some()),
+            source_kind: if options.shape == Shape::Time {
+                SourceKind::Kernel
+            } else {
+                SourceKind::Unknown
+            },
+            is_kernel_changed: false,
             stated_tai_sec: options.tai_minus_utc_sec,
             stated: if options.max_error_ns.is_some() {
                 StatedError::Holds
@@ -123,7 +141,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             fields: first_fields(&options, counter.id()),
             taken_over: old
                 .filter(|_| options.shape == Shape::Time && lineage != Lineage::Disrupted)
-                .map(|old| old.fields),
+                .map(|old| (old.fields, source_of(&old))),
             step_ticks: counter::step_ticks(&counter),
             source,
             counter,
@@ -141,7 +159,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             && !publication.options.max_error_after_migration
         {
             publication.stated = StatedError::Void;
-            publication.period.follow_source();
+            publication.rates.follow_source();
         }
         publication.show_marker();
         Ok(publication)
@@ -167,11 +185,8 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             no_bound: self.no_bound,
             boot_id: self.guard.boot_id(),
             device: self.guard.record(),
-            source: if has_time {
-                SourceKind::Kernel
-            } else {
-                SourceKind::Unknown
-            },
+            source: self.source_kind,
+            is_kernel_changed: self.is_kernel_changed,
             stated_error: self.stated,
             void_after_ns: if has_time {
                 fixed::saturate(VOID_AFTER.as_nanos())
@@ -179,6 +194,27 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
                 0
             },
             began_ns: self.began_ns,
+        }
+    }
+
+    /// Returns the source of the time on the page.
+    #[must_use]
+    pub fn source_kind(&self) -> SourceKind {
+        self.source_kind
+    }
+
+    /// Returns the better sources that the time does not come from, and why.
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<PassedOver> {
+        self.source.passed_over()
+    }
+
+    /// Returns what the owner of the page may know about the last step.
+    pub(super) fn report(&self) -> Report {
+        Report {
+            no_bound: self.no_bound,
+            source: self.source_kind,
+            passed_over: self.passed_over(),
         }
     }
 
@@ -195,7 +231,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
     /// Returns whether the page is past its first baseline, or never has one.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.options.shape != Shape::Time || self.period.period().is_some()
+        self.options.shape != Shape::Time || self.rates.period().is_some()
     }
 
     /// Returns whether the page has a generation counter.
@@ -249,7 +285,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             Cause::Disrupt => {
                 self.guard.disrupt();
                 self.withdraw_time();
-                self.period.forget();
+                self.rates.forget();
                 self.source.distrust(Distrust::Disruption);
                 self.void_stated_error();
             }
@@ -270,7 +306,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         self.source.forget();
         self.source.distrust(Distrust::Disruption);
         self.withdraw_time();
-        self.period.reset();
+        self.rates.reset();
         self.taken_over = None;
         self.suspended_ns = None;
         self.void_stated_error();
@@ -295,7 +331,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
     fn void_stated_error(&mut self) {
         if !self.options.max_error_after_migration && self.stated != StatedError::None {
             self.stated = StatedError::Void;
-            self.period.follow_source();
+            self.rates.follow_source();
         }
     }
 
@@ -335,7 +371,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
     fn begin_again(&mut self) {
         self.guard.disrupt();
         self.withdraw_time();
-        self.period.reset();
+        self.rates.reset();
         self.void_stated_error();
     }
 
@@ -349,36 +385,34 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
 
     fn update_time(&mut self, is_alarm: bool) -> Result<(), Error> {
         let known = Known {
-            period: self.period.period(),
-            period_error_ppb: self.period.period_error_ppb(),
+            period: self.rates.period(),
+            period_error_ppb: self.rates.period_error_ppb(),
             step_ticks: self.step_ticks,
             is_alarm,
+            device: self.guard.record(),
         };
         let Some(mut now) = self.source.sample(&self.counter, &known)? else {
             // The source changed each time: the page stays as it is. A time that a disruption made untrue was
             // withdrawn before.
             return Ok(());
         };
+        // The kernel's sample, also where another source gives the time.
+        let kernel = self.source.along().copied();
         if let Some(seconds) = &mut self.stated_tai_sec {
             *seconds += now.tai_change_sec;
         }
         match now.event {
             Event::Nothing => {}
-            Event::Step => self.period.step(),
+            Event::Step => self.rates.step(),
             Event::Disruption(_) => self.begin_again(),
         }
+        self.source_kind = now.source;
+        self.is_kernel_changed = now.has_unexplained_change;
         self.state_error(&mut now);
         self.no_bound = now.no_bound;
-        if now.is_free_at_other_rate {
-            self.period.follow_rate();
-        }
-        if now.hidden_slew.is_unseen {
-            // Since the last sample the kernel may have slewed more than any sample shows.
-            self.period.forget();
-        }
-        let mut error = self.period.measure(&now);
-        if let (Some(period), Some(_)) = (self.period.period(), error)
-            && !self.continues_taken_over(&now, &period)
+        let mut error = self.rates.measure(&now, kernel.as_ref());
+        if let (Some(period), Some(_)) = (self.rates.period(), error)
+            && !self.continues_taken_over(&now, kernel.as_ref(), &period)
         {
             self.guard.disrupt();
             self.void_stated_error();
@@ -391,11 +425,11 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
                 now.no_bound = now.no_bound.or(reason);
                 self.explain_void(&mut now);
                 self.no_bound = now.no_bound;
-                self.period.forget();
-                error = self.period.measure(&now);
+                self.rates.forget();
+                error = self.rates.measure(&now, kernel.as_ref());
             }
         }
-        match (self.period.period(), error) {
+        match (self.rates.period(), error) {
             (Some(period), Some(error)) => self.show(&now, &period, &error),
             _ => {
                 self.show_initializing();
@@ -431,10 +465,19 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
     }
 
     /// Returns whether the present follows from the page that was taken over. It is compared once.
-    fn continues_taken_over(&mut self, now: &Sample, period: &Period) -> bool {
-        let Some(old) = self.taken_over.take() else {
+    ///
+    /// A page of the kernel's time is compared with the kernel's clock: another source's time differs from that by
+    /// the error of both, however large, and the counter goes on all the same.
+    fn continues_taken_over(
+        &mut self,
+        now: &Sample,
+        kernel: Option<&Sample>,
+        period: &Period,
+    ) -> bool {
+        let Some((old, source)) = self.taken_over.take() else {
             return true;
         };
+        let now = kernel.filter(|_| !is_beside_kernel(source)).unwrap_or(now);
         let now_error_ns = now.claim_ns.map(|claim| claim + now.half_width_ns(period));
         is_consistent_with(&old, now, self.counter.id(), now_error_ns)
     }
@@ -585,7 +628,8 @@ fn first_distrust(
     let has_time = old.is_some_and(|old| old.fields.time_sec != 0);
     let is_vouched = old.is_some_and(|old| {
         let stated = old.extension.map(|extension| extension.stated_error);
-        has_time && states_bound(&old.fields) && stated != Some(StatedError::Holds)
+        let has_own_bound = !is_beside_kernel(source_of(old)) && stated != Some(StatedError::Holds);
+        has_time && states_bound(&old.fields) && has_own_bound
     });
     match (lineage, device) {
         (Lineage::Disrupted, _) => Some(Distrust::Disruption),
@@ -597,6 +641,17 @@ fn first_distrust(
         (Lineage::Same, DeviceRecord::Seen(_)) if is_vouched => None,
         _ => Some(Distrust::Start),
     }
+}
+
+/// Returns whether a source is not the kernel's clock.
+fn is_beside_kernel(source: SourceKind) -> bool {
+    matches!(source, SourceKind::Phc | SourceKind::ClockBound)
+}
+
+/// Returns the source of a page's time.
+fn source_of(page: &OldPage) -> SourceKind {
+    page.extension
+        .map_or(SourceKind::Unknown, |extension| extension.source)
 }
 
 /// Returns whether a disruption ended the error that was stated for an earlier page of this boot.

@@ -11,10 +11,12 @@ use super::worker::Published;
 use super::{Cause, PublishOptions};
 use crate::device::Unavailable;
 use crate::error::Error;
+use crate::extension::SourceKind;
 use crate::no_bound::NoBound;
 use crate::open;
 use crate::page::PUBLISHED_PATH;
 use crate::snapshot::Maintenance;
+use crate::source::PassedOver;
 use crate::writer::{PageHeader, PageLayout, PageWriter, directory_of, failed};
 
 /// A page that a thread of its own keeps up to date, until it is closed.
@@ -156,6 +158,18 @@ impl Publisher {
     #[must_use]
     pub fn no_bound(&self) -> Option<NoBound> {
         self.making.no_bound()
+    }
+
+    /// Returns the source of the page's time, as of its last update. Unknown for a page without time.
+    #[must_use]
+    pub fn source(&self) -> SourceKind {
+        self.making.source()
+    }
+
+    /// Returns the better sources that the page's time does not come from, and why, as of its last update.
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<PassedOver> {
+        self.making.passed_over()
     }
 
     /// Marks the page unreliable, releases the lock and ends the thread. Closing again does nothing.

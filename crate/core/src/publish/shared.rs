@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::extension::SourceKind;
 use crate::no_bound::NoBound;
+use crate::source::PassedOver;
 
 /// The state that the thread shares with its owner.
 #[derive(Debug)]
@@ -14,7 +16,15 @@ pub(super) struct Shared {
     pub(super) cpu_time_ns: AtomicU64,
     pub(super) failure: Mutex<Option<String>>,
     /// As of the last update.
-    pub(super) no_bound: Mutex<Option<NoBound>>,
+    pub(super) report: Mutex<Report>,
+}
+
+/// What a page's thread reports about its last update.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) no_bound: Option<NoBound>,
+    pub(super) source: SourceKind,
+    pub(super) passed_over: Vec<PassedOver>,
 }
 
 impl Shared {

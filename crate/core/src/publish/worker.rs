@@ -13,6 +13,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::device::{Device, DeviceAlarm};
 use super::lock::Lock;
+use super::maker::MachineSource;
 use super::shared::{Shared, locked};
 use super::trusted_counter::require_trusted_counter;
 use super::{Cause, Publication};
@@ -21,8 +22,6 @@ use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::extension::Extension;
 use crate::snapshot::RawFields;
-use crate::source::kernel::KernelSource;
-use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::kernel::step_alarm::StepAlarm;
 use crate::writer::PageWriter;
@@ -124,7 +123,7 @@ pub(super) struct Worker {
     // Dropped in this order: the page is marked and unlocked before a waiting owner gets its result.
     pub(super) page: Published,
     pub(super) inbox: Receiver<Command>,
-    pub(super) publication: Publication<KernelSource<KernelClock>, CpuCounter, Device>,
+    pub(super) publication: Publication<MachineSource, CpuCounter, Device>,
     pub(super) alarm: StepAlarm,
     pub(super) _device_alarm: Option<DeviceAlarm>,
     /// The time of the next update. A wake-up that updates nothing does not move it: a device that is written
@@ -230,7 +229,7 @@ impl Worker {
             fields = self.publication.step(Cause::ClockStep)?;
         }
         self.due_at = Instant::now() + self.publication.next_within();
-        *locked(&self.shared.no_bound) = self.publication.no_bound();
+        *locked(&self.shared.report) = self.publication.report();
         // A page without time rarely changes, and watchers wait for its sequence number.
         if self.page.show(&fields, &self.publication.extension()) {
             self.shared.updates.fetch_add(1, Ordering::Relaxed);

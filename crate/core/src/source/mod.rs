@@ -1,10 +1,15 @@
 //! Sources of time that a page can be made from.
+//!
+//! The kernel's clock is always sampled: it notices suspends, jumps of the counter and leap seconds. A better source
+//! may then give the time: [`best`] chooses.
 
+pub mod best;
 pub mod kernel;
 mod sample;
 
 use crate::counter::Counter;
 use crate::error::Error;
+use crate::extension::{DeviceRecord, SourceKind};
 use crate::no_bound::{Distrust, NoBound};
 use crate::time::period::Period;
 
@@ -31,6 +36,16 @@ pub trait TimeSource {
     /// reason that samples give from then on.
     fn distrust(&mut self, cause: Distrust) -> Option<NoBound>;
 
+    /// Returns the kernel's sample that the last sample was taken with, if another source gave that one.
+    fn along(&self) -> Option<&Sample> {
+        None
+    }
+
+    /// Returns the better sources that the last sample did not come from, and why.
+    fn passed_over(&self) -> Vec<PassedOver> {
+        Vec::new()
+    }
+
     /// Forgets the last sample: the counter is another one from now on.
     fn forget(&mut self);
 
@@ -39,6 +54,73 @@ pub trait TimeSource {
 
     /// Returns how long this machine has been suspended since boot, in nanoseconds.
     fn suspended_ns(&self) -> i128;
+}
+
+/// A source of time beside the kernel's clock.
+pub trait Candidate {
+    /// Returns the kind of the source.
+    fn kind(&self) -> SourceKind;
+
+    /// Takes a sample, right after the kernel's.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the source gives no time with a bound now.
+    fn sample(&mut self, counter: &dyn Counter, scene: &Scene<'_>) -> Result<Fix, Error>;
+
+    /// Takes note that the machine was suspended or disrupted, or that it may have been.
+    fn disrupt(&mut self, cause: Distrust);
+}
+
+impl<T: Candidate + ?Sized> Candidate for Box<T> {
+    fn kind(&self) -> SourceKind {
+        (**self).kind()
+    }
+
+    fn sample(&mut self, counter: &dyn Counter, scene: &Scene<'_>) -> Result<Fix, Error> {
+        (**self).sample(counter, scene)
+    }
+
+    fn disrupt(&mut self, cause: Distrust) {
+        (**self).disrupt(cause);
+    }
+}
+
+/// The time of a [`Candidate`] at one value of the counter, with its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// The counter in the middle of the bracket around the time.
+    pub counter: u64,
+    /// Half the bracket, rounded up, and one step of the counter.
+    pub half_width_ticks: u64,
+    /// UTC in nanoseconds since 1970.
+    pub utc_ns: i128,
+    /// How far that may be off, in nanoseconds.
+    pub max_error_ns: u128,
+    /// The source's estimate of its error in nanoseconds, if it gives one.
+    pub estimate_ns: Option<u128>,
+    /// Something keeps the source near UTC now.
+    pub is_synchronized: bool,
+}
+
+/// The scene in which a [`Candidate`] takes its sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The knowledge of the publication.
+    pub known: &'a Known,
+    /// The kernel's sample of the same step.
+    pub kernel: &'a Sample,
+}
+
+/// A better source that was not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The kind of the source.
+    pub kind: SourceKind,
+    /// The code of the error: `ERR_VMCLOCK_…`. `None` while the source is good again, and not long enough yet.
+    pub code: Option<&'static str>,
+    /// The reason, in words.
+    pub reason: String,
 }
 
 /// Less than this is the noise of reading two clocks one after the other.
@@ -55,4 +137,6 @@ pub struct Known {
     pub(crate) step_ticks: u64,
     /// The kernel reported that CLOCK_REALTIME was set.
     pub(crate) is_alarm: bool,
+    /// The machine's device, as it was looked at before this sample and after it.
+    pub device: DeviceRecord,
 }

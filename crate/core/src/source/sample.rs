@@ -1,5 +1,6 @@
 //! Time and counter at one instant.
 
+use crate::extension::SourceKind;
 use crate::no_bound::{Distrust, NoBound};
 use crate::source::kernel::slew::HiddenSlew;
 use crate::time::period::Period;
@@ -7,6 +8,10 @@ use crate::time::period::Period;
 /// The time of a source and the counter at one instant, and what the source knows about both.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
+    /// The source that gave the time.
+    pub(crate) source: SourceKind,
+    /// CLOCK_MONOTONIC in nanoseconds, of the kernel's sample.
+    pub(crate) monotonic_ns: i128,
     /// The counter in the middle of the bracket around the time.
     pub(crate) counter: u64,
     /// Half the bracket, rounded up, and one step of the counter, which may lag behind by that much here or at
@@ -34,6 +39,8 @@ pub struct Sample {
     pub(crate) is_in_leap_second: bool,
     /// The event since the last sample.
     pub(crate) event: Event,
+    /// Somebody changed the kernel's clock, and its daemon has not explained that.
+    pub(crate) has_unexplained_change: bool,
     /// True if the source has no truth to keep to and its rate has changed since the last sample.
     pub(crate) is_free_at_other_rate: bool,
 }

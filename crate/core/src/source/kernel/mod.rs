@@ -18,6 +18,7 @@ use super::{Event, Known, SUSPENDED_NOISE_NS, Sample, TimeSource};
 use crate::abi::TAI_MINUS_UTC_RANGE_SEC;
 use crate::counter::Counter;
 use crate::error::Error;
+use crate::extension::SourceKind;
 use crate::no_bound::{Distrust, NoBound};
 use crate::time::period::{self, Period};
 use crate::time::{NS_PER_SEC, fixed};
@@ -179,6 +180,9 @@ impl<S: SystemClock> KernelSource<S> {
         );
         let last = self.last.as_ref().map(|last| last.discipline);
         Sample {
+            source: SourceKind::Kernel,
+            monotonic_ns: now.bracket.monotonic_ns,
+            has_unexplained_change: self.trust.has_unexplained_change(),
             counter: now.counter,
             half_width_ticks: super::half_width_ticks(now.bracket.width_ticks, step_ticks),
             realtime_ns: now.seen.realtime_ns,

@@ -150,6 +150,13 @@ impl TrustTracker {
         }
     }
 
+    /// Returns whether somebody changed the clock and the daemon has not explained it, or not caught up since. A
+    /// disruption alone is no change of the clock.
+    pub(crate) fn has_unexplained_change(&self) -> bool {
+        let is_counting = self.trust != Trust::Trusted && self.count > AFTER_DISRUPTION;
+        is_counting || self.is_examining()
+    }
+
     /// Returns the change that somebody made to the clock between two samples.
     fn changed(&mut self, change: &Change<'_>) -> Option<Distrust> {
         let (last, now) = (change.last, change.now);
