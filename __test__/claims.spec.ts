@@ -1,6 +1,6 @@
 // Claims of the documents that once were not true, held against the code or against each other.
 
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { commandLine, rootDirectory, run } from './node-command'
@@ -16,6 +16,30 @@ test('the udev rules in docs/json.md are those that the command prints', async (
   const [, block = ''] =
     /definition `udevRule`\.\s+```json\n(.*?)```/s.exec(read('docs/json.md')) ?? []
   t.deepEqual(JSON.parse(block), { path, text })
+})
+
+test('every link of the packed README leads to a file of the release or to the web', async (t) => {
+  const manifest = JSON.parse(read('package.json')) as { version: string }
+  const { packedReadme } = (await import(join(rootDirectory, 'tools/readme.mjs'))) as {
+    packedReadme(text: string, of: typeof manifest): string
+  }
+  const links = [...packedReadme(read('README.md'), manifest).matchAll(/\]\(([^)]+)\)/g)]
+  const base = 'https://github.com/vmclock/vmclock/'
+  const targets = links.map(([, target = '']) => target)
+  const own = targets.filter((target) => target.startsWith(base))
+  t.true(own.length > 20)
+  for (const target of own) {
+    const [, kind, tag, path = ''] =
+      /^(blob|raw)\/([^/]+)\/([^#]+)/.exec(target.slice(base.length)) ?? []
+    t.is(tag, `v${manifest.version}`, target)
+    t.is(kind, path.endsWith('.svg') ? 'raw' : 'blob', target)
+    t.true(existsSync(join(rootDirectory, path)), target)
+  }
+  // A heading of this README, or another site.
+  t.deepEqual(
+    targets.filter((target) => !own.includes(target) && !/^(?:#|https:)/.test(target)),
+    [],
+  )
 })
 
 test('no advice puts a launcher between the supervisor and the publisher', (t) => {
@@ -49,6 +73,9 @@ for (const [file, wrong, right] of [
   ['README.md', /since version 3 /, /3\.0\.0-rc\.0/],
   ['README.md', /^$/, /Nothing is published on npm yet/],
   ['README.md', /^$/, /version 1\.0 differ/],
+  ['README.md', /^$/, /--max-error/],
+  ['docs/getting-started.md', /^$/, /`--max-error`/],
+  ['docs/getting-started.md', /^$/, /`hasTime`.*`isUsable`/],
   ['ts/doctor/device-checks.ts', /^$/, /25\.10/],
   ['ts/watcher.ts', /0\.03 % of a CPU/, /0\.05 to 0\.07 %/],
   ['docs/machines.md', /Debian builds it as a module\./, /Firecracker since 1\.15\.0/],

@@ -226,30 +226,40 @@ interface Pod {
 }
 
 for (const { place, text } of inLanguage('ini')) {
-  test(`${place} is a unit that systemd takes, and that publishes the default page`, async (t) => {
+  test(`${place} is a unit that systemd takes, and whose commands the command line has`, async (t) => {
     const page = await defaultPage()
     const settings = new Map(
       [...text.matchAll(/^(\w+)=(.*)$/gm)].map(([, name = '', value = '']) => [name, value]),
     )
-    t.regex(settings.get('ExecStart') ?? '', new RegExp(`/vmclock publish (?:--\\S+ )*${page}$`))
-    t.is(join('/run', settings.get('RuntimeDirectory') ?? ''), dirname(page))
-    // Readers of every user have to enter it.
-    t.is(settings.get('RuntimeDirectoryMode'), '0755')
+    if (settings.has('RuntimeDirectory')) {
+      t.regex(settings.get('ExecStart') ?? '', new RegExp(`/vmclock publish (?:--\\S+ )*${page}$`))
+      t.is(join('/run', settings.get('RuntimeDirectory') ?? ''), dirname(page))
+      // Readers of every user have to enter it.
+      t.is(settings.get('RuntimeDirectoryMode'), '0755')
+    }
+    for (const [, words = ''] of text.matchAll(/^Exec\w+=\S+\/vmclock (.*)$/gm)) {
+      const [command = '', ...rest] = words.split(' ')
+      const { stdout } = await run([commandLine, command, '--help'])
+      for (const flag of rest.filter((word) => word.startsWith('--'))) {
+        t.regex(stdout, new RegExp(`^ +${flag}\\b`, 'm'), words)
+      }
+    }
     if (spawnSync('systemd-analyze', ['--version']).error !== undefined) {
       t.log('not shown that systemd takes it: there is no systemd-analyze')
       return
     }
     const units = newDirectory(t)
-    const unit = join(units, 'vmclock-publish.service')
+    const [, name = ''] = /^# \/etc\/systemd\/system\/(\S+)$/m.exec(text) ?? []
+    const unit = join(units, name)
     // It looks whether the program is there.
-    writeFileSync(unit, text.replace(/^ExecStart=\S+/m, 'ExecStart=/bin/true'))
+    writeFileSync(unit, text.replaceAll(/^(Exec\w+)=\S+/gm, '$1=/bin/true'))
     const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', unit], {
       encoding: 'utf8',
       env: { ...process.env, SYSTEMD_LOG_LEVEL: 'warning', SYSTEMD_LOG_COLOR: '0' },
     })
     t.is(status, 0, stderr)
     t.deepEqual(
-      stderr.split('\n').filter((line) => line.includes('vmclock-publish.service')),
+      stderr.split('\n').filter((line) => line.includes(name)),
       [],
     )
   })

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { formatNs, VmClock } from 'vmclock'
+import { formatNs, VmClock, VmClockPublisher } from 'vmclock'
 import { fieldsOf, PAGE_FLAGS, VmClockPage } from 'vmclock/testing'
 import { commandLine, isEmulated, run, start } from './node-command'
 import { FLAG, liveFields, newDirectory, newPath, open, page, refuses } from './pages'
@@ -199,6 +199,38 @@ test('the fields of a page come from a snapshot in one call, and its flags have 
   const { seqCount: _one, ...expected } = first.snapshot().raw
   const { seqCount: _other, ...found } = VmClock.open(copy).snapshot().raw
   t.deepEqual(found, expected)
+})
+
+test('publish --offset moves the time of a page, and its bound by as much', async (t) => {
+  const paths = [newPath(t), newPath(t)] as const
+  const offsets = [[], ['--offset', '-20ms']]
+  for (const [index, path] of paths.entries()) {
+    const words = ['publish', path, '--allow-untrusted-counter', '--max-error', '1ms']
+    const publishing = start([commandLine, ...words, ...(offsets[index] ?? [])])
+    t.teardown(() => publishing.child.kill('SIGKILL'))
+    await publishing.line()
+  }
+  const [plain, moved] = [open(t, paths[0]), open(t, paths[1])]
+  const [before, shown, after] = [plain.read(), moved.read(), plain.read()]
+  const boundNs = (shown.maxErrorNs ?? 0n) - 20_000_000n
+  t.true(boundNs >= 1_000_000n)
+  // Without the offset both are within their bounds of one true time.
+  const slackNs = boundNs + (after.maxErrorNs ?? 0n)
+  const withoutNs = shown.epochNs + 20_000_000n
+  t.true(withoutNs >= before.epochNs - slackNs && withoutNs <= after.epochNs + slackNs)
+  for (const wrong of ['2h', '-61min', 'much', '--json']) {
+    const refused = await vmclock('publish', newPath(t), '--offset', wrong)
+    t.is(refused.exitCode, 2, wrong)
+    t.regex(refused.stderr, /--offset/)
+  }
+  for (const wrong of [5, 3_600_000_000_001n, -3_600_000_000_001n, 2n ** 63n]) {
+    refuses(
+      t,
+      () => VmClockPublisher.create(newPath(t), { offsetNs: wrong as bigint }),
+      'ERR_VMCLOCK_INVALID_ARGUMENT',
+      /options\.offsetNs/,
+    )
+  }
 })
 
 // Messages

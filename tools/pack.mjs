@@ -12,6 +12,7 @@ import { buildAddons, glibcFloor, kinds, ownAddon } from './addons.mjs'
 import { cacheDirectory } from './cache.mjs'
 import { asProgram, CommandFailed, capture, rootDirectory, timed } from './command.mjs'
 import { describeElf } from './elf.mjs'
+import { packedReadme } from './readme.mjs'
 import { setUp } from './setup.mjs'
 import { packageVersion } from './version.mjs'
 
@@ -75,9 +76,11 @@ function stageAddon(directory, root, { name }, addon) {
 
 function stageRoot(directory, root, addonPackages) {
   const staged = join(directory, root.name)
-  for (const file of ['dist', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
+  for (const file of ['dist', 'LICENSE', 'CHANGELOG.md']) {
     cpSync(join(rootDirectory, file), join(staged, file), { recursive: true })
   }
+  const readme = readFileSync(join(rootDirectory, 'README.md'), 'utf8')
+  writeFileSync(join(staged, 'README.md'), packedReadme(readme, root))
   const manifest = Object.fromEntries(
     Object.entries(root).filter(([field]) => !repositoryOnly.includes(field)),
   )

@@ -22,6 +22,7 @@ import { checkExamples } from './examples.mjs'
 import { checkFrameworks } from './frameworks.mjs'
 import { checkLicences } from './licences.mjs'
 import { checkMachineCode } from './machine-code.mjs'
+import { checkManifests } from './manifests.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
 import { checkSite } from './site-links.mjs'
@@ -122,9 +123,16 @@ const slowSuites = [
     shows: 'actionlint accepts the workflows, they pin each action, and CI runs each suite',
     needs: 'Go',
     setUp: nothing,
-    missing: async () =>
-      (await succeeds('go', ['version'])) ? undefined : 'no go: install golang-go',
+    missing: missingGo,
     run: () => checkWorkflows(suites),
+  },
+  {
+    name: 'manifests',
+    shows: "Compose's loader and Kubernetes' types accept the guide's files",
+    needs: 'Go',
+    setUp: nothing,
+    missing: missingGo,
+    run: () => checkManifests(),
   },
   {
     name: 'bench',
@@ -316,6 +324,10 @@ function nothing() {}
 /** Leaves out what is undefined, so that the caller's own variables stay in force. */
 function environment(variables) {
   return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== undefined))
+}
+
+async function missingGo() {
+  return (await succeeds('go', ['version'])) ? undefined : 'no go: install golang-go'
 }
 
 async function missingCargo(subcommand, component) {

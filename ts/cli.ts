@@ -7,7 +7,15 @@ import { CHECK_HELP, type CheckOptions, check } from './cli/check'
 import { demo } from './cli/demo'
 import { DOCTOR_HELP, type DoctorOptions, doctor } from './cli/doctor'
 import { printable } from './cli/escape'
-import { durationMs, durationNs, filePath, integerFrom, numberFrom, pageMode } from './cli/figures'
+import {
+  durationMs,
+  durationNs,
+  filePath,
+  integerFrom,
+  numberFrom,
+  offsetNs,
+  pageMode,
+} from './cli/figures'
 import { type NowOptions, now } from './cli/now'
 import { EXIT, EXIT_HELP, errorText, reportError, reportUsage } from './cli/output'
 import { addPageOptions, addReadingOptions, PATH_HELP } from './cli/page-options'
@@ -153,6 +161,11 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
     '--wander <ppm>',
     "how far the counter's rate may differ from its measured average, in parts per million",
     numberFrom(0, 1e6),
+  )
+  .option(
+    '--offset <duration>',
+    "for tests: add this to the page's time and to its bound, -1h to 1h, such as -20ms",
+    offsetNs('1h'),
   )
   .option('--mode <octal>', "the file's permission bits, such as 640", pageMode)
   .option('--allow-untrusted-counter', 'publish even if the kernel does not trust the counter')

@@ -114,6 +114,12 @@ export interface VmClockPublisherOptions {
    */
   readonly wanderPpm?: number | undefined
   /**
+   * An offset that is added to the page's time, in nanoseconds, an hour at most in either direction. For tests of
+   * programs on machines whose clocks differ. The bound grows by as much, so that it holds. While the machine's
+   * clock reports a leap second, such a page gives no time. Default: 0n.
+   */
+  readonly offsetNs?: bigint | undefined
+  /**
    * Publishes although the CPU or the kernel does not vouch for the counter. The caller answers for it.
    * Default: false.
    */
@@ -139,6 +145,7 @@ const OPTIONS = [
   'keepOnExit',
   'taiMinusUtcSec',
   'wanderPpm',
+  'offsetNs',
   'allowUntrustedCounter',
   'mode',
 ] as const satisfies ReadonlyArray<keyof VmClockPublisherOptions>
@@ -385,6 +392,7 @@ function publisherOptions(value: unknown): NativePublisherOptions {
     255,
   )
   const wanderPpm = argument.number(given['wanderPpm'], 'options.wanderPpm', 0, 1e6)
+  const offsetNs = given['offsetNs'] === undefined ? null : offset(given['offsetNs'])
   const mode = argument.integer(given['mode'], 'options.mode', 0, 0o777)
   return {
     shape: argument.choice(given['shape'], 'options.shape', SHAPES) ?? 'time',
@@ -397,9 +405,18 @@ function publisherOptions(value: unknown): NativePublisherOptions {
     keepOnExit: flag('keepOnExit'),
     taiMinusUtcSec: taiMinusUtcSec ?? null,
     wanderPpb: wanderPpm === undefined ? null : Math.ceil(wanderPpm * 1000),
+    offsetNs,
     allowUntrustedCounter: flag('allowUntrustedCounter'),
     mode: mode ?? null,
   }
+}
+
+const MOST_OFFSET_NS = 3_600_000_000_000n
+
+function offset(value: unknown): bigint {
+  const ns = argument.int64(value, 'options.offsetNs')
+  if (ns >= -MOST_OFFSET_NS && ns <= MOST_OFFSET_NS) return ns
+  throw invalidArgument(`options.offsetNs must be an hour at most, and this is ${ns} ns`)
 }
 
 function generationWord(value: unknown): 'auto' | 'always' | 'never' {

@@ -34,6 +34,16 @@ export function durationNs(text: string): bigint {
   return scaled / scale
 }
 
+/** Makes a parser of durations of either sign, such as `-20ms`, up to a length, into exact nanoseconds. */
+export function offsetNs(most: string): (text: string) => bigint {
+  const mostNs = durationNs(most)
+  return (text) => {
+    const ns = durationNs(text.replace(/^[+-]/, ''))
+    if (ns > mostNs) throw new InvalidArgumentError(`Give at most ${most} in either direction.`)
+    return text.startsWith('-') ? -ns : ns
+  }
+}
+
 /** Makes a parser of durations within a range, both ends included, into whole milliseconds. */
 export function durationMs(least: string, most: string): (text: string) => number {
   const [leastNs, mostNs] = [durationNs(least), durationNs(most)]

@@ -26,6 +26,7 @@ export interface PublishOptions {
   readonly keepOnExit?: boolean
   readonly taiMinusUtc?: number
   readonly wander?: number
+  readonly offset?: bigint
   readonly mode?: number
   readonly allowUntrustedCounter?: boolean
 }
@@ -79,6 +80,7 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     keepOnExit: options.keepOnExit,
     taiMinusUtcSec: options.taiMinusUtc,
     wanderPpm: options.wander,
+    offsetNs: options.offset,
     mode: options.mode,
     allowUntrustedCounter: options.allowUntrustedCounter,
   })

@@ -653,6 +653,101 @@ enum Source {
     Nobody,
 }
 
+#[test]
+fn an_offset_moves_the_time_and_widens_the_bound_by_as_much() {
+    // The two samples are taken one after the other.
+    const NEAR_NS: u64 = 1_000_000;
+    for offset_ns in [20_000_000, -20_000_000, 3_600_000_000_000] {
+        let machine = Machine::new(7, START_SEC);
+        machine.state.borrow_mut().discipline.tai_minus_utc_sec = 37;
+        let scene_of = |offset_ns| {
+            let options = PublishOptions {
+                offset_ns,
+                max_error_ns: Some(1_000_000),
+                ..PublishOptions::default()
+            };
+            Scene::new(&machine, options)
+        };
+        let (mut plain, mut moved) = (scene_of(0), scene_of(offset_ns));
+        for _ in 0..100 {
+            machine.advance(INTERVAL_NS);
+            plain.step(Cause::Interval);
+            moved.step(Cause::Interval);
+            // The scene compares the interval with the true time.
+            let bounds = [&mut plain, &mut moved].map(|scene| scene.check("offset").unwrap());
+            let wider = bounds[1].abs_diff(bounds[0]);
+            assert!(
+                wider.abs_diff(offset_ns.unsigned_abs().into()) < NEAR_NS,
+                "{bounds:?}"
+            );
+            let [one, other] = [&plain, &moved].map(|scene| {
+                let fields = scene.publication.fields();
+                i128::from(fields.time_sec) * NS_PER_SEC
+                    + ((u128::from(fields.time_frac_sec) * NS_PER_SEC.unsigned_abs()) >> 64)
+                        .cast_signed()
+            });
+            let off_ns = other - one - i128::from(offset_ns);
+            assert!(
+                off_ns.unsigned_abs() < NEAR_NS.into(),
+                "{offset_ns}: {off_ns}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_page_with_an_offset_gives_no_time_while_a_leap_second_is_reported() {
+    // 1 January 2027.
+    const EDGE_SEC: i128 = 1_798_761_600;
+    let machine = Machine::new(8, EDGE_SEC - 60);
+    machine.state.borrow_mut().discipline.tai_minus_utc_sec = 37;
+    let options = PublishOptions {
+        offset_ns: 1,
+        max_error_ns: Some(1_000_000),
+        ..PublishOptions::default()
+    };
+    let mut scene = Scene::new(&machine, options);
+    machine.advance(INTERVAL_NS);
+    scene.step(Cause::Interval);
+    assert!(scene.check("before").is_some());
+    {
+        let mut state = machine.state.borrow_mut();
+        state.leap = Some(Leap {
+            inserted: true,
+            edge_sec: EDGE_SEC,
+        });
+        state.announced = true;
+    }
+    machine.advance(INTERVAL_NS);
+    let fields = scene.step(Cause::Interval);
+    assert_eq!(fields.clock_status, abi::VMCLOCK_STATUS_INITIALIZING);
+}
+
+/// The table "How fast it grows" in docs/bounds.md.
+#[test]
+fn a_bound_grows_as_fast_as_the_guide_says() {
+    let machine = Machine::new(11, START_SEC);
+    let options = PublishOptions {
+        max_error_ns: Some(1_000_000),
+        ..PublishOptions::default()
+    };
+    let mut scene = Scene::new(&machine, options);
+    let mut ran = 0;
+    for (seconds, least_ppm, most_ppm) in
+        [(1, 600.0, 1_200.0), (60, 47.0, 52.0), (1020, 16.5, 18.0)]
+    {
+        scene.run(seconds - ran);
+        ran = seconds;
+        let fields = scene.publication.fields();
+        let error = fields.counter_period_maxerror_rate_frac_sec as f64;
+        let ppm = error / fields.counter_period_frac_sec as f64 * 1e6;
+        assert!(
+            (least_ppm..most_ppm).contains(&ppm),
+            "after {seconds} s: {ppm} ppm"
+        );
+    }
+}
+
 fn leap_list(edge_sec: i128, after_sec: i16) -> LeapSeconds {
     let ntp = |sec: i128| sec + 2_208_988_800;
     let text = format!(

@@ -29,6 +29,7 @@ pub struct NativePublisherOptions {
     pub tai_minus_utc_sec: Option<i32>,
     /// The wander of the counter's rate that is allowed for, in parts per billion.
     pub wander_ppb: Option<u32>,
+    pub offset_ns: Option<BigInt>,
     pub allow_untrusted_counter: bool,
     pub mode: Option<u32>,
 }
@@ -88,6 +89,13 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
             },
             None => None,
         };
+        let offset_ns = match options.offset_ns {
+            Some(ns) => match ns.get_i64() {
+                (ns, true) => ns,
+                _ => return Err(refused("the offset must be an hour at most")),
+            },
+            None => default.offset_ns,
+        };
         let tai_minus_utc_sec = options
             .tai_minus_utc_sec
             .map(i16::try_from)
@@ -114,6 +122,7 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
             keep_on_exit: options.keep_on_exit,
             tai_minus_utc_sec,
             wander_ppb: options.wander_ppb.unwrap_or(default.wander_ppb),
+            offset_ns,
             allow_untrusted_counter: options.allow_untrusted_counter,
             mode: options.mode.unwrap_or(default.mode),
         })

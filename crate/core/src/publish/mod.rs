@@ -112,6 +112,10 @@ pub struct PublishOptions {
     /// The allowance for wander: how far the counter's rate may differ from its average over the baseline, in
     /// parts per billion.
     pub wander_ppb: u32,
+    /// Added to the time that the page gives, in nanoseconds, for tests of programs on machines whose clocks differ:
+    /// at most an hour in either direction. The bound grows by as much, so that it holds. While the clock reports a
+    /// leap second, such a page gives no time.
+    pub offset_ns: i64,
     /// Publish from a counter that CPUID does not call invariant, or that the kernel does not trust.
     pub allow_untrusted_counter: bool,
     /// The page's permission bits, whatever the umask is. Readers refuse a page that others than its owner may
@@ -124,6 +128,8 @@ impl PublishOptions {
     pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
     /// The longest interval.
     pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
+    /// The largest offset, in either direction.
+    pub const OFFSET_MOST: Duration = Duration::from_secs(3600);
     /// The default interval: four updates a second.
     ///
     /// Between updates the bound grows by some 600 ppm of the interval, 0.15 ms, before there is a baseline.
@@ -151,6 +157,7 @@ impl Default for PublishOptions {
             keep_on_exit: false,
             tai_minus_utc_sec: None,
             wander_ppb: Self::WANDER_DEFAULT_PPB,
+            offset_ns: 0,
             allow_untrusted_counter: false,
             mode: 0o644,
         }
@@ -211,6 +218,12 @@ impl PublishOptions {
         {
             return refuse(format!(
                 "TAI - UTC must be 10 to 255 s (it has been 37 since 2017), and this is {seconds}"
+            ));
+        }
+        if u128::from(self.offset_ns.unsigned_abs()) > Self::OFFSET_MOST.as_nanos() {
+            return refuse(format!(
+                "the offset must be an hour at most, and this is {} ns",
+                self.offset_ns
             ));
         }
         if self.mode & !0o777 != 0 {

@@ -430,7 +430,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             }
         }
         match (self.rates.period(), error) {
-            (Some(period), Some(error)) => self.show(&now, &period, &error),
+            (Some(period), Some(error)) if self.may_show(&now) => self.show(&now, &period, &error),
             _ => {
                 self.show_initializing();
                 Ok(())
@@ -478,8 +478,20 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             return true;
         };
         let now = kernel.filter(|_| !is_beside_kernel(source)).unwrap_or(now);
-        let now_error_ns = now.claim_ns.map(|claim| claim + now.half_width_ns(period));
-        is_consistent_with(&old, now, self.counter.id(), now_error_ns)
+        let offset_ns = i128::from(self.options.offset_ns);
+        let error_ns = now.half_width_ns(period) + offset_ns.unsigned_abs();
+        let now_error_ns = now.claim_ns.map(|claim| claim + error_ns);
+        let shown = Sample {
+            realtime_ns: now.realtime_ns + offset_ns,
+            ..*now
+        };
+        is_consistent_with(&old, &shown, self.counter.id(), now_error_ns)
+    }
+
+    /// Returns whether a sample's time can be shown. Readers take the edge of a leap second from the reference, so
+    /// an offset would put the edge at a false second.
+    fn may_show(&self, now: &Sample) -> bool {
+        self.options.offset_ns == 0 || now.leap_indicator == abi::VMCLOCK_LEAP_NONE
     }
 
     fn show_initializing(&mut self) {
@@ -522,10 +534,14 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
     ) -> Result<(), Error> {
         let utc_sec = now.realtime_ns.div_euclid(NS_PER_SEC);
         let tai_sec = self.tai_minus_utc_sec(now, utc_sec);
-        let reference_sec = utc_sec + i128::from(tai_sec.unwrap_or(0));
-        let within_ns = now.realtime_ns.rem_euclid(NS_PER_SEC).unsigned_abs();
+        // The truth is as far from the shown time as from the clock's, and the offset more.
+        let offset_ns = i128::from(self.options.offset_ns);
+        let shown_ns = now.realtime_ns + offset_ns;
+        let reference_sec = shown_ns.div_euclid(NS_PER_SEC) + i128::from(tai_sec.unwrap_or(0));
+        let within_ns = shown_ns.rem_euclid(NS_PER_SEC).unsigned_abs();
         let half_width_ns = now.half_width_ns(period);
         let half_width_ns = half_width_ns + period::share(half_width_ns, error.max_ppb);
+        let half_width_ns = half_width_ns + offset_ns.unsigned_abs();
         let at_reference = |ns: u128| fixed::saturate(ns + half_width_ns);
 
         let fields = &mut self.fields;
