@@ -31,7 +31,7 @@ impl FileLock {
     /// [`Error::Busy`] if another publisher has it.
     pub(super) fn take(file: File, path: &Path) -> Result<Self, Error> {
         // A file system without such locks has the lock beside the page alone.
-        if !set_write_lock(&file) && has_other_write_lock(&file) {
+        if !set_lock(&file, libc::F_WRLCK) && has_other_write_lock(&file) {
             return Err(Error::Busy {
                 path: path.to_path_buf(),
             });
@@ -42,6 +42,14 @@ impl FileLock {
     /// Returns the file.
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // A process that another thread has just forked keeps the open file until it starts its program. Closing the
+        // file here would leave the lock to that process.
+        set_lock(&self.file, libc::F_UNLCK);
     }
 }
 
@@ -58,8 +66,8 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
     }
 }
 
-fn set_write_lock(file: &File) -> bool {
-    let lock = whole_file(libc::F_WRLCK);
+fn set_lock(file: &File, kind: libc::c_int) -> bool {
+    let lock = whole_file(kind);
     // SAFETY: the descriptor is open, and the kernel reads one `flock` that this function owns.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) == 0 }
 }
@@ -70,4 +78,31 @@ fn has_other_write_lock(file: &File) -> bool {
     // SAFETY: the descriptor is open, and the kernel writes one `flock` that this function owns.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
     result == 0 && i32::from(lock.l_type) == libc::F_WRLCK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_lock_is_free_although_a_forked_process_has_the_file_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page");
+        let open = || {
+            let mut options = File::options();
+            options.create(true).truncate(false).read(true).write(true);
+            options.open(&path).unwrap()
+        };
+        let file = open();
+        // As a fork does, this makes another descriptor of the same open file.
+        let forked = file.try_clone().unwrap();
+        let lock = FileLock::take(file, &path).unwrap();
+        assert!(matches!(
+            FileLock::take(open(), &path),
+            Err(Error::Busy { .. })
+        ));
+        drop(lock);
+        assert!(FileLock::take(open(), &path).is_ok());
+        drop(forked);
+    }
 }
