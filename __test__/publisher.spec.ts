@@ -395,7 +395,7 @@ test('create refuses a directory that it may not write', async (t) => {
 })
 
 for (const [what, options, remedy] of [
-  ['an unknown name', { intervall: 1 }, /use only: shape, generation, intervalMs/],
+  ['an unknown name', { intervall: 1 }, /use only: shape, generation, from, intervalMs/],
   ['an unknown shape', { shape: 'cloud' }, /'time' or 'marker' or 'marker-and-generation'/],
   ['an unknown generation', { generation: 'yes' }, /'auto' or true or false/],
   [

@@ -677,7 +677,7 @@ fn an_offset_moves_the_time_and_widens_the_bound_by_as_much() {
             let bounds = [&mut plain, &mut moved].map(|scene| scene.check("offset").unwrap());
             let wider = bounds[1].abs_diff(bounds[0]);
             assert!(
-                wider.abs_diff(offset_ns.unsigned_abs().into()) < NEAR_NS,
+                wider.abs_diff(offset_ns.unsigned_abs()) < NEAR_NS,
                 "{bounds:?}"
             );
             let [one, other] = [&plain, &moved].map(|scene| {
