@@ -320,6 +320,8 @@ pub enum Error {
         reason: String,
         /// The remedy.
         remedy: &'static str,
+        /// The system's error number, if a system call failed: ENOENT if the source does not exist.
+        errno: Option<i32>,
     },
     /// An argument is outside its range.
     #[error("{reason}")]
@@ -535,6 +537,7 @@ impl Error {
             | Self::WriteAccess { errno, .. }
             | Self::PtpAccess { errno, .. }
             | Self::NotSupported { errno, .. } => Some(*errno),
+            Self::NoSource { errno, .. } => *errno,
             Self::Vanished { .. } | Self::OtherClocksource { .. } => Some(errno::ENODEV),
             Self::PtpTimeout { .. } => Some(errno::ETIMEDOUT),
             Self::PtpRefused { .. } => Some(errno::EINVAL),

@@ -579,7 +579,7 @@ fn no_page(path: &Path, kind: &str) -> Error {
     }
 }
 
-fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Error> {
+pub(crate) fn check_trust(path: &Path, stat: &Stat, trusted_uids: &[u32]) -> Result<(), Error> {
     let untrusted = |reason: String, remedy: String| {
         Err(Error::Untrusted {
             path: path.to_path_buf(),

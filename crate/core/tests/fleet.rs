@@ -19,6 +19,8 @@ mod daemon;
 mod guest;
 #[path = "fleet/life/mod.rs"]
 mod life;
+#[path = "fleet/other.rs"]
+mod other;
 #[path = "fleet/tally.rs"]
 mod tally;
 #[path = "fleet/truth.rs"]
@@ -153,4 +155,9 @@ fn a_maker_that_records_the_device_of_another_update_is_caught() {
 #[test]
 fn a_maker_that_starts_and_trusts_its_daemon_is_caught() {
     assert_caught(Flaw::TrustsLateMaker);
+}
+
+#[test]
+fn a_source_beside_the_kernels_clock_whose_bound_is_too_small_is_caught() {
+    assert_caught(Flaw::SourceLies);
 }

@@ -20,6 +20,16 @@ pub trait Counter {
     fn read(&self) -> u64;
 }
 
+impl<C: Counter + ?Sized> Counter for &C {
+    fn id(&self) -> u8 {
+        (**self).id()
+    }
+
+    fn read(&self) -> u64 {
+        (**self).read()
+    }
+}
+
 /// The facts about a counter that need no measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

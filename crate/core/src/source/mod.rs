@@ -4,6 +4,7 @@
 //! may then give the time: [`best`] chooses.
 
 pub mod best;
+pub mod clockbound;
 pub mod kernel;
 mod sample;
 

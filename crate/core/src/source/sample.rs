@@ -12,6 +12,8 @@ pub struct Sample {
     pub(crate) source: SourceKind,
     /// CLOCK_MONOTONIC in nanoseconds, of the kernel's sample.
     pub(crate) monotonic_ns: i128,
+    /// How long the machine has been suspended since boot, in nanoseconds.
+    pub(crate) suspended_ns: i128,
     /// The counter in the middle of the bracket around the time.
     pub(crate) counter: u64,
     /// Half the bracket, rounded up, and one step of the counter, which may lag behind by that much here or at

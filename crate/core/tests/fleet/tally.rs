@@ -41,7 +41,7 @@ impl Tally {
 }
 
 /// Observations without which a fleet would prove too little.
-const OCCURS: [&str; 38] = [
+const OCCURS: [&str; 40] = [
     "a second clone",
     "bound below 1 ms",
     "capture converted",
@@ -61,6 +61,8 @@ const OCCURS: [&str; 38] = [
     "migration without a publisher",
     "no daemon",
     "oscillator changes its course",
+    "page from the best source",
+    "page from the second source",
     "page in a process begins",
     "page updated",
     "pause",

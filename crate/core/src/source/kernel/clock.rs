@@ -157,6 +157,11 @@ fn one_bracket(counter: &impl Counter) -> Bracket {
     }
 }
 
+/// Returns CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn monotonic_ns() -> i128 {
+    now_ns(ClockId::Monotonic)
+}
+
 fn now_ns(clock: ClockId) -> i128 {
     let now = clock_gettime(clock);
     i128::from(now.tv_sec) * NS_PER_SEC + i128::from(now.tv_nsec)

@@ -182,6 +182,7 @@ impl<S: SystemClock> KernelSource<S> {
         Sample {
             source: SourceKind::Kernel,
             monotonic_ns: now.bracket.monotonic_ns,
+            suspended_ns: now.suspended_ns,
             has_unexplained_change: self.trust.has_unexplained_change(),
             counter: now.counter,
             half_width_ticks: super::half_width_ticks(now.bracket.width_ticks, step_ticks),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use moves::Saved;
 use vmclock::clock::guard::Guard;
 use vmclock::publish::{Cause, Publication, PublishOptions};
-use vmclock::source::kernel::KernelSource;
 
 use crate::daemon::{Daemon, Kind};
 use crate::guest::{self, Capture, GuestMemory, Held, Host, Seat};
+use crate::other::Source;
 use crate::tally::Tally;
 use crate::truth::{self, TAI_MINUS_UTC_SEC};
 use vmclock_testkit::virtual_machine::{Leap, Machine, ONE, Random};
@@ -48,6 +48,8 @@ pub(crate) enum Flaw {
     RecordsLater,
     /// A maker that starts trusts its daemon.
     TrustsLateMaker,
+    /// A source beside the kernel's clock states half of its bound.
+    SourceLies,
 }
 
 /// Who can look at the guest's device.
@@ -60,7 +62,7 @@ enum Sight {
 
 /// The page in a process of the guest, and its maker.
 struct OwnPage {
-    publication: Publication<KernelSource<Host>, Host, Host>,
+    publication: Publication<Source, Host, Host>,
     memory: Arc<GuestMemory>,
     /// The clock was stepped, and its maker has not been woken yet.
     alarm: bool,
@@ -108,7 +110,7 @@ pub(crate) struct Life {
     machine: Rc<Machine>,
     daemon: Daemon,
     options: PublishOptions,
-    publication: Option<Publication<KernelSource<Host>, Host, Host>>,
+    publication: Option<Publication<Source, Host, Host>>,
     own: Option<OwnPage>,
     /// The daemon does not notice that another process stepped its clock.
     misses_step: bool,

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::other::Source;
 use vmclock::Continuity;
 use vmclock::publish::{Cause, Publication};
 use vmclock::seqlock::{EXTENSION_WORDS, SharedWords, SharedWordsMut, WORDS};
 use vmclock::snapshot::RawFields;
-use vmclock::source::kernel::KernelSource;
 
 use super::{Life, NS_PER_SEC, Outcome, Provider, Sight};
 use crate::daemon::Daemon;
@@ -69,7 +69,7 @@ pub(super) struct Saved {
     captures: Vec<Capture>,
     state: State,
     daemon: Daemon,
-    publication: Option<Publication<KernelSource<Host>, Host, Host>>,
+    publication: Option<Publication<Source, Host, Host>>,
     before: Continuity,
     clones: Vec<Continuity>,
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use vmclock::abi::{VMCLOCK_FLAG_PERIOD_MAXERROR_VALID, VMCLOCK_FLAG_TIME_MAXERROR_VALID};
 use vmclock::clock::guard::Guard;
-use vmclock::extension::{DeviceRecord, Extension};
+use vmclock::extension::{DeviceRecord, Extension, SourceKind};
 use vmclock::publish::{Cause, Generation, OldPage, Publication, PublishOptions};
 use vmclock::snapshot::RawFields;
-use vmclock::source::kernel::KernelSource;
 use vmclock::source::kernel::leap_seconds::LeapSeconds;
 use vmclock::writer::blank;
 
@@ -17,6 +16,7 @@ use super::{
     Sight,
 };
 use crate::guest::{self, GuestMemory, Host, Intrusion, Seat};
+use crate::other::{self, Source};
 use crate::truth::TAI_MINUS_UTC_SEC;
 use vmclock_testkit::virtual_machine::{Leap, Machine};
 
@@ -34,7 +34,7 @@ impl Life {
     pub(super) fn new_publication(
         &mut self,
         old: Option<OldPage>,
-    ) -> Publication<KernelSource<Host>, Host, Host> {
+    ) -> Publication<Source, Host, Host> {
         let host = self.host();
         // An operator knows the clock's offset, but not in the seconds around a leap second.
         let offset_sec = i16::try_from(self.machine.state.borrow().clock_offset_sec()).unwrap();
@@ -60,11 +60,14 @@ impl Life {
         host: Host,
         options: PublishOptions,
         old: Option<OldPage>,
-    ) -> Publication<KernelSource<Host>, Host, Host> {
+    ) -> Publication<Source, Host, Host> {
         let list = (self.source == OffsetSource::List)
             .then(|| leap_list(self.leap))
             .flatten();
-        let source = KernelSource::new(host.clone());
+        // An operator states the error of the kernel's clock.
+        let has_others = !self.seed.is_multiple_of(3) && options.max_error_ns.is_none();
+        let is_lying = self.flaw == Flaw::SourceLies;
+        let source = other::sources(host.clone(), self.seed, has_others, is_lying);
         Publication::new(source, host.clone(), host, options, list, old).unwrap()
     }
 
@@ -215,8 +218,14 @@ impl Life {
     }
 
     pub(super) fn write(&mut self, fields: &RawFields) {
-        self.memory.show(fields, &self.extension());
+        let extension = self.extension();
+        self.memory.show(fields, &extension);
         self.is_torn = false;
+        match extension.source {
+            SourceKind::ClockBound => self.tally.note("page from the best source"),
+            SourceKind::Phc => self.tally.note("page from the second source"),
+            _ => {}
+        }
         self.tally.note("page updated");
     }
 

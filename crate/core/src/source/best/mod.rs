@@ -18,6 +18,7 @@ use crate::counter::Counter;
 use crate::error::Error;
 use crate::extension::SourceKind;
 use crate::no_bound::{Distrust, NoBound};
+use crate::source::clockbound::ClockBound;
 use crate::source::kernel::slew::HiddenSlew;
 use crate::time::NS_PER_SEC;
 
@@ -79,7 +80,7 @@ pub type AnyCandidate = Box<dyn Candidate + Send>;
 
 /// Returns this machine's candidates, the best first. Nothing is opened yet.
 pub(crate) fn candidates(from: From) -> Vec<AnyCandidate> {
-    let all: Vec<AnyCandidate> = vec![];
+    let all: Vec<AnyCandidate> = vec![Box::new(ClockBound::default())];
     let is_wanted = |kind| from == From::Auto || from.kind() == Some(kind);
     all.into_iter()
         .filter(|candidate| is_wanted(candidate.kind()))
@@ -191,6 +192,7 @@ impl<C: Candidate> Ranked<C> {
                     "a leap second is near, and only the kernel's clock says which second it is"
                         .to_owned(),
                 remedy: "wait until it is over",
+                errno: None,
             });
         }
         self.candidate.sample(counter, scene)
@@ -199,7 +201,11 @@ impl<C: Candidate> Ranked<C> {
     fn pass_over(&mut self, error: &Error) {
         self.good_since_ns = None;
         // A source that this machine does not have is not passed over.
-        let is_absent = matches!(error, Error::NotFound { .. } | Error::NoPtpDevice { .. });
+        let is_absent = match error {
+            Error::NotFound { .. } | Error::NoPtpDevice { .. } => true,
+            Error::NoSource { errno, .. } => *errno == Some(libc::ENOENT),
+            _ => false,
+        };
         self.passed_over = (!is_absent).then(|| PassedOver {
             kind: self.candidate.kind(),
             code: Some(error.code()),
@@ -245,6 +251,7 @@ impl<K: TimeSource, C: Candidate> TimeSource for Best<K, C> {
                 path: None,
                 reason: "this machine has none".to_owned(),
                 remedy: "choose another source, or none",
+                errno: None,
             });
         }
         let sample = chosen.and_then(|(rank, fix)| self.sample_of(rank, &fix, &kernel));
@@ -303,3 +310,6 @@ impl<K: TimeSource, C: Candidate> TimeSource for Best<K, C> {
         self.kernel.suspended_ns()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,429 @@
+//! ClockBound's shared memory as a source of time.
+//!
+//! ClockBound's daemon writes two files. `shm1` (version 3) gives the time at a value of the CPU's counter, the
+//! counter's period and the bound. `shm0` (version 2) gives the bound of CLOCK_REALTIME. The first that serves is used.
+//!
+//! A figure is believed as the daemon's own clients believe it, or less:
+//!
+//! - The daemon's disruption marker must be the device's. Where the daemon looks at no device, the machine must have
+//!   none.
+//! - Past `void_after` there is no bound. Once `as_of` is 60 s old, or 5 s in version 2, the time is free-running.
+//! - The daemon does not notice a suspend. So on a machine that was suspended since its boot there is no bound.
+//! - After a jump of the counter that the device does not report, there is no bound under the daemon's present marker.
+//! - The counter's period must agree with the one that is measured here.
+//! - In version 2 the bound is that of CLOCK_REALTIME while only its daemon adjusts it. So there is none while the
+//!   kernel's trust rule distrusts the clock, other than for a disruption: the marker answers for that.
+
+mod segment;
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use segment::{CounterAsOf, Fault, Segment, Status};
+
+use super::kernel::clock::{RealtimeBracket, monotonic_ns};
+use super::{Candidate, Fix, Known, SUSPENDED_NOISE_NS, Sample, Scene, half_width_ticks};
+use crate::counter::Counter;
+use crate::error::Error;
+use crate::extension::{DeviceRecord, SourceKind};
+use crate::no_bound::{Distrust, NoBound};
+use crate::open;
+use crate::page::check_trust;
+use crate::time::period;
+use crate::time::{NS_PER_SEC, fixed};
+
+/// The directory of the daemon's files. `/var/run` is a link to `/run`.
+const DIRECTORY: &str = "/run/clockbound";
+/// The files, the better first.
+const FILES: [&str; 2] = ["shm1", "shm0"];
+/// A file that did not exist is looked for again after so long.
+const ABSENT_NS: i128 = 10 * NS_PER_SEC;
+/// Version 3: older figures are free-running.
+const FRESH_NS_V3: i128 = 60 * NS_PER_SEC;
+/// Version 2: older figures are free-running. Its own client says 5 s, and that of version 3 says 60 s.
+const FRESH_NS_V2: i128 = 5 * NS_PER_SEC;
+/// The client of version 2 takes CLOCK_MONOTONIC_COARSE to be so far behind itself at most.
+const CAUSALITY_NS: i128 = 1000;
+/// The daemon and its clients compute in floating point, whose results differ by less.
+const ROUNDING_NS: u128 = 2;
+
+const NAME: &str = "ClockBound";
+
+/// ClockBound's shared memory.
+#[derive(Debug)]
+pub struct ClockBound {
+    files: Vec<Memory>,
+    void: Void,
+}
+
+/// One of the daemon's files.
+#[derive(Debug)]
+struct Memory {
+    path: PathBuf,
+    /// The last content, for a moment in which the daemon updates it.
+    last: Option<Segment>,
+    /// CLOCK_MONOTONIC until which the file is not looked for.
+    absent_until_ns: Option<i128>,
+}
+
+/// The markers under which the daemon is not believed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Void {
+    /// The marker of the last figures; the inner `None` if the daemon looks at no device.
+    last: Option<Option<u64>>,
+    /// The marker that was current when the counter jumped.
+    jumped: Option<Option<u64>>,
+}
+
+impl Default for ClockBound {
+    fn default() -> Self {
+        Self::at(Path::new(DIRECTORY))
+    }
+}
+
+impl ClockBound {
+    /// Makes a source of the files in a directory. Nothing is opened yet.
+    #[must_use]
+    pub fn at(directory: &Path) -> Self {
+        let files = FILES.map(|name| Memory {
+            path: directory.join(name),
+            last: None,
+            absent_until_ns: None,
+        });
+        Self {
+            files: files.into(),
+            void: Void::default(),
+        }
+    }
+}
+
+impl Candidate for ClockBound {
+    fn kind(&self) -> SourceKind {
+        SourceKind::ClockBound
+    }
+
+    fn sample(&mut self, counter: &dyn Counter, scene: &Scene<'_>) -> Result<Fix, Error> {
+        let mut refusal: Option<Refusal> = None;
+        for file in &mut self.files {
+            let found = file.read(scene.kernel.monotonic_ns);
+            let result = found.and_then(|segment| {
+                self.void.last = Some(segment.marker);
+                fix(&segment, counter, scene, &self.void)
+                    .map_err(|fault| Refusal::new(&file.path, fault, WAIT))
+            });
+            match result {
+                Ok(fix) => return Ok(fix),
+                // A file that exists says more than one that does not.
+                Err(other) if refusal.as_ref().is_none_or(Refusal::is_absent) => {
+                    refusal = Some(other);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(refusal.map_or_else(|| absent(Path::new(DIRECTORY)).into(), Error::from))
+    }
+
+    fn disrupt(&mut self, _cause: Distrust) {
+        self.void.jumped = self.void.last;
+    }
+}
+
+const WAIT: &str = "wait until its daemon is synchronized; see `cbctl status`, or the daemon's log";
+const WRONG: &str = "check which program writes it: ClockBound 2.0.3 and 3.0.0-rc.0 are known";
+
+/// The reason for which a file gives no time.
+#[derive(Debug)]
+struct Refusal {
+    path: PathBuf,
+    reason: String,
+    remedy: &'static str,
+    errno: Option<Errno>,
+}
+
+impl Refusal {
+    fn new(path: &Path, reason: impl Into<String>, remedy: &'static str) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+            remedy,
+            errno: None,
+        }
+    }
+
+    fn is_absent(&self) -> bool {
+        self.errno == Some(Errno::NOENT)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::NoSource {
+            source_name: NAME,
+            path: Some(refusal.path),
+            reason: refusal.reason,
+            remedy: refusal.remedy,
+            errno: refusal.errno.map(Errno::raw_os_error),
+        }
+    }
+}
+
+fn absent(path: &Path) -> Refusal {
+    Refusal {
+        errno: Some(Errno::NOENT),
+        ..Refusal::new(
+            path,
+            "there is no such file",
+            "start its daemon (`systemctl start clockbound`), or choose another source",
+        )
+    }
+}
+
+impl Memory {
+    /// Reads the file. It is opened each time: a daemon that starts again may put another file in its place.
+    fn read(&mut self, now_ns: i128) -> Result<Segment, Refusal> {
+        if self.absent_until_ns.is_some_and(|until| now_ns < until) {
+            return Err(absent(&self.path));
+        }
+        self.absent_until_ns = None;
+        let file = open(&self.path).inspect_err(|refusal| {
+            if refusal.is_absent() {
+                self.absent_until_ns = Some(now_ns + ABSENT_NS);
+            }
+            self.last = None;
+        })?;
+        match segment::read(&file) {
+            Ok(segment) => {
+                self.last = Some(segment);
+                Ok(segment)
+            }
+            // As the clients do. The figures age meanwhile.
+            Err(Fault::Torn) if self.last.is_some() => self.last.ok_or_else(|| absent(&self.path)),
+            Err(fault) => {
+                self.last = None;
+                Err(refused(&self.path, fault))
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Refusal> {
+    let check = |stat: &Stat| {
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            check_trust(path, stat, &[])
+        } else {
+            Err(Error::invalid_argument("this is no regular file"))
+        }
+    };
+    let refusal = |errno: Errno| Error::system("open", Some(path), errno);
+    let (file, _) = open::for_reading(path, check, refusal).map_err(|error| match error {
+        Error::System { source, .. } if source.raw_os_error() == Some(2) => absent(path),
+        Error::Untrusted { reason, .. } | Error::InvalidArgument { reason, .. } => {
+            Refusal::new(path, reason, "run its daemon as root, which its unit does")
+        }
+        Error::System { ref source, .. } => Refusal {
+            errno: source.raw_os_error().map(Errno::from_raw_os_error),
+            ..Refusal::new(
+                path,
+                error.to_string(),
+                "let this process read the file, and enter its directory",
+            )
+        },
+        other => Refusal::new(path, other.to_string(), WRONG),
+    })?;
+    Ok(file)
+}
+
+fn refused(path: &Path, fault: Fault) -> Refusal {
+    let wrong = |reason: String| Refusal::new(path, reason, WRONG);
+    match fault {
+        Fault::Short => wrong("its size is not that of its version".to_owned()),
+        Fault::Magic => wrong("this is no memory of ClockBound".to_owned()),
+        Fault::Version(1) => Refusal::new(
+            path,
+            "it has version 1, which cannot tell a disruption",
+            "update ClockBound to version 2.0 or later",
+        ),
+        Fault::Version(found) => wrong(format!(
+            "it has version 0x{found:04x}, and this release reads 0x0002 and 0x0303"
+        )),
+        Fault::Empty => Refusal::new(path, "its daemon has not written it yet", WAIT),
+        Fault::Torn => Refusal::new(path, "its daemon does not end an update of it", WAIT),
+        Fault::Field(name) => wrong(format!("its {name} cannot be true")),
+        Fault::Refused(errno) => Refusal {
+            errno: Some(errno),
+            ..wrong(format!("it cannot be read: {errno}"))
+        },
+    }
+}
+
+/// Returns the time of a segment now, or why it gives none.
+fn fix(
+    segment: &Segment,
+    counter: &dyn Counter,
+    scene: &Scene<'_>,
+    void: &Void,
+) -> Result<Fix, &'static str> {
+    check_disruptions(segment, scene, void)?;
+    match segment.status {
+        Status::Unknown => return Err("its daemon says that the clock's status is unknown"),
+        Status::Disrupted => return Err("its daemon says that the clock was disrupted"),
+        Status::Synchronized | Status::FreeRunning => {}
+    }
+    match &segment.counter {
+        Some(as_of) => {
+            check_period(as_of, segment.max_drift_ppb, scene.known)?;
+            fix_v3(segment, as_of, counter.read(), scene.known.step_ticks)
+        }
+        None => {
+            check_kernel(scene.kernel)?;
+            // After the segment, as the client does: its bound holds for the clock as it is from then on.
+            let bracket = RealtimeBracket::narrowest(&counter);
+            fix_v2(segment, &bracket, monotonic_ns(), scene.known.step_ticks)
+        }
+    }
+}
+
+/// Refuses figures that may be of before a disruption.
+fn check_disruptions(
+    segment: &Segment,
+    scene: &Scene<'_>,
+    void: &Void,
+) -> Result<(), &'static str> {
+    if scene.kernel.suspended_ns > SUSPENDED_NOISE_NS {
+        return Err("the machine was suspended since its boot, which its daemon does not notice");
+    }
+    if void.jumped == Some(segment.marker) {
+        return Err("the machine was disrupted, and its daemon's marker has not changed");
+    }
+    match (segment.marker, scene.known.device) {
+        (Some(marker), DeviceRecord::Seen(device)) if marker == device.disruption_marker => Ok(()),
+        (Some(_), DeviceRecord::Seen(_)) => {
+            Err("the machine was disrupted, and its daemon has not followed yet")
+        }
+        (None, DeviceRecord::None) => Ok(()),
+        (None, _) => Err("its daemon does not look at the machine's vmclock device"),
+        (Some(_), _) => {
+            Err("its daemon looks at a vmclock device, and this process cannot look at it")
+        }
+    }
+}
+
+/// Refuses a period that is not the one of this machine's counter.
+fn check_period(
+    as_of: &CounterAsOf,
+    max_drift_ppb: u32,
+    known: &Known,
+) -> Result<(), &'static str> {
+    // Some seconds to half a minute.
+    const TICKS: u32 = 36;
+    // At the first sample there is none. The second follows before a time is shown.
+    let Some(period) = &known.period else {
+        return Ok(());
+    };
+    let here_ns = period.ticks_ns(1 << TICKS);
+    let there_ns = fixed::growth_ns(1 << TICKS, as_of.period, as_of.period_shift);
+    let error_ppb = known.period_error_ppb + as_of.error_of(1_000_000_000) + 1;
+    let allowed_ns = period::share(here_ns, error_ppb + u128::from(max_drift_ppb)) + 1;
+    if here_ns.abs_diff(there_ns) > allowed_ns {
+        return Err("its counter's period is not that of this machine's counter");
+    }
+    Ok(())
+}
+
+/// Refuses CLOCK_REALTIME while others than its daemon may have changed it.
+fn check_kernel(kernel: &Sample) -> Result<(), &'static str> {
+    if kernel.has_unexplained_change {
+        return Err("another process than the time daemon changed the kernel's clock");
+    }
+    match kernel.no_bound {
+        None
+        | Some(
+            NoBound::NeverUpdated
+            | NoBound::Distrusted {
+                cause: Distrust::Start | Distrust::Disruption | Distrust::TakeOver,
+                ..
+            },
+        ) => Ok(()),
+        Some(_) => Err("the kernel's clock is not synchronized, or adjusted faster than 500 ppm"),
+    }
+}
+
+/// Returns the time of version 3 at a value of the counter.
+fn fix_v3(
+    segment: &Segment,
+    as_of: &CounterAsOf,
+    counter: u64,
+    step_ticks: u64,
+) -> Result<Fix, &'static str> {
+    let ticks = fixed::distance_ticks(counter, as_of.counter);
+    let Ok(ticks) = u64::try_from(ticks) else {
+        return Err("its counter is ahead of this machine's");
+    };
+    let elapsed = fixed::elapsed_frac(ticks.cast_signed(), as_of.period, as_of.period_shift);
+    let elapsed_ns = fixed::time_ns(0, 0, elapsed);
+    let now_ns = segment.as_of_ns + elapsed_ns;
+    let age_ns = elapsed_ns.unsigned_abs() + 1;
+    check_void(segment, now_ns)?;
+    let growth_ns = period::share(age_ns, segment.max_drift_ppb.into()) + as_of.error_of(age_ns);
+    Ok(Fix {
+        counter,
+        half_width_ticks: half_width_ticks(0, step_ticks),
+        utc_ns: now_ns,
+        max_error_ns: segment.bound_ns + growth_ns + ROUNDING_NS,
+        estimate_ns: None,
+        is_synchronized: segment.is_synchronized_at(now_ns, FRESH_NS_V3),
+    })
+}
+
+/// Returns the time of version 2, which is CLOCK_REALTIME.
+fn fix_v2(
+    segment: &Segment,
+    realtime: &RealtimeBracket,
+    monotonic_ns: i128,
+    step_ticks: u64,
+) -> Result<Fix, &'static str> {
+    let age_ns = monotonic_ns - segment.as_of_ns;
+    if age_ns < -CAUSALITY_NS {
+        return Err("its figures are of the future");
+    }
+    check_void(segment, monotonic_ns)?;
+    let age_ns = age_ns.max(0).unsigned_abs();
+    let growth_ns = period::share(age_ns, segment.max_drift_ppb.into());
+    Ok(Fix {
+        counter: realtime.counter.wrapping_add(realtime.width_ticks / 2),
+        half_width_ticks: half_width_ticks(realtime.width_ticks, step_ticks),
+        utc_ns: realtime.realtime_ns,
+        max_error_ns: segment.bound_ns + growth_ns + ROUNDING_NS,
+        estimate_ns: None,
+        is_synchronized: segment.is_synchronized_at(monotonic_ns, FRESH_NS_V2),
+    })
+}
+
+fn check_void(segment: &Segment, now_ns: i128) -> Result<(), &'static str> {
+    if now_ns >= segment.void_after_ns {
+        return Err("its daemon has not updated it for too long");
+    }
+    Ok(())
+}
+
+impl Segment {
+    /// Returns whether the daemon keeps the clock near UTC at a time of the segment's own timescale.
+    fn is_synchronized_at(&self, now_ns: i128, fresh_ns: i128) -> bool {
+        self.status == Status::Synchronized && now_ns < self.as_of_ns + fresh_ns
+    }
+}
+
+impl CounterAsOf {
+    /// Returns the error of a quantity that the period's relative error makes, rounded up.
+    fn error_of(&self, quantity: u128) -> u128 {
+        // The error is below 2^64, and a quantity of 2^64 nanoseconds is 584 years.
+        let quantity = quantity.min(u64::MAX.into());
+        let product = quantity * u128::from(self.error);
+        (product >> 64 >> self.error_shift) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests;
