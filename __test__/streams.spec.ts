@@ -254,6 +254,33 @@ test('publish: a background job goes on while the user types, and reads in the f
 
 // Signals
 
+test('publish: goes on under nohup when its terminal hangs up, and ends on SIGTERM', async (t) => {
+  if (!hasTerminals(t)) return
+  const path = newPath(t)
+  const log = newPath(t)
+  // The command itself is started, as its users do: its launcher reads which signals are ignored.
+  const words = [commandLine, 'publish', path, ...PUBLISH].map((word) => `'${word}'`).join(' ')
+  const terminal = onTerminal(
+    t,
+    `nohup ${words} </dev/null >${log} 2>&1 & echo "started $!"; wait`,
+    { PATH: `${dirname(process.execPath)}:${process.env['PATH']}` },
+  )
+  const [, pid = ''] = await terminal.shows(/started (\d+)/)
+  t.teardown(() => {
+    try {
+      process.kill(Number(pid), 'SIGKILL')
+    } catch {}
+  })
+  const clock = await openSoon(t, path)
+  // The kernel sends SIGHUP to all processes of the terminal.
+  terminal.child.kill('SIGKILL')
+  await terminal.ended
+  await goesOn(clock)
+  process.kill(Number(pid), 'SIGTERM')
+  await until(() => /stopped/.test(readFileSync(log, 'utf8')))
+  t.is(clock.snapshot().clockStatus, 'unreliable')
+})
+
 for (const [signal, ignore] of [
   ['SIGHUP', "trap '' HUP"],
   ['SIGINT', "trap '' INT"],
