@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { capture, rootDirectory, succeeds, Unavailable } from '../tools/command.mjs'
 import { GuestConsole } from './console.mjs'
 import { Dialogue } from './dialogue.mjs'
@@ -16,6 +17,8 @@ const RAM_MEBIBYTES = 1024
 const RAM_BYTES = RAM_MEBIBYTES * 1024 ** 2
 // Much longer than a boot takes, so that a busy host does not fail a test.
 const BOOT_MS = 300_000
+// Long enough to know the rate of the host's counter to some parts per million.
+const RATE_MS = 200
 
 // The libraries that Node and the addon link with.
 const LIBRARIES = ['libc.so.6', 'libm.so.6', 'libdl.so.2', 'libpthread.so.0', 'librt.so.1'].concat([
@@ -132,7 +135,11 @@ class Guest {
     await this.#openHostClock()
     this.#mark = randomBytes(8).toString('hex')
     // Only fatal kernel messages, so that the others do not mix with the output of programs.
-    const words = [...machine.kernelWords, 'loglevel=1', 'panic=-1', `rig.mark=${this.#mark}`]
+    const words = [
+      ...machine.kernelWords,
+      ...(await this.#rateWords()),
+      ...['loglevel=1', 'panic=-1', `rig.mark=${this.#mark}`],
+    ]
     this.#options = [
       ...(await machine.machineOptions(this.#tools, this.#directory, RAM_MEBIBYTES, isDescribed)),
       ...['-m', `${RAM_MEBIBYTES}M`],
@@ -310,6 +317,17 @@ class Guest {
 
   #hostPair() {
     return pairWithHost(() => this.#hostClock.counter(), 100)
+  }
+
+  /**
+   * The kernel's words for the rate of its counter. On a busy host the kernel may measure one that is wrong by
+   * half, and then nothing that a program can read shows that its clock runs away.
+   */
+  async #rateWords() {
+    if (this.machine.rateWord === undefined) return []
+    await setTimeout(RATE_MS)
+    const { ticks, ns } = await this.counterRate()
+    return [this.machine.rateWord(Math.round((Number(ticks) * 1e6) / Number(ns)))]
   }
 
   /** Measures the rate of the guest's counter by the host's clock, as `ticks` in `ns`. */

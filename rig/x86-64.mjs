@@ -58,4 +58,5 @@ export const x86 = {
 
   // `memmap` reserves the page's memory, so that the kernel does not use it.
   kernelWords: ['console=ttyS0', 'tsc=reliable', 'clocksource=tsc', 'memmap=4K$0x30000000'],
+  rateWord: (khz) => `tsc_early_khz=${khz}`,
 }
