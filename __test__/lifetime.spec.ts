@@ -225,6 +225,38 @@ for (const [how, ask] of [
   })
 }
 
+test('a worker opens and lists pages while the main thread changes the environment', async (t) => {
+  const { path } = page(t, liveFields(t))
+  // A native part that read the environment would meet it in the middle of a change, and crash. It would look
+  // through all of it for the variable, which is therefore not there.
+  const done = await evaluate<number>(
+    `const { Worker } = require('node:worker_threads')
+    const worker = new Worker(\`
+      const { VmClock } = require('vmclock')
+      let done = 0
+      for (let round = 0; round < 10_000; round++) {
+        VmClock.list()
+        if (round % 10 === 0) VmClock.open(${JSON.stringify(path)}).close()
+        done++
+      }
+      require('node:worker_threads').parentPort.postMessage(done)
+    \`, { eval: true })
+    let done
+    worker.once('message', (count) => { done = count })
+    let variables = 0
+    function turn() {
+      for (let count = 0; count < 1000; count++) process.env['V' + variables++] = 'value'
+      if (variables >= 50_000) while (variables > 0) delete process.env['V' + --variables]
+      if (done === undefined) setImmediate(turn)
+      else console.log(JSON.stringify(done))
+    }
+    turn()`,
+    [],
+    { env: { VMCLOCK_PATH: undefined } },
+  )
+  t.is(done, 10_000)
+})
+
 test('a page that its owner truncates ends the process by SIGBUS, not with zeros', async (t) => {
   const { path } = page(t, liveFields(t))
   const outcome = await run([

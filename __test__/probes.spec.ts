@@ -109,6 +109,27 @@ for _ in range(2): print(s.recv(100).decode(), flush=True)`
   t.is((await publishing.outcome).exitCode, 0)
 })
 
+test('publish: warns of a directory in which every user can replace the page', async (t) => {
+  for (const [mode, isOpen] of [
+    [0o777, true],
+    [0o1777, false],
+    [0o775, false],
+    [0o700, false],
+  ] as const) {
+    const directory = newDirectory(t)
+    chmodSync(directory, mode)
+    const path = join(directory, 'page')
+    const publishing = start([commandLine, 'publish', path, '--allow-untrusted-counter'])
+    t.teardown(() => publishing.child.kill('SIGKILL'))
+    await publishing.line()
+    publishing.child.kill('SIGTERM')
+    const { exitCode, stderr } = await publishing.outcome
+    t.is(exitCode, 0)
+    if (isOpen) t.regex(stderr, /^warning: every user can write .*chmod o-w\)\n$/)
+    else t.is(stderr, '')
+  }
+})
+
 test('a notice that cannot be sent is reported, and publishing goes on', async (t) => {
   const path = newPath(t)
   const publishing = start([commandLine, 'publish', path, '--allow-untrusted-counter'], {
@@ -157,8 +178,11 @@ test('an unmapped owner is refused unless it is named, with a warning', async (t
   if (path === undefined) return
   // Neither the caller nor the owner is mapped: the kernel shows both as the overflow user.
   const by = ['setpriv', '--reuid', '54321', '--clear-groups', 'unshare', '--user']
-  if (isEmulated || spawnSync(by[0] ?? '', [...by.slice(1), 'true']).status !== 0) {
-    t.log('skipped: no user namespace of its own')
+  if (
+    isEmulated ||
+    spawnSync(by[0] ?? '', [...by.slice(1), process.execPath, '--version']).status !== 0
+  ) {
+    t.log('skipped: no user namespace of its own, or this Node is not for every user')
     t.pass()
     return
   }

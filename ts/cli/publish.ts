@@ -1,10 +1,12 @@
 /** `vmclock publish`: keeps a page up to date until it is stopped. */
 
+import { statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { VmClockError } from '../errors'
 import { type Maintenance, type PageShape, VmClockPublisher } from '../publisher'
 import type { SourceChoice } from '../time-source'
 import { CommandInput } from './command-input'
-import { json } from './escape'
+import { json, printable } from './escape'
 import { distance } from './figures'
 import { coloursFor, line, reportError } from './output'
 import { PublisherBound } from './publisher-bound'
@@ -84,6 +86,7 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     mode: options.mode,
     allowUntrustedCounter: options.allowUntrustedCounter,
   })
+  warnOfOpenDirectory(publisher.path)
   return serve(publisher, options)
 }
 
@@ -98,6 +101,24 @@ function requireConsistent({ shape, generation }: PublishOptions): void {
     `--generation ${generation} contradicts --shape ${shape}`,
     { remedy: `leave out --generation, which decides only for --shape time` },
   )
+}
+
+/** Warns if every user can put another file in the page's place. Readers refuse that file, and so lose the page. */
+function warnOfOpenDirectory(path: string): void {
+  const directory = dirname(path)
+  if (!isOpen(directory)) return
+  process.stderr.write(
+    `warning: every user can write ${printable(directory)}, and remove the page; publish in a directory of your own, or take that right away (chmod o-w)\n`,
+  )
+}
+
+// With the sticky bit, as /tmp has it, only the owner can remove a file.
+function isOpen(directory: string): boolean {
+  try {
+    return (statSync(directory).mode & 0o1002) === 0o0002
+  } catch {
+    return false
+  }
 }
 
 function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<number> {
