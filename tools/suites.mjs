@@ -31,7 +31,7 @@ import { checkWorkflows } from './workflows.mjs'
 const DEBIAN = 'Debian or Ubuntu on x86-64 (apt-get and dpkg-deb; no root)'
 
 // Cargo packages that are no members of the workspace.
-const OWN_WORKSPACES = ['benchmark/core', 'crate/fuzz']
+const OWN_WORKSPACES = ['benchmark/core', 'crate/clockbound', 'crate/fuzz']
 
 /** The suites of `npm test`. The quickest to fail come first. */
 const quickSuites = [
@@ -167,6 +167,12 @@ const slowSuites = [
       ownKindName === 'linux-x64-gnu' ? undefined : `for linux-x64-gnu, and this is ${ownKindName}`,
     run: ({ isLong }) =>
       run('node', ['--test-reporter=spec', 'install/tests.mjs', ...(isLong ? ['--long'] : [])]),
+  },
+  {
+    name: 'clockbound',
+    shows: "ClockBound's memory is believed as its own clients believe it, or less",
+    setUp: nothing,
+    run: () => run('cargo', ['test', '--manifest-path', 'crate/clockbound/Cargo.toml']),
   },
   {
     name: 'machine-code',

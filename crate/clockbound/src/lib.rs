@@ -1,0 +1,1 @@
+//! Nothing: the tests compare the core with ClockBound's clients.
