@@ -14,6 +14,7 @@ const userland = {
 }
 
 const PAGE_ADDRESS = 0x6000_0000
+const VMGENID_ADDRESS = 0x6001_0000
 const RAM_ADDRESS = 0x4000_0000
 
 const MACHINE = 'virt,gic-version=3'
@@ -46,6 +47,14 @@ export const aarch64 = {
   // The shared peripheral interrupt of the device tree.
   interruptLine: ['arm-gicv3', 100],
 
+  // QEMU has no such device for this machine. The device tree describes one in the guest's memory, and the test is its
+  // hypervisor.
+  vmgenid: {
+    offset: VMGENID_ADDRESS - RAM_ADDRESS,
+    interruptLine: ['arm-gicv3', 101],
+    renewedOptions: (options) => options,
+  },
+
   // ACPI describes QEMU's own device, and this machine boots without ACPI.
   ownVmclock: undefined,
 
@@ -58,10 +67,8 @@ export const aarch64 = {
   newestNode: () => newestNodeParts(userland),
 
   /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `directory`. */
-  async machineOptions(tools, directory, ramMebibytes, isDescribed) {
-    const [own, overlay, whole] = ['own.dtb', 'vmclock.dtbo', 'whole.dtb'].map((file) =>
-      join(directory, file),
-    )
+  async machineOptions(tools, directory, { ramMebibytes, isDescribed, hasVmgenid }) {
+    const [own, whole] = ['own.dtb', 'whole.dtb'].map((file) => join(directory, file))
     const cpu = ['-cpu', 'max,pauth-impdef=on']
     const options = [`${MACHINE},memory-backend=ram`, '-accel', 'tcg,thread=multi', ...cpu]
     if (!isDescribed) return ['-M', ...options]
@@ -70,9 +77,14 @@ export const aarch64 = {
       ...['-M', `${MACHINE},dumpdtb=${own}`, ...cpu, '-m', `${ramMebibytes}M`],
       ...['-nodefaults', '-display', 'none'],
     ])
-    const source = join(import.meta.dirname, 'vmclock.dtso')
-    await capture(tools.program('dtc'), ['-I', 'dts', '-O', 'dtb', '-o', overlay, source])
-    await capture(tools.program('fdtoverlay'), ['-i', own, '-o', whole, overlay])
+    const overlays = []
+    for (const name of ['vmclock', ...(hasVmgenid ? ['vmgenid'] : [])]) {
+      const overlay = join(directory, `${name}.dtbo`)
+      const source = join(import.meta.dirname, `${name}.dtso`)
+      await capture(tools.program('dtc'), ['-I', 'dts', '-O', 'dtb', '-o', overlay, source])
+      overlays.push(overlay)
+    }
+    await capture(tools.program('fdtoverlay'), ['-i', own, '-o', whole, ...overlays])
     return ['-M', ...options, '-dtb', whole]
   },
 

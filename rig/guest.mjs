@@ -2,7 +2,7 @@
 // file: the host writes it, and the guest's driver maps it.
 
 import { randomBytes } from 'node:crypto'
-import { readdirSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { capture, rootDirectory, succeeds, Unavailable } from '../tools/command.mjs'
@@ -15,6 +15,7 @@ import { scratchDirectory } from './scratch.mjs'
 
 const RAM_MEBIBYTES = 1024
 const RAM_BYTES = RAM_MEBIBYTES * 1024 ** 2
+const VMGENID_BYTES = 16
 // Much longer than a boot takes, so that a busy host does not fail a test.
 const BOOT_MS = 300_000
 // Long enough to know the rate of the host's counter to some parts per million.
@@ -43,6 +44,7 @@ export async function prepareGuest(machine) {
  * - `devices`: devices of QEMU to add, as arguments of its `-device`.
  * - `more`: further arguments of QEMU. A later `-cpu` replaces the machine's own.
  * - `isDescribed`: if false, the firmware does not describe the page, and the driver finds no device.
+ * - `hasVmgenid`: if true, the machine has a VMGENID device. Each clone gets another identifier.
  * - `isOnHostsNetwork`: if true, the guest can reach the host's loopback at 10.0.2.2.
  */
 export function withGuest({ machine, tools, parts }, options, work) {
@@ -115,7 +117,14 @@ class Guest {
 
   async boot(
     parts,
-    { programs = [], devices = [], more = [], isDescribed = true, isOnHostsNetwork = false },
+    {
+      programs = [],
+      devices = [],
+      more = [],
+      isDescribed = true,
+      hasVmgenid = false,
+      isOnHostsNetwork = false,
+    },
   ) {
     const startMs = performance.now()
     const machine = this.machine
@@ -141,7 +150,11 @@ class Guest {
       ...['loglevel=1', 'panic=-1', `rig.mark=${this.#mark}`],
     ]
     this.#options = [
-      ...(await machine.machineOptions(this.#tools, this.#directory, RAM_MEBIBYTES, isDescribed)),
+      ...(await machine.machineOptions(this.#tools, this.#directory, {
+        ramMebibytes: RAM_MEBIBYTES,
+        isDescribed,
+        hasVmgenid,
+      })),
       ...['-m', `${RAM_MEBIBYTES}M`],
       ...(isOnHostsNetwork ? ['-netdev', 'user,id=host'] : []),
       ...devices.flatMap((device) => ['-device', device]),
@@ -197,6 +210,19 @@ class Guest {
   /** Raises the interrupt that notifies the guest of a changed page. */
   interrupt() {
     return this.#emulator.interrupts.pulse(...this.machine.interruptLine)
+  }
+
+  /**
+   * Gives a stopped clone another VMGENID identifier, and notifies it, where the identifier is in its memory. On
+   * other machines `renewedOptions` have done so.
+   */
+  async renewVmgenid() {
+    const { vmgenid } = this.machine
+    if (vmgenid.offset === undefined) return
+    const ram = openSync(this.#ramPath, 'r+')
+    writeSync(ram, randomBytes(VMGENID_BYTES), 0, VMGENID_BYTES, vmgenid.offset)
+    closeSync(ram)
+    await this.#emulator.interrupts.pulse(...vmgenid.interruptLine)
   }
 
   /** Runs a program of `rig/programs/` in the guest's Node. Options and result are those of `execute`. */
@@ -264,7 +290,7 @@ class Guest {
     await copyMemory(ram, this.#ramPath)
     this.page = this.#vmclock.VmClockPage.open(this.#ramPath, this.machine.pageOffset)
     await this.#openHostClock()
-    this.#options = options
+    this.#options = this.machine.vmgenid.renewedOptions(options)
     this.#mark = mark
     this.timeFields = timeFields
     this.console = new GuestConsole(mark)
@@ -284,7 +310,7 @@ class Guest {
   async #startFrom(state, beforeItRuns) {
     this.#start(['-S', '-incoming', 'defer'])
     await this.control.loadFrom(state)
-    beforeItRuns(this)
+    await beforeItRuns(this)
     const resumedAtMs = performance.now()
     await this.control.execute('cont')
     return resumedAtMs

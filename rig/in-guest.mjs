@@ -45,11 +45,17 @@ export async function compareFields(guest, { comparisons, updates }) {
   }
 }
 
+const DRIVER = '/sys/bus/platform/drivers/vmclock'
+const DEVICE = `$(ls ${DRIVER} | grep -vxE 'bind|unbind|uevent|module')`
+
 /** Unbinds the device from its driver and binds it again, so that the driver reads the page again. */
 export function bindAgain(guest) {
-  const driver = '/sys/bus/platform/drivers/vmclock'
-  const device = `$(ls ${driver} | grep -vxE 'bind|unbind|uevent|module')`
-  return inShell(guest, `d=${device}; echo $d > ${driver}/unbind; echo $d > ${driver}/bind`)
+  return inShell(guest, `d=${DEVICE}; echo $d > ${DRIVER}/unbind; echo $d > ${DRIVER}/bind`)
+}
+
+/** Unbinds the device from its driver, so that the guest has no page any more. */
+export function unbindDriver(guest) {
+  return inShell(guest, `d=${DEVICE}; echo $d > ${DRIVER}/unbind; test ! -e /dev/vmclock0`)
 }
 
 async function lines(onText, execute) {

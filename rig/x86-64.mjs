@@ -1,5 +1,6 @@
 // An x86-64 guest: QEMU's `q35` machine. An ACPI table describes the page, and the driver is a module.
 
+import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { capture } from '../tools/command.mjs'
 import { setUp } from '../tools/setup.mjs'
@@ -29,6 +30,12 @@ export const x86 = {
   // The interrupt of the event device in the ACPI table.
   interruptLine: ['ioapic', 5],
 
+  // The hypervisor sets the identifier when it starts, and notifies a restored machine itself.
+  vmgenid: {
+    renewedOptions: (options) =>
+      options.map((option) => (option.startsWith('vmgenid,') ? newVmgenid() : option)),
+  },
+
   // QEMU's own device. It has only the disruption marker, and the firmware describes it before ours.
   ownVmclock: 'vmclock',
 
@@ -50,8 +57,9 @@ export const x86 = {
   newestNode: () => newestNodeParts(userland),
 
   /** Returns QEMU's machine options. If `isDescribed`, they describe the page, in files in `directory`. */
-  async machineOptions(tools, directory, _ramMebibytes, isDescribed) {
-    const options = ['-M', 'q35,accel=tcg,memory-backend=ram', '-cpu', 'max']
+  async machineOptions(tools, directory, { isDescribed, hasVmgenid }) {
+    const vmgenid = hasVmgenid ? ['-device', newVmgenid()] : []
+    const options = ['-M', 'q35,accel=tcg,memory-backend=ram', '-cpu', 'max', ...vmgenid]
     if (!isDescribed) return options
     const table = join(directory, 'vmclock')
     await capture(tools.program('iasl'), ['-p', table, join(import.meta.dirname, 'vmclock.asl')])
@@ -61,4 +69,8 @@ export const x86 = {
   // `memmap` reserves the page's memory, so that the kernel does not use it.
   kernelWords: ['console=ttyS0', 'tsc=reliable', 'clocksource=tsc', 'memmap=4K$0x30000000'],
   rateWord: (khz) => `tsc_early_khz=${khz}`,
+}
+
+function newVmgenid() {
+  return `vmgenid,guid=${randomUUID()}`
 }

@@ -1,5 +1,5 @@
-// Protects its randomness as told, and answers each line with its state and a draw, as JSON. The line `reseeded`
-// first says that the kernel has reseeded.
+// Protects its randomness as told, and answers each line with its state and a draw, as JSON. The line `restored`
+// first tells of a restore, and `reseeded` also says that the kernel has reseeded.
 //
 //   node clone-entropy.mjs throw|warn
 
@@ -22,6 +22,7 @@ try {
 console.log('ready')
 for await (const line of createInterface({ input: process.stdin })) {
   if (line === 'end') process.exit(0)
+  if (line === 'restored') notifyRestored()
   if (line === 'reseeded') notifyRestored({ kernelReseeded: true })
   const startMs = performance.now()
   const draw = drawn()

@@ -2,10 +2,9 @@
 // the same values, with it none.
 
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { withClone, withGuest } from '../guest.mjs'
-import { inShell } from '../in-guest.mjs'
+import { inShell, unbindDriver } from '../in-guest.mjs'
 
 const CLONES = 3
 // More draws than that are saved before.
@@ -51,9 +50,8 @@ export const ownGuests = {
   },
 
   async 'with VMGENID alone, draws wait for the kernel, and fail rather than share'(prepared) {
-    if (prepared.machine.name !== 'x86-64') return 'the emulated machine has no VMGENID device'
-    const devices = [`vmgenid,guid=${randomUUID()}`]
-    await withGuest(prepared, { devices, more: withoutGenerators(prepared) }, async (guest) => {
+    const more = withoutGenerators(prepared)
+    await withGuest(prepared, { hasVmgenid: true, more }, async (guest) => {
       const seen = await answers(guest, 'throw', async (talk, first) => {
         // This kernel sends no uevent.
         assert.ok(first.failed, JSON.stringify(first))
@@ -67,6 +65,43 @@ export const ownGuests = {
       for (const { entropy, signal } of seen)
         assert.deepEqual([entropy, signal], ['kernel', 'page'])
       assertDifferent(seen)
+    })
+  },
+
+  async 'entropy and signal are stated with and without generator, VMGENID and page'(
+    prepared,
+    { isShort },
+  ) {
+    if (isShort) return 'the long form shows it'
+    for (const hasVmgenid of [false, true]) {
+      for (const hasGenerator of [true, false]) {
+        const more = hasGenerator ? [] : withoutGenerators(prepared)
+        const entropy = hasGenerator ? 'hardware' : hasVmgenid ? 'kernel' : undefined
+        await withGuest(prepared, { hasVmgenid, more }, async (guest) => {
+          assert.deepEqual(await stated(guest), expected(entropy, 'page', true))
+          await unbindDriver(guest)
+          assert.deepEqual(await stated(guest), expected(entropy, 'none', false))
+        })
+        console.log(`    VMGENID ${hasVmgenid}, generator ${hasGenerator}: ${entropy ?? 'refused'}`)
+      }
+    }
+  },
+
+  async 'without a page clones share what they draw, until the platform tells of the restore'(
+    prepared,
+    { isShort },
+  ) {
+    if (isShort) return 'the long form shows it'
+    await withGuest(prepared, {}, async (guest) => {
+      await unbindDriver(guest)
+      const pairs = await answers(guest, 'throw', async (talk, first) => [
+        first,
+        JSON.parse(await talk.ask('restored')),
+      ])
+      for (const { signal } of pairs.flat()) assert.equal(signal, 'none')
+      const [before, after] = [0, 1].map((index) => pairs.map((pair) => pair[index]))
+      assert.equal(before[0].value, before[1].value)
+      assertDifferent(after)
     })
   },
 }
@@ -109,6 +144,20 @@ function withoutGenerators({ machine }) {
   return ['-cpu', WITHOUT_GENERATORS[machine.name]]
 }
 
+// Returns what a protected process says of its entropy and its signal, or that it was refused.
+async function stated(guest) {
+  const talk = await guest.talk('clone-entropy.mjs', ['throw'])
+  const { code, entropy, signal, isSynchronous } = JSON.parse(await talk.ask())
+  await talk.end()
+  return { code, entropy, signal, isSynchronous }
+}
+
+function expected(entropy, signal, isSynchronous) {
+  const refused = { code: 'ERR_VMCLOCK_UNSUPPORTED', signal: undefined, isSynchronous: undefined }
+  const accepted = { code: undefined, signal, isSynchronous }
+  return { entropy, ...(entropy === undefined ? refused : accepted) }
+}
+
 // Starts a program that protects itself, saves it, and returns its answer in each of two clones, or what `more` makes
 // of that.
 async function answers(guest, onNoEntropy, more = (_talk, first) => first) {
@@ -122,7 +171,7 @@ async function answers(guest, onNoEntropy, more = (_talk, first) => first) {
   await talk.end()
   const seen = []
   for (let clone = 0; clone < 2; clone++) {
-    await withClone(asAnotherMachine(snapshot), restored, async (clone) => {
+    await withClone(snapshot, restored, async (clone) => {
       const talk = clone.resumeTalk()
       seen.push(await more(talk, JSON.parse(await talk.ask())))
     })
@@ -145,23 +194,17 @@ async function oneRound(guest, mode, count) {
   await talk.end()
   const seen = []
   for (let clone = 0; clone < CLONES; clone++) {
-    await withClone(asAnotherMachine(snapshot), restored, async (clone) => {
+    await withClone(snapshot, restored, async (clone) => {
       seen.push(await drawn(clone.resumeTalk({ timeoutMs: PROGRAM_MS })))
     })
   }
   return compared(seen)
 }
 
-function restored({ page }) {
-  page.write({ disruptionMarker: 2n, vmGenerationCounter: 2n })
-}
-
-// A hypervisor gives each clone another identifier.
-function asAnotherMachine(snapshot) {
-  const options = snapshot.options.map((option) =>
-    option.startsWith('vmgenid,') ? `vmgenid,guid=${randomUUID()}` : option,
-  )
-  return { ...snapshot, options }
+// What a hypervisor does to a clone: a new generation, and a new identifier of its VMGENID device.
+function restored(clone) {
+  clone.page.write({ disruptionMarker: 2n, vmGenerationCounter: 2n })
+  return clone.renewVmgenid()
 }
 
 async function drawn(talk) {
