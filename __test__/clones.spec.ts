@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { VmClockPage } from 'vmclock/testing'
 import { evaluate, isEmulated, rootDirectory, run, start } from './node-command'
 import { newDirectory, newPath } from './pages'
 
@@ -270,6 +271,49 @@ test('listeners and the signal are called in the first draw, with the value stil
   t.deepEqual(seen, [...expected, 'of a listener'])
 })
 
+test('the first timestamp after a restore calls listeners before it returns, and only once', async (t) => {
+  const seen = await evaluate<unknown[][]>(`${restorable(newPath(t), { isProtected: false })}
+    const { VmClock, VmClockPublisher } = require('vmclock')
+    const path = page.path + '-published'
+    const publisher = VmClockPublisher.create(path, {
+      allowUntrustedCounter: true, maxErrorNs: 1000n, generation: true,
+    })
+    process.env.VMCLOCK_PATH = path
+    const clock = VmClock.open(path)
+    const { conversions, slots } = { conversions: clock.counter(), slots: new BigInt64Array(13) }
+    let heard = 0
+    clones.onRestore(() => {
+      heard += 1
+      // A call of the listener uses the memory that the interrupted one uses.
+      if (clock.nowNs() < 1n) throw new Error('no time')
+    })
+    const token = clock.continuityToken()
+    const calls = {
+      nowNs: () => clock.nowNs() > 0n,
+      nowMs: () => clock.nowMs() > 0,
+      read: () => clock.read().vmGeneration > 0n,
+      tryRead: () => clock.tryRead().vmGeneration > 0n,
+      readInto: () => { clock.readInto(slots); return slots[0] > 0n },
+      isUsable: () => clock.isUsable,
+      continuityToken: () => clock.continuityToken().vmGeneration > token.vmGeneration,
+      isContinuous: () => !clock.isContinuous(token),
+      convert: () => { try { clock.convert(conversions, token) } catch ({ code }) { return code === 'ERR_VMCLOCK_DISRUPTED' } },
+    }
+    const seen = []
+    for (const [name, call] of Object.entries(calls)) {
+      call()
+      const before = heard
+      publisher.bumpGeneration()
+      const answers = [call(), heard - before, call(), heard - before]
+      seen.push([name, ...answers])
+    }
+    publisher.close()
+    clock.close()
+    print(seen)`)
+  t.is(seen.length, 9)
+  for (const [name, ...answers] of seen) t.deepEqual(answers, [true, 1, true, 1], `${name}`)
+})
+
 test('a thread without draws hears of a restore in its event loop, and ends by itself', async (t) => {
   const seen = await evaluate<number[]>(`${restorable(newPath(t), { isProtected: false })}
     process.env.VMCLOCK_PATH = page.path
@@ -466,6 +510,32 @@ test('the protection works with --openssl-shared-config', async (t) => {
     ['--openssl-shared-config'],
   )
   t.true(active)
+})
+
+test('under the permission model the protection needs addons and its page, and no more', async (t) => {
+  const flag = ['--permission', '--experimental-permission'].find((name) =>
+    process.allowedNodeEnvironmentFlags.has(name),
+  )
+  if (flag === undefined) {
+    t.log(`not shown: Node ${process.version} has no permission model`)
+    t.pass()
+    return
+  }
+  const path = newPath(t)
+  VmClockPage.create(path, { vmGenerationCounter: 1n, flags: 0x100n }).close()
+  const words = [flag, '--allow-addons', '--no-warnings']
+  const readable = [rootDirectory, path].map((name) => `--allow-fs-read=${name}`)
+  const [active, drawn, refused] = await evaluate<[boolean, number, string]>(
+    `const { protectRandomness, onRestore, perMachine } = require(${JSON.stringify(join(rootDirectory, 'dist/clones.cjs'))})
+    const protection = protectRandomness({ path: ${JSON.stringify(path)} })
+    onRestore(() => {})
+    const value = perMachine(() => require('node:crypto').randomBytes(16).length)
+    try { require('node:fs').readFileSync('/etc/passwd') } catch ({ code }) {
+      console.log(JSON.stringify([protection.active, value(), code]))
+    }`,
+    [...words, ...readable],
+  )
+  t.deepEqual([active, drawn, refused], [true, 16, 'ERR_ACCESS_DENIED'])
 })
 
 test('without the right to load addons, the protection is refused', async (t) => {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Runs the core's tests that reach unsafe code under the address and the thread sanitizer. Each sanitizer
-// must first report a planted bug.
+// Runs the core's tests that reach unsafe code, and draws from OpenSSL during reseeds, under the address and the
+// thread sanitizer. Each sanitizer must first report a planted bug.
 //
 //   node tools/sanitizers.mjs                     both
 //   node tools/sanitizers.mjs address | thread    one
@@ -24,6 +24,9 @@ import { rustTestTargets } from './rust-tests.mjs'
 
 // Tests on simulated memory, counters and clocks, which run only safe code.
 const virtual = ['arithmetic', 'fleet', 'moved_clock', 'publication', 'fast_path', 'vectors']
+
+// The addon's test calls none of Node's functions, which only Node has.
+const WITHOUT_NODE = '-Clink-arg=-Wl,--unresolved-symbols=ignore-all'
 
 const sanitizers = {
   address: {
@@ -65,13 +68,14 @@ await asProgram(import.meta.url, async (words) => {
 async function underSanitizer(name) {
   const { bug, report, without, compiler } = sanitizers[name]
   const { env, flags, words } = await compiler()
-  const cargo = ['test', ...words, '--target', await host(), '-p', 'vmclock']
+  const cargoTest = ['test', ...words, '--target', await host(), '-p']
+  const cargo = [...cargoTest, 'vmclock']
   const options = {
     env: {
       ...env,
       // Lets the stable compiler use sanitizers.
       RUSTC_BOOTSTRAP: '1',
-      CARGO_ENCODED_RUSTFLAGS: [`-Zsanitizer=${name}`, ...flags].join('\x1f'),
+      CARGO_ENCODED_RUSTFLAGS: [`-Zsanitizer=${name}`, WITHOUT_NODE, ...flags].join('\x1f'),
       CARGO_TARGET_DIR: join(rootDirectory, 'target/sanitizers', name),
     },
   }
@@ -88,6 +92,9 @@ async function underSanitizer(name) {
   const targets = await rustTestTargets({ without: [...virtual, 'planted', ...without] })
   await timed(`tests under the ${name} sanitizer`, () =>
     run('cargo', [...cargo, ...targets], options),
+  )
+  await timed(`draws and reseeds under the ${name} sanitizer`, () =>
+    run('cargo', [...cargoTest, 'vmclock-napi', '--lib'], options),
   )
 }
 

@@ -291,9 +291,21 @@ const namedSuites = [
   {
     name: 'sanitizers',
     shows: 'the address and thread sanitizers report nothing but a planted bug',
-    needs: 'Rust from rustup; rust-src, or Debian or Ubuntu on x86-64',
+    needs: 'Rust from rustup; rust-src, or Debian or Ubuntu on x86-64; libssl3',
     setUp: nothing,
     run: () => run('node', ['tools/sanitizers.mjs']),
+  },
+  {
+    name: 'clones',
+    shows:
+      'clones share no random value, in the oldest and the newest Node: 5 rounds of 1,000 values',
+    long: '50 rounds on x86-64 and 10 on aarch64',
+    needs: DEBIAN,
+    setUp,
+    run: ({ isLong }) =>
+      run('node', ['rig/tests.mjs', '--long', 'protected-clones'], {
+        env: { VMCLOCK_CLONES_ROUNDS: isLong ? '50' : '5' },
+      }),
   },
   {
     name: 'soak',

@@ -10,6 +10,7 @@ import { type Instant, instantMaker } from './instant'
 import { ofThisRealm, withJson } from './json'
 import {
   environmentPath,
+  type Failure,
   type HotCalls,
   hotCalls,
   type NativeChoice,
@@ -26,6 +27,7 @@ import {
   TIMESCALES,
   type Timescale,
 } from './reading'
+import { lookAfterStamp } from './restored'
 import { DOUBLE, KNOWN, SLOT } from './slots'
 import { type Snapshot, snapshotFrom } from './snapshot'
 import { SystemClock } from './system-clock'
@@ -407,7 +409,8 @@ export class VmClock implements Clock {
    */
   get isUsable(): boolean {
     const call = this.#read
-    return call() === undefined
+    const failure = call()
+    return failure === undefined || settled(failure, call) === undefined
   }
 
   /**
@@ -420,7 +423,7 @@ export class VmClock implements Clock {
     const call = this.#nowNs
     const slots = this.#slots
     const failure = call()
-    if (failure !== undefined) throw errorFrom(failure)
+    if (failure !== undefined) settle(failure, call)
     return slots[SLOT.EpochNs] as bigint
   }
 
@@ -436,7 +439,10 @@ export class VmClock implements Clock {
     const call = this.#nowMs
     const doubles = this.#doubles
     const failure = call()
-    if (failure !== undefined) throw this.#followsUtc ? errorFrom(failure) : this.#notUtc('nowMs')
+    if (failure !== undefined) {
+      if (!this.#followsUtc) throw this.#notUtc('nowMs')
+      settle(failure, call)
+    }
     return doubles[DOUBLE.NowMs] as number
   }
 
@@ -474,7 +480,7 @@ export class VmClock implements Clock {
     if (this === undefined) throw detached('read')
     const call = this.#read
     const failure = call()
-    if (failure !== undefined) throw errorFrom(failure)
+    if (failure !== undefined) settle(failure, call)
     return this.#reading()
   }
 
@@ -487,7 +493,8 @@ export class VmClock implements Clock {
   tryRead(): Reading | VmClockError {
     const call = this.#read
     const failure = call()
-    return failure === undefined ? this.#reading() : errorFrom(failure)
+    const error = failure === undefined ? undefined : settled(failure, call)
+    return error ?? this.#reading()
   }
 
   /**
@@ -506,7 +513,7 @@ export class VmClock implements Clock {
     const call = this.#read
     const figures = this.#slots
     const failure = call()
-    if (failure !== undefined) throw errorFrom(failure)
+    if (failure !== undefined) settle(failure, call)
     copyFigures(figures, slots, at)
   }
 
@@ -521,7 +528,7 @@ export class VmClock implements Clock {
     const call = this.#counter
     const slots = this.#slots
     const failure = call()
-    if (failure !== undefined) throw errorFrom(failure)
+    if (failure !== undefined) settle(failure, call)
     return BigInt.asUintN(64, slots[SLOT.Counter] as bigint)
   }
 
@@ -542,7 +549,10 @@ export class VmClock implements Clock {
     this.#slots[SLOT.ArgumentCounter] = ticks
     const call = this.#convert
     const failure = call()
-    if (failure !== undefined) throw errorFrom(failure)
+    if (failure !== undefined) {
+      lookAfterStamp()
+      throw errorFrom(failure)
+    }
     return this.#reading()
   }
 
@@ -572,7 +582,7 @@ export class VmClock implements Clock {
     if (this === undefined) throw detached('continuityToken')
     const call = this.#continuity
     const failure = call()
-    if (failure !== undefined) throw errorFrom(failure)
+    if (failure !== undefined) settle(failure, call)
     const slots = this.#slots
     const hasGeneration = ((slots[SLOT.Known] as bigint) & KNOWN.VmGeneration) !== 0n
     return issueToken(
@@ -594,6 +604,7 @@ export class VmClock implements Clock {
     const call = this.#isContinuous
     const answer = call()
     if (answer === undefined) return true
+    lookAfterStamp()
     if (answer === false) return false
     throw errorFrom(answer)
   }
@@ -698,6 +709,25 @@ refuseDetached(VmClock, [
   'continuityToken',
   'isContinuous',
 ])
+
+type Answer = Failure | true | undefined
+
+/**
+ * Ends a call that did not simply succeed. After a restore that this thread did not know of, its listeners are called,
+ * and then the call is made again: a listener may have used the slots for a call of its own. Otherwise the call has
+ * failed, and may have failed because of a restore.
+ */
+function settled(answer: Failure | true, call: () => Answer): VmClockError | undefined {
+  lookAfterStamp()
+  const last = answer === true ? call() : answer
+  return last === undefined || last === true ? undefined : errorFrom(last)
+}
+
+/** As {@link settled}, but throws the error. */
+function settle(answer: Failure | true, call: () => Answer): void {
+  const error = settled(answer, call)
+  if (error !== undefined) throw error
+}
 
 // Written out, because a loop takes as long as the timestamp.
 function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {

@@ -14,24 +14,27 @@ import { VmClockError } from './errors'
 
 export type * from '../native/index'
 
-/** The raw callbacks of one clock. Each returns `undefined` or the failure, except for `isContinuous`. */
+/**
+ * The raw callbacks of one clock. Each returns `undefined` for success or the failure, and `isContinuous` also
+ * `false`. The others return `true` for a success after a restore that JavaScript of this thread does not know of.
+ */
 export interface HotCalls {
   /** One integer for each position of `SLOT`; unsigned figures as two's complement. */
   readonly slots: BigInt64Array
   /** One double for each position of `DOUBLE`. */
   readonly doubles: Float64Array
   /** Writes `EpochNs`. */
-  nowNs(): Failure | undefined
+  nowNs(): Failure | true | undefined
   /** Writes the double `NowMs`. */
-  nowMs(): Failure | undefined
+  nowMs(): Failure | true | undefined
   /** Writes the slots up to and with `Known`. */
-  read(): Failure | undefined
+  read(): Failure | true | undefined
   /** Writes `Counter`. */
-  counter(): Failure | undefined
+  counter(): Failure | true | undefined
   /** Takes the counter and the token's three arguments; writes the slots that `read` writes. */
   convert(): Failure | undefined
   /** Writes `DisruptionMarker`, `VmGeneration` and `Known`. */
-  continuityToken(): Failure | undefined
+  continuityToken(): Failure | true | undefined
   /**
    * Takes the token's three arguments. `undefined` means continuous, `false` not continuous.
    */

@@ -5,6 +5,7 @@ import * as argument from '../arguments'
 import { VmClock } from '../clock'
 import { checked, invalidArgument, isFailure, VmClockError } from '../errors'
 import { type NativeRestoreSignal, native } from '../native'
+import { onStampAfterRestore } from '../restored'
 import type { VmClockWatcher } from '../watcher'
 
 /** A restore, as a listener of {@link onRestore} gets it. */
@@ -70,6 +71,7 @@ export function begin(path?: string, trustedUids: readonly number[] = []): void 
     notices = words.notices
   }
   hasBegun = true
+  onStampAfterRestore(lookOrUnknown)
 }
 
 /** Returns how this process notices restores. */
@@ -156,8 +158,8 @@ function announce(): void {
 /**
  * Calls `listener` after each restore or clone of the machine, in the thread that added it.
  *
- * It is called synchronously, at the first look of a wrapped draw ({@link protectRandomness}) or of a
- * {@link perMachine} access in this thread. Without such a call it is called in the first turn of the event
+ * It is called synchronously, at the first look of a wrapped draw ({@link protectRandomness}), of a
+ * {@link perMachine} access or of a timestamp of a `VmClock` in this thread. Without such a call it is called in the first turn of the event
  * loop, after the callbacks of the poll that the restore interrupted. An idle event loop is woken: by the
  * driver's notification, else within 100 ms. A listener that throws stops no other, and its error is an
  * uncaught exception.

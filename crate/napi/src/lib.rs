@@ -33,6 +33,7 @@ pub mod failure;
 pub mod hot;
 pub mod machine;
 pub mod page;
+mod property;
 pub mod ptp;
 pub mod publisher;
 mod typed_array;

@@ -15,8 +15,11 @@ mod listeners;
 mod openssl;
 mod randomness;
 mod restores;
+#[cfg(test)]
+mod tests;
 mod uevents;
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr;
@@ -29,7 +32,7 @@ use vmclock::abi::SIZE_FULL;
 
 use crate::entropy;
 use crate::failure::{Failure, Outcome, outcome};
-use crate::hot::define;
+use crate::property::define;
 use randomness::{Entropy, Obstacle};
 use restores::{Known, Restores};
 
@@ -122,16 +125,37 @@ fn signal(restores: &Restores) -> NativeRestoreSignal {
     }
 }
 
+thread_local! {
+    /// The epoch that JavaScript of this thread knows; 0 for none.
+    static TOLD: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Returns whether the machine was restored since JavaScript of this thread last looked. False if it never did, or
+/// if that cannot be known now.
+pub(crate) fn is_restore_unknown() -> bool {
+    let told = TOLD.get();
+    told != 0
+        && restores::begun().is_some_and(|restores| restores.look().is_ok_and(|now| now != told))
+}
+
 /// Returns the epoch now, with the words to compare before the next look.
 #[napi]
 pub fn look_for_restore() -> Outcome<NativeEpoch> {
-    outcome(begun().and_then(|restores| Ok(restores.look_closer()?.into())))
+    outcome(begun().and_then(|restores| {
+        let known = restores.look_closer()?;
+        TOLD.set(known.epoch);
+        Ok(known.into())
+    }))
 }
 
 /// Returns the epoch now, for a caller that cannot see the words.
 #[napi]
 pub fn restore_epoch() -> Outcome<u32> {
-    outcome(begun().and_then(|restores| Ok(restores.look()?)))
+    outcome(begun().and_then(|restores| {
+        let epoch = restores.look()?;
+        TOLD.set(epoch);
+        Ok(epoch)
+    }))
 }
 
 /// Returns `{ page, notices }`: two `Uint32Array` over the page, whose fourth word is the sequence number, and

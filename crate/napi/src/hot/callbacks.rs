@@ -1,20 +1,23 @@
 //! How JavaScript enters a call: the callbacks that Node-API knows, and what they answer.
 //!
-//! A callback answers `undefined` for success, `false` where the answer is no, or a `Failure`. It
-//! never throws, unless not even the answer could be made.
+//! A callback answers `undefined` for success, `false` where the answer is no, or a `Failure`. It answers `true` for
+//! a success after a restore of the machine that JavaScript does not know of yet. It never throws, unless not even
+//! the answer could be made.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{Result, ToNapiValue};
-use napi::{JsError, Status, sys};
+use napi::{JsError, sys};
 use vmclock::clock::fast::SlowPath;
 
 use super::Hot;
 use super::calls::HotCall;
+use crate::clones;
 use crate::failure::Failure;
+use crate::property::{check, define};
 
 /// The clocks that have callbacks of their own, which know where to look for their [`Hot`].
 ///
@@ -147,18 +150,19 @@ fn finish<T: HotCall>(env: sys::napi_env, hot: &Hot, slow_path: SlowPath) -> sys
         Err(_) => Err(Failure::closed("clock")),
     };
     match result {
+        Ok(true) if T::IS_REPEATABLE && clones::is_restore_unknown() => boolean(env, true),
         Ok(true) => ptr::null_mut(),
-        Ok(false) => no(env),
+        Ok(false) => boolean(env, false),
         Err(failure) => fail(env, failure),
     }
 }
 
-fn no(env: sys::napi_env) -> sys::napi_value {
-    let mut no: sys::napi_value = ptr::null_mut();
+fn boolean(env: sys::napi_env, value: bool) -> sys::napi_value {
+    let mut answer: sys::napi_value = ptr::null_mut();
     // SAFETY: called within a callback on the thread of `env`; the result is written.
-    let status = unsafe { sys::napi_get_boolean(env, false, &mut no) };
+    let status = unsafe { sys::napi_get_boolean(env, value, &mut answer) };
     match check("napi_get_boolean", status) {
-        Ok(()) => no,
+        Ok(()) => answer,
         Err(error) => throw(env, error),
     }
 }
@@ -228,39 +232,4 @@ pub(super) fn add_function<T: HotCall>(
         return check("napi_create_function", finalized);
     }
     define(env, object, T::NAME, function)
-}
-
-/// Defines a property. Not set: a setter on `Object.prototype` would receive the slots.
-pub(crate) fn define(
-    env: sys::napi_env,
-    object: sys::napi_value,
-    name: &CStr,
-    value: sys::napi_value,
-) -> Result<()> {
-    let property = sys::napi_property_descriptor {
-        utf8name: name.as_ptr(),
-        name: ptr::null_mut(),
-        method: None,
-        getter: None,
-        setter: None,
-        value,
-        attributes: sys::PropertyAttributes::enumerable,
-        data: ptr::null_mut(),
-    };
-    // SAFETY: both values were just made in this handle scope, and the name is a C string.
-    check("napi_define_properties", unsafe {
-        sys::napi_define_properties(env, object, 1, &property)
-    })
-}
-
-/// The error for a Node-API call that failed.
-pub(super) fn check(call: &str, status: sys::napi_status) -> Result<()> {
-    if status == sys::Status::napi_ok {
-        Ok(())
-    } else {
-        Err(napi::Error::new(
-            Status::from(status),
-            format!("{call} failed"),
-        ))
-    }
 }

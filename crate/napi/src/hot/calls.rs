@@ -13,6 +13,9 @@ pub(super) trait HotCall {
     /// Its name there.
     const NAME: &'static CStr;
 
+    /// True if JavaScript can make the call again, after it was told of a restore.
+    const IS_REPEATABLE: bool = true;
+
     /// Fast path, without a call to any function. `Err` is not a failure: pass it to `slow`.
     #[inline(always)]
     fn fast(_clock: &mut VmClock, _hot: &Hot) -> Result<(), SlowPath> {
@@ -112,6 +115,8 @@ pub(super) struct Convert;
 
 impl HotCall for Convert {
     const NAME: &'static CStr = c"convert";
+    // A listener that calls the clock may replace the arguments.
+    const IS_REPEATABLE: bool = false;
 
     fn slow(clock: &mut VmClock, hot: &Hot, _slow_path: SlowPath) -> Result<bool, vmclock::Error> {
         let counter = hot.slots.argument(Slot::ArgumentCounter).cast_unsigned();
@@ -144,6 +149,8 @@ pub(super) struct IsContinuous;
 
 impl HotCall for IsContinuous {
     const NAME: &'static CStr = c"isContinuous";
+    // A listener that calls the clock may replace the arguments.
+    const IS_REPEATABLE: bool = false;
 
     #[inline(always)]
     fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {

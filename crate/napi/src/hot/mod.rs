@@ -30,8 +30,9 @@ use napi::bindgen_prelude::{JsValue, Object, Result};
 use napi::{Env, sys};
 use vmclock::VmClock;
 
-pub(crate) use callbacks::define;
-use callbacks::{Place, add_function, check};
+use crate::property::{check, define};
+
+use callbacks::{Place, add_function};
 use calls::{Convert, IsContinuous, NowMs, NowNs, Read, ReadCounter, TakeContinuity};
 use slots::{BUFFER_BYTES, DOUBLES, DOUBLES_OFFSET, SLOTS, Slots};
 
