@@ -43,6 +43,7 @@ const NAMES: readonly CheckName[] = [
   'time',
   'publisher',
   'guard',
+  'clones',
   'counter',
   'cost',
   'phc',
@@ -704,6 +705,24 @@ for (const [name, changes, state, finding, remedy] of [
     t.regex(guard.finding, finding)
     if (remedy === undefined) t.is(guard.remedy, undefined)
     else t.regex(guard.remedy ?? '', remedy)
+  })
+}
+
+for (const [name, cloneFacts, guard, state, finding] of [
+  ['RDRAND', [true, false], {}, 'ok', /before the machine runs again, and the CPU's generator/],
+  ['VMGENID', [false, true], {}, 'ok', /and the kernel's generator gives entropy, once/],
+  ['neither', [false, false], {}, 'warning', /and nothing gives entropy .* refuses to protect/],
+  ['no device', [true, true], { state: 'none', path: undefined }, 'ok', /only a VMGENID uevent/],
+  ['nothing', [false, false], { state: 'none', path: undefined }, 'ok', /nothing shows a restore/],
+] as const) {
+  test(`the doctor says what a protection of clones would have: ${name}`, (t) => {
+    const [cpuHasEntropy, hasVmgenid] = cloneFacts
+    const facts = { cloneFacts: () => ({ cpuHasEntropy, hasVmgenid }) }
+    const clones = check(diagnoseStaged(t, { facts, guard }), 'clones')
+    t.is(clones.state, state)
+    t.regex(clones.finding, finding)
+    t.is(clones.remedy === undefined, state === 'ok')
+    t.is(clones.details['hasVmgenid'], hasVmgenid)
   })
 }
 

@@ -112,6 +112,7 @@ export function stage(
       }
     },
     hypervisorSignature: () => 'KVMKVMKVM',
+    cloneFacts: () => ({ cpuHasEntropy: true, hasVmgenid: false }),
     counterFacts: () => ({ counterId: 1, invariant: true }),
     counterCost: () => ({ medianNs: 15.04, leastNs: 14, trapped: false, trappedAboveNs: 300 }),
     discipline: () => ({

@@ -66,9 +66,9 @@ type AnyFunction = (...args: never[]) => unknown
 // Named here because an addon of another release may lack some. The compiler requires all of them.
 const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
   beginRestores: true,
+  cloneFacts: true,
   counterCost: true,
   counterFacts: true,
-  cpuHasEntropy: true,
   createPage: true,
   createPublisher: true,
   drawsOfThread: true,

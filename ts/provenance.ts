@@ -2,6 +2,7 @@
 
 import { VmClock } from './clock'
 import { VmClockError } from './errors'
+import type { NativeCloneFacts } from './native'
 import type { Snapshot } from './snapshot'
 import type { TimeSource } from './time-source'
 
@@ -16,6 +17,44 @@ export function clonesAreNoticed({ guard }: TimeSource, snapshot: Snapshot): boo
   if (snapshot.vmGeneration === undefined) return false
   if (guard.state === 'device') return true
   return guard.state === 'guarded' && guard.path !== undefined && hasGeneration(guard.path)
+}
+
+/** What `vmclock/clones` has on a machine. */
+export interface CloneProtection {
+  /** `page`: the hypervisor's page shows a restore before the machine runs again. `none`: no page does. */
+  readonly signal: 'page' | 'none'
+  /** The origin of a reseed's entropy. `kernel` counts only once the kernel has announced its own reseed. */
+  readonly entropy: 'hardware' | 'kernel' | 'none'
+  /** True if the kernel reseeds its generator after a restore, because the machine has a VMGENID device. */
+  readonly hasVmgenid: boolean
+}
+
+/** Returns what `vmclock/clones` has on this machine. */
+export function cloneProtection(
+  { guard }: TimeSource,
+  { cpuHasEntropy, hasVmgenid }: NativeCloneFacts,
+): CloneProtection {
+  const seesDevice = guard.state === 'device' || guard.state === 'guarded'
+  return {
+    signal: seesDevice ? 'page' : 'none',
+    entropy: cpuHasEntropy ? 'hardware' : hasVmgenid ? 'kernel' : 'none',
+    hasVmgenid,
+  }
+}
+
+/** The entropy in words. */
+export const ENTROPY_TEXT: Readonly<Record<CloneProtection['entropy'], string>> = {
+  hardware: "the CPU's generator gives entropy",
+  kernel: "the kernel's generator gives entropy, once it has announced that it reseeded",
+  none: 'nothing gives entropy that clones do not share',
+}
+
+/** The signal in words. */
+export function signalText({ signal, hasVmgenid }: CloneProtection): string {
+  if (signal === 'page') return 'the page shows a restore before the machine runs again'
+  return hasVmgenid
+    ? 'only a VMGENID uevent shows a restore, some time later, and not every kernel sends one'
+    : 'nothing shows a restore'
 }
 
 function hasGeneration(path: string): boolean {

@@ -1,6 +1,13 @@
 /** Explains a clock's time source: which page it is, what guards it, and whether its publisher is alive. */
 
-import { clonesAreNoticed, publisherState } from '../provenance'
+import { native } from '../native'
+import {
+  cloneProtection,
+  clonesAreNoticed,
+  ENTROPY_TEXT,
+  publisherState,
+  signalText,
+} from '../provenance'
 import type { Snapshot } from '../snapshot'
 import type { TimeGuard, TimeSource } from '../time-source'
 import { distance, timestamp } from './figures'
@@ -58,6 +65,7 @@ const GUARANTORS = {
 /** Returns the rows that say what notices migrations and clones. */
 export function guardRows(source: TimeSource, snapshot: Snapshot): Row[] {
   const { guard } = source
+  const protection = cloneProtection(source, native().cloneFacts())
   return [
     ['migrations', guardText(guard)],
     ...(guard.remedy === undefined ? [] : [['remedy', guard.remedy] satisfies Row]),
@@ -67,6 +75,7 @@ export function guardRows(source: TimeSource, snapshot: Snapshot): Row[] {
         ? 'are noticed: the generation changes when the machine is restored or cloned'
         : 'are not noticed here: the machine has no source of a generation',
     ],
+    ['protection', `${signalText(protection)}; ${ENTROPY_TEXT[protection.entropy]}`],
   ]
 }
 

@@ -2,7 +2,8 @@
 
 import { VmClock } from '../clock'
 import { VmClockError } from '../errors'
-import { clonesAreNoticed, publisherState } from '../provenance'
+import { native } from '../native'
+import { cloneProtection, clonesAreNoticed, publisherState } from '../provenance'
 import type { Reading } from '../reading'
 import type { Snapshot } from '../snapshot'
 import type { TimeSource } from '../time-source'
@@ -42,6 +43,7 @@ export function status(path: string | undefined, options: StatusOptions): void {
             : { noTime: errorJson(attempt.refusal) }),
           timeSource,
           clonesAreNoticed: clonesAreNoticed(timeSource, snapshot),
+          cloneProtection: cloneProtection(timeSource, native().cloneFacts()),
           publisher: publisherState(timeSource, snapshot),
           page: snapshot,
         }),

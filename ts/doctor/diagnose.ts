@@ -17,7 +17,7 @@ import {
   ok,
   skipped,
 } from './diagnosis'
-import { checkGuard, checkPublisher } from './guard'
+import { checkClones, checkGuard, checkPublisher } from './guard'
 import { checkMachine, hypervisor } from './machine'
 import { checkPage, type ExaminedPage, examinePage } from './page'
 import { checkPhc, checkPhcTimescale, phcOf, phcTimescale } from './phc'
@@ -44,6 +44,7 @@ const ORDER = [
   'time',
   'publisher',
   'guard',
+  'clones',
   'counter',
   'cost',
   'phc',
@@ -132,6 +133,7 @@ function checkAll(scene: Scene, page: ExaminedPage): Findings {
     ...checkPage(page, obstacle, toPass),
     publisher: checkPublisher(scene, page),
     guard: checkGuard(page, devices, isVirtual, hindrance),
+    clones: checkClones(scene, page),
     counter: checkCounter(scene, page, isOfDevice && page.hasTime === true, inContainer),
     cost: checkCost(scene, page.hasTime === true ? page.clock : undefined),
     ...checkOtherClocks(scene, page, devices, deviceFile, inContainer, isVirtual),

@@ -31,6 +31,7 @@ export type CheckState = 'ok' | 'warning' | 'wrong' | 'unknown' | 'skipped'
  * | `time` | does the page have time, and is that usable now |
  * | `publisher` | is the publisher of the published page alive |
  * | `guard` | would a migration or a clone of this machine be noticed |
+ * | `clones` | would `vmclock/clones` see a restore of this machine, and have entropy for it |
  * | `counter` | is the page's counter this CPU's, and can the counter be trusted |
  * | `cost` | how long do a counter read and a timestamp take, and is the counter trapped |
  * | `phc` | did the driver make a PTP clock (PHC) for the page |
@@ -51,6 +52,7 @@ export type CheckName =
   | 'time'
   | 'publisher'
   | 'guard'
+  | 'clones'
   | 'counter'
   | 'cost'
   | 'phc'

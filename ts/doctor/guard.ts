@@ -1,6 +1,13 @@
 /** Examines what notices a migration or a clone, and whether a published page has a live publisher. */
 
-import { clonesAreNoticed, type PublisherState, publisherState as stateOf } from '../provenance'
+import {
+  cloneProtection,
+  clonesAreNoticed,
+  ENTROPY_TEXT,
+  type PublisherState,
+  signalText,
+  publisherState as stateOf,
+} from '../provenance'
 import type { Snapshot } from '../snapshot'
 import type { TimeSource } from '../time-source'
 import type { Device } from './device'
@@ -63,6 +70,22 @@ function withoutDevice(
   return warning(
     `there is no vmclock device, ${NO_DEVICE}`,
     'have the hypervisor provide one (QEMU: -device vmclock), if the machine may be migrated, restored or cloned',
+    details,
+  )
+}
+
+/** Makes the finding: would the protection of clones see a restore, and have entropy for it. */
+export function checkClones(scene: Scene, { source }: ExaminedPage): Finding {
+  if (source === undefined) return skipped('the page cannot be read')
+  const protection = cloneProtection(source, scene.cloneFacts())
+  const { signal, entropy } = protection
+  const text = `${signalText(protection)}, and ${ENTROPY_TEXT[entropy]}`
+  const details = { ...protection }
+  // Without a signal no draw asks for entropy.
+  if (signal === 'none' || entropy !== 'none') return ok(text, details)
+  return warning(
+    `${text}: \`vmclock/clones\` refuses to protect`,
+    'give the machine a CPU with RDRAND or RNDR, or a VMGENID device, if it may be restored or cloned',
     details,
   )
 }

@@ -7,6 +7,7 @@ import {
   type CounterCost,
   type CounterFacts,
   environmentPath,
+  type NativeCloneFacts,
   type NativeDiscipline,
   native,
   obstacle,
@@ -49,6 +50,8 @@ export interface Scene {
   published(): PublishedPage | undefined
   /** Returns the hypervisor's signature from CPUID, if there is one. */
   hypervisorSignature(): string | undefined
+  /** Returns what the protection of clones would have, besides a page. */
+  cloneFacts(): NativeCloneFacts
   counterFacts(): CounterFacts
   counterCost(): CounterCost
   /** Returns `PtpClock.timescale` of the PTP clock at a path; `clock` comes from `open`. */
@@ -81,6 +84,7 @@ export function thisMachine(path: string | undefined): Scene {
       }
     },
     hypervisorSignature: () => native().hypervisorSignature() ?? undefined,
+    cloneFacts: () => native().cloneFacts(),
     counterFacts: () => native().counterFacts(),
     counterCost: () => native().counterCost(),
     phcTimescale(ptpPath, clock) {

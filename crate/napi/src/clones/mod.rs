@@ -29,6 +29,7 @@ use napi::threadsafe_function::UnknownReturnValue;
 use napi::{Env, sys};
 use napi_derive::napi;
 use vmclock::abi::SIZE_FULL;
+use vmclock::machine::vmgenid;
 
 use crate::entropy;
 use crate::failure::{Failure, Outcome, outcome};
@@ -293,8 +294,20 @@ pub fn draws_of_thread() -> u32 {
     randomness::draws()
 }
 
-/// Returns whether the CPU gives entropy.
+/// What a protection would have on this machine, besides a page.
+#[napi(object, object_from_js = false)]
+pub struct NativeCloneFacts {
+    /// True if the CPU gives entropy.
+    pub cpu_has_entropy: bool,
+    /// True if the kernel's driver is bound to a VMGENID device.
+    pub has_vmgenid: bool,
+}
+
+/// Returns what a protection would have on this machine.
 #[napi]
-pub fn cpu_has_entropy() -> bool {
-    entropy::from_cpu().is_some()
+pub fn clone_facts() -> NativeCloneFacts {
+    NativeCloneFacts {
+        cpu_has_entropy: entropy::from_cpu().is_some(),
+        has_vmgenid: vmgenid::is_present(),
+    }
 }
