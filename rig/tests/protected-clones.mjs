@@ -21,7 +21,9 @@ const SHARE_OF_ROUNDS = { 'x86-64': 1, aarch64: 0.2 }
 const SCALE_VALUES = 1000
 
 export const ownGuests = {
-  'three clones draw equal values without the protection, and none with it': noneIsEqual,
+  async 'three clones draw equal values without the protection, and none with it'(prepared, form) {
+    await noneIsEqual(prepared, form)
+  },
 
   async 'three clones draw equal values unprotected, none protected, in the newest Node'(
     prepared,
