@@ -595,6 +595,17 @@ test('with other code’s RAND_METHOD the protection is refused, and that method
     ${load}
     console.log(JSON.stringify([before, protection.active]))`)
   t.deepEqual(active, [true, false])
+  // A cache that can no longer be emptied is not used after a restore.
+  const codes = await evaluate<string[]>(`
+    const clones = require('vmclock/clones')
+    clones.protectRandomness()
+    const crypto = require('node:crypto')
+    const draws = [() => crypto.randomUUID(), () => crypto.randomInt(9)]
+    for (const draw of draws) draw()
+    ${load}
+    clones.notifyRestored()
+    console.log(JSON.stringify(draws.map((draw) => { try { return draw() } catch ({ code }) { return code } })))`)
+  t.deepEqual(codes, ['ERR_VMCLOCK_UNSUPPORTED', 'ERR_VMCLOCK_UNSUPPORTED'])
 })
 
 test('a UUIDv7 source is in order, and goes on in order with other bits after a restore', async (t) => {

@@ -67,7 +67,8 @@ export interface RandomnessProtection {
   readonly active: boolean
   /**
    * The entropy of the last reseed; before the first restore, the one that a reseed will have. `hardware`: the
-   * CPU's generator. `kernel`: the kernel's, known to have reseeded. `none`: none that clones do not share.
+   * CPU's generator. `kernel`: the kernel's, known to have reseeded since the restore; before the first restore it
+   * means that a draw will wait for that. `none`: none that clones do not share.
    */
   readonly entropy: 'hardware' | 'kernel' | 'none'
   /** How the process notices restores. */
