@@ -26,26 +26,41 @@ const WARM_UP_ROUNDS = 100
  * @param scope - the variables that the expressions can use
  */
 export function measure(cases, scope, rounds) {
+  const round = prepare(cases, scope)
+  return merged(Array.from({ length: rounds }, round))
+}
+
+/** Warms the cases of `measure` up, and returns a function that makes one round: nanoseconds by name. */
+export function prepare(cases, scope) {
   const timed = Object.entries(cases).map(([name, given]) => {
     const { call, times = 1, most = Infinity } = typeof given === 'string' ? { call: given } : given
     const calls = Math.max(1, Math.floor(CALLS_AT_ONCE / times))
     const least = Math.min(LEAST_BATCHES, Math.ceil(MOST_CALLS / (calls * times)))
     const batches = Math.min(most, Math.max(least, Math.floor(CALLS_A_BATCH / (calls * times))))
-    return { name, run: loop(call, scope), calls, batches, times, figures: [] }
+    return { name, run: loop(call, scope), calls, batches, times }
   })
   for (const { run, times } of timed) {
     const runs = Math.ceil(WARM_UP_CALLS / (WARM_UP_CALLS_AT_ONCE * times))
     for (let warm = 0; warm < runs; warm++) run(WARM_UP_CALLS_AT_ONCE)
   }
-  for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
-    for (const { run, calls, batches, times, figures } of shuffled(timed)) {
+  const round = () => {
+    const figures = {}
+    for (const { name, run, calls, batches, times } of shuffled(timed)) {
       const start = process.hrtime.bigint()
       for (let batch = 0; batch < batches; batch++) run(calls)
       const tookNs = Number(process.hrtime.bigint() - start)
-      if (round >= 0) figures.push(tookNs / (batches * calls * times))
+      figures[name] = tookNs / (batches * calls * times)
     }
+    return figures
   }
-  return Object.fromEntries(timed.map(({ name, figures }) => [name, figures]))
+  for (let warm = 0; warm < WARM_UP_ROUNDS; warm++) round()
+  return round
+}
+
+/** Returns the figures of many rounds as one list for each name. */
+export function merged(rounds) {
+  const names = Object.keys(rounds[0])
+  return Object.fromEntries(names.map((name) => [name, rounds.map((figures) => figures[name])]))
 }
 
 function shuffled(cases) {
