@@ -1353,3 +1353,64 @@ test('doctor: --udev-rule prints only the udev rules', async (t) => {
     text: stdout,
   })
 })
+
+const ENA = '/sys/bus/pci/devices/0000:00:05.0'
+const ena = {
+  '/sys/class/net/ens5/device/uevent': 'DRIVER=ena\nPCI_SLOT_NAME=0000:00:05.0\n',
+}
+const enaClock = { ...ena, [`${ENA}/ptp/ptp1/clock_name`]: 'ena-ptp-05\n' }
+const NO_CLOCK = { '/sys/class/ptp/ptp0/clock_name': undefined }
+// A page of EC2: a marker without time.
+const ec2 = { clockStatus: 0, counterId: 255, flags: 0n }
+
+test("phc: on EC2 the PTP clock of the network card is examined, with the driver's own command", (t) => {
+  const phcWith = (files: Changes['files']): Check =>
+    check(diagnoseStaged(t, { page: ec2, files: { ...NO_CLOCK, ...files } }), 'phc')
+  const mainline = phcWith(ena)
+  t.is(mainline.state, 'unknown')
+  t.regex(mainline.finding, /devlink dev param set pci\/0000:00:05.0 name enable_phc/)
+  const amazons = phcWith({ ...ena, '/sys/module/ena/parameters/phc_enable': '0\n' })
+  t.regex(amazons.finding, /options ena phc_enable=1/)
+  t.regex(phcWith(enaClock).finding, /no file with an error bound.*--host-error/)
+  const bounded = phcWith({ ...enaClock, [`${ENA}/phc_error_bound`]: '23456\n' })
+  t.is(bounded.state, 'ok')
+  t.like(bounded.details, { path: '/dev/ptp1', card: 'ens5', errorBoundNs: '23456' })
+  for (const text of ['4294967295', '0', '-1', '', '0x10', '12345678901']) {
+    const { state, finding } = phcWith({ ...enaClock, [`${ENA}/phc_error_bound`]: `${text}\n` })
+    t.is(state, 'unknown', text)
+    t.regex(finding, /does not know its error/, text)
+  }
+  // Text from the bus never becomes a part of a command.
+  const forged = { '/sys/class/net/x/device/uevent': 'DRIVER=ena\nPCI_SLOT_NAME=0; reboot\n' }
+  t.is(phcWith(forged).state, 'skipped')
+})
+
+test("phc: a card's clock with a bound is named where the page is made from the kernel's clock", (t) => {
+  const files = { ...enaClock, [`${ENA}/phc_error_bound`]: '23456\n' }
+  const noBound = { reason: 'never-updated' } as const
+  const diagnosis = diagnoseStaged(t, { published: {}, noBound, files })
+  const { state, finding, remedy } = check(diagnosis, 'phc')
+  t.is(state, 'warning')
+  t.regex(finding, /at most 23456 ns off.*kernel's clock/)
+  t.regex(remedy ?? '', /udev.*--from auto/)
+})
+
+test('phc: UTC without the offset of TAI is named as the reason for a missing PTP clock', (t) => {
+  const files = NO_CLOCK
+  const page = { timeType: 0, taiOffsetSec: 0, flags: FLAG.TIME_MAXERROR_VALID }
+  const { state, finding } = check(diagnoseStaged(t, { page, files }), 'phc')
+  t.is(state, 'warning')
+  t.regex(finding, /UTC without the offset of TAI/)
+})
+
+test('system-clock: chrony that reports 0 is on a PTP clock, and --host-error is the remedy', (t) => {
+  for (const reason of ['zero-error', 'never-updated'] as const) {
+    const noBound = reason === 'zero-error' ? { reason, updatesLeft: 64 } : { reason }
+    const flags = FLAG.PERIOD_MAXERROR_VALID | FLAG.TAI_OFFSET_VALID
+    const diagnosis = diagnoseStaged(t, { published: { flags }, noBound })
+    const { state, finding, remedy } = check(diagnosis, 'system-clock')
+    t.is(state, 'warning')
+    t.regex(finding, /by chrony.*chrony on a PTP clock reports 0/)
+    t.regex(remedy ?? '', /--host-error/)
+  }
+})

@@ -58,6 +58,16 @@ test('a publisher updates its page again and again', async (t) => {
   t.is(publisher.failure, undefined)
 })
 
+test('hostErrorNs cannot be stated beside maxErrorNs, and both options are named', (t) => {
+  const both = { maxErrorNs: 1n, hostErrorNs: 1n }
+  refuses(
+    t,
+    () => publish(t, newPath(t), both),
+    'ERR_VMCLOCK_INVALID_ARGUMENT',
+    /two errors are stated.*maxErrorNs.*hostErrorNs/,
+  )
+})
+
 test('maxErrorNs makes the page synchronized, with that bound', (t) => {
   const publisher = publish(t, newPath(t), { maxErrorNs: 5_000_000n })
   const { status, maxErrorNs = 0n } = open(t, publisher.path).read()

@@ -24,7 +24,8 @@ const EXPLANATIONS: ReadonlyMap<BoundUnavailableReason, Explanation> = new Map([
     'never-updated',
     {
       why: 'no time daemon has reported an error of the clock',
-      remedy: 'wait for the first update of the time daemon (see system-clock)',
+      remedy:
+        "wait for the first update of the time daemon (see system-clock). If it is chrony on a PTP clock, state the host's error (--host-error)",
     },
   ],
   [
@@ -64,7 +65,8 @@ const EXPLANATIONS: ReadonlyMap<BoundUnavailableReason, Explanation> = new Map([
     'zero-error',
     {
       why: 'the time daemon reported a maximum error of 0, which is not a bound',
-      remedy: "use chrony with an NTP server, here or on the container's host",
+      remedy:
+        "use chrony with an NTP server, here or on the container's host. If it is chrony on a PTP clock, state the host's error (--host-error)",
     },
   ],
   [

@@ -144,6 +144,11 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
     durationNs,
   )
   .option(
+    '--host-error <duration>',
+    "error of the host's clock that no daemon and no driver reports, such as 100us; you answer for it",
+    durationNs,
+  )
+  .option(
     '--max-error-after-migration',
     'that bound holds after a migration too; you answer for it',
   )

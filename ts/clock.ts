@@ -112,6 +112,13 @@ export interface VmClockOptions {
    */
   readonly allowUnguarded?: boolean | undefined
   /**
+   * The error that neither the time daemon nor a PTP clock's driver reports, for the page that this process keeps
+   * itself: how far the clock of the host may be off, nanoseconds, 0n to 2^63 - 1. You answer for it, and
+   * `timeSource.assumed` says so. Default: nothing is added. {@link VmClockPublisherOptions.hostErrorNs} says
+   * what it has to cover. A publisher's page is not changed by it.
+   */
+  readonly hostErrorNs?: bigint | undefined
+  /**
    * Make a page in this process also from a counter that the kernel does not trust. You answer for the counter,
    * and `timeSource.assumed` says so. Default false: `ERR_VMCLOCK_UNTRUSTED_COUNTER`.
    */
@@ -165,6 +172,7 @@ const OPTIONS = [
   'source',
   'from',
   'allowUnguarded',
+  'hostErrorNs',
   'allowUntrustedCounter',
   'maxAgeMs',
   'errorLimitNs',
@@ -759,6 +767,7 @@ function pageChoice(given: Record<string, unknown>, path: string | undefined): N
     environmentPath: environmentPath(),
     source: source ?? 'auto',
     from: from ?? 'auto',
+    hostErrorNs: argument.int63(given['hostErrorNs'], 'options.hostErrorNs') ?? null,
     allowUntrustedCounter:
       argument.flag(given['allowUntrustedCounter'], 'options.allowUntrustedCounter') ?? false,
   }

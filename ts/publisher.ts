@@ -89,6 +89,19 @@ export interface VmClockPublisherOptions {
    */
   readonly maxErrorNs?: bigint | undefined
   /**
+   * The error that neither the time daemon nor a PTP clock's driver reports, in nanoseconds, 0n to 2n ** 63n - 1n:
+   * how far the clock of the host may be off. The caller answers for it, on each host that the machine may be
+   * migrated to. `timeSource.assumed` of a reader names `time-error` by `operator`. Default: nothing is added.
+   *
+   * With the kernel's clock it is added to the daemon's figure, and a daemon's figure of 0 then counts: chrony
+   * reports 0 for a PTP clock. It must cover everything that the daemon does not report. phc2sys, which reports
+   * 0 whatever its error is, cannot be told from chrony. A 0 with the kernel's loop, as systemd-timesyncd reports
+   * it, still gives no bound.
+   *
+   * With a PTP clock whose driver states no bound it is the bound.
+   */
+  readonly hostErrorNs?: bigint | undefined
+  /**
    * Lets `maxErrorNs` hold after a disruption too. The caller answers for it. Default: false.
    */
   readonly maxErrorAfterMigration?: boolean | undefined
@@ -140,6 +153,7 @@ const OPTIONS = [
   'from',
   'intervalMs',
   'maxErrorNs',
+  'hostErrorNs',
   'maxErrorAfterMigration',
   'allowUnguarded',
   'keepOnExit',
@@ -400,6 +414,7 @@ function publisherOptions(value: unknown): NativePublisherOptions {
     from: argument.choice(given['from'], 'options.from', SOURCE_CHOICES) ?? 'auto',
     intervalMs: intervalMs ?? null,
     maxErrorNs: maxErrorNs ?? null,
+    hostErrorNs: argument.int63(given['hostErrorNs'], 'options.hostErrorNs') ?? null,
     maxErrorAfterMigration: flag('maxErrorAfterMigration'),
     allowUnguarded: flag('allowUnguarded'),
     keepOnExit: flag('keepOnExit'),

@@ -28,7 +28,7 @@ const MOST_ELEMENTS = 64
 const NAMES = [
   ...['timescale', 'abi', 'assumedDriftPpm', 'requireSynchronized', 'nonDecreasing', 'trustedUids'],
   ...['unsupported', 'source', 'from', 'allowUnguarded', 'maxAgeMs', 'errorLimitNs'],
-  ...['assumedErrorNs'],
+  ...['assumedErrorNs', 'hostErrorNs'],
   ...['shape', 'intervalMs', 'maxErrorNs', 'taiMinusUtcSec', 'wanderPpm', 'allowUntrustedCounter'],
   ...[
     'generation',

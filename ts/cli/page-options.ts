@@ -12,6 +12,7 @@ export interface PageOptions {
   readonly source?: 'auto' | 'page' | 'process'
   readonly from?: SourceChoice
   readonly abi: 'uapi' | 'rfc-v4'
+  readonly hostError?: bigint
   readonly assumedDrift?: number
   readonly assumedError?: bigint
   readonly maxAge?: number
@@ -48,6 +49,11 @@ export function addPageOptions(command: Command): Command {
       new Option('--abi <document>', 'document that defines the page layout')
         .choices(['uapi', 'rfc-v4'])
         .default('uapi'),
+    )
+    .option(
+      '--host-error <duration>',
+      "error of the host's clock, for the page that this process makes, such as 100us; you answer for it",
+      durationNs,
     )
     .option(
       '--assumed-drift <ppm>',
@@ -100,6 +106,7 @@ export function openClock(path: string | undefined, options: ReadingOptions): Vm
   return VmClock.open(path, {
     source: options.source,
     from: options.from,
+    hostErrorNs: options.hostError,
     timescale: options.timescale,
     abi: options.abi,
     assumedDriftPpm: options.assumedDrift,

@@ -23,6 +23,7 @@ export interface PublishOptions {
   readonly from: SourceChoice
   readonly interval?: number
   readonly maxError?: bigint
+  readonly hostError?: bigint
   readonly maxErrorAfterMigration?: boolean
   readonly allowUnguarded?: boolean
   readonly keepOnExit?: boolean
@@ -77,6 +78,7 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     from: options.from,
     intervalMs: options.interval,
     maxErrorNs: options.maxError,
+    hostErrorNs: options.hostError,
     maxErrorAfterMigration: options.maxErrorAfterMigration,
     allowUnguarded: options.allowUnguarded,
     keepOnExit: options.keepOnExit,

@@ -17,10 +17,11 @@ import {
   ok,
   skipped,
 } from './diagnosis'
+import { checkEna } from './ena'
 import { checkClones, checkGuard, checkPublisher } from './guard'
 import { checkMachine, hypervisor } from './machine'
 import { checkPage, type ExaminedPage, examinePage } from './page'
-import { checkPhc, checkPhcTimescale, phcOf, phcTimescale } from './phc'
+import { checkPhc, checkPhcTimescale, type Phc, phcOf, phcTimescale } from './phc'
 import { type Scene, thisMachine } from './scene'
 import { checkSystemClock } from './system-clock'
 
@@ -194,6 +195,22 @@ function ofSourceClock(unavailable: BoundUnavailable | undefined): BoundUnavaila
   return unavailable !== undefined && isOfSourceClock(unavailable) ? unavailable : undefined
 }
 
+// The PTP clock of the page's own device comes first, then that of Amazon's network card.
+function checkPtpClock(
+  scene: Scene,
+  page: ExaminedPage,
+  devices: readonly Device[],
+  deviceFile: DeviceFile | undefined,
+  phc: Phc | undefined,
+  inContainer: boolean,
+): Finding {
+  const ofPage =
+    deviceFile === undefined
+      ? skipped('only the page of a device has a PTP clock')
+      : checkPhc(scene, deviceFile.name, phc, devices, page, inContainer)
+  return ofPage.state === 'skipped' ? (checkEna(scene, page) ?? ofPage) : ofPage
+}
+
 function checkOtherClocks(
   scene: Scene,
   page: ExaminedPage,
@@ -211,10 +228,7 @@ function checkOtherClocks(
   // Steered by a clock of unknown timescale, the system clock could be 37 s off.
   const isUsable = timescale === 'tai' || timescale === 'utc'
   return {
-    phc:
-      deviceFile === undefined
-        ? skipped('only the page of a device has a PTP clock')
-        : checkPhc(scene, deviceFile.name, phc, devices, page, inContainer),
+    phc: checkPtpClock(scene, page, devices, deviceFile, phc, inContainer),
     'phc-timescale': checkPhcTimescale(phc, timescale, inContainer),
     'system-clock': checkSystemClock(
       scene,

@@ -34,7 +34,7 @@ export type CheckState = 'ok' | 'warning' | 'wrong' | 'unknown' | 'skipped'
  * | `clones` | would `vmclock/clones` see a restore of this machine, and have entropy for it |
  * | `counter` | is the page's counter this CPU's, and can the counter be trusted |
  * | `cost` | how long do a counter read and a timestamp take, and is the counter trapped |
- * | `phc` | did the driver make a PTP clock (PHC) for the page |
+ * | `phc` | did the driver make a PTP clock (PHC) for the page; else, on EC2, does the network card have one, with a bound |
  * | `phc-timescale` | is that clock in TAI or in UTC |
  * | `system-clock` | is the system clock synchronized, and by which daemon |
  */

@@ -30,7 +30,7 @@ export function checkPhc(
   name: string,
   phc: Phc | undefined,
   devices: readonly Device[],
-  { hasTime, refusal }: ExaminedPage,
+  { hasTime, refusal, snapshot }: ExaminedPage,
   inContainer: boolean,
 ): Finding {
   if (phc !== undefined) return ok(`${phc.path} is the PTP clock of ${phc.name}`, { ...phc })
@@ -38,6 +38,13 @@ export function checkPhc(
   if (!hasTime) return skipped('the driver makes a PTP clock only for a page with time')
   if (isOfOtherCounter(refusal)) {
     return skipped("the driver makes a PTP clock only for a page of this machine's counter")
+  }
+  if (snapshot?.timeType === 'utc' && snapshot.taiMinusUtcSec === undefined) {
+    return warning(
+      'the page has UTC without the offset of TAI, so the driver of Linux 7.0 and later makes no PTP clock for it',
+      'have the provider of the page state the offset. Only chrony, phc2sys and `vmclock ptp` need this clock',
+      {},
+    )
   }
   const { files } = scene
   const otherClocks = files

@@ -116,11 +116,19 @@ function withoutBound(
   if (daemons.length > 0 && !daemons.some(({ bounds }) => bounds)) {
     return warning(
       `the system clock is synchronized ${by(daemons)}, which gives no bound of its error`,
-      `to get a bound, use chrony instead, ${ELSEWHERE}`,
+      `to get a bound, use chrony instead, ${ELSEWHERE}${daemons.some(({ name }) => name === 'phc2sys') ? '; or state everything that phc2sys does not report (--host-error): nothing checks that figure' : ''}`,
       details,
     )
   }
   if (boundUnavailable === undefined) return undefined
+  const isZero = ['zero-error', 'never-updated'].includes(boundUnavailable.reason)
+  if (isZero && daemons.some(({ name }) => name === 'chrony')) {
+    return warning(
+      `the system clock is synchronized ${by(daemons)}, but the page made from it states no bound: ${boundUnavailableText(boundUnavailable)}; chrony on a PTP clock reports 0 for ever, because that clock does not say how far its host is off`,
+      boundRemedy(boundUnavailable),
+      details,
+    )
+  }
   return warning(
     `the system clock is synchronized ${by(daemons)}, but the page made from it states no bound: ${boundUnavailableText(boundUnavailable)}`,
     boundRemedy(boundUnavailable),

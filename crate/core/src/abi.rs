@@ -191,6 +191,8 @@ pub mod extension {
     pub const STATED_ERROR: u8 = 1 << 3;
     /// `flags`: the operator stated an error, and a disruption voided it.
     pub const STATED_ERROR_VOID: u8 = 1 << 4;
+    /// The bound includes an error that the operator states of the host's clock.
+    pub const HOST_ERROR: u8 = 1 << 6;
     /// `flags`: another process changed the kernel's clock, and its daemon has not caught up. The page's time need
     /// not come from that clock.
     pub const KERNEL_CHANGED: u8 = 1 << 5;

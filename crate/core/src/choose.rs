@@ -38,6 +38,9 @@ pub struct Choice {
     pub source: Pages,
     /// The source of the time.
     pub from: From,
+    /// The error of the host's clock in nanoseconds, as the caller states it for a page that this process makes.
+    /// See [`crate::publish::PublishOptions::host_error_ns`].
+    pub host_error_ns: Option<u64>,
     /// Make a page from a counter that CPUID does not call invariant, or that the kernel does not trust.
     pub allow_untrusted_counter: bool,
 }
@@ -242,6 +245,15 @@ impl Found {
         if extension.is_some_and(|extension| extension.stated_error == StatedError::Holds) {
             assume(Part::TimeError, By::Operator);
         }
+        if extension.is_some_and(|extension| extension.has_host_error) {
+            // In a page that this process makes, the caller is its operator.
+            let by = if self.kind == Kind::Process {
+                By::Caller
+            } else {
+                By::Operator
+            };
+            assume(Part::TimeError, by);
+        }
         let options = clock.options();
         if options.assumed_error_ns.is_some()
             && snapshot.is_some_and(|snapshot| snapshot.may_assume_time_error())
@@ -301,7 +313,7 @@ struct Machine {
     devices: Vec<PathBuf>,
     published: PathBuf,
     /// [`process_page`].
-    make: fn(bool, From) -> Result<Page, Error>,
+    make: fn(bool, From, Option<u64>) -> Result<Page, Error>,
 }
 
 impl Machine {
@@ -429,7 +441,11 @@ fn is_of(clock: &VmClock, from: From) -> bool {
 }
 
 fn open_process(machine: &Machine, choice: &Choice, options: &Options) -> Result<Opened, Error> {
-    let page = (machine.make)(choice.allow_untrusted_counter, choice.from)?;
+    let page = (machine.make)(
+        choice.allow_untrusted_counter,
+        choice.from,
+        choice.host_error_ns,
+    )?;
     let clock = VmClock::open_page(Arc::new(page), options.clone());
     let mut opened = Opened::new(clock, Kind::Process);
     opened.found.is_counter_assumed =
@@ -490,6 +506,7 @@ mod tests {
         environment_path: None,
         source: Pages::Auto,
         from: From::Auto,
+        host_error_ns: None,
         allow_untrusted_counter: true,
     };
     const MADE_ELSEWHERE: u128 = 1;
@@ -514,7 +531,7 @@ mod tests {
         /// A machine on which no page can be made.
         fn without_making() -> Self {
             let mut staged = Self::new();
-            staged.machine.make = |_, _| {
+            staged.machine.make = |_, _, _| {
                 Err(Error::UntrustedCounter {
                     reason: "staged",
                     remedy: "none",

@@ -23,6 +23,8 @@ pub struct Extension {
     /// Another process changed the kernel's clock, and its daemon has not caught up. The time need not come from
     /// that clock.
     pub is_kernel_changed: bool,
+    /// The bound includes an error that the operator states of the host's clock.
+    pub has_host_error: bool,
     /// The operator's part in the bound.
     pub stated_error: StatedError,
     /// The age in nanoseconds from which the page states no bound; 0 for never.
@@ -151,7 +153,12 @@ impl Extension {
         } else {
             0
         };
-        device | stated | changed
+        let host = if self.has_host_error {
+            abi::HOST_ERROR
+        } else {
+            0
+        };
+        device | stated | changed | host
     }
 
     /// Reads the extension of a page under `seq`. `None` for words of another update, or of another version.
@@ -198,6 +205,7 @@ impl Extension {
                 _ => SourceKind::Unknown,
             },
             is_kernel_changed: has(abi::KERNEL_CHANGED),
+            has_host_error: has(abi::HOST_ERROR),
             stated_error: if has(abi::STATED_ERROR_VOID) {
                 StatedError::Void
             } else if has(abi::STATED_ERROR) {
@@ -230,6 +238,7 @@ mod tests {
             }),
             source: SourceKind::Kernel,
             is_kernel_changed: false,
+            has_host_error: false,
             stated_error: StatedError::Holds,
             void_after_ns: 1_000_000_000_000,
             began_ns: -1,
@@ -282,6 +291,7 @@ mod tests {
             for stated_error in [StatedError::None, StatedError::Holds, StatedError::Void] {
                 seen.device = device;
                 seen.stated_error = stated_error;
+                seen.has_host_error = stated_error == StatedError::None;
                 assert_eq!(Extension::from_words(&seen.to_words(4), 4), Some(seen));
             }
         }

@@ -25,7 +25,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn page() -> Page {
     // A virtual machine's counter need not be one that the kernel trusts.
-    process_page(true, vmclock::publish::From::Auto).unwrap()
+    process_page(true, vmclock::publish::From::Auto, None).unwrap()
 }
 
 fn clock(page: Page) -> VmClock {
@@ -217,7 +217,7 @@ fn a_fork_while_another_thread_opens_does_not_lock_the_child_out() {
         if child == 0 {
             // SAFETY: the alarm ends a child that waits for ever.
             unsafe { libc::alarm(20) };
-            let code = i32::from(process_page(true, vmclock::publish::From::Auto).is_err());
+            let code = i32::from(process_page(true, vmclock::publish::From::Auto, None).is_err());
             // SAFETY: ends the process, as meant.
             unsafe { libc::_exit(code) }
         }

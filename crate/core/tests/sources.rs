@@ -53,6 +53,7 @@ impl Candidate for Other<'_> {
             max_error_ns,
             estimate_ns: None,
             is_synchronized: true,
+            is_operators: false,
         })
     }
 

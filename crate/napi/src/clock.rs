@@ -49,6 +49,8 @@ pub struct NativeChoice {
     pub source: String,
     /// `auto`, `kernel`, `phc` or `clockbound`.
     pub from: String,
+    /// Unsigned 64-bit.
+    pub host_error_ns: Option<BigInt>,
     pub allow_untrusted_counter: bool,
 }
 
@@ -92,7 +94,8 @@ fn max_age(ms: f64) -> std::result::Result<Duration, Error> {
         .map_err(|_| Error::invalid_argument("the maximum age must be milliseconds"))
 }
 
-fn unsigned_ns(ns: BigInt, what: &str) -> std::result::Result<u64, Error> {
+/// Returns a number of nanoseconds of 64 bits without sign.
+pub(crate) fn unsigned_ns(ns: BigInt, what: &str) -> std::result::Result<u64, Error> {
     match ns.get_u64() {
         (false, ns, true) => Ok(ns),
         _ => Err(Error::invalid_argument(format!(
@@ -115,6 +118,10 @@ impl TryFrom<NativeChoice> for Choice {
                 _ => return refuse("source is auto, page or process"),
             },
             from: source_choice(&choice.from)?,
+            host_error_ns: choice
+                .host_error_ns
+                .map(|ns| unsigned_ns(ns, "the stated error of the host"))
+                .transpose()?,
             allow_untrusted_counter: choice.allow_untrusted_counter,
         })
     }

@@ -10,6 +10,7 @@ use vmclock::device::Unavailable;
 use vmclock::publish::{Generation, PublishOptions, Publisher, Shape};
 use vmclock::{Error, Maintenance};
 
+use crate::clock::unsigned_ns;
 use crate::failure::{Failure, Outcome, outcome};
 use crate::page::{NativeNoBound, own};
 
@@ -23,6 +24,7 @@ pub struct NativePublisherOptions {
     pub from: String,
     pub interval_ms: Option<f64>,
     pub max_error_ns: Option<BigInt>,
+    pub host_error_ns: Option<BigInt>,
     pub max_error_after_migration: bool,
     pub allow_unguarded: bool,
     pub keep_on_exit: bool,
@@ -82,13 +84,9 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
                 .map_err(|_| refused("the interval must be milliseconds"))?,
             None => default.interval,
         };
-        let max_error_ns = match options.max_error_ns {
-            Some(ns) => match ns.get_u64() {
-                (false, ns, true) => Some(ns),
-                _ => return Err(refused("the stated maximum error must be 0 to 2^64 - 1 ns")),
-            },
-            None => None,
-        };
+        let stated = |ns: Option<BigInt>, what| ns.map(|ns| unsigned_ns(ns, what)).transpose();
+        let max_error_ns = stated(options.max_error_ns, "the stated maximum error")?;
+        let host_error_ns = stated(options.host_error_ns, "the stated error of the host")?;
         let offset_ns = match options.offset_ns {
             Some(ns) => match ns.get_i64() {
                 (ns, true) => ns,
@@ -117,6 +115,7 @@ impl TryFrom<NativePublisherOptions> for PublishOptions {
             from: crate::clock::source_choice(&options.from)?,
             interval,
             max_error_ns,
+            host_error_ns,
             max_error_after_migration: options.max_error_after_migration,
             allow_unguarded: options.allow_unguarded,
             keep_on_exit: options.keep_on_exit,

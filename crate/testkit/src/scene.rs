@@ -47,7 +47,7 @@ impl<'machine> Scene<'machine> {
         list: Option<LeapSeconds>,
         old: Option<OldPage>,
     ) -> Self {
-        let source = KernelSource::new(machine);
+        let source = KernelSource::new(machine).with_host_error(options.host_error_ns);
         let publication = Publication::new(source, machine, machine, options, list, old).unwrap();
         let mut scene = Self {
             machine,

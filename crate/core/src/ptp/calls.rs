@@ -11,7 +11,7 @@ use super::device::{
     RawPrecise, RawTime, RawTimestamp,
 };
 use super::sample::CounterBracket;
-use super::{Capabilities, CrossTimestamp, Sample, SampledClock};
+use super::{Capabilities, CrossTimestamp, PtpReading, Sample, SampledClock};
 use crate::counter::clocksource;
 use crate::error::Error;
 
@@ -154,6 +154,17 @@ impl<D: Device> Calls<D> {
         }
         Err(Error::SystemClockStepped {
             path: self.path.clone(),
+        })
+    }
+
+    /// Reads the clock by one request for one sample.
+    pub(super) fn reading(&self) -> Result<PtpReading, Error> {
+        let stamps = self.stamps(1, SampledClock::Realtime)?;
+        let stamp = stamps.first().ok_or_else(|| self.out_of_range())?;
+        Ok(PtpReading {
+            device_ns: stamp.device_ns,
+            attributes: stamp.attributes,
+            counters: stamp.counters,
         })
     }
 

@@ -38,7 +38,7 @@ use calls::Calls;
 use device::{Device, KernelDevice};
 
 pub use attributes::{Attributes, CounterKind, PtpStatus, PtpTimescale, SystemCounter};
-pub use sample::{CounterBracket, CrossTimestamp, Sample};
+pub use sample::{CounterBracket, CrossTimestamp, PtpReading, Sample};
 
 /// The largest number of samples that one call takes: PTP_MAX_SAMPLES.
 pub const MAX_SAMPLES: u32 = device::MAX_SAMPLES;
@@ -112,7 +112,7 @@ pub fn list() -> Vec<PtpDevice> {
     list_in(Path::new(SYSFS_CLASS))
 }
 
-fn list_in(class: &Path) -> Vec<PtpDevice> {
+pub(crate) fn list_in(class: &Path) -> Vec<PtpDevice> {
     let mut found: Vec<(u32, PtpDevice)> = fs::read_dir(class)
         .into_iter()
         .flatten()
@@ -259,6 +259,15 @@ impl PtpClock {
             )));
         }
         self.calls.samples(count, clock)
+    }
+
+    /// Reads the clock by one request for one sample, without a second attempt. The system's clock plays no part.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PtpClock::now_ns`].
+    pub(crate) fn reading(&self) -> Result<PtpReading, Error> {
+        self.calls.reading()
     }
 
     /// Determines whether this clock gives TAI or UTC, by comparison with a page. `None` means that the

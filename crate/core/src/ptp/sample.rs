@@ -51,6 +51,17 @@ pub struct Sample {
     pub counters: Option<CounterBracket>,
 }
 
+/// One reading of a PTP clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PtpReading {
+    /// The PTP clock, in nanoseconds since the epoch of its timescale.
+    pub device_ns: i64,
+    /// The quality of that time. `None` if the kernel lacks the request, or the driver states none.
+    pub attributes: Option<Attributes>,
+    /// The CPU's counter around the same instant. `None` as in [`Sample::counters`].
+    pub counters: Option<CounterBracket>,
+}
+
 /// The CPU's counter at both ends of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterBracket {

@@ -56,7 +56,9 @@ impl Maker {
         let device = Device::find(published);
         let unavailable = device.unavailable().cloned();
         let from = options.used_from();
-        let source = Best::new(KernelSource::new(KernelClock), candidates(from), from);
+        let host_error_ns = options.host_error_ns;
+        let kernel = KernelSource::new(KernelClock).with_host_error(host_error_ns);
+        let source = Best::new(kernel, candidates(from, host_error_ns), from);
         let publication = Publication::new(
             source,
             CpuCounter,

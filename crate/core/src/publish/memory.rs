@@ -1,6 +1,6 @@
 //! The page that this process makes for its own clocks.
 //!
-//! One calibrator makes it, for the clocks of all threads that chose the same source. The first clock starts the calibrator, and the last
+//! One calibrator makes it, for the clocks of all threads that made the same choice. The first clock starts the calibrator, and the last
 //! one that is closed ends it. The calibrator is a publisher's thread whose page is private memory instead of a
 //! file. Such a thread keeps no process alive.
 //!
@@ -33,7 +33,11 @@ const NAME: &str = "the page of this process";
 /// [`Error::UntrustedCounter`] for a counter that CPUID does not call invariant, or that the kernel does not
 /// trust, unless `allow_untrusted_counter`; the error of the source that `from` names; [`Error::OutOfRange`] if the kernel's clock shows a time before 1970;
 /// [`Error::System`].
-pub fn process_page(allow_untrusted_counter: bool, from: From) -> Result<Page, Error> {
+pub fn process_page(
+    allow_untrusted_counter: bool,
+    from: From,
+    host_error_ns: Option<u64>,
+) -> Result<Page, Error> {
     if !allow_untrusted_counter {
         require_trusted_counter().map_err(|error| {
             instead_of_publishing(
@@ -43,11 +47,12 @@ pub fn process_page(allow_untrusted_counter: bool, from: From) -> Result<Page, E
             )
         })?;
     }
-    let calibrator = Calibrator::of_this_process(from)?;
+    let calibrator = Calibrator::of_this_process((from, host_error_ns))?;
     let mapping = calibrator.mapping.clone();
     let share = Share {
         allow_untrusted_counter,
         from,
+        host_error_ns,
         _calibrator: calibrator,
     };
     Ok(Page::in_memory(mapping, Arc::new(share)))
@@ -61,17 +66,21 @@ fn instead_of_publishing(error: Error, remedy: &'static str) -> Error {
     }
 }
 
+/// A choice of callers that needs a calibrator of its own: the source, and the stated error of the host's clock.
+type Choice = (From, Option<u64>);
+
 /// One page's share in the calibrator.
 #[derive(Debug)]
 struct Share {
     allow_untrusted_counter: bool,
     from: From,
+    host_error_ns: Option<u64>,
     _calibrator: Arc<Calibrator>,
 }
 
 impl Renew for Share {
     fn renew(&self) -> Result<Page, Error> {
-        process_page(self.allow_untrusted_counter, self.from)
+        process_page(self.allow_untrusted_counter, self.from, self.host_error_ns)
     }
 }
 
@@ -85,23 +94,24 @@ struct Calibrator {
 
 impl Calibrator {
     /// Returns the running calibrator of this choice, or starts one.
-    fn of_this_process(from: From) -> Result<Arc<Self>, Error> {
+    fn of_this_process(choice: Choice) -> Result<Arc<Self>, Error> {
         let mut all = locked(&Process::this().calibrators);
         all.retain(|(_, calibrator)| calibrator.strong_count() != 0);
-        let of_choice = all.iter().find(|(one, _)| *one == from);
+        let of_choice = all.iter().find(|(one, _)| *one == choice);
         let running = of_choice.and_then(|(_, calibrator)| calibrator.upgrade());
         if let Some(running) = running.filter(|found| found.is_running()) {
             return Ok(running);
         }
-        let started = Arc::new(Self::start(from)?);
-        all.retain(|(one, _)| *one != from);
-        all.push((from, Arc::downgrade(&started)));
+        let started = Arc::new(Self::start(choice)?);
+        all.retain(|(one, _)| *one != choice);
+        all.push((choice, Arc::downgrade(&started)));
         Ok(started)
     }
 
-    fn start(from: From) -> Result<Self, Error> {
+    fn start((from, host_error_ns): Choice) -> Result<Self, Error> {
         let options = PublishOptions {
             from,
+            host_error_ns,
             // Each clock checks the counter by its own options.
             allow_untrusted_counter: true,
             // Each clock decides by its own options whether a page counts whose device nobody looks at.
@@ -133,7 +143,7 @@ impl Calibrator {
 struct Process {
     /// The process; 0 before the first use.
     id: AtomicU32,
-    calibrators: Mutex<Vec<(From, Weak<Calibrator>)>>,
+    calibrators: Mutex<Vec<(Choice, Weak<Calibrator>)>>,
     /// The place of a forked child.
     child: OnceLock<Box<Process>>,
 }

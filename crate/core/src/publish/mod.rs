@@ -98,6 +98,12 @@ pub struct PublishOptions {
     /// It holds until the machine is disrupted: migrated, restored or suspended. From then on the page follows the
     /// kernel's figures, and so does each later publisher of this boot.
     pub max_error_ns: Option<u64>,
+    /// The error that neither the time daemon nor a PTP clock's driver reports, in nanoseconds: that of the host's
+    /// clock. The operator answers for it.
+    ///
+    /// It is added to the daemon's figure, and a daemon's 0 then counts. It is the bound of a PTP clock whose driver
+    /// states none. It holds on each host that the machine may be migrated to.
+    pub host_error_ns: Option<u64>,
     /// The stated error holds after a disruption too.
     pub max_error_after_migration: bool,
     /// State a bound although this process cannot look at the machine's vmclock device, so that it would not
@@ -152,6 +158,7 @@ impl Default for PublishOptions {
             from: From::Auto,
             interval: Self::INTERVAL_DEFAULT,
             max_error_ns: None,
+            host_error_ns: None,
             max_error_after_migration: false,
             allow_unguarded: false,
             keep_on_exit: false,
@@ -197,6 +204,15 @@ impl PublishOptions {
                 "the interval must be 100 to 1000 ms, and this is {}",
                 self.interval.as_millis()
             ));
+        }
+        if self.host_error_ns.is_some() && self.max_error_ns.is_some() {
+            return Err(Error::InvalidArgument {
+                reason: "two errors are stated: the whole error of the system's clock, and the host's part of it"
+                    .to_owned(),
+                remedy: Some(
+                    "state the whole error (`maxErrorNs`, --max-error) or the host's (`hostErrorNs`, --host-error)",
+                ),
+            });
         }
         if self.max_error_after_migration && self.max_error_ns.is_none() {
             return Err(Error::InvalidArgument {

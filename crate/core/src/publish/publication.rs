@@ -56,6 +56,8 @@ pub struct Publication<S: TimeSource, C: Counter, D: DisruptionSource> {
     /// The source of the time on the page.
     source_kind: SourceKind,
     is_kernel_changed: bool,
+    /// The operator's statement about the host's clock is part of the bound.
+    has_host_error: bool,
     /// The time that the machine had been suspended at the last step.
     suspended_ns: Option<i128>,
     no_bound: Option<NoBound>,
@@ -131,6 +133,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
                 SourceKind::Unknown
             },
             is_kernel_changed: false,
+            has_host_error: false,
             stated_tai_sec: options.tai_minus_utc_sec,
             stated: if options.max_error_ns.is_some() {
                 StatedError::Holds
@@ -187,6 +190,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             device: self.guard.record(),
             source: self.source_kind,
             is_kernel_changed: self.is_kernel_changed,
+            has_host_error: self.has_host_error && self.no_bound.is_none() && has_time,
             stated_error: self.stated,
             void_after_ns: if has_time {
                 fixed::saturate(VOID_AFTER.as_nanos())
@@ -408,6 +412,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         }
         self.source_kind = now.source;
         self.is_kernel_changed = now.has_unexplained_change;
+        self.has_host_error = now.is_operators;
         self.state_error(&mut now);
         self.no_bound = now.no_bound;
         let mut error = self.rates.measure(&now, kernel.as_ref());

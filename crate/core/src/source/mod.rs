@@ -6,6 +6,7 @@
 pub mod best;
 pub mod clockbound;
 pub mod kernel;
+pub mod phc;
 mod sample;
 
 use crate::counter::Counter;
@@ -102,6 +103,8 @@ pub struct Fix {
     pub estimate_ns: Option<u128>,
     /// Something keeps the source near UTC now.
     pub is_synchronized: bool,
+    /// The bound includes an error that the operator states.
+    pub is_operators: bool,
 }
 
 /// The scene in which a [`Candidate`] takes its sample.

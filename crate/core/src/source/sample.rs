@@ -27,6 +27,8 @@ pub struct Sample {
     /// The reason if there is no claim.
     pub(crate) no_bound: Option<NoBound>,
     pub(crate) is_synchronized: bool,
+    /// The claim includes an error that the operator states of the host's clock.
+    pub(crate) is_operators: bool,
     /// The largest error of a period that is measured from here, in parts per billion: by the slews at this
     /// sample and at each later one.
     pub(crate) ceiling_ppb: u128,

@@ -77,6 +77,7 @@ impl Other {
             max_error_ns: u128::from(bound_ns.unsigned_abs()) / if self.is_lying { 2 } else { 1 },
             estimate_ns: None,
             is_synchronized: true,
+            is_operators: false,
         }
     }
 }

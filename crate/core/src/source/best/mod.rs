@@ -20,6 +20,7 @@ use crate::extension::SourceKind;
 use crate::no_bound::{Distrust, NoBound};
 use crate::source::clockbound::ClockBound;
 use crate::source::kernel::slew::HiddenSlew;
+use crate::source::phc::{MachineCards, PhcSource};
 use crate::time::NS_PER_SEC;
 
 /// A better source must have given bounds for so long before it is taken up again: 10 s.
@@ -78,9 +79,11 @@ impl From {
 /// A source of this machine beside the kernel's clock.
 pub type AnyCandidate = Box<dyn Candidate + Send>;
 
-/// Returns this machine's candidates, the best first. Nothing is opened yet.
-pub(crate) fn candidates(from: From) -> Vec<AnyCandidate> {
-    let all: Vec<AnyCandidate> = vec![Box::new(ClockBound::default())];
+/// Returns this machine's candidates, the best first. Nothing is opened yet. `host_error_ns` is the error that the
+/// operator states of the host's clock.
+pub(crate) fn candidates(from: From, host_error_ns: Option<u64>) -> Vec<AnyCandidate> {
+    let phc = PhcSource::new(MachineCards::default(), host_error_ns);
+    let all: Vec<AnyCandidate> = vec![Box::new(ClockBound::default()), Box::new(phc)];
     let is_wanted = |kind| from == From::Auto || from.kind() == Some(kind);
     all.into_iter()
         .filter(|candidate| is_wanted(candidate.kind()))
@@ -174,6 +177,7 @@ impl<K: TimeSource, C: Candidate> Best<K, C> {
             estimate_ns: fix.estimate_ns,
             no_bound: None,
             is_synchronized: fix.is_synchronized,
+            is_operators: fix.is_operators,
             ceiling_ppb: NO_CEILING_PPB,
             hidden_slew: HiddenSlew::default(),
             is_free_at_other_rate: false,

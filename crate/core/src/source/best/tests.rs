@@ -79,6 +79,7 @@ impl Candidate for Other {
                 max_error_ns: 10,
                 estimate_ns: None,
                 is_synchronized: true,
+                is_operators: false,
             }),
             Some(reason) => Err(Error::NoSource {
                 source_name: "staged",
@@ -107,6 +108,7 @@ fn kernel_sample() -> Sample {
         estimate_ns: Some(500_000),
         no_bound: None,
         is_synchronized: true,
+        is_operators: false,
         ceiling_ppb: 600_000,
         hidden_slew: HiddenSlew::default(),
         tai_minus_utc_sec: Some(37),

@@ -374,6 +374,7 @@ fn fix_v3(
         max_error_ns: segment.bound_ns + growth_ns + ROUNDING_NS,
         estimate_ns: None,
         is_synchronized: segment.is_synchronized_at(now_ns, FRESH_NS_V3),
+        is_operators: false,
     })
 }
 
@@ -398,6 +399,7 @@ fn fix_v2(
         max_error_ns: segment.bound_ns + growth_ns + ROUNDING_NS,
         estimate_ns: None,
         is_synchronized: segment.is_synchronized_at(monotonic_ns, FRESH_NS_V2),
+        is_operators: false,
     })
 }
 

@@ -108,6 +108,7 @@ fn kernel() -> Sample {
         estimate_ns: None,
         no_bound: None,
         is_synchronized: true,
+        is_operators: false,
         ceiling_ppb: 600_000,
         hidden_slew: HiddenSlew::default(),
         tai_minus_utc_sec: None,

@@ -76,6 +76,13 @@ impl Discipline {
         !self.unsynchronized && self.maxerror_us < MAXERROR_CEILING_US
     }
 
+    /// Returns whether the kernel's loop drives the clock, as systemd-timesyncd has it do. chrony and phc2sys set
+    /// the frequency instead.
+    #[must_use]
+    pub(crate) fn is_driven_by_loop(&self) -> bool {
+        self.has_loop || self.offset_ns != 0
+    }
+
     /// Returns whether a daemon reported an error since `earlier`: wrote `maxerror` or `esterror`.
     ///
     /// By itself the kernel only adds to `maxerror`, 500 µs at a time, and sets both figures to

@@ -35,6 +35,8 @@ pub struct KernelSource<S> {
     leap: LeapTracker,
     slews: SlewTracker,
     trust: TrustTracker,
+    /// The error that the daemon does not report, in nanoseconds, as the operator states it.
+    host_error_ns: Option<u64>,
     last: Option<Look>,
 }
 
@@ -67,8 +69,26 @@ impl<S: SystemClock> KernelSource<S> {
             leap: LeapTracker::default(),
             slews: SlewTracker::default(),
             trust,
+            host_error_ns: None,
             last: None,
         }
+    }
+
+    /// Adds an error that the operator states to the daemon's: what the daemon does not report, such as that of a
+    /// PTP clock that it follows. A daemon's 0 is then a report.
+    #[must_use]
+    pub fn with_host_error(self, host_error_ns: Option<u64>) -> Self {
+        Self {
+            host_error_ns,
+            ..self
+        }
+    }
+
+    /// Returns whether a figure that starts from 0 is a report of the daemon: the operator states what it lacks.
+    ///
+    /// systemd-timesyncd reports 0 for a clock that it follows over a network. It is known by the kernel's loop.
+    fn takes_zero(&self, discipline: &Discipline) -> bool {
+        self.host_error_ns.is_some() && !discipline.is_driven_by_loop()
     }
 
     /// Samples the clocks, the counter and the kernel's figures.
@@ -149,14 +169,16 @@ impl<S: SystemClock> KernelSource<S> {
             now_ns: now.bracket.monotonic_ns,
             is_step: known.is_alarm && has_forgotten
                 || now.is_set_since(last, leap_ns, known.period),
+            takes_zero: self.takes_zero(&now.discipline),
         });
     }
 
     /// Returns why the kernel's figures give no bound; `None` if they do.
     fn no_bound(&self, discipline: &Discipline) -> Option<NoBound> {
-        let is_counted_from_0 = discipline
-            .maxerror_us
-            .is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
+        let is_counted_from_0 = !self.takes_zero(discipline)
+            && discipline
+                .maxerror_us
+                .is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
         if !discipline.is_synchronized() {
             Some(NoBound::Unsynchronized)
         } else if let Some(no_bound) = self.trust.no_bound() {
@@ -187,10 +209,11 @@ impl<S: SystemClock> KernelSource<S> {
             counter: now.counter,
             half_width_ticks: super::half_width_ticks(now.bracket.width_ticks, step_ticks),
             realtime_ns: now.seen.realtime_ns,
-            claim_ns: unless_unknown(now.claim_ns()),
+            claim_ns: unless_unknown(now.claim_ns() + u128::from(self.host_error_ns.unwrap_or(0))),
             estimate_ns: unless_unknown(now.estimate_ns()),
             no_bound,
             is_synchronized: discipline.is_synchronized() && !is_doubted,
+            is_operators: self.host_error_ns.is_some(),
             ceiling_ppb: now.ceiling_ppb,
             hidden_slew: now.hidden_slew,
             tai_minus_utc_sec: i16::try_from(discipline.tai_minus_utc_sec)
@@ -212,7 +235,16 @@ impl<S: SystemClock> TimeSource for KernelSource<S> {
     }
 
     fn resume_distrust(&mut self, no_bound: NoBound) {
-        self.trust.resume(no_bound);
+        let is_answered = matches!(
+            no_bound,
+            NoBound::Distrusted {
+                cause: Distrust::ZeroError,
+                ..
+            }
+        ) && self.host_error_ns.is_some();
+        if !is_answered {
+            self.trust.resume(no_bound);
+        }
     }
 
     fn sample(&mut self, counter: &impl Counter, known: &Known) -> Result<Option<Sample>, Error> {

@@ -14,6 +14,7 @@
 //!   of 100 ms at least. There is no bound until a change is explained.
 //! - An unexplained change needs 64 *updates*, a disruption 8. An update is a report that lowers `maxerror`, to a
 //!   figure that the kernel cannot have counted up from 0.
+//! - A maximum error of 0 says nothing, unless the operator states what the daemon does not report.
 //! - A longer count replaces a shorter one, and a step starts the running count again.
 
 use super::discipline::{Discipline, MAXERROR_GROWTH_US_PER_SEC};
@@ -74,6 +75,8 @@ pub(crate) struct Change<'a> {
     pub(crate) now_ns: i128,
     /// True if somebody set CLOCK_REALTIME in between. A leap second does not count.
     pub(crate) is_step: bool,
+    /// True if a figure that starts from 0 is a report: the operator states what it lacks.
+    pub(crate) takes_zero: bool,
 }
 
 impl TrustTracker {
@@ -130,8 +133,9 @@ impl TrustTracker {
         self.current.change = self.current.change.or(seen);
         self.close_interval(change.now_ns);
         // No daemon reported a figure that the kernel counted up from 0.
-        let is_counted_from_0 = now.maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
-        if now.maxerror_us == 0 {
+        let is_counted_from_0 =
+            !change.takes_zero && now.maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
+        if now.maxerror_us == 0 && !change.takes_zero {
             self.trust = Trust::Trusted;
             self.distrust(Distrust::ZeroError, AFTER_CHANGE);
         } else if now.maxerror_us < last.maxerror_us && !is_counted_from_0 {
@@ -280,6 +284,7 @@ mod tests {
                 last_ns: self.now_ns,
                 now_ns: self.now_ns + after_ns,
                 is_step,
+                takes_zero: false,
             });
             self.last = now;
             self.now_ns += after_ns;
