@@ -25,6 +25,8 @@ use crate::time::{NS_PER_SEC, fixed};
 
 /// The deviation from a prediction at which a clock or a counter has jumped, beyond all that is accounted for.
 const JUMP_NS: u128 = 1_000_000;
+/// A figure of 0 counts from so many reports without a step on, where the operator states the host's error.
+const ZERO_REPORTS: u8 = 2;
 /// A sample is taken again so often while the kernel's figures change.
 const TRIES: usize = 8;
 
@@ -37,6 +39,8 @@ pub struct KernelSource<S> {
     trust: TrustTracker,
     /// The error that the daemon does not report, in nanoseconds, as the operator states it.
     host_error_ns: Option<u64>,
+    /// The daemon's reports without a step since the last step or the start, at most [`ZERO_REPORTS`].
+    steady_reports: u8,
     last: Option<Look>,
 }
 
@@ -70,6 +74,7 @@ impl<S: SystemClock> KernelSource<S> {
             slews: SlewTracker::default(),
             trust,
             host_error_ns: None,
+            steady_reports: 0,
             last: None,
         }
     }
@@ -84,9 +89,10 @@ impl<S: SystemClock> KernelSource<S> {
         }
     }
 
-    /// Returns whether a figure that starts from 0 is a report of the daemon: the operator states what it lacks.
+    /// Returns whether a figure that starts from 0 is no reason for distrust: the operator states what it lacks.
     ///
-    /// systemd-timesyncd reports 0 for a clock that it follows over a network. It is known by the kernel's loop.
+    /// systemd-timesyncd reports 0 for a clock that it follows over a network. It is known by the kernel's loop, which
+    /// it uses from its first report after a step on. So a 0 gives a bound only after [`ZERO_REPORTS`] of them.
     fn takes_zero(&self, discipline: &Discipline) -> bool {
         self.host_error_ns.is_some() && !discipline.is_driven_by_loop()
     }
@@ -162,20 +168,27 @@ impl<S: SystemClock> KernelSource<S> {
         // The kernel forgets the error of a clock that somebody sets, by however little. It does not at a leap
         // second, and for another TAI offset, which raise the alarm too.
         let has_forgotten = now.discipline.maxerror_us >= MAXERROR_CEILING_US;
+        let is_step =
+            known.is_alarm && has_forgotten || now.is_set_since(last, leap_ns, known.period);
+        if is_step {
+            self.steady_reports = 0;
+        } else if now.discipline.has_report_since(&last.discipline) {
+            self.steady_reports = (self.steady_reports + 1).min(ZERO_REPORTS);
+        }
         self.trust.observe(&trust::Change {
             last: &last.discipline,
             now: &now.discipline,
             last_ns: last.bracket.monotonic_ns,
             now_ns: now.bracket.monotonic_ns,
-            is_step: known.is_alarm && has_forgotten
-                || now.is_set_since(last, leap_ns, known.period),
+            is_step,
             takes_zero: self.takes_zero(&now.discipline),
         });
     }
 
     /// Returns why the kernel's figures give no bound; `None` if they do.
     fn no_bound(&self, discipline: &Discipline) -> Option<NoBound> {
-        let is_counted_from_0 = !self.takes_zero(discipline)
+        let takes_zero = self.takes_zero(discipline) && self.steady_reports == ZERO_REPORTS;
+        let is_counted_from_0 = !takes_zero
             && discipline
                 .maxerror_us
                 .is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);

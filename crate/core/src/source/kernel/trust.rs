@@ -136,8 +136,14 @@ impl TrustTracker {
         let is_counted_from_0 =
             !change.takes_zero && now.maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
         if now.maxerror_us == 0 && !change.takes_zero {
+            // A change that somebody made remains the cause, for the next publisher too.
+            let cause = if self.is_counting_a_change() {
+                self.cause
+            } else {
+                Distrust::ZeroError
+            };
             self.trust = Trust::Trusted;
-            self.distrust(Distrust::ZeroError, AFTER_CHANGE);
+            self.distrust(cause, AFTER_CHANGE);
         } else if now.maxerror_us < last.maxerror_us && !is_counted_from_0 {
             self.count_update();
         }
@@ -157,8 +163,14 @@ impl TrustTracker {
     /// Returns whether somebody changed the clock and the daemon has not explained it, or not caught up since. A
     /// disruption alone is no change of the clock.
     pub(crate) fn has_unexplained_change(&self) -> bool {
-        let is_counting = self.trust != Trust::Trusted && self.count > AFTER_DISRUPTION;
-        is_counting || self.is_examining()
+        self.is_counting_a_change() || self.is_examining()
+    }
+
+    /// Returns whether the running count is that of a change. A daemon's figure of 0 is none.
+    fn is_counting_a_change(&self) -> bool {
+        self.trust != Trust::Trusted
+            && self.count > AFTER_DISRUPTION
+            && self.cause != Distrust::ZeroError
     }
 
     /// Returns the change that somebody made to the clock between two samples.

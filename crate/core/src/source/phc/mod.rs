@@ -56,9 +56,10 @@ pub struct PhcSource<M: Cards> {
     asked_ns: Vec<i128>,
     rest: Rest,
     taken: Vec<Taken>,
-    /// The driver's bound for the reading before. Another program may read the clock between our reading and our
-    /// look at the bound, which is then that program's. So the larger one counts.
-    earlier_bound_ns: u32,
+    /// The figures of the driver's file, each with CLOCK_MONOTONIC. Another program may read the clock between our
+    /// reading and our look at the file, which then describes that program's reading. So the largest of the last
+    /// [`FIX_AGE_NS`] counts.
+    file_bounds: Vec<(i128, u32)>,
 }
 
 /// A fix, and the machine on which it was taken.
@@ -103,7 +104,7 @@ impl<M: Cards> PhcSource<M> {
             asked_ns: Vec::new(),
             rest: Rest::default(),
             taken: Vec::new(),
-            earlier_bound_ns: 0,
+            file_bounds: Vec::new(),
         }
     }
 
@@ -139,7 +140,7 @@ impl<M: Cards> PhcSource<M> {
             }
         }
         self.rest = Rest::default();
-        self.earlier_bound_ns = 0;
+        self.file_bounds.clear();
         Ok(())
     }
 
@@ -170,6 +171,18 @@ impl<M: Cards> PhcSource<M> {
             match self.take(counter, scene) {
                 Ok(fix) => {
                     self.rest.length_ns = 0;
+                    let last = self
+                        .taken
+                        .last()
+                        .filter(|taken| taken.device == scene.known.device);
+                    if last.is_some_and(|last| !agree(&last.fix, &fix, scene)) {
+                        // One of both bounds is false, and nobody knows which.
+                        self.taken.clear();
+                        return Err(refusal(
+                            "its time contradicts the reading before, beyond both bounds",
+                            "find out what set the clock: its driver's bound did not hold",
+                        ));
+                    }
                     self.taken.push(Taken {
                         at_ns: now_ns,
                         device: scene.known.device,
@@ -206,10 +219,8 @@ impl<M: Cards> PhcSource<M> {
         let stated = match stated_bound_ns(reading.attributes.as_ref())? {
             Some(ns) => Some(ns),
             // After the reading: the file describes the last one.
-            None => driver_bound_ns(card.driver_bound())?.map(|ns| {
-                let earlier_ns = std::mem::replace(&mut self.earlier_bound_ns, ns);
-                ns.max(earlier_ns)
-            }),
+            None => driver_bound_ns(card.driver_bound())?
+                .map(|ns| largest(&mut self.file_bounds, scene.kernel.monotonic_ns, ns)),
         };
         let is_operators = stated.is_none();
         let max_error_ns = stated
@@ -291,6 +302,25 @@ impl<M: Cards> Candidate for PhcSource<M> {
         // The counter of these is another one. The clock itself is the host's, and has no part in the disruption.
         self.taken.clear();
     }
+}
+
+/// Returns whether two fixes are of one clock within their bounds. Before there is a period nobody can tell.
+fn agree(earlier: &Fix, later: &Fix, scene: &Scene<'_>) -> bool {
+    let Some(period) = scene.known.period else {
+        return true;
+    };
+    let elapsed_ns = period.elapsed_ns(fixed::distance_ticks(later.counter, earlier.counter));
+    let off_ns = (later.utc_ns - earlier.utc_ns - elapsed_ns).unsigned_abs();
+    let of = |fix: &Fix| fix.max_error_ns + period.ticks_ns(fix.half_width_ticks) + 1;
+    let drift_ns = period::share(elapsed_ns.unsigned_abs(), scene.known.period_error_ppb);
+    off_ns <= of(earlier) + of(later) + drift_ns
+}
+
+/// Adds a figure of the driver's file, and returns the largest of those that are not too old.
+fn largest(figures: &mut Vec<(i128, u32)>, now_ns: i128, ns: u32) -> u32 {
+    figures.retain(|(at_ns, _)| now_ns - at_ns <= FIX_AGE_NS);
+    figures.push((now_ns, ns));
+    figures.iter().map(|(_, ns)| *ns).max().unwrap_or(ns)
 }
 
 /// Returns the bound of the attributes. None of it counts while the status forbids that.
@@ -631,18 +661,51 @@ mod tests {
     fn the_narrowest_fix_of_the_last_two_seconds_counts() {
         let machine = Staged::new();
         let mut source = machine.source(None);
-        machine.0.bound.set(DriverBound::Ns(30_000));
+        let by_attributes = |ns| {
+            let utc = Some(PtpTimescale::Utc);
+            machine.states((Some(ns), utc, Some(PtpStatus::Synchronized)));
+        };
+        by_attributes(30_000);
         machine.run(&mut source, 2_000).unwrap();
-        machine.0.bound.set(DriverBound::Ns(10));
-        // The bound before counts for one more reading: another program may have read in between.
-        assert_eq!(machine.run(&mut source, 250).unwrap().max_error_ns, 30_000);
-        let narrow = machine.run(&mut source, 250).unwrap();
+        by_attributes(10);
+        machine.pass_ms(250);
+        let narrow = machine.sample(&mut source).unwrap();
         assert_eq!(narrow.max_error_ns, 10);
-        machine.0.bound.set(DriverBound::Ns(90_000));
+        by_attributes(90_000);
         machine.pass_ms(250);
         assert_eq!(machine.sample(&mut source).unwrap(), narrow);
         let wide = machine.run(&mut source, 2_500).unwrap();
         assert_eq!(wide.max_error_ns, 90_000);
+    }
+
+    #[test]
+    fn the_largest_figure_of_the_drivers_file_counts_for_two_seconds() {
+        let machine = Staged::new();
+        let mut source = machine.source(None);
+        machine.0.bound.set(DriverBound::Ns(30_000));
+        machine.run(&mut source, 2_000).unwrap();
+        // Another program's reading may hide ours.
+        machine.0.bound.set(DriverBound::Ns(10));
+        assert_eq!(
+            machine.run(&mut source, 1_500).unwrap().max_error_ns,
+            30_000
+        );
+        assert_eq!(machine.run(&mut source, 2_500).unwrap().max_error_ns, 10);
+    }
+
+    #[test]
+    fn a_clock_that_contradicts_its_reading_before_gives_no_time_at_that_step() {
+        let machine = Staged::new();
+        let mut source = machine.source(None);
+        machine.run(&mut source, 2_000).unwrap();
+        machine.0.off_ns.set(10_000_000);
+        machine.pass_ms(250);
+        let told = reason(machine.sample(&mut source));
+        assert!(told.contains("contradicts"), "{told}");
+        // It is another time from then on.
+        machine.pass_ms(1_000);
+        let fix = machine.sample(&mut source).unwrap();
+        assert!(fix.utc_ns - START_NS - i128::from(fix.counter) > 9_900_000);
     }
 
     #[test]
