@@ -93,6 +93,24 @@ export interface PtpAttributes {
 /** The kind of the CPU's counter that the kernel computed its clocks from. */
 export type PtpCounterKind = 'x86-tsc' | 'arm-virtual-counter' | UnknownValue
 
+/** The CPU's counter at one instant. */
+export interface PtpCounter {
+  /** The kind of the counter. */
+  readonly kind: PtpCounterKind
+  /** The counter, unsigned 64-bit. */
+  readonly value: bigint
+}
+
+/** The CPU's counter at both ends of a sample. */
+export interface PtpCounterBracket {
+  /** The kind of the counter. */
+  readonly kind: PtpCounterKind
+  /** The counter that `beforeNs` was computed from, unsigned 64-bit. */
+  readonly before: bigint
+  /** The counter that `afterNs` was computed from, unsigned 64-bit. */
+  readonly after: bigint
+}
+
 /** A PTP clock and two system clocks at one instant. */
 export interface CrossTimestamp {
   /** The PTP clock, nanoseconds since the epoch of its timescale. */
@@ -107,7 +125,7 @@ export interface CrossTimestamp {
    * The CPU's counter at the same instant, unsigned 64-bit. Undefined if the kernel lacks the request, or its
    * clocks run on no counter of the CPU, such as kvm-clock.
    */
-  readonly counter: { readonly kind: PtpCounterKind; readonly value: bigint } | undefined
+  readonly counter: PtpCounter | undefined
 }
 
 /** A reading of a PTP clock between two readings of a system clock. */
@@ -142,9 +160,7 @@ export interface PtpSample {
    * The CPU's counter that `beforeNs` and `afterNs` were computed from, unsigned 64-bit. Undefined if the kernel
    * lacks the request, or its clocks run on no counter of the CPU, such as kvm-clock.
    */
-  readonly counters:
-    | { readonly kind: PtpCounterKind; readonly before: bigint; readonly after: bigint }
-    | undefined
+  readonly counters: PtpCounterBracket | undefined
 }
 
 const MOST_SAMPLES = 25

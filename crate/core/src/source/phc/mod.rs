@@ -27,8 +27,13 @@ pub use find::{Cards, Driver, MachineCards};
 
 /// The most readings of a clock in any second.
 pub const READINGS_PER_SEC: usize = 5;
-/// The age up to which a fix is used: the longest interval of a publisher, twice.
-pub const FIX_AGE_NS: i128 = 2 * NS_PER_SEC;
+/// The readings at once where there is no fix. So a disruption soon after finds some left of the second's.
+const FIRST_READINGS: usize = 2;
+/// The age up to which a fix is used: the longest interval of a publisher. A page shows it for one more interval, and
+/// readers take a page of 3 s for abandoned.
+pub const FIX_AGE_NS: i128 = NS_PER_SEC;
+/// The age up to which a figure of a driver's file counts.
+const FIGURE_AGE_NS: i128 = 2 * NS_PER_SEC;
 /// The shortest time between two readings while there is a fix, and the first rest after a refusal.
 pub const SPACING_NS: i128 = NS_PER_SEC / READINGS_PER_SEC as i128;
 /// The longest rest after refusals.
@@ -58,7 +63,7 @@ pub struct PhcSource<M: Cards> {
     taken: Vec<Taken>,
     /// The figures of the driver's file, each with CLOCK_MONOTONIC. Another program may read the clock between our
     /// reading and our look at the file, which then describes that program's reading. So the largest of the last
-    /// [`FIX_AGE_NS`] counts.
+    /// [`FIGURE_AGE_NS`] counts.
     file_bounds: Vec<(i128, u32)>,
 }
 
@@ -151,7 +156,7 @@ impl<M: Cards> PhcSource<M> {
         READINGS_PER_SEC.saturating_sub(self.asked_ns.len())
     }
 
-    /// Reads the clock as often as its rate allows: once, or several times if there is no fix yet.
+    /// Reads the clock if its rate allows: once, or twice if there is no fix yet.
     fn read(&mut self, counter: &dyn Counter, scene: &Scene<'_>) -> Result<(), Error> {
         let now_ns = scene.kernel.monotonic_ns;
         if now_ns < self.rest.until_ns {
@@ -162,7 +167,7 @@ impl<M: Cards> PhcSource<M> {
         }
         let is_recent = |asked_ns: &i128| now_ns - asked_ns < SPACING_NS;
         let wanted = match (self.taken.is_empty(), self.asked_ns.last()) {
-            (true, _) => READINGS_PER_SEC,
+            (true, _) => FIRST_READINGS,
             (false, Some(asked_ns)) if is_recent(asked_ns) => 0,
             (false, _) => 1,
         };
@@ -318,7 +323,7 @@ fn agree(earlier: &Fix, later: &Fix, scene: &Scene<'_>) -> bool {
 
 /// Adds a figure of the driver's file, and returns the largest of those that are not too old.
 fn largest(figures: &mut Vec<(i128, u32)>, now_ns: i128, ns: u32) -> u32 {
-    figures.retain(|(at_ns, _)| now_ns - at_ns <= FIX_AGE_NS);
+    figures.retain(|(at_ns, _)| now_ns - at_ns <= FIGURE_AGE_NS);
     figures.push((now_ns, ns));
     figures.iter().map(|(_, ns)| *ns).max().unwrap_or(ns)
 }
@@ -636,11 +641,11 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_read_five_times_at_first_and_never_more_than_five_times_a_second() {
+    fn a_clock_is_read_never_more_than_five_times_in_a_second() {
         let machine = Staged::new();
         let mut source = machine.source(None);
         machine.sample(&mut source).unwrap();
-        assert_eq!(machine.0.readings.borrow().len(), 5);
+        assert_eq!(machine.0.readings.borrow().len(), FIRST_READINGS);
         for step_ms in [1, 100, 250, 7, 333, 1_000] {
             for at in 0..60 {
                 machine.pass_ms(step_ms);
@@ -658,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_fix_of_the_last_two_seconds_counts() {
+    fn the_narrowest_fix_of_the_last_second_counts() {
         let machine = Staged::new();
         let mut source = machine.source(None);
         let by_attributes = |ns| {
