@@ -188,14 +188,14 @@ impl Randomness {
 
     /// Reseeds OpenSSL from everything that there is. `None` if OpenSSL refuses.
     fn mix_in(&self, epoch: Option<u32>) -> Option<Entropy> {
-        let cpu = entropy::from_cpu();
+        let mut cpu = entropy::from_cpu();
         let entropy = match cpu {
             Some(_) => Entropy::Hardware,
             None if self.kernel_has_reseeded(epoch) => Entropy::Kernel,
             None => Entropy::None,
         };
         let mut seed = Vec::with_capacity(128);
-        for word in cpu.unwrap_or_default() {
+        for word in cpu.iter().flatten() {
             seed.extend_from_slice(&word.to_le_bytes());
         }
         // The rest makes clones differ. It does no harm if others know it, and never counts as entropy.
@@ -208,7 +208,11 @@ impl Randomness {
         let is_seeded = self.openssl.reseed(&seed);
         // A later reader of this memory must not learn the seed.
         seed.fill(0);
-        std::hint::black_box(&seed);
+        system.fill(0);
+        if let Some(words) = &mut cpu {
+            words.fill(0);
+        }
+        std::hint::black_box((&seed, &system, &cpu));
         is_seeded.then_some(entropy)
     }
 
