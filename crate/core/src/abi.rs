@@ -196,6 +196,8 @@ pub mod extension {
     /// `flags`: another process changed the kernel's clock, and its daemon has not caught up. The page's time need
     /// not come from that clock.
     pub const KERNEL_CHANGED: u8 = 1 << 5;
+    /// `flags`: a maker noticed a disruption in this boot, and the device has not reported one since.
+    pub const UNREPORTED_JUMP: u8 = 1 << 7;
 
     /// `source`: not stated.
     pub const SOURCE_UNKNOWN: u8 = 0;

@@ -23,6 +23,9 @@ pub struct Extension {
     /// Another process changed the kernel's clock, and its daemon has not caught up. The time need not come from
     /// that clock.
     pub is_kernel_changed: bool,
+    /// A maker noticed a disruption in this boot, and the device has not reported one since. So another program's
+    /// figures may be of before it.
+    pub has_unreported_jump: bool,
     /// The bound includes an error that the operator states of the host's clock.
     pub has_host_error: bool,
     /// The operator's part in the bound.
@@ -158,7 +161,12 @@ impl Extension {
         } else {
             0
         };
-        device | stated | changed | host
+        let jump = if self.has_unreported_jump {
+            abi::UNREPORTED_JUMP
+        } else {
+            0
+        };
+        device | stated | changed | host | jump
     }
 
     /// Reads the extension of a page under `seq`. `None` for words of another update, or of another version.
@@ -205,6 +213,7 @@ impl Extension {
                 _ => SourceKind::Unknown,
             },
             is_kernel_changed: has(abi::KERNEL_CHANGED),
+            has_unreported_jump: has(abi::UNREPORTED_JUMP),
             has_host_error: has(abi::HOST_ERROR),
             stated_error: if has(abi::STATED_ERROR_VOID) {
                 StatedError::Void
@@ -238,6 +247,7 @@ mod tests {
             }),
             source: SourceKind::Kernel,
             is_kernel_changed: false,
+            has_unreported_jump: false,
             has_host_error: false,
             stated_error: StatedError::Holds,
             void_after_ns: 1_000_000_000_000,
@@ -309,6 +319,7 @@ mod tests {
                 let written = Extension {
                     source,
                     is_kernel_changed,
+                    has_unreported_jump: !is_kernel_changed,
                     ..example()
                 };
                 assert_eq!(

@@ -269,6 +269,30 @@ fn a_change_of_the_kernels_clock_under_a_better_source_is_known_to_the_next_publ
 }
 
 #[test]
+fn a_source_that_corrects_itself_leaves_no_false_rate_behind() {
+    for correction_ns in [1_000_000, 100_000_000] {
+        let machine = machine(7);
+        // Its old claims were false; the new ones are true.
+        let works = Cell::new(Some((correction_ns, 20_000)));
+        let mut guest = Guest::new(&machine, &works, None);
+        for _ in 0..400 {
+            machine.advance(INTERVAL_NS);
+            guest.step(Cause::Interval);
+        }
+        let marker = guest.marker();
+        works.set(Some((5_000, 20_000)));
+        machine.advance(INTERVAL_NS);
+        guest.step(Cause::Interval);
+        assert_eq!(guest.source(), SourceKind::Kernel);
+        guest.run(9);
+        assert_eq!(guest.source(), SourceKind::Kernel);
+        guest.run(60);
+        assert_eq!(guest.source(), SourceKind::ClockBound);
+        assert_eq!(guest.marker(), marker);
+    }
+}
+
+#[test]
 fn a_stated_error_is_refused_with_another_source_than_the_kernels_clock() {
     for (from, is_allowed) in [
         (From::Auto, true),

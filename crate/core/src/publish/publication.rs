@@ -56,6 +56,8 @@ pub struct Publication<S: TimeSource, C: Counter, D: DisruptionSource> {
     /// The source of the time on the page.
     source_kind: SourceKind,
     is_kernel_changed: bool,
+    /// A maker noticed a disruption in this boot, and the device has not reported one since.
+    has_unreported_jump: bool,
     /// The operator's statement about the host's clock is part of the bound.
     has_host_error: bool,
     /// The time that the machine had been suspended at the last step.
@@ -113,11 +115,15 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         if let Some(no_bound) = old_extension.and_then(|extension| extension.no_bound) {
             source.resume_distrust(no_bound);
         }
-        // The time of another source has a bound whatever happened to the kernel's clock.
+        // The page says so whatever hides the reason: another source, a stated error, or a device that nobody sees.
         if old_extension.is_some_and(|extension| {
-            extension.is_kernel_changed && is_beside_kernel(extension.source)
+            extension.is_kernel_changed && !is_of_kernel_trust(extension.no_bound)
         }) {
             source.resume_distrust(NoBound::ChangePending);
+        }
+        let has_unreported_jump = old.as_ref().is_some_and(|old| may_hide_jump(lineage, old));
+        if has_unreported_jump {
+            source.resume_jump();
         }
         // The extension of a torn page is lost, and with it that a disruption voided an error.
         let is_torn = old.is_some_and(|old| old.is_torn);
@@ -133,6 +139,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
                 SourceKind::Unknown
             },
             is_kernel_changed: false,
+            has_unreported_jump,
             has_host_error: false,
             stated_tai_sec: options.tai_minus_utc_sec,
             stated: if options.max_error_ns.is_some() {
@@ -190,6 +197,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             device: self.guard.record(),
             source: self.source_kind,
             is_kernel_changed: self.is_kernel_changed,
+            has_unreported_jump: self.has_unreported_jump,
             has_host_error: self.has_host_error && self.no_bound.is_none() && has_time,
             stated_error: self.stated,
             void_after_ns: if has_time {
@@ -288,6 +296,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             Cause::Maintenance(maintenance) => self.announce(maintenance),
             Cause::Disrupt => {
                 self.guard.disrupt();
+                self.has_unreported_jump = true;
                 self.withdraw_time();
                 self.rates.forget();
                 self.source.distrust(Distrust::Disruption);
@@ -309,6 +318,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
     fn follow_device(&mut self) {
         self.source.forget();
         self.source.distrust(Distrust::Disruption);
+        self.has_unreported_jump = false;
         self.withdraw_time();
         self.rates.reset();
         self.taken_over = None;
@@ -374,6 +384,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
     /// Changes the marker, and forgets all measurements: the counter does not go on.
     fn begin_again(&mut self) {
         self.guard.disrupt();
+        self.has_unreported_jump = true;
         self.withdraw_time();
         self.rates.reset();
         self.void_stated_error();
@@ -420,6 +431,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
             && !self.continues_taken_over(&now, kernel.as_ref(), &period)
         {
             self.guard.disrupt();
+            self.has_unreported_jump = true;
             self.void_stated_error();
             // The source may know as little of this disruption as of one that the device reports.
             let reason = self.source.distrust(Distrust::Disruption);
@@ -662,6 +674,31 @@ fn first_distrust(
         (Lineage::Same, DeviceRecord::Seen(_)) if is_vouched => None,
         _ => Some(Distrust::Start),
     }
+}
+
+/// Returns whether the reason for a missing bound says by itself how the kernel's clock was changed.
+fn is_of_kernel_trust(no_bound: Option<NoBound>) -> bool {
+    matches!(
+        no_bound,
+        Some(NoBound::ChangePending | NoBound::StatedErrorVoided | NoBound::Distrusted { .. })
+    ) && !matches!(
+        no_bound,
+        // It may come after an unexplained change.
+        Some(NoBound::Distrusted {
+            cause: Distrust::ZeroError,
+            ..
+        })
+    )
+}
+
+/// Returns whether another program's figures may be of before a disruption that the device did not report.
+fn may_hide_jump(lineage: Lineage, old: &OldPage) -> bool {
+    let reported = lineage == Lineage::Disrupted && !old.is_torn;
+    // A page without an extension tells nothing.
+    let has_jump = old
+        .extension
+        .is_none_or(|extension| extension.has_unreported_jump);
+    has_jump && !reported
 }
 
 /// Returns whether a source is not the kernel's clock.

@@ -38,6 +38,9 @@ pub trait TimeSource {
     /// reason that samples give from then on.
     fn distrust(&mut self, cause: Distrust) -> Option<NoBound>;
 
+    /// Takes note that an earlier maker noticed a disruption that the device did not report.
+    fn resume_jump(&mut self) {}
+
     /// Returns the kernel's sample that the last sample was taken with, if another source gave that one.
     fn along(&self) -> Option<&Sample> {
         None

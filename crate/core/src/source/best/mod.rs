@@ -10,6 +10,8 @@
 //! - A candidate that gives none is left at once, for the next best.
 //! - A better candidate is taken up again after [`HOLD_DOWN_NS`] in which it gave a bound at each step. It is taken up
 //!   at once where the time would have no bound otherwise.
+//! - A candidate whose time contradicts its time before is one that fails. One of both was false, and no baseline goes
+//!   on across them.
 //! - No candidate is used while the kernel knows of a leap second near: it alone says which second it is in.
 
 use super::{Candidate, Event, Fix, Known, PassedOver, Sample, Scene, TimeSource};
@@ -21,7 +23,8 @@ use crate::no_bound::{Distrust, NoBound};
 use crate::source::clockbound::ClockBound;
 use crate::source::kernel::slew::HiddenSlew;
 use crate::source::phc::{MachineCards, PhcSource};
-use crate::time::NS_PER_SEC;
+use crate::time::leap::utc_month;
+use crate::time::{NS_PER_SEC, fixed, period};
 
 /// A better source must have given bounds for so long before it is taken up again: 10 s.
 ///
@@ -29,6 +32,9 @@ use crate::time::NS_PER_SEC;
 /// would move it as often. ClockBound's daemon updates its memory every second, and at most five readings of a PTP
 /// clock are taken in a second: so 10 s are at least ten chances to fail.
 pub const HOLD_DOWN_NS: i128 = 10 * NS_PER_SEC;
+
+/// A leap second counts as near for so long after it: an hour. Figures from before it are given until then at most.
+const LEAP_SETTLED_SEC: i128 = 3600;
 
 /// A sample of a candidate has no ceiling for the error of a period: only its bounds count. No period is off by so
 /// much, in parts per billion.
@@ -111,6 +117,8 @@ struct Ranked<C> {
     /// CLOCK_MONOTONIC since which it has given a bound each time.
     good_since_ns: Option<i128>,
     passed_over: Option<PassedOver>,
+    /// Its last time, until a disruption.
+    last: Option<Fix>,
 }
 
 impl<K: TimeSource, C: Candidate> Best<K, C> {
@@ -123,6 +131,7 @@ impl<K: TimeSource, C: Candidate> Best<K, C> {
             candidate,
             good_since_ns: None,
             passed_over: None,
+            last: None,
         });
         Self {
             kernel,
@@ -188,7 +197,8 @@ impl<K: TimeSource, C: Candidate> Best<K, C> {
 
 impl<C: Candidate> Ranked<C> {
     fn sample(&mut self, counter: &dyn Counter, scene: &Scene<'_>) -> Result<Fix, Error> {
-        if scene.kernel.leap_indicator != abi::VMCLOCK_LEAP_NONE {
+        if is_near_leap(scene.kernel) {
+            self.last = None;
             return Err(Error::NoSource {
                 source_name: self.candidate.kind().name(),
                 path: None,
@@ -199,7 +209,22 @@ impl<C: Candidate> Ranked<C> {
                 errno: None,
             });
         }
-        self.candidate.sample(counter, scene)
+        let fix = self.candidate.sample(counter, scene)?;
+        match self.last.replace(fix) {
+            Some(last) if contradicts(&last, &fix, scene.known) => Err(Error::NoSource {
+                source_name: self.candidate.kind().name(),
+                path: None,
+                reason: "its time contradicts the one that it gave before".to_owned(),
+                remedy: "wait; if it lasts, see the log of the daemon that keeps it",
+                errno: None,
+            }),
+            _ => Ok(fix),
+        }
+    }
+
+    fn disrupt(&mut self, cause: Distrust) {
+        self.last = None;
+        self.candidate.disrupt(cause);
     }
 
     fn pass_over(&mut self, error: &Error) {
@@ -226,6 +251,34 @@ impl<C: Candidate> Ranked<C> {
     }
 }
 
+/// Returns whether a leap second is near, by the kernel's knowledge. The kernel reports a past one for two weeks.
+fn is_near_leap(kernel: &Sample) -> bool {
+    let utc_sec = kernel.realtime_ns.div_euclid(NS_PER_SEC);
+    match kernel.leap_indicator {
+        abi::VMCLOCK_LEAP_NONE => false,
+        abi::VMCLOCK_LEAP_POST_POS | abi::VMCLOCK_LEAP_POST_NEG => {
+            utc_sec - utc_month(utc_sec).0 < LEAP_SETTLED_SEC
+        }
+        _ => true,
+    }
+}
+
+/// Returns whether two times of one source cannot both be true: the counter carries the first to the second, and they
+/// differ by more than both errors and that of the period.
+fn contradicts(last: &Fix, now: &Fix, known: &Known) -> bool {
+    let Some(period) = &known.period else {
+        return false;
+    };
+    let elapsed_ns = period.elapsed_ns(fixed::distance_ticks(now.counter, last.counter));
+    let widths_ticks = last.half_width_ticks.saturating_add(now.half_width_ticks);
+    let allowed_ns = last.max_error_ns
+        + now.max_error_ns
+        + period.ticks_ns(widths_ticks)
+        + period::share(elapsed_ns.unsigned_abs(), known.period_error_ppb)
+        + 2;
+    (now.utc_ns - last.utc_ns - elapsed_ns).unsigned_abs() > allowed_ns
+}
+
 impl<K: TimeSource, C: Candidate> TimeSource for Best<K, C> {
     fn resume(&mut self, utc_sec: i128, leap_indicator: u8) {
         self.kernel.resume(utc_sec, leap_indicator);
@@ -245,7 +298,7 @@ impl<K: TimeSource, C: Candidate> TimeSource for Best<K, C> {
         }
         if let Event::Disruption(cause) = kernel.event {
             for ranked in &mut self.ranked {
-                ranked.candidate.disrupt(cause);
+                ranked.disrupt(cause);
             }
         }
         let chosen = self.choose(counter, known, &kernel)?;
@@ -278,6 +331,12 @@ impl<K: TimeSource, C: Candidate> TimeSource for Best<K, C> {
         Ok(Some(kernel))
     }
 
+    fn resume_jump(&mut self) {
+        for ranked in &mut self.ranked {
+            ranked.disrupt(Distrust::Disruption);
+        }
+    }
+
     fn along(&self) -> Option<&Sample> {
         self.along.as_ref()
     }
@@ -296,7 +355,7 @@ impl<K: TimeSource, C: Candidate> TimeSource for Best<K, C> {
     fn distrust(&mut self, cause: Distrust) -> Option<NoBound> {
         if matches!(cause, Distrust::Suspend | Distrust::Disruption) {
             for ranked in &mut self.ranked {
-                ranked.candidate.disrupt(cause);
+                ranked.disrupt(cause);
             }
         }
         self.kernel.distrust(cause)

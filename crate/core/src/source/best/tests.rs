@@ -265,12 +265,22 @@ fn a_chosen_source_that_fails_later_leaves_the_kernels_time_without_a_bound() {
 fn no_candidate_is_asked_while_a_leap_second_is_near() {
     let mut staged = Staged::auto();
     assert_eq!(staged.after(0), SourceKind::ClockBound);
-    for indicator in [abi::VMCLOCK_LEAP_POS, abi::VMCLOCK_LEAP_POST_POS] {
+    // 1 July 2026, at 00:59:59.
+    staged.kernel().realtime_ns = (1_782_864_000 + 3599) * NS_PER_SEC;
+    for indicator in [
+        abi::VMCLOCK_LEAP_PRE_POS,
+        abi::VMCLOCK_LEAP_POS,
+        abi::VMCLOCK_LEAP_POST_POS,
+        abi::VMCLOCK_LEAP_POST_NEG,
+    ] {
         staged.kernel().leap_indicator = indicator;
         let asked = staged.other(0).asked;
         assert_eq!(staged.after(1), SourceKind::Kernel);
         assert_eq!(staged.other(0).asked, asked);
     }
+    staged.kernel().realtime_ns += NS_PER_SEC;
+    assert_eq!(staged.after(0), SourceKind::Kernel);
+    assert_eq!(staged.after(HOLD_DOWN_NS), SourceKind::ClockBound);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use segment::{CounterAsOf, Fault, Segment, Status};
 
 use super::kernel::clock::{RealtimeBracket, monotonic_ns};
-use super::{Candidate, Fix, Known, SUSPENDED_NOISE_NS, Sample, Scene, half_width_ticks};
+use super::{Candidate, Event, Fix, Known, SUSPENDED_NOISE_NS, Sample, Scene, half_width_ticks};
 use crate::counter::Counter;
 use crate::error::Error;
 use crate::extension::{DeviceRecord, SourceKind};
@@ -56,6 +56,8 @@ const NAME: &str = "ClockBound";
 pub struct ClockBound {
     files: Vec<Memory>,
     void: Void,
+    /// CLOCK_MONOTONIC at the sample that showed the last step of CLOCK_REALTIME.
+    stepped_ns: Option<i128>,
 }
 
 /// One of the daemon's files.
@@ -71,10 +73,38 @@ struct Memory {
 /// The markers under which the daemon is not believed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Void {
-    /// The marker of the last figures; the inner `None` if the daemon looks at no device.
-    last: Option<Option<u64>>,
+    /// The marker of the last figures that were used; the inner `None` if the daemon looks at no device.
+    used: Option<Option<u64>>,
     /// The marker that was current when the counter jumped.
     jumped: Option<Option<u64>>,
+    /// The counter jumped before any figures were used. The next figures are of before it, unless the device reported
+    /// the jump.
+    is_pending: bool,
+    /// The device at the last sample.
+    device: Option<DeviceRecord>,
+}
+
+impl Void {
+    /// Takes note of the device at a sample. A jump that it reports is its marker's matter.
+    fn look(&mut self, device: DeviceRecord) {
+        let before = self.device.replace(device);
+        self.is_pending &= before.is_none_or(|before| before == device);
+    }
+
+    /// Takes note of figures with a marker.
+    fn read(&mut self, marker: Option<u64>) {
+        if std::mem::take(&mut self.is_pending) {
+            self.jumped = Some(marker);
+        }
+    }
+
+    /// Takes note of a jump.
+    fn jump(&mut self) {
+        match self.used {
+            Some(marker) => self.jumped = Some(marker),
+            None => self.is_pending = true,
+        }
+    }
 }
 
 impl Default for ClockBound {
@@ -95,6 +125,7 @@ impl ClockBound {
         Self {
             files: files.into(),
             void: Void::default(),
+            stepped_ns: None,
         }
     }
 }
@@ -106,12 +137,19 @@ impl Candidate for ClockBound {
 
     fn sample(&mut self, counter: &dyn Counter, scene: &Scene<'_>) -> Result<Fix, Error> {
         let mut refusal: Option<Refusal> = None;
+        self.void.look(scene.known.device);
+        if scene.kernel.event != Event::Nothing {
+            self.stepped_ns = Some(scene.kernel.monotonic_ns);
+        }
         for file in &mut self.files {
             let found = file.read(scene.kernel.monotonic_ns);
             let result = found.and_then(|segment| {
-                self.void.last = Some(segment.marker);
-                fix(&segment, counter, scene, &self.void)
-                    .map_err(|fault| Refusal::new(&file.path, fault, WAIT))
+                self.void.read(segment.marker);
+                let fix = check_step(&segment, self.stepped_ns)
+                    .and_then(|()| fix(&segment, counter, scene, &self.void))
+                    .map_err(|fault| Refusal::new(&file.path, fault, WAIT))?;
+                self.void.used = Some(segment.marker);
+                Ok(fix)
             });
             match result {
                 Ok(fix) => return Ok(fix),
@@ -126,7 +164,7 @@ impl Candidate for ClockBound {
     }
 
     fn disrupt(&mut self, _cause: Distrust) {
-        self.void.jumped = self.void.last;
+        self.void.jump();
     }
 }
 
@@ -285,6 +323,15 @@ fn fix(
     }
 }
 
+/// Refuses figures of version 2 that are of before a step of CLOCK_REALTIME. They are of that clock.
+fn check_step(segment: &Segment, stepped_ns: Option<i128>) -> Result<(), &'static str> {
+    let is_before = stepped_ns.is_some_and(|stepped_ns| segment.as_of_ns <= stepped_ns);
+    if segment.counter.is_none() && is_before {
+        return Err("the kernel's clock was stepped after its daemon measured it");
+    }
+    Ok(())
+}
+
 /// Refuses figures that may be of before a disruption.
 fn check_disruptions(
     segment: &Segment,
@@ -342,7 +389,8 @@ fn check_kernel(kernel: &Sample) -> Result<(), &'static str> {
         | Some(
             NoBound::NeverUpdated
             | NoBound::Distrusted {
-                cause: Distrust::Start | Distrust::Disruption | Distrust::TakeOver,
+                cause:
+                    Distrust::Start | Distrust::Disruption | Distrust::TakeOver | Distrust::ZeroError,
                 ..
             },
         ) => Ok(()),

@@ -6,7 +6,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::abi;
 use crate::extension::DeviceState;
-use crate::source::Event;
 use crate::source::kernel::slew::HiddenSlew;
 use crate::time::period::Period;
 
@@ -306,6 +305,36 @@ fn a_jump_that_the_device_does_not_report_voids_the_present_marker() {
 }
 
 #[test]
+fn a_jump_before_the_first_figures_voids_them_unless_the_device_reports_it() {
+    let mut staged = Staged::new();
+    assert!(staged.sample().is_err());
+    staged.source.disrupt(Distrust::Disruption);
+    staged.write("shm1", &Bytes::v3());
+    staged.kernel.monotonic_ns += ABSENT_NS;
+    assert!(staged.refusal().contains("marker has not changed"));
+    let mut staged = Staged::new();
+    staged.device = device(6);
+    assert!(staged.sample().is_err());
+    staged.source.disrupt(Distrust::Disruption);
+    staged.device = device(7);
+    staged.write("shm1", &Bytes::v3());
+    staged.kernel.monotonic_ns += ABSENT_NS;
+    assert!(staged.sample().is_ok());
+}
+
+#[test]
+fn a_daemon_that_follows_the_device_before_the_maker_does_is_believed_later() {
+    let mut staged = Staged::v3();
+    assert!(staged.sample().is_ok());
+    staged.write("shm1", &Bytes::v3().with(0x50, 8_u64.to_le_bytes()));
+    // The maker has not looked again.
+    assert!(staged.sample().is_err());
+    staged.source.disrupt(Distrust::Disruption);
+    staged.device = device(8);
+    assert!(staged.sample().is_ok());
+}
+
+#[test]
 fn a_machine_that_was_suspended_gets_no_bound() {
     let mut staged = Staged::v3();
     staged.kernel.suspended_ns = 2 * SUSPENDED_NOISE_NS;
@@ -345,6 +374,22 @@ fn distrusted(cause: Distrust) -> NoBound {
         cause,
         updates_left: 8,
     }
+}
+
+#[test]
+fn figures_of_version_2_from_before_a_step_give_no_bound() {
+    let mut staged = Staged::new().file("shm0", &Bytes::v2());
+    staged.kernel.event = Event::Step;
+    assert!(staged.refusal().contains("stepped after"));
+    staged.kernel.event = Event::Nothing;
+    assert!(staged.refusal().contains("stepped after"));
+    // As of the 101st second, after the step.
+    staged.write("shm0", &Bytes::v2().with(0x10, 101_i64.to_le_bytes()));
+    let reason = staged.sample().err().unwrap_or_default();
+    assert!(!reason.contains("stepped after"), "{reason}");
+    let mut staged = Staged::v3();
+    staged.kernel.event = Event::Step;
+    assert!(staged.sample().is_ok());
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(crate) struct TrustTracker {
     pending: Option<Distrust>,
     previous: Interval,
     current: Interval,
+    /// The running count is that of an unexplained change, whatever else happened since.
+    is_after_change: bool,
     /// The rate before the present slew, until the clock returns to it.
     earlier_rate: Option<Discipline>,
 }
@@ -137,7 +139,7 @@ impl TrustTracker {
             !change.takes_zero && now.maxerror_us.is_multiple_of(MAXERROR_GROWTH_US_PER_SEC);
         if now.maxerror_us == 0 && !change.takes_zero {
             // A change that somebody made remains the cause, for the next publisher too.
-            let cause = if self.is_counting_a_change() {
+            let cause = if self.is_after_change {
                 self.cause
             } else {
                 Distrust::ZeroError
@@ -163,14 +165,7 @@ impl TrustTracker {
     /// Returns whether somebody changed the clock and the daemon has not explained it, or not caught up since. A
     /// disruption alone is no change of the clock.
     pub(crate) fn has_unexplained_change(&self) -> bool {
-        self.is_counting_a_change() || self.is_examining()
-    }
-
-    /// Returns whether the running count is that of a change. A daemon's figure of 0 is none.
-    fn is_counting_a_change(&self) -> bool {
-        self.trust != Trust::Trusted
-            && self.count > AFTER_DISRUPTION
-            && self.cause != Distrust::ZeroError
+        self.is_after_change || self.is_examining()
     }
 
     /// Returns the change that somebody made to the clock between two samples.
@@ -234,6 +229,7 @@ impl TrustTracker {
 
     /// Distrusts the clock for `count` updates, or for the count that it is in if that is longer.
     fn distrust(&mut self, cause: Distrust, count: u8) {
+        self.is_after_change |= count == AFTER_CHANGE && cause != Distrust::ZeroError;
         self.count = match self.trust {
             Trust::Trusted => count,
             Trust::Distrusted { .. } => self.count.max(count),
@@ -247,6 +243,7 @@ impl TrustTracker {
     fn count_update(&mut self) {
         if let Trust::Distrusted { updates_left } = self.trust {
             let updates_left = updates_left - 1;
+            self.is_after_change &= updates_left != 0;
             self.trust = if updates_left == 0 {
                 Trust::Trusted
             } else {
@@ -682,5 +679,24 @@ mod tests {
         assert!(!kernel.states_bound());
         kernel.update();
         assert!(kernel.states_bound());
+    }
+
+    #[test]
+    fn a_daemon_that_reports_0_is_no_unexplained_change_and_hides_none() {
+        let mut kernel = Kernel::new();
+        kernel.change(|now| now.maxerror_us = 0);
+        kernel.pass(2);
+        assert!(!kernel.trust.has_unexplained_change());
+        kernel.change(slew);
+        kernel.pass(2);
+        assert!(kernel.trust.has_unexplained_change());
+        kernel.change(|now| now.maxerror_us = 0);
+        kernel.pass(2);
+        kernel.change(report);
+        for _ in 0..AFTER_CHANGE {
+            assert!(kernel.trust.has_unexplained_change());
+            kernel.update();
+        }
+        assert!(!kernel.trust.has_unexplained_change());
     }
 }
