@@ -314,3 +314,22 @@ fn a_ptp_clocks_bound_includes_half_the_time_that_a_reading_takes() {
     assert!(bound_ns > u64::from(BOUND_NS) + 6_000, "{bound_ns}");
     assert_eq!((&machine).id(), 1);
 }
+
+#[test]
+fn a_healthy_publishers_page_from_a_ptp_clock_is_never_older_than_two_intervals() {
+    let machine = guarded(79);
+    let phc = Phc::new(&machine);
+    let mut world = World::new(&machine, &phc, None);
+    let mut oldest_ns = 0;
+    for at in 0..200 {
+        // The narrowest fix is now the newest, and now the oldest.
+        let bound_ns = if at % 5 < 2 { 5_000 } else { 60_000 };
+        phc.bound.set(DriverBound::Ns(bound_ns));
+        machine.advance(NS_PER_SEC - 2_000_000);
+        if let Ok(reading) = world.read() {
+            oldest_ns = oldest_ns.max(reading.age_ns);
+        }
+        world.step();
+    }
+    assert!((1..=2_000_000_000).contains(&oldest_ns), "{oldest_ns}");
+}
