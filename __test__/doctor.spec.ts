@@ -49,6 +49,7 @@ const NAMES: readonly CheckName[] = [
   'phc',
   'phc-timescale',
   'system-clock',
+  'clockbound',
 ]
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the test looks for control characters
@@ -67,7 +68,7 @@ function states(diagnosis: Diagnosis): Record<string, string> {
 test('a complete machine has no problem', (t) => {
   const diagnosis = diagnoseStaged(t)
   const all = Object.fromEntries(NAMES.map((name) => [name, 'ok']))
-  t.deepEqual(states(diagnosis), { ...all, publisher: 'skipped' })
+  t.deepEqual(states(diagnosis), { ...all, publisher: 'skipped', clockbound: 'skipped' })
   t.is(diagnosis.verdict, 'ok')
   t.false('firstProblem' in diagnosis)
   t.deepEqual(
@@ -1120,7 +1121,9 @@ test('unreadable files, endless files and FIFOs count as missing', (t) => {
   const diagnosis = diagnoseStaged(t, { files })
   t.is(check(diagnosis, 'machine').state, 'ok')
   t.is(check(diagnosis, 'counter').state, 'unknown')
-  t.is(diagnosis.verdict, 'ok')
+  // It is not opened, and it is no memory of a daemon.
+  t.is(check(diagnosis, 'clockbound').state, 'warning')
+  t.is(diagnosis.verdict, 'warning')
 })
 
 test('a gzip bomb is not unpacked', (t) => {

@@ -2,6 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { type TimeGuard, type TimeSource, VmClock, VmClockError } from 'vmclock'
@@ -12,6 +13,11 @@ import { Files } from '../ts/doctor/files'
 import type { Scene } from '../ts/doctor/scene'
 import { type NoBound, stateNoBound } from './extension'
 import { FLAG, liveFields, newDirectory } from './pages'
+
+// The built package's own: its native part does not load from the sources.
+const { native } = createRequire(import.meta.url)(
+  '../dist/shared.cjs',
+) as typeof import('../ts/native')
 
 /** The file at a path: its text or bytes, a link, a FIFO, or undefined for none. */
 export type Staged = string | Buffer | { readonly link: string } | 'fifo' | undefined
@@ -101,6 +107,7 @@ export function stage(
     files: new Files(root),
     pagePath: () => path,
     published: () => undefined,
+    clockBound: () => native().examineClockBound(root) ?? undefined,
     open() {
       try {
         return staged(VmClock.open(join(root, path), { timescale: 'page' }), path, guard)

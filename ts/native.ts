@@ -72,6 +72,7 @@ const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
   createPage: true,
   createPublisher: true,
   drawsOfThread: true,
+  examineClockBound: true,
   findPtpClock: true,
   hypervisorSignature: true,
   ignoreTerminalStops: true,

@@ -21,7 +21,7 @@ export const inGuest = {
     const { verdict, firstProblem, states, checks } = await diagnosis(guest)
     const expected = Object.fromEntries(Object.keys(states).map((name) => [name, 'ok']))
     assert.deepEqual(states, { ...expected, publisher: 'skipped', 'system-clock': 'warning' })
-    assert.equal(Object.keys(states).length, 19)
+    assert.equal(Object.keys(states).length, 20)
     assert.equal(verdict, 'warning')
     assert.match(firstProblem.finding, /not synchronized, and no daemon runs that would do it/)
     assert.match(firstProblem.remedy, /refclock PHC \/dev\/ptp0 tai/)

@@ -3,6 +3,7 @@
 import * as argument from '../arguments'
 import { isOfSourceClock } from '../bound-unavailable'
 import type { BoundUnavailable } from '../snapshot'
+import { checkClockBound } from './clock-bound'
 import { checkContainer, container } from './container'
 import { checkCost } from './cost'
 import { checkCounter } from './counter'
@@ -51,6 +52,7 @@ const ORDER = [
   'phc',
   'phc-timescale',
   'system-clock',
+  'clockbound',
 ] as const satisfies readonly CheckName[]
 
 type Findings = Readonly<Record<CheckName, Finding>>
@@ -137,6 +139,7 @@ function checkAll(scene: Scene, page: ExaminedPage): Findings {
     clones: checkClones(scene, page),
     counter: checkCounter(scene, page, isOfDevice && page.hasTime === true, inContainer),
     cost: checkCost(scene, page.hasTime === true ? page.clock : undefined),
+    clockbound: checkClockBound(scene, isOfDevice ? page.snapshot?.disruptionMarker : undefined),
     ...checkOtherClocks(scene, page, devices, deviceFile, inContainer, isVirtual),
   }
 }

@@ -37,6 +37,7 @@ export type CheckState = 'ok' | 'warning' | 'wrong' | 'unknown' | 'skipped'
  * | `phc` | did the driver make a PTP clock (PHC) for the page; else, on EC2, does the network card have one, with a bound |
  * | `phc-timescale` | is that clock in TAI or in UTC |
  * | `system-clock` | is the system clock synchronized, and by which daemon |
+ * | `clockbound` | does ClockBound's daemon give a bound here |
  */
 export type CheckName =
   | 'platform'
@@ -58,6 +59,7 @@ export type CheckName =
   | 'phc'
   | 'phc-timescale'
   | 'system-clock'
+  | 'clockbound'
 
 /** The result of a check, without its name. */
 export interface Finding {

@@ -7,6 +7,7 @@ import {
   type CounterCost,
   type CounterFacts,
   environmentPath,
+  type NativeClockBound,
   type NativeCloneFacts,
   type NativeDiscipline,
   native,
@@ -56,6 +57,8 @@ export interface Scene {
   counterCost(): CounterCost
   /** Returns `PtpClock.timescale` of the PTP clock at a path; `clock` comes from `open`. */
   phcTimescale(path: string, clock: DiagnosedClock): 'tai' | 'utc' | undefined
+  /** Returns the memory of ClockBound's daemon; undefined if there is none. */
+  clockBound(): NativeClockBound | undefined
   /** Returns how the kernel's clock is disciplined; undefined if the system refuses to say. */
   discipline(): NativeDiscipline | undefined
 }
@@ -96,6 +99,7 @@ export function thisMachine(path: string | undefined): Scene {
         ptp.close()
       }
     },
+    clockBound: () => native().examineClockBound('/') ?? undefined,
     discipline() {
       const discipline = native().systemDiscipline()
       return isFailure(discipline) ? undefined : discipline

@@ -1,11 +1,16 @@
 //! Facts about this machine for the doctor.
 
+use std::path::Path;
+
+use napi::bindgen_prelude::{BigInt, Either};
 use napi_derive::napi;
 use vmclock::counter::{CpuCounter, ReadCost, read_cost};
 use vmclock::machine::{hypervisor, supervisor, terminal, udev};
+use vmclock::source::clockbound;
 use vmclock::source::kernel::clock::{KernelClock, SystemClock};
 
 use crate::failure::{Outcome, outcome};
+use crate::page::own;
 
 /// The cost of reading the counter.
 #[napi(object, object_from_js = false)]
@@ -28,6 +33,51 @@ pub struct NativeDiscipline {
     pub est_error_us: f64,
     /// TAI - CLOCK_REALTIME; 0 if the kernel was not given it.
     pub tai_minus_utc_sec: i32,
+}
+
+/// ClockBound's shared memory.
+#[napi(object, object_from_js = false)]
+pub struct NativeClockBound {
+    pub path: String,
+    /// The figures, or else `fault` and `remedy`.
+    pub figures: Either<NativeClockBoundFigures, ()>,
+    pub fault: Either<String, ()>,
+    pub remedy: Either<&'static str, ()>,
+}
+
+/// The figures of ClockBound's daemon.
+#[napi(object, object_from_js = false)]
+pub struct NativeClockBoundFigures {
+    pub version: u8,
+    /// `unknown`, `synchronized`, `free-running` or `disrupted`.
+    pub status: &'static str,
+    pub bound_ns: BigInt,
+    pub disruption_marker: Either<BigInt, ()>,
+}
+
+/// Reads ClockBound's memory below a root; undefined if there is none.
+#[napi]
+pub fn examine_clock_bound(root: String) -> Either<NativeClockBound, ()> {
+    let directory = clockbound::directory();
+    let below_root = directory.strip_prefix("/").unwrap_or(directory);
+    let Some(examined) = clockbound::examine(&Path::new(&root).join(below_root)) else {
+        return Either::B(());
+    };
+    let (figures, fault, remedy) = match examined.content {
+        Ok(figures) => (Some(figures), None, None),
+        Err((fault, remedy)) => (None, Some(fault), Some(remedy)),
+    };
+    Either::A(NativeClockBound {
+        path: examined.path.to_string_lossy().into_owned(),
+        figures: own(figures.map(|figures| NativeClockBoundFigures {
+            version: figures.version,
+            status: figures.status,
+            bound_ns: BigInt::from(figures.bound_ns),
+            disruption_marker: own(figures.disruption_marker.map(BigInt::from)),
+        })),
+        fault: own(fault),
+        remedy: own(remedy),
+    })
 }
 
 /// The udev rules, and the path of the file that they belong in.

@@ -60,6 +60,70 @@ pub struct ClockBound {
     stepped_ns: Option<i128>,
 }
 
+/// The content of the daemon's memory, without a judgement of what depends on the device and the clocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// The file: the better one that can be read, else the better one that exists.
+    pub path: PathBuf,
+    /// The daemon's figures, or the fault and the remedy.
+    pub content: Result<Figures, (String, &'static str)>,
+}
+
+/// The daemon's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// The version of the memory: 2 or 3.
+    pub version: u8,
+    /// `unknown`, `synchronized`, `free-running` or `disrupted`.
+    pub status: &'static str,
+    /// The bound when it was written, in nanoseconds.
+    pub bound_ns: u128,
+    /// The disruption marker that the daemon knows of; `None` if it looks at no device.
+    pub disruption_marker: Option<u64>,
+}
+
+/// Reads the daemon's memory in a directory. `None` if there is none.
+#[must_use]
+pub fn examine(directory: &Path) -> Option<Examined> {
+    let mut found: Option<Examined> = None;
+    for mut file in ClockBound::at(directory).files {
+        let content = match file.read(0) {
+            Ok(segment) => Ok(Figures::from(&segment)),
+            Err(refusal) if refusal.is_absent() => continue,
+            Err(refusal) => Err((refusal.reason, refusal.remedy)),
+        };
+        let is_first = found.is_none();
+        let replaces_fault = found.as_ref().is_some_and(|one| one.content.is_err());
+        if is_first || replaces_fault && content.is_ok() {
+            let path = file.path;
+            found = Some(Examined { path, content });
+        }
+    }
+    found
+}
+
+/// Returns the directory of the daemon's memory.
+#[must_use]
+pub fn directory() -> &'static Path {
+    Path::new(DIRECTORY)
+}
+
+impl From<&Segment> for Figures {
+    fn from(segment: &Segment) -> Self {
+        Self {
+            version: if segment.counter.is_some() { 3 } else { 2 },
+            status: match segment.status {
+                Status::Unknown => "unknown",
+                Status::Synchronized => "synchronized",
+                Status::FreeRunning => "free-running",
+                Status::Disrupted => "disrupted",
+            },
+            bound_ns: segment.bound_ns,
+            disruption_marker: segment.marker,
+        }
+    }
+}
+
 /// One of the daemon's files.
 #[derive(Debug)]
 struct Memory {

@@ -487,3 +487,26 @@ fn version_2_is_used_where_version_3_gives_no_bound() {
     let mut staged = Staged::new().file("shm1", &bytes);
     assert!(staged.refusal().contains("status is unknown"));
 }
+
+#[test]
+fn the_better_file_that_can_be_read_is_examined() {
+    let staged = Staged::new();
+    let directory = staged.directory.path().to_owned();
+    assert_eq!(examine(&directory), None);
+    staged.write("shm0", &Bytes::v2());
+    let figures = |examined: Option<Examined>| examined.unwrap().content.unwrap();
+    assert_eq!(figures(examine(&directory)).version, 2);
+    staged.write("shm1", &Bytes::v3().with(0x0c, 1_u16.to_le_bytes()));
+    assert_eq!(figures(examine(&directory)).version, 2);
+    fs::remove_file(directory.join("shm0")).unwrap();
+    let fault = examine(&directory).unwrap().content.unwrap_err();
+    assert!(fault.0.contains("version 1") && fault.1.contains("update"));
+    staged.write("shm1", &Bytes::v3());
+    let expected = Figures {
+        version: 3,
+        status: "synchronized",
+        bound_ns: 1_000_000,
+        disruption_marker: Some(7),
+    };
+    assert_eq!(figures(examine(&directory)), expected);
+}
