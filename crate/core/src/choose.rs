@@ -341,6 +341,10 @@ fn open_in(machine: &Machine, choice: &Choice, options: &Options) -> Result<Open
     if let Some(path) = choice.environment_path.as_ref().filter(|_| by_others) {
         return open_path(path, options);
     }
+    let options = &Options {
+        source: choice.from.kind(),
+        ..options.clone()
+    };
     let mut spares = Spares::default();
     if by_others {
         if choice.from == From::Auto
@@ -405,9 +409,19 @@ fn live_page(path: &Path, from: From, options: &Options, spares: &mut Spares) ->
             return None;
         }
     };
-    let is_wanted = is_live(&clock, options) && is_of(&clock, from);
+    let is_live = is_live(&clock, options);
+    if let Some(other) = other_source(&clock, from) {
+        spares.refusal.get_or_insert(Error::NoSource {
+            source_name: from.name(),
+            path: Some(path.to_path_buf()),
+            reason: format!("the time of this page comes from {other}"),
+            remedy: "publish with that source (`vmclock publish --from`), or choose another one",
+            errno: None,
+        });
+        return None;
+    }
     let opened = Opened::new(clock, Kind::Published);
-    if is_wanted {
+    if is_live {
         return Some(opened);
     }
     if from == From::Auto {
@@ -430,14 +444,14 @@ fn is_live(clock: &VmClock, options: &Options) -> bool {
     reading.is_ok_and(|reading| reading.age_ns <= limit_ns)
 }
 
-/// Returns whether a page's time comes from the source that the caller chose.
-fn is_of(clock: &VmClock, from: From) -> bool {
-    let Some(kind) = from.kind() else {
-        return true;
-    };
-    let snapshot = clock.clone().snapshot();
-    let extension = snapshot.ok().and_then(|snapshot| snapshot.extension);
-    extension.is_some_and(|extension| extension.source == kind)
+/// Returns the name of the source of a page's time, if the caller chose another one.
+fn other_source(clock: &VmClock, from: From) -> Option<&'static str> {
+    let wanted = from.kind()?;
+    let snapshot = clock.clone().snapshot().ok()?;
+    let found = snapshot
+        .extension
+        .map_or(SourceKind::Unknown, |extension| extension.source);
+    (found != wanted).then(|| found.name())
 }
 
 fn open_process(machine: &Machine, choice: &Choice, options: &Options) -> Result<Opened, Error> {
@@ -758,7 +772,56 @@ mod tests {
                 ..kernel
             })
             .unwrap_err();
-        assert_eq!(refused.code(), "ERR_VMCLOCK_NOT_FOUND");
+        assert_eq!(refused.code(), "ERR_VMCLOCK_NO_SOURCE");
+    }
+
+    #[test]
+    fn a_chosen_source_that_a_publisher_leaves_later_gives_no_bound() {
+        let staged = Staged::new().published(bounded());
+        let fields = bounded();
+        let of = |source| Extension {
+            boot_id: machine::boot_id().unwrap(),
+            device: DeviceRecord::None,
+            source,
+            began_ns: 5,
+            ..Extension::default()
+        };
+        let (layout, header) = (PageLayout::default(), PageHeader::default());
+        let mut writer =
+            PageWriter::create(&staged.machine.published, &layout, header, &fields).unwrap();
+        writer.publish(&fields, &of(SourceKind::ClockBound));
+        let choice = Choice {
+            from: From::ClockBound,
+            ..AUTO
+        };
+        let mut opened = staged.open(&choice).unwrap();
+        assert_eq!(opened.time_source().kind, Kind::Published);
+        // The publisher's own choice is auto: its daemon stopped.
+        writer.publish(&fields, &of(SourceKind::Kernel));
+        let reading = opened.clock.read();
+        assert!(
+            reading
+                .as_ref()
+                .is_ok_and(|reading| reading.max_error_ns.is_none()),
+            "{reading:?}"
+        );
+    }
+
+    #[test]
+    fn a_page_of_another_source_than_the_chosen_one_is_told() {
+        let staged = Staged::new().published(bounded());
+        let choice = Choice {
+            source: Pages::Page,
+            from: From::Phc,
+            ..AUTO
+        };
+        let refused = staged.open(&choice).unwrap_err();
+        assert!(
+            refused.to_string().contains("kernel"),
+            "{} {:?} {refused}",
+            refused.code(),
+            refused.remedy()
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum NoBound {
     Void,
     /// A disruption voided the error that the operator had stated.
     StatedErrorVoided,
-    /// The source that the operator chose gives no bound now, so the time is the kernel's.
+    /// The source that the operator or the caller chose gives no bound now, so the time is another's.
     SourceUnavailable,
     /// A reason that this release does not know.
     Unknown(u8),

@@ -80,6 +80,8 @@ impl TryFrom<NativeClockOptions> for Options {
             non_decreasing: options.non_decreasing,
             trusted_uids: options.trusted_uids,
             allow_unguarded: options.allow_unguarded,
+            // The choice of a page decides it.
+            source: None,
             max_age: options.max_age_ms.map(max_age).transpose()?,
             error_limit_ns: options
                 .error_limit_ns

@@ -23,6 +23,8 @@ use std::time::Duration;
 use crate::abi::VMCLOCK_VERSION;
 use crate::counter::{Counter, CpuCounter};
 use crate::error::Error;
+use crate::extension::SourceKind;
+use crate::no_bound::NoBound;
 use crate::page::Page;
 use crate::seqlock::{self, Cached, Consistent, Guarded, SharedWords, Stuck, Tried};
 use crate::snapshot::{Abi, Snapshot};
@@ -71,6 +73,8 @@ pub struct Options {
     /// How large the bound of a time may be, in nanoseconds: [`Error::TooUncertain`] beyond, and for a time
     /// without a bound. `None`: any, or none.
     pub error_limit_ns: Option<u64>,
+    /// The only source whose bound counts: a publisher may change the source of its page. `None`: any.
+    pub source: Option<SourceKind>,
 }
 
 /// Returns new memory in place of memory that a fork has wiped, and `None` in place of any other.
@@ -564,12 +568,17 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
         let verdict = guard::judge(&snapshot, &self.guard, look, allow, &mut self.last_look);
         self.guarding = verdict.guarding;
         self.doubt = verdict.doubt;
+        let is_of_source = self.options.source.is_none_or(|kind| {
+            let extension = snapshot.extension.as_ref();
+            extension.is_some_and(|extension| extension.source == kind)
+        });
+        let of_source = (!is_of_source).then_some(NoBound::SourceUnavailable);
         let outlook = Outlook {
             guard_seq: look.seq().unwrap_or(snapshot.seq_count),
             continuity: verdict.continuity,
             is_in_doubt: verdict.doubt.is_some(),
             is_other_boot: verdict.doubt == Some(Doubt::OtherBoot),
-            no_bound: verdict.no_bound,
+            no_bound: verdict.no_bound.or(of_source),
         };
         Conversion::new(snapshot, self.policy(), outlook)
     }
