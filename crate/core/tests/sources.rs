@@ -293,6 +293,31 @@ fn a_source_that_corrects_itself_leaves_no_false_rate_behind() {
 }
 
 #[test]
+fn a_correction_before_there_is_a_period_leaves_no_false_rate_behind() {
+    let machine = machine(8);
+    let works = Cell::new(Some((10_000_000, 20_000)));
+    let others = vec![Other {
+        machine: &machine,
+        works: &works,
+    }];
+    let source = Best::new(KernelSource::new(&machine), others, From::Auto);
+    let options = PublishOptions::default();
+    let mut guest = Guest {
+        machine: &machine,
+        publication: Publication::new(source, &machine, &machine, options, None, None).unwrap(),
+        memory: Arc::new(Memory::default()),
+    };
+    guest.step(Cause::Interval);
+    assert!(!guest.publication.is_settled());
+    works.set(Some((5_000, 20_000)));
+    machine.advance(10_000_000);
+    guest.step(Cause::Interval);
+    guest.run(60);
+    machine.advance(NS_PER_SEC);
+    assert!(guest.check().is_some());
+}
+
+#[test]
 fn a_stated_error_is_refused_with_another_source_than_the_kernels_clock() {
     for (from, is_allowed) in [
         (From::Auto, true),

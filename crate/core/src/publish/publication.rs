@@ -128,8 +128,12 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         // The extension of a torn page is lost, and with it that a disruption voided an error.
         let is_torn = old.is_some_and(|old| old.is_torn);
         let distrust = first_distrust(lineage, old.as_ref(), guard.record());
-        if let Some(cause) = distrust {
-            source.distrust(cause);
+        match distrust {
+            Some(_) if lineage == Lineage::Disrupted && !is_torn => source.follow_device(),
+            Some(cause) => {
+                source.distrust(cause);
+            }
+            None => {}
         }
         let mut publication = Self {
             rates: Rates::new(options.wander_ppb, options.max_error_ns.is_some()),
@@ -316,8 +320,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
 
     /// Follows a disruption that the device reports: nothing is known about the counter any more.
     fn follow_device(&mut self) {
-        self.source.forget();
-        self.source.distrust(Distrust::Disruption);
+        self.source.follow_device();
         self.has_unreported_jump = false;
         self.withdraw_time();
         self.rates.reset();
@@ -427,14 +430,24 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         self.state_error(&mut now);
         self.no_bound = now.no_bound;
         let mut error = self.rates.measure(&now, kernel.as_ref());
+        let is_left = self
+            .taken_over
+            .is_some_and(|(_, source)| is_beside_kernel(source) && !is_beside_kernel(now.source));
         if let (Some(period), Some(_)) = (self.rates.period(), error)
             && !self.continues_taken_over(&now, kernel.as_ref(), &period)
         {
             self.guard.disrupt();
-            self.has_unreported_jump = true;
             self.void_stated_error();
+            // Two sources differ by the errors of both. If one of them is unknown, this says nothing about the
+            // counter, and the marker changes only because a needless change does less harm than none.
+            let is_evident = !is_left || now.claim_ns.is_some();
+            self.has_unreported_jump |= is_evident;
             // The source may know as little of this disruption as of one that the device reports.
-            let reason = self.source.distrust(Distrust::Disruption);
+            let reason = self.source.distrust(if is_evident {
+                Distrust::Disruption
+            } else {
+                Distrust::TakeOver
+            });
             if self.stated != StatedError::Holds {
                 now.claim_ns = None;
                 now.estimate_ns = None;

@@ -74,10 +74,12 @@ impl Rates {
     /// Measures the period up to `now`, and returns how far it may be off. `kernel` is the kernel's sample where
     /// `now` is of another source.
     pub(super) fn measure(&mut self, now: &Sample, kernel: Option<&Sample>) -> Option<RateError> {
+        // Without a period nobody can compare two times of a source, and one that corrects itself leaves a false anchor.
+        let is_compared = self.shown.is_some();
         let by_kernel = self.measure_kernel(kernel.unwrap_or(now));
         let by_other = match kernel {
-            Some(_) => self.measure_other(now),
-            None => {
+            Some(_) if is_compared => self.measure_other(now),
+            _ => {
                 self.leave_other(SourceKind::Unknown);
                 None
             }

@@ -51,6 +51,12 @@ pub trait TimeSource {
         Vec::new()
     }
 
+    /// Follows a disruption that the device reports: nothing is known about the counter any more.
+    fn follow_device(&mut self) {
+        self.forget();
+        self.distrust(Distrust::Disruption);
+    }
+
     /// Forgets the last sample: the counter is another one from now on.
     fn forget(&mut self);
 
@@ -75,6 +81,12 @@ pub trait Candidate {
 
     /// Takes note that the machine was suspended or disrupted, or that it may have been.
     fn disrupt(&mut self, cause: Distrust);
+
+    /// Takes note of a disruption that the machine's device reports. A source that knows the device's marker needs
+    /// no more.
+    fn follow_device(&mut self) {
+        self.disrupt(Distrust::Disruption);
+    }
 }
 
 impl<T: Candidate + ?Sized> Candidate for Box<T> {
@@ -88,6 +100,10 @@ impl<T: Candidate + ?Sized> Candidate for Box<T> {
 
     fn disrupt(&mut self, cause: Distrust) {
         (**self).disrupt(cause);
+    }
+
+    fn follow_device(&mut self) {
+        (**self).follow_device();
     }
 }
 

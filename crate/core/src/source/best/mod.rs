@@ -331,6 +331,14 @@ impl<K: TimeSource, C: Candidate> TimeSource for Best<K, C> {
         Ok(Some(kernel))
     }
 
+    fn follow_device(&mut self) {
+        for ranked in &mut self.ranked {
+            ranked.last = None;
+            ranked.candidate.follow_device();
+        }
+        self.kernel.follow_device();
+    }
+
     fn resume_jump(&mut self) {
         for ranked in &mut self.ranked {
             ranked.disrupt(Distrust::Disruption);

@@ -134,39 +134,34 @@ struct Memory {
     absent_until_ns: Option<i128>,
 }
 
-/// The markers under which the daemon is not believed.
+/// The marker under which the daemon is not believed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Void {
-    /// The marker of the last figures that were used; the inner `None` if the daemon looks at no device.
-    used: Option<Option<u64>>,
-    /// The marker that was current when the counter jumped.
+    /// The device's marker when the counter jumped and the device did not report it; the inner `None` without a device.
     jumped: Option<Option<u64>>,
-    /// The counter jumped before any figures were used. The next figures are of before it, unless the device reported
-    /// the jump.
+    /// The counter jumped since the last sample.
     is_pending: bool,
-    /// The device at the last sample.
-    device: Option<DeviceRecord>,
+    /// The device's marker at the last sample.
+    device: Option<Option<u64>>,
 }
 
 impl Void {
-    /// Takes note of the device at a sample. A jump that it reports is its marker's matter.
+    /// Takes note of the device at a sample.
     fn look(&mut self, device: DeviceRecord) {
-        let before = self.device.replace(device);
-        self.is_pending &= before.is_none_or(|before| before == device);
-    }
-
-    /// Takes note of figures with a marker.
-    fn read(&mut self, marker: Option<u64>) {
+        let marker = match device {
+            DeviceRecord::Seen(device) => Some(device.disruption_marker),
+            DeviceRecord::None | DeviceRecord::Unavailable => None,
+        };
         if std::mem::take(&mut self.is_pending) {
             self.jumped = Some(marker);
         }
+        self.device = Some(marker);
     }
 
-    /// Takes note of a jump.
-    fn jump(&mut self) {
-        match self.used {
-            Some(marker) => self.jumped = Some(marker),
-            None => self.is_pending = true,
+    /// Takes note that the device reports a disruption. A jump that was noticed before came under its marker before.
+    fn follow_device(&mut self) {
+        if std::mem::take(&mut self.is_pending) {
+            self.jumped = self.device;
         }
     }
 }
@@ -208,12 +203,9 @@ impl Candidate for ClockBound {
         for file in &mut self.files {
             let found = file.read(scene.kernel.monotonic_ns);
             let result = found.and_then(|segment| {
-                self.void.read(segment.marker);
-                let fix = check_step(&segment, self.stepped_ns)
+                check_step(&segment, self.stepped_ns)
                     .and_then(|()| fix(&segment, counter, scene, &self.void))
-                    .map_err(|fault| Refusal::new(&file.path, fault, WAIT))?;
-                self.void.used = Some(segment.marker);
-                Ok(fix)
+                    .map_err(|fault| Refusal::new(&file.path, fault, WAIT))
             });
             match result {
                 Ok(fix) => return Ok(fix),
@@ -228,7 +220,11 @@ impl Candidate for ClockBound {
     }
 
     fn disrupt(&mut self, _cause: Distrust) {
-        self.void.jump();
+        self.void.is_pending = true;
+    }
+
+    fn follow_device(&mut self) {
+        self.void.follow_device();
     }
 }
 

@@ -315,7 +315,7 @@ fn a_jump_before_the_first_figures_voids_them_unless_the_device_reports_it() {
     let mut staged = Staged::new();
     staged.device = device(6);
     assert!(staged.sample().is_err());
-    staged.source.disrupt(Distrust::Disruption);
+    staged.source.follow_device();
     staged.device = device(7);
     staged.write("shm1", &Bytes::v3());
     staged.kernel.monotonic_ns += ABSENT_NS;
@@ -329,8 +329,28 @@ fn a_daemon_that_follows_the_device_before_the_maker_does_is_believed_later() {
     staged.write("shm1", &Bytes::v3().with(0x50, 8_u64.to_le_bytes()));
     // The maker has not looked again.
     assert!(staged.sample().is_err());
-    staged.source.disrupt(Distrust::Disruption);
+    staged.source.follow_device();
     staged.device = device(8);
+    assert!(staged.sample().is_ok());
+}
+
+#[test]
+fn an_unreported_jump_after_a_reported_one_voids_the_present_marker() {
+    let mut staged = Staged::v3();
+    assert!(staged.sample().is_ok());
+    staged.source.follow_device();
+    staged.device = device(8);
+    assert!(staged.sample().is_err());
+    staged.source.disrupt(Distrust::Disruption);
+    staged.write("shm1", &Bytes::v3().with(0x50, 8_u64.to_le_bytes()));
+    assert!(staged.refusal().contains("marker has not changed"));
+    // An unreported jump just before a reported one came under the marker before.
+    let mut staged = Staged::v3();
+    assert!(staged.sample().is_ok());
+    staged.source.disrupt(Distrust::Disruption);
+    staged.source.follow_device();
+    staged.device = device(8);
+    staged.write("shm1", &Bytes::v3().with(0x50, 8_u64.to_le_bytes()));
     assert!(staged.sample().is_ok());
 }
 
