@@ -9,6 +9,7 @@ import { VmClock } from 'vmclock'
 import type { PageFields } from 'vmclock/testing'
 import { json } from '../ts/cli/escape'
 import { PublisherBound } from '../ts/cli/publisher-bound'
+import { PublisherSource } from '../ts/cli/publisher-source'
 import { publishWith, stateNoBound, writeExtension } from './extension'
 import { commandLine, type Outcome, type Running, rootDirectory, run, start } from './node-command'
 import { FLAG, liveFields, newDirectory, newPath, page } from './pages'
@@ -230,10 +231,14 @@ test.serial('every answer of publish matches the schema', async (t) => {
 })
 
 // This machine's clock does not change as the test would need it, so the test makes the lines.
-test.serial('the lines of publish about its bound match the schema', (t) => {
+test.serial('the lines of publish about its bound and its source match the schema', (t) => {
   const bound = new PublisherBound({ reason: 'change-pending', updatesLeft: undefined })
+  const kernel = { from: 'kernel', passedOver: [] } as const
+  const reason = 'its daemon has not written it yet'
+  const passedOver = [{ from: 'clockbound', code: 'ERR_VMCLOCK_NO_SOURCE', reason }] as const
+  const source = new PublisherSource({ ...kernel, passedOver })
   const printed = (fields: Record<string, unknown>): unknown =>
-    JSON.parse(json({ ...fields, ...bound.fields(true) }))
+    JSON.parse(json({ ...fields, ...source.fields(true), ...bound.fields(true) }))
   const guardUnavailable = { path: '/dev/vmclock0', reason: 'it is hidden', remedy: 'pass it' }
   fits(
     t,
@@ -246,10 +251,14 @@ test.serial('the lines of publish about its bound match the schema', (t) => {
     [62, 32n],
   ] as const) {
     const event = bound.observe({ reason: 'stepped', updatesLeft }, nowNs)
-    if (event !== undefined) fits(t, 'publish', printed({ event }))
+    if (event !== undefined) fits(t, 'publish', JSON.parse(json({ event, ...bound.fields(true) })))
   }
   fits(t, 'publish', printed({ event: 'status', path: '/page', updates: 1n, cpuTimeNs: 1n }))
-  fits(t, 'publish', printed({ event: bound.observe(undefined, 48n) }))
+  fits(t, 'publish', { event: bound.observe(undefined, 48n) })
+  t.false(source.observe(kernel))
+  t.true(source.observe({ from: 'clockbound', passedOver: [] }))
+  t.true(source.observe({ ...kernel, passedOver }))
+  fits(t, 'publish', { event: 'source', ...source.fields(true) })
 })
 
 test.serial('demo matches the schema', async (t) => {
