@@ -3,6 +3,7 @@
 import { setImmediate as runAfterPoll } from 'node:timers'
 import * as argument from '../arguments'
 import { VmClock } from '../clock'
+import type { ContinuityToken } from '../continuity'
 import { checked, invalidArgument, isFailure, VmClockError } from '../errors'
 import { type NativeRestoreSignal, native } from '../native'
 import { onStampAfterRestore } from '../restored'
@@ -249,9 +250,13 @@ export interface PerMachineOptions {
   readonly clock?: MachineClock | undefined
 }
 
-// From `VmClock` and not from `Clock`: the bundler of declarations would move `Clock` to a file of its own.
 /** The part of a clock that tells one machine from another. */
-export interface MachineClock extends Pick<VmClock, 'continuityToken' | 'isContinuous'> {}
+export interface MachineClock {
+  /** Returns a token for the present machine. */
+  continuityToken(): ContinuityToken
+  /** Returns whether nothing disrupted the machine since a token was taken. */
+  isContinuous(token: ContinuityToken): boolean
+}
 
 const PER_MACHINE_OPTIONS = ['clock'] as const satisfies ReadonlyArray<keyof PerMachineOptions>
 
