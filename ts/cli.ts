@@ -150,7 +150,7 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
   )
   .option(
     '--max-error-after-migration',
-    'that bound holds after a migration too; you answer for it',
+    '--max-error holds after a migration too; you answer for it',
   )
   .option(
     '--allow-unguarded',
@@ -159,12 +159,12 @@ command('publish', "publish a page from this machine's clock until SIGTERM, SIGI
   .option('--keep-on-exit', 'leave the page as it is at the end, for the next publisher')
   .option(
     '--tai-minus-utc <seconds>',
-    'TAI - UTC, if the kernel does not know it',
+    'TAI - UTC, 10 to 255, if the kernel does not know it',
     integerFrom(10, 255),
   )
   .option(
     '--wander <ppm>',
-    "how far the counter's rate may differ from its measured average, in parts per million",
+    "how far the counter's rate may differ from its measured average, in parts per million (default: 15)",
     numberFrom(0, 1e6),
   )
   .option(

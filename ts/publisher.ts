@@ -69,12 +69,12 @@ export interface VmClockPublisherOptions {
   readonly generation?: PageGeneration | undefined
   /**
    * The source of the time. Default: `'auto'`, the best one that works: ClockBound, a PTP hardware clock with a
-   * bound, the kernel's clock. A source that fails is left for the next best at once. A better one is taken up again
-   * when it gave bounds for 10 s.
+   * bound, the kernel's clock. The publisher leaves a source that fails for the next best at once. It returns to a
+   * better one that gave bounds for 10 s.
    *
-   * Another value names the only source. If that gives no time with a bound at the start, `create` throws, with
-   * the source's own code. If it gives none later, the page shows the kernel's time without a bound.
-   * `maxErrorNs` is the error of the kernel's clock: it needs `'kernel'` or `'auto'`, which then is the same.
+   * Another value names the only source. If `'phc'` or `'clockbound'` gives no time with a bound at the start,
+   * `create` throws, with the source's own code. If it gives none later, the page shows the kernel's time without a bound.
+   * The option `maxErrorNs` is the error of the kernel's clock: it needs `'kernel'` or `'auto'`, which then is the same.
    */
   readonly from?: SourceChoice | undefined
   /** The time from one update of the page to the next, in whole milliseconds, 100 to 1,000. Default: 250. */
@@ -89,11 +89,11 @@ export interface VmClockPublisherOptions {
    */
   readonly maxErrorNs?: bigint | undefined
   /**
-   * The error that neither the time daemon nor a PTP clock's driver reports, in nanoseconds, 0n to 2n ** 63n - 1n:
-   * how far the clock of the host may be off. The caller answers for it, on each host that the machine may be
+   * The error that neither the time daemon nor a PTP clock's driver reports, in nanoseconds, 0n to 2n ** 63n - 1n.
+   * It says how far the clock of the host may be off. The caller answers for it, on each host that the machine may be
    * migrated to. `timeSource.assumed` of a reader names `time-error` by `operator`. Default: nothing is added.
    *
-   * With the kernel's clock it is added to the daemon's figure, and a daemon's figure of 0 then counts: chrony
+   * With the kernel's clock it is added to the daemon's figure. A daemon's figure of 0 then counts, because chrony
    * reports 0 for a PTP clock. It must cover everything that the daemon does not report. phc2sys, which reports
    * 0 whatever its error is, cannot be told from chrony. A 0 with the kernel's loop, as systemd-timesyncd reports
    * it, still gives no bound.
@@ -431,7 +431,9 @@ const MOST_OFFSET_NS = 3_600_000_000_000n
 function offset(value: unknown): bigint {
   const ns = argument.int64(value, 'options.offsetNs')
   if (ns >= -MOST_OFFSET_NS && ns <= MOST_OFFSET_NS) return ns
-  throw invalidArgument(`options.offsetNs must be an hour at most, and this is ${ns} ns`)
+  throw invalidArgument(
+    `options.offsetNs must be at most an hour in either direction, and this is ${ns} ns`,
+  )
 }
 
 function generationWord(value: unknown): 'auto' | 'always' | 'never' {

@@ -43,7 +43,10 @@ export function addPageOptions(command: Command): Command {
       ]),
     )
     .addOption(
-      new Option('--from <source>', 'source that the time must come from').choices(SOURCE_CHOICES),
+      new Option(
+        '--from <source>',
+        'source that the time must come from; not for a page that is named',
+      ).choices(SOURCE_CHOICES),
     )
     .addOption(
       new Option('--abi <document>', 'document that defines the page layout')

@@ -57,7 +57,8 @@ another source, and why not from a better one.
 SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, and the file remains.
 With --keep-on-exit they leave the page as it is, and the next publisher takes it over. Readers continue
 with a growing bound, and without one from 1,000 s after the last update on.
---max-error holds until the machine is disrupted, and for later publishers of this boot no more either.`
+--max-error holds until the machine is disrupted. From then on it is void, also for later publishers of
+this boot.`
 
 const CHECK_MS = 500
 

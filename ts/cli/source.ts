@@ -86,7 +86,7 @@ function guardText({ state, path, reason }: TimeGuard): string {
     case 'guarded':
       return `are noticed: ${path ?? 'the device'} guards the page`
     case 'none':
-      return 'are not noticed here: the machine has no vmclock device'
+      return 'are not noticed here: this machine shows no vmclock device'
     case 'unavailable':
       return `may not be noticed: ${reason ?? 'the device cannot be read'}`
   }

@@ -118,8 +118,8 @@ pub struct PublishOptions {
     /// The allowance for wander: how far the counter's rate may differ from its average over the baseline, in
     /// parts per billion.
     pub wander_ppb: u32,
-    /// Added to the time that the page gives, in nanoseconds, for tests of programs on machines whose clocks differ:
-    /// at most an hour in either direction. The bound grows by as much, so that it holds. While the clock reports a
+    /// Added to the time that the page gives, in nanoseconds, at most an hour in either direction. It is for tests of
+    /// programs on machines whose clocks differ. The bound grows by as much, so that it holds. While the clock reports a
     /// leap second, such a page gives no time.
     pub offset_ns: i64,
     /// Publish from a counter that CPUID does not call invariant, or that the kernel does not trust.
@@ -226,7 +226,7 @@ impl PublishOptions {
                     "the stated error is that of the kernel's clock, and the time comes from {}",
                     self.from.name()
                 ),
-                remedy: Some("leave out one of both"),
+                remedy: Some("leave out one of the two"),
             });
         }
         if let Some(seconds) = self.tai_minus_utc_sec
@@ -238,7 +238,7 @@ impl PublishOptions {
         }
         if u128::from(self.offset_ns.unsigned_abs()) > Self::OFFSET_MOST.as_nanos() {
             return refuse(format!(
-                "the offset must be an hour at most, and this is {} ns",
+                "the offset must be at most an hour in either direction, and this is {} ns",
                 self.offset_ns
             ));
         }

@@ -432,14 +432,15 @@ fn narrower(
     }
 }
 
-/// Returns the error for a machine without a clock that could serve: there is nothing that an operator could fix.
+/// Returns the error for a machine without a clock that could serve.
 fn absent(reason: &str) -> Error {
     Error::NoSource {
         source_name: NAME,
         path: None,
         errno: Some(libc::ENOENT),
         reason: reason.to_owned(),
-        remedy: "use the kernel's clock: leave the source out, or name 'kernel'",
+        remedy: "leave the source out to take the best that works; on EC2 `vmclock doctor` says how to enable the \
+                 network card's clock",
     }
 }
 
