@@ -60,8 +60,8 @@ export interface VmClockOptions {
    */
   readonly assumedDriftPpm?: number | undefined
   /**
-   * How far the page's time may be off at its reference, in nanoseconds, 0n to 2^63 - 1, on pages that state no
-   * maximum error of their time, such as those of the proposed host driver. The bound is this figure plus the
+   * How far the page's time may be off at its reference, in nanoseconds, 0n to 2^63 - 1. It is for pages that
+   * state no maximum error of their time, such as those of the proposed host driver. The bound is this figure plus the
    * growth since the reference. You answer for it, and `timeSource.assumed` says so. Default: the bound is
    * unknown on such pages.
    *
@@ -93,7 +93,8 @@ export interface VmClockOptions {
    */
   readonly source?: 'auto' | 'page' | 'process' | undefined
   /**
-   * The source that the time must come from if no path is given. Default: `auto`.
+   * The source that the time must come from. Default: `auto`. It is refused with a path, and has no effect on the
+   * page that `$VMCLOCK_PATH` names.
    *
    * - `auto`: any, the hypervisor included. A page that this process makes takes the best source that works:
    *   ClockBound, a PTP hardware clock with a bound, the kernel's clock
@@ -101,8 +102,9 @@ export interface VmClockOptions {
    * - `phc`: a PTP hardware clock with a bound
    * - `clockbound`: the shared memory of ClockBound's daemon
    *
-   * A source that gives no time with a bound when the clock is opened is an error, with the source's own code. If it
-   * gives none later, the time is the kernel's without a bound, with the reason `source-unavailable`.
+   * If `phc` or `clockbound` gives no time with a bound when the clock is opened, that is an error with the source's
+   * own code. If it gives none later, the time is the kernel's without a bound, with the reason `source-unavailable`.
+   * With `kernel` the time may lack a bound from the start.
    */
   readonly from?: SourceChoice | undefined
   /**
@@ -113,7 +115,7 @@ export interface VmClockOptions {
   readonly allowUnguarded?: boolean | undefined
   /**
    * The error that neither the time daemon nor a PTP clock's driver reports, for the page that this process keeps
-   * itself: how far the clock of the host may be off, nanoseconds, 0n to 2^63 - 1. You answer for it, and
+   * itself. It says how far the clock of the host may be off, in nanoseconds, 0n to 2^63 - 1. You answer for it, and
    * `timeSource.assumed` says so. Default: nothing is added. {@link VmClockPublisherOptions.hostErrorNs} says
    * what it has to cover. A publisher's page is not changed by it.
    */
@@ -295,7 +297,7 @@ export class VmClock implements Clock {
    * 1. the page that `$VMCLOCK_PATH` names, and no other
    * 2. the hypervisor's page (`/dev/vmclock0`), if it gives time with a bound
    * 3. the page of a live publisher, `/run/vmclock/page`
-   * 4. a page that this process keeps itself, made from the kernel's clock
+   * 4. a page that this process keeps itself, made from the best source of time that works
    * 5. if none can be made: the hypervisor's page without a bound, or without time, or else a publisher's that is not
    *    live
    *
@@ -305,7 +307,7 @@ export class VmClock implements Clock {
    *
    * @param options - how to choose it and how to read it
    * @throws VmClockError as with a path; `ERR_VMCLOCK_UNTRUSTED_COUNTER` if there is no page and the kernel does
-   * not trust the counter to make one from
+   * not trust the counter to make one from; `ERR_VMCLOCK_NO_SOURCE` if the source `from` gives no bound
    */
   static open(options: VmClockFallbackOptions): Clock
   /**
@@ -721,8 +723,8 @@ refuseDetached(VmClock, [
 type Answer = Failure | true | undefined
 
 /**
- * Ends a call that did not simply succeed. After a restore that this thread did not know of, its listeners are called,
- * and then the call is made again: a listener may have used the slots for a call of its own. Otherwise the call has
+ * Ends a call that did not simply succeed. After a restore that this thread did not know of, it calls the thread's
+ * listeners, which may use the slots, and makes the call again. Otherwise the call has
  * failed, and may have failed because of a restore.
  */
 function settled(answer: Failure | true, call: () => Answer): VmClockError | undefined {

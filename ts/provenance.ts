@@ -19,7 +19,7 @@ export function clonesAreNoticed({ guard }: TimeSource, snapshot: Snapshot): boo
   return guard.state === 'guarded' && guard.path !== undefined && hasGeneration(guard.path)
 }
 
-/** What `vmclock/clones` has on a machine. */
+/** The signal and the entropy that `vmclock/clones` has on a machine. */
 export interface CloneProtection {
   /** `page`: the hypervisor's page shows a restore before the machine runs again. `none`: no page does. */
   readonly signal: 'page' | 'none'

@@ -1,4 +1,4 @@
-/** What a timestamp does that finds the machine restored: the adapter for clones looks, if it is loaded. */
+/** Lets the adapter for clones look, if it is loaded, when a timestamp finds the machine restored. */
 
 let look: (() => void) | undefined
 

@@ -66,9 +66,12 @@ export interface RandomnessProtection {
   /** True while OpenSSL calls the protection. Other native code can replace it at any time. */
   readonly active: boolean
   /**
-   * The entropy of the last reseed; before the first restore, the one that a reseed will have. `hardware`: the
-   * CPU's generator. `kernel`: the kernel's, known to have reseeded since the restore; before the first restore it
-   * means that a draw will wait for that. `none`: none that clones do not share.
+   * The entropy of the last reseed; before the first restore, the one that a reseed will have.
+   *
+   * - `hardware`: the CPU's generator
+   * - `kernel`: the kernel's, known to have reseeded since the restore. Before the first restore it means that a
+   *   draw will wait for that
+   * - `none`: none that clones do not share
    */
   readonly entropy: 'hardware' | 'kernel' | 'none'
   /** How the process notices restores. */

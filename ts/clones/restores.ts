@@ -159,9 +159,8 @@ function announce(): void {
 /**
  * Calls `listener` after each restore or clone of the machine, in the thread that added it.
  *
- * It is called synchronously, at the first look of a wrapped draw ({@link protectRandomness}), of a
- * {@link perMachine} access or of a timestamp of a `VmClock` in this thread. Without such a call it is called in the first turn of the event
- * loop, after the callbacks of the poll that the restore interrupted. An idle event loop is woken: by the
+ * The first wrapped draw ({@link protectRandomness}), {@link perMachine} access or timestamp of a `VmClock` in this
+ * thread calls it synchronously. Without such a call it is called in the first turn of the event loop, after the callbacks of the poll that the restore interrupted. An idle event loop is woken: by the
  * driver's notification, else within 100 ms. A listener that throws stops no other, and its error is an
  * uncaught exception.
  *

@@ -15,7 +15,7 @@ interface Daemon {
   readonly disciplines: boolean
   /** True if the kernel's maximum error is a bound then. Other daemons reset it to 0 repeatedly. */
   readonly bounds: boolean
-  /** Whether the daemon steps a clock that is far off at any time, as after a restore of the machine. */
+  /** Returns whether the daemon steps a clock that is far off at any time, as after a restore of the machine. */
   readonly steps?: (files: Files) => Steps
 }
 

@@ -251,7 +251,7 @@ export class SimulatedClock implements Clock {
     }
   }
 
-  // What the test calls.
+  // The calls of the test.
 
   /** The true time, which other clocks may share. */
   get time(): SimulatedTime {
@@ -386,8 +386,8 @@ export class SimulatedClock implements Clock {
   }
 
   /**
-   * Disrupts the counter: tokens from before are refused, and the bound is lost until `synchronize` or `widen`,
-   * as on a machine whose clock has yet to be measured again.
+   * Disrupts the counter. Tokens from before are refused, and the bound is lost until `synchronize` or `widen`:
+   * a real machine's clock has to be measured again.
    */
   disrupt(): void {
     this.#change((model) => model.disrupt())
@@ -470,7 +470,7 @@ export class SimulatedClock implements Clock {
     this.#set({ maintenance: checked })
   }
 
-  // What both are made of.
+  // The parts of both kinds of calls.
 
   /** Changes the page by one update, which makes a stale page young again unless it keeps its age. */
   #change(make: (model: SimulatedModel) => void, age?: 'keeps age'): void {

@@ -68,7 +68,7 @@ const OPTIONS = [
   'nonDecreasing',
 ] as const satisfies ReadonlyArray<keyof SimulatedClockOptions>
 
-/** What the options of a simulated clock say. */
+/** The checked options of a simulated clock. */
 export interface Start {
   readonly time: SimulatedTime
   readonly policy: Policy

@@ -457,7 +457,7 @@ impl Snapshot {
         }
     }
 
-    /// Returns whether a caller's assumption can complete the bound of this page: it has a synchronized clock
+    /// Returns whether a caller's assumption can complete the bound of this page. That page has a synchronized clock
     /// and states no maximum error of its time, and its maker does not say why.
     ///
     /// A page with an extension is this package's. If it states no bound, then its maker knows of none.

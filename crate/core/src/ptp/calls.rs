@@ -186,8 +186,8 @@ impl<D: Device> Calls<D> {
         }
     }
 
-    /// Returns whether stamps lie between a reading of an auxiliary clock before them and one after, as they do
-    /// unless it was set meanwhile or the driver stamped another clock.
+    /// Returns whether stamps lie between a reading of an auxiliary clock before them and one after. They do, unless
+    /// it was set meanwhile or the driver stamped another clock.
     fn are_stamps_within(
         &self,
         before_ns: i64,

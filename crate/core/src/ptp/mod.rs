@@ -247,9 +247,10 @@ impl PtpClock {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] unless `count` is 1 to 25 and an auxiliary clock's number 0 to 7, [`Error::NotSupported`] if the kernel or the
-    /// clock has no samples of `clock`, [`Error::SystemClockStepped`], and those of
-    /// [`PtpClock::now_ns`].
+    /// - [`Error::InvalidArgument`] unless `count` is 1 to 25 and an auxiliary clock's number 0 to 7
+    /// - [`Error::NotSupported`] if the kernel or the clock has no samples of `clock`
+    /// - [`Error::SystemClockStepped`]
+    /// - those of [`PtpClock::now_ns`]
     pub fn samples(&self, count: u32, clock: SampledClock) -> Result<Vec<Sample>, Error> {
         if let SampledClock::Auxiliary(number) = clock
             && number >= AUXILIARY_CLOCKS

@@ -1,8 +1,8 @@
 //! The page that this process makes for its own clocks.
 //!
-//! One calibrator makes it, for the clocks of all threads that made the same choice. The first clock starts the calibrator, and the last
-//! one that is closed ends it. The calibrator is a publisher's thread whose page is private memory instead of a
-//! file. Such a thread keeps no process alive.
+//! One calibrator makes it, for the clocks of all threads that made the same choice. The first clock starts the
+//! calibrator, and the last one that is closed ends it. The calibrator is a publisher's thread whose page is private
+//! memory instead of a file. Such a thread keeps no process alive.
 //!
 //! A fork copies the memory and not the thread. So the kernel gives the child zeros in place of the page, and a
 //! clock of the child finds a sequence number that no page has. It then asks [`Renew`] for a page that the child
@@ -30,9 +30,11 @@ const NAME: &str = "the page of this process";
 ///
 /// # Errors
 ///
-/// [`Error::UntrustedCounter`] for a counter that CPUID does not call invariant, or that the kernel does not
-/// trust, unless `allow_untrusted_counter`; the error of the source that `from` names; [`Error::OutOfRange`] if the kernel's clock shows a time before 1970;
-/// [`Error::System`].
+/// - [`Error::UntrustedCounter`] for a counter that CPUID does not call invariant, or that the kernel does not
+///   trust, unless `allow_untrusted_counter`
+/// - the error of the source that `from` names
+/// - [`Error::OutOfRange`] if the kernel's clock shows a time before 1970
+/// - [`Error::System`]
 pub fn process_page(
     allow_untrusted_counter: bool,
     from: From,
@@ -138,7 +140,7 @@ impl Calibrator {
 
 /// A process's place for its calibrators, one for each choice of a source.
 ///
-/// A forked child does not use its parent's: another thread of the parent may have held the lock at the fork, and
+/// A forked child does not use its parent's. Another thread of the parent may have held the lock at the fork, and
 /// then nothing unlocks it in the child.
 struct Process {
     /// The process; 0 before the first use.

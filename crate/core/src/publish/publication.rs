@@ -496,7 +496,7 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
 
     /// Returns whether the present follows from the page that was taken over. It is compared once.
     ///
-    /// A page of the kernel's time is compared with the kernel's clock: another source's time differs from that by
+    /// A page of the kernel's time is compared with the kernel's clock. Another source's time differs from that by
     /// the error of both, however large, and the counter goes on all the same.
     fn continues_taken_over(
         &mut self,

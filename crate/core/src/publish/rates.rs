@@ -8,7 +8,7 @@ use crate::time::period::Period;
 /// Measures the counter's period against the kernel's clock, and against the source that gives the time instead.
 ///
 /// No baseline is drawn between samples of two sources. Its proof needs a bound at both ends or one clock whose slews
-/// are known, and a change of source has neither where one of them states no bound. But each baseline is a statement
+/// are known. A change of source has neither if one of them states no bound. But each baseline is a statement
 /// about one thing, the counter. So the page shows the one whose error is smaller, whatever source it comes from. The
 /// kernel's is there from the second sample on, with its ceiling.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ pub(super) struct Shared {
     pub(super) report: Mutex<Report>,
 }
 
-/// What a page's thread reports about its last update.
+/// The report of a page's thread about its last update.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
     pub(super) no_bound: Option<NoBound>,

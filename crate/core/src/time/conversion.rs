@@ -498,8 +498,8 @@ impl ClockPolicy {
         Mapping::new(&reference, self.timescale)
     }
 
-    /// Returns the maximum error at the reference and its growth a tick, by the page or, for what it does not
-    /// state, by the caller's assumptions.
+    /// Returns the maximum error at the reference and its growth a tick, by the page. The caller's assumptions
+    /// complete what it does not state.
     fn max_error(&self, snapshot: &Snapshot) -> Option<ErrorAndRate> {
         let rate = snapshot
             .period_max_error()

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a draw waits for the kernel to say that it has reseeded, where the CPU has no generator and the
+/// How long a draw waits for the kernel to say that it has reseeded. It waits if the CPU has no generator and the
 /// kernel has a VMGENID device. Public reports give some ten milliseconds.
 const PATIENCE: Duration = Duration::from_millis(1000);
 

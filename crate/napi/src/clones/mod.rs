@@ -294,7 +294,7 @@ pub fn draws_of_thread() -> u32 {
     randomness::draws()
 }
 
-/// What a protection would have on this machine, besides a page.
+/// The facts that a protection would find on this machine, besides a page.
 #[napi(object, object_from_js = false)]
 pub struct NativeCloneFacts {
     /// True if the CPU gives entropy.

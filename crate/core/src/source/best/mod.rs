@@ -1,17 +1,17 @@
 //! The best source of time that works now.
 //!
-//! The kernel's clock is sampled at each step, whatever source gives the time. So its trust, its leap seconds and its
-//! baseline are up to date when the time comes from it again, and suspends and jumps of the counter are noticed.
+//! The kernel's clock is sampled at each step, whatever source gives the time. So its trust, its leap seconds and
+//! its baseline are up to date when the time comes from it again. Suspends and jumps of the counter are noticed too.
 //!
 //! The rule:
 //!
-//! - The first candidate that gives a time with a bound is used, in the order of their rank. If none does, the kernel's
-//!   clock is used.
+//! - The first candidate that gives a time with a bound is used, in the order of their rank. If none does, the
+//!   kernel's clock is used.
 //! - A candidate that gives none is left at once, for the next best.
-//! - A better candidate is taken up again after [`HOLD_DOWN_NS`] in which it gave a bound at each step. It is taken up
-//!   at once where the time would have no bound otherwise.
-//! - A candidate whose time contradicts its time before is one that fails. One of both was false, and no baseline goes
-//!   on across them.
+//! - A better candidate is taken up again after [`HOLD_DOWN_NS`] in which it gave a bound at each step. It is taken
+//!   up at once if the time would have no bound otherwise.
+//! - A candidate whose time contradicts its time before is one that fails. One of the two was false, and no baseline
+//!   goes on across them.
 //! - No candidate is used while the kernel knows of a leap second near: it alone says which second it is in.
 
 use super::{Candidate, Event, Fix, Known, PassedOver, Sample, Scene, TimeSource};
@@ -29,8 +29,8 @@ use crate::time::{NS_PER_SEC, fixed, period};
 /// A better source must have given bounds for so long before it is taken up again: 10 s.
 ///
 /// Each change of source may move the time by the sum of both errors. A source that fails and returns every second
-/// would move it as often. ClockBound's daemon updates its memory every second, and at most five readings of a PTP
-/// clock are taken in a second: so 10 s are at least ten chances to fail.
+/// would move it as often. ClockBound's daemon updates its memory every second, and a PTP clock is read up to five
+/// times in a second. So 10 s are at least ten chances to fail.
 pub const HOLD_DOWN_NS: i128 = 10 * NS_PER_SEC;
 
 /// A leap second counts as near for so long after it: an hour. Figures from before it are given until then at most.
@@ -263,8 +263,8 @@ fn is_near_leap(kernel: &Sample) -> bool {
     }
 }
 
-/// Returns whether two times of one source cannot both be true: the counter carries the first to the second, and they
-/// differ by more than both errors and that of the period.
+/// Returns whether two times of one source cannot both be true. The counter carries the first to the second. They
+/// contradict each other if they then differ by more than both errors and that of the period.
 fn contradicts(last: &Fix, now: &Fix, known: &Known) -> bool {
     let Some(period) = &known.period else {
         return false;

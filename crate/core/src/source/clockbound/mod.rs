@@ -1,11 +1,12 @@
 //! ClockBound's shared memory as a source of time.
 //!
-//! ClockBound's daemon writes two files. `shm1` (version 3) gives the time at a value of the CPU's counter, the
-//! counter's period and the bound. `shm0` (version 2) gives the bound of CLOCK_REALTIME. The first that serves is used.
+//! ClockBound's daemon writes two files, and the first that serves is used. The file `shm1` (version 3) gives the time
+//! at a value of the CPU's counter, the counter's period and the bound. The file `shm0` (version 2) gives the bound of
+//! CLOCK_REALTIME.
 //!
 //! A figure is believed as the daemon's own clients believe it, or less:
 //!
-//! - The daemon's disruption marker must be the device's. Where the daemon looks at no device, the machine must have
+//! - The daemon's disruption marker must be the device's. If the daemon looks at no device, the machine must have
 //!   none.
 //! - Past `void_after` there is no bound. Once `as_of` is 60 s old, or 5 s in version 2, the time is free-running.
 //! - The daemon does not notice a suspend. So on a machine that was suspended since its boot there is no bound.

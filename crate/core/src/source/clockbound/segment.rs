@@ -12,7 +12,7 @@
 //!
 //! The file is read and not mapped: a truncated file is an error of the call, and no signal. An update replaces the
 //! bytes between two changes of the generation. The reads of the generation before and after the others pair with
-//! the writer's stores: the kernel copies with loads of this thread, and a fence orders the loads of a thread.
+//! the writer's stores. The kernel copies with loads of this thread, and a fence orders the loads of a thread.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{Ordering, fence};

@@ -79,8 +79,8 @@ impl<S: SystemClock> KernelSource<S> {
         }
     }
 
-    /// Adds an error that the operator states to the daemon's: what the daemon does not report, such as that of a
-    /// PTP clock that it follows. A daemon's 0 is then a report.
+    /// Adds an error that the operator states to the daemon's. It is the part that the daemon does not report, such as
+    /// that of a PTP clock that it follows. A daemon's 0 is then a report.
     #[must_use]
     pub fn with_host_error(self, host_error_ns: Option<u64>) -> Self {
         Self {
