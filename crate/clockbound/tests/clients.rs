@@ -395,6 +395,15 @@ fn each_state_of_version_2_is_answered_as_its_client_answers_or_more_strictly() 
     assert!(compare(&machine, client_2, "no device").0);
 }
 
+/// Tells a writer to end.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn an_update_by_clockbounds_own_writer_is_never_seen_in_half() {
     let machine = Machine::new(Some(MARKER));
@@ -420,6 +429,8 @@ fn an_update_by_clockbounds_own_writer_is_never_seen_in_half() {
             }
             updates
         });
+        // A failed assertion must end the writer too, or the scope waits for it.
+        let end = EndOnDrop(&is_done);
         for _ in 0..20_000 {
             let fields = ours.step().unwrap();
             if ours.publication.extension().source == SourceKind::ClockBound {
@@ -430,7 +441,7 @@ fn an_update_by_clockbounds_own_writer_is_never_seen_in_half() {
                 refused += 1;
             }
         }
-        is_done.store(true, Ordering::Relaxed);
+        drop(end);
         assert!(writing.join().unwrap() > 1000);
     });
     assert!(bounded > 100 && refused > 100, "{bounded}, {refused}");
