@@ -37,6 +37,8 @@ assert.deepEqual(ptp.capabilities(), {
   pulsePerSecond: false,
   crossTimestamping: true,
   phaseAdjustment: false,
+  extendedAttributes: false,
+  preciseAttributes: false,
 })
 
 between(

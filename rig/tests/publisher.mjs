@@ -11,6 +11,7 @@ export const inGuest = {
     const asked = []
     const delaysMs = []
     let startMs
+    let interrupts = Promise.resolve()
     await program(guest, 'own-publisher.mjs', [`${INTERVAL_MS}`], (text) => {
       const [event, marker, generation] = text.trim().split(' ')
       if (event === 'forwarded') {
@@ -21,8 +22,9 @@ export const inGuest = {
       if (event === 'disruption') guest.page.write({ disruptionMarker: BigInt(marker) + 1n })
       else guest.page.write({ vmGenerationCounter: BigInt(generation) + 1n })
       startMs = performance.now()
-      guest.interrupt()
+      interrupts = interrupts.then(() => guest.interrupt())
     })
+    await interrupts
     assert.deepEqual(asked, [...Array(5).fill('disruption'), 'generation'])
     const shown = delaysMs.map((ms) => ms.toFixed(0)).join(', ')
     console.log(
