@@ -203,7 +203,7 @@ async function oneRound(guest, mode, count) {
   return compared(seen)
 }
 
-// What a hypervisor does to a clone: a new generation, and a new identifier of its VMGENID device.
+// Acts as a hypervisor does on a clone: it writes a new generation, and a new identifier of the VMGENID device.
 function restored(clone) {
   clone.page.write({ disruptionMarker: 2n, vmGenerationCounter: 2n })
   return clone.renewVmgenid()

@@ -5,6 +5,7 @@ mod boot;
 pub mod hypervisor;
 pub mod supervisor;
 pub mod terminal;
+pub mod time_namespace;
 pub mod udev;
 pub mod vmgenid;
 

@@ -11,6 +11,8 @@
 //! - Past `void_after` there is no bound. Once `as_of` is 60 s old, or 5 s in version 2, the time is free-running.
 //! - The daemon does not notice a suspend. So on a machine that was suspended since its boot there is no bound.
 //! - After a jump of the counter that the device does not report, there is no bound under the daemon's present marker.
+//! - In a time namespace whose clocks are shifted there is no bound: neither the age of version 2's figures nor a
+//!   suspend can be known.
 //! - The counter's period must agree with the one that is measured here.
 //! - In version 2 the bound is that of CLOCK_REALTIME while only its daemon adjusts it. So there is none while the
 //!   kernel's trust rule distrusts the clock, other than for a disruption: the marker answers for that.
@@ -29,6 +31,7 @@ use super::{Candidate, Event, Fix, Known, SUSPENDED_NOISE_NS, Sample, Scene, hal
 use crate::counter::Counter;
 use crate::error::Error;
 use crate::extension::{DeviceRecord, SourceKind};
+use crate::machine::time_namespace;
 use crate::no_bound::{Distrust, NoBound};
 use crate::open;
 use crate::page::check_trust;
@@ -399,6 +402,9 @@ fn check_disruptions(
     scene: &Scene<'_>,
     void: &Void,
 ) -> Result<(), &'static str> {
+    if time_namespace::may_shift_clocks() {
+        return Err("this process is in a time namespace, whose clocks are not its daemon's");
+    }
     if scene.kernel.suspended_ns > SUSPENDED_NOISE_NS {
         return Err("the machine was suspended since its boot, which its daemon does not notice");
     }

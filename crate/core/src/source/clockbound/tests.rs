@@ -530,3 +530,33 @@ fn the_better_file_that_can_be_read_is_examined() {
     };
     assert_eq!(figures(examine(&directory)), expected);
 }
+
+#[test]
+fn a_time_namespace_with_shifted_clocks_gives_no_bound() {
+    const WITHIN: &str = "VMCLOCK_TEST_TIME_NAMESPACE";
+    if std::env::var_os(WITHIN).is_some() {
+        let refusal = Staged::v3().sample().unwrap_err();
+        assert!(refusal.contains("time namespace"), "{refusal}");
+        return;
+    }
+    let within = |program: &[&str]| {
+        std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--time", "--monotonic", "-20"])
+            .args(["--boottime", "-20", "sh", "-c"])
+            // The emulator that runs this test also starts a test of another architecture.
+            .args(["exec ${VMCLOCK_TEST_RUNNER:-} \"$@\"", "sh"])
+            .args(program)
+            .env(WITHIN, "1")
+            .output()
+    };
+    let test = std::env::current_exe().unwrap();
+    let test = test.to_str().unwrap();
+    let name = "source::clockbound::tests::a_time_namespace_with_shifted_clocks_gives_no_bound";
+    if !within(&[test, "--list"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("not shown: no time namespace to be had");
+        return;
+    }
+    let output = within(&[test, "--exact", name]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+}
