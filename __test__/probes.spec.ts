@@ -32,6 +32,8 @@ test('check: ends with 0 only if the time has a bound within the limits', async 
     t.is(refused.stdout, '')
     t.is(codeOf(refused.stderr), code)
   }
+  const unstated = await vmclock('check', page(t, { ...liveFields(t), flags: 0n }).path)
+  t.regex(unstated.stderr, /the bound is unknown: the page states no maximum error of its time/)
   t.is((await vmclock('check', path, '--error-limit', 'much')).exitCode, 2)
 })
 

@@ -3,6 +3,7 @@
 import type { VmClock } from '../clock'
 import { VmClockError } from '../errors'
 import type { Reading } from '../reading'
+import { boundOf } from './bound'
 import { json } from './escape'
 import { distance } from './figures'
 import { line } from './output'
@@ -26,9 +27,10 @@ export function check(path: string | undefined, options: CheckOptions): void {
   try {
     const reading = clock.read()
     if (reading.maxErrorNs === undefined) {
+      const bound = boundOf(reading, clock)
       const where = pageName(clock.timeSource)
-      throw new VmClockError('ERR_VMCLOCK_TOO_UNCERTAIN', `${where}: the time has no bound`, {
-        remedy: 'run `vmclock status` and `vmclock doctor` to see why',
+      throw new VmClockError('ERR_VMCLOCK_TOO_UNCERTAIN', `${where}: the bound is ${bound.text}`, {
+        remedy: bound.remedy ?? 'run `vmclock doctor` to see what is missing',
         path: clock.path,
       })
     }
