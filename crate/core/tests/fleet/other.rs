@@ -65,16 +65,23 @@ impl Other {
     }
 
     fn fresh(&mut self) -> Fix {
+        // The kernel's clock may be slewed while it is read, by as much as its error changes.
+        let system_error_ns = || {
+            let machine = self.host.seat.machine();
+            i128::from(machine.state.borrow().error_ns())
+        };
+        let before_ns = system_error_ns();
         let bracket = self.host.bracket(&self.host);
+        let after_ns = system_error_ns();
+        let slewed_ns = (after_ns - before_ns).unsigned_abs();
         let bound_ns = self.random.range(1_000, 2_000_000);
         let error_ns = self.random.range(-bound_ns, bound_ns);
-        let machine = self.host.seat.machine();
-        let system_error_ns = i128::from(machine.state.borrow().error_ns());
+        let claim_ns = u128::from(bound_ns.unsigned_abs()) / if self.is_lying { 2 } else { 1 };
         Fix {
             counter: bracket.counter.wrapping_add(bracket.width_ticks / 2),
             half_width_ticks: bracket.width_ticks / 2 + 1,
-            utc_ns: bracket.realtime_ns - system_error_ns + i128::from(error_ns),
-            max_error_ns: u128::from(bound_ns.unsigned_abs()) / if self.is_lying { 2 } else { 1 },
+            utc_ns: bracket.realtime_ns - after_ns + i128::from(error_ns),
+            max_error_ns: claim_ns + slewed_ns,
             estimate_ns: None,
             is_synchronized: true,
             is_operators: false,
