@@ -93,8 +93,8 @@ export interface VmClockOptions {
    */
   readonly source?: 'auto' | 'page' | 'process' | undefined
   /**
-   * The source that the time must come from. Default: `auto`. It is refused with a path, and has no effect on the
-   * page that `$VMCLOCK_PATH` names.
+   * The source that the time must come from. Default: `auto`. It is refused with a path. A page that `$VMCLOCK_PATH`
+   * names is opened all the same, and has no bound while its time comes from another source.
    *
    * - `auto`: any, the hypervisor included. A page that this process makes takes the best source that works:
    *   ClockBound, a PTP hardware clock with a bound, the kernel's clock

@@ -45,7 +45,7 @@ export function addPageOptions(command: Command): Command {
     .addOption(
       new Option(
         '--from <source>',
-        'source that the time must come from; not for a page that is named',
+        'source that the time must come from; refused with a path',
       ).choices(SOURCE_CHOICES),
     )
     .addOption(

@@ -338,13 +338,13 @@ struct Spares {
 
 fn open_in(machine: &Machine, choice: &Choice, options: &Options) -> Result<Opened, Error> {
     let by_others = choice.source != Pages::Process;
-    if let Some(path) = choice.environment_path.as_ref().filter(|_| by_others) {
-        return open_path(path, options);
-    }
     let options = &Options {
         source: choice.from.kind(),
         ..options.clone()
     };
+    if let Some(path) = choice.environment_path.as_ref().filter(|_| by_others) {
+        return open_path(path, options);
+    }
     let mut spares = Spares::default();
     if by_others {
         if choice.from == From::Auto
@@ -805,6 +805,24 @@ mod tests {
                 .is_ok_and(|reading| reading.max_error_ns.is_none()),
             "{reading:?}"
         );
+    }
+
+    #[test]
+    fn a_page_that_the_environment_names_has_a_bound_of_the_chosen_source_only() {
+        let staged = Staged::new().published(bounded());
+        let bound_of = |from| {
+            let mut opened = staged
+                .open(&Choice {
+                    environment_path: Some(staged.machine.published.clone()),
+                    from,
+                    ..AUTO
+                })
+                .unwrap();
+            opened.clock.read().unwrap().max_error_ns
+        };
+        assert!(bound_of(From::Auto).is_some());
+        assert!(bound_of(From::Kernel).is_some());
+        assert_eq!(bound_of(From::Phc), None);
     }
 
     #[test]
