@@ -37,9 +37,10 @@ const kept = {}
 let atTheBoundary = 0
 
 function keep(kind, value) {
-  // The first thing after the call.
+  // The first thing after the call. The look at the page calls the listener too, if nothing did before.
+  const hadSeenRestore = hasSeenRestore
   if (!isRestored()) return
-  if (!hasSeenRestore) {
+  if (!hadSeenRestore) {
     atTheBoundary += 1
     return
   }
