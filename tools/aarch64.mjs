@@ -19,16 +19,12 @@ const libraries = ['libc6', 'libgcc-s1', 'libstdc++6', 'libatomic1']
 // The oldest Node that the package supports.
 const nodeVersion = '20.20.2'
 
-// Specs of the command line, whose JavaScript does the same on each architecture. They start hundreds of commands,
-// each of which takes seconds under emulation.
+// Specs of the command line and the docs, whose JavaScript does the same on each architecture. They start
+// hundreds of commands, each of which takes seconds under emulation.
 const COMMAND_LINE = [
-  'claims',
-  'clones-libraries',
-  'frictions',
-  'probes',
-  'streams',
-  'sweep',
-].concat(['terminal-output', 'wait-command'])
+  ...['claims', 'clones-libraries', 'command-line', 'docs', 'frictions', 'json-output', 'probes'],
+  ...['streams', 'sweep', 'terminal-output', 'wait-command'],
+]
 
 /** Returns the specs that run on arm64 by default. */
 function specsOnArm64() {
