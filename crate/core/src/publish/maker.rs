@@ -22,7 +22,7 @@ use crate::extension::{Extension, SourceKind};
 use crate::no_bound::NoBound;
 use crate::snapshot::RawFields;
 use crate::source::PassedOver;
-use crate::source::best::{AnyCandidate, Best, candidates};
+use crate::source::best::{Best, MachineSource, candidates};
 use crate::source::kernel::KernelSource;
 use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::leap_seconds::LeapSeconds;
@@ -30,9 +30,6 @@ use crate::source::kernel::step_alarm::StepAlarm;
 
 /// The longest wait for the counter's rate. A counter that advances shows it within 10 ms.
 const FIRST_BASELINE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The sources of time of this machine.
-pub(super) type MachineSource = Best<KernelSource<KernelClock>, AnyCandidate>;
 
 /// A page in the making: its publication, and what wakes it. Its file or memory is chosen later.
 pub(super) struct Maker {

@@ -13,7 +13,6 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::device::{Device, DeviceAlarm};
 use super::lock::Lock;
-use super::maker::MachineSource;
 use super::shared::{Shared, locked};
 use super::trusted_counter::require_trusted_counter;
 use super::{Cause, Publication};
@@ -22,6 +21,7 @@ use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::extension::Extension;
 use crate::snapshot::RawFields;
+use crate::source::best::MachineSource;
 use crate::source::kernel::leap_seconds::LeapSeconds;
 use crate::source::kernel::step_alarm::StepAlarm;
 use crate::writer::PageWriter;

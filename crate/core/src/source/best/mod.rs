@@ -21,6 +21,8 @@ use crate::error::Error;
 use crate::extension::SourceKind;
 use crate::no_bound::{Distrust, NoBound};
 use crate::source::clockbound::ClockBound;
+use crate::source::kernel::KernelSource;
+use crate::source::kernel::clock::KernelClock;
 use crate::source::kernel::slew::HiddenSlew;
 use crate::source::phc::{MachineCards, PhcSource};
 use crate::time::leap::utc_month;
@@ -84,6 +86,9 @@ impl From {
 
 /// A source of this machine beside the kernel's clock.
 pub type AnyCandidate = Box<dyn Candidate + Send>;
+
+/// The sources of time of this machine.
+pub(crate) type MachineSource = Best<KernelSource<KernelClock>, AnyCandidate>;
 
 /// Returns this machine's candidates, the best first. Nothing is opened yet. `host_error_ns` is the error that the
 /// operator states of the host's clock.

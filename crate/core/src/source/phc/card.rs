@@ -1,9 +1,8 @@
-//! One PTP clock: its readings, and the error bound that its driver states in a file.
+//! One PTP clock: its driver, its readings, and the error bound that the driver states in a file.
 
 use std::fs;
 use std::path::PathBuf;
 
-use super::find::Driver;
 use crate::error::Error;
 use crate::ptp::{PtpClock, PtpReading};
 
@@ -21,6 +20,28 @@ pub trait Card {
 
     /// Reads the driver's error bound, which describes the last reading by any program.
     fn driver_bound(&self) -> DriverBound;
+}
+
+/// A driver of PTP clocks, as far as it says something about the clock's timescale and bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Amazon's network card, `ena`: UTC without a smear, with its own error bound in a file.
+    Ena,
+    /// `ptp_kvm`: the host's CLOCK_REALTIME.
+    Kvm,
+    /// `hyperv`: the host's time in UTC.
+    HyperV,
+    /// `ptp_vmclock`, which gives the time of a page.
+    VmClock,
+    /// Another, such as a network card's. Its clock counts what somebody set it to.
+    Other,
+}
+
+impl Driver {
+    /// Returns whether the driver's clocks are known to give UTC.
+    pub(super) fn gives_utc(self) -> bool {
+        matches!(self, Self::Ena | Self::Kvm | Self::HyperV)
+    }
 }
 
 /// The error bound in a driver's file.

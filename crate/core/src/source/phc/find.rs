@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::card::{Card, DriverBound, MachineCard};
+use super::card::{Card, Driver, DriverBound, MachineCard};
 use super::{absent, refusal};
 use crate::error::Error;
 use crate::ptp::{PtpClock, PtpDevice};
@@ -22,28 +22,6 @@ pub trait Cards {
     ///
     /// The reason why there is none.
     fn find(&self, has_host_error: bool) -> Result<Self::Card, Error>;
-}
-
-/// A driver of PTP clocks, as far as it says something about the clock's timescale and bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// Amazon's network card, `ena`: UTC without a smear, with its own error bound in a file.
-    Ena,
-    /// `ptp_kvm`: the host's CLOCK_REALTIME.
-    Kvm,
-    /// `hyperv`: the host's time in UTC.
-    HyperV,
-    /// `ptp_vmclock`, which gives the time of a page.
-    VmClock,
-    /// Another, such as a network card's. Its clock counts what somebody set it to.
-    Other,
-}
-
-impl Driver {
-    /// Returns whether the driver's clocks are known to give UTC.
-    pub(super) fn gives_utc(self) -> bool {
-        matches!(self, Self::Ena | Self::Kvm | Self::HyperV)
-    }
 }
 
 /// This machine's PTP clocks, by the sysfs tree at a root.

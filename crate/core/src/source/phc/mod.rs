@@ -22,8 +22,8 @@ use crate::ptp::{Attributes, CounterBracket, CounterKind, PtpReading, PtpStatus,
 use crate::source::{Candidate, Fix, Scene, half_width_ticks};
 use crate::time::{NS_PER_SEC, fixed, period};
 
-pub use card::{Card, DriverBound};
-pub use find::{Cards, Driver, MachineCards};
+pub use card::{Card, Driver, DriverBound};
+pub use find::{Cards, MachineCards};
 
 /// The most readings of a clock in any second.
 pub const READINGS_PER_SEC: usize = 5;
