@@ -36,10 +36,14 @@ const isRestored = () => !clock.isContinuous(token)
 const kept = {}
 let atTheBoundary = 0
 
-function keep(kind, value) {
-  // The first thing after the call. The look at the page calls the listener too, if nothing did before.
+/** What is known of a restore at the return of a call. The look at the page calls the listener, if nothing did. */
+function atReturn() {
   const hadSeenRestore = hasSeenRestore
-  if (!isRestored()) return
+  return { isAfter: isRestored(), hadSeenRestore }
+}
+
+function keep(kind, value, { isAfter, hadSeenRestore } = atReturn()) {
+  if (!isAfter) return
   if (!hadSeenRestore) {
     atTheBoundary += 1
     return
@@ -61,21 +65,22 @@ const synchronous = {
 }
 
 const { subtle } = crypto.webcrypto
-const exported = async (key) => subtle.exportKey('raw', await key)
 const asynchronous = {
   'randomBytes, called back': (back) =>
     crypto.randomBytes(16, (error, bytes) => back(error ?? bytes)),
   'randomFill, called back': (back) =>
     crypto.randomFill(Buffer.alloc(16), (error, bytes) => back(error ?? bytes)),
   'generateKeyPair, called back': (back) =>
-    crypto.generateKeyPair('ed25519', {}, (error, publicKey) =>
-      back(error ?? publicKey.export({ type: 'spki', format: 'der' }).subarray(-32)),
-    ),
+    crypto.generateKeyPair('ed25519', {}, (error, publicKey) => {
+      const returned = atReturn()
+      back(error ?? publicKey.export({ type: 'spki', format: 'der' }).subarray(-32), returned)
+    }),
   'subtle.generateKey': (back) =>
-    exported(subtle.generateKey({ name: 'AES-GCM', length: 128 }, true, ['encrypt'])).then(
-      back,
-      back,
-    ),
+    subtle.generateKey({ name: 'AES-GCM', length: 128 }, true, ['encrypt']).then((key) => {
+      // The export takes turns of the event loop.
+      const returned = atReturn()
+      return subtle.exportKey('raw', key).then((value) => back(value, returned))
+    }, back),
 }
 
 function drawWithoutEnd(kinds, ended) {
@@ -89,9 +94,9 @@ function drawWithoutEnd(kinds, ended) {
 
 function callBackWithoutEnd(kind, ended) {
   const again = () =>
-    asynchronous[kind]((value) => {
+    asynchronous[kind]((value, returned) => {
       if (value instanceof Error) throw value
-      keep(kind, value)
+      keep(kind, value, returned)
       if (kept[kind]?.length === wanted) ended()
       else again()
     })
