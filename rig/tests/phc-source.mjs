@@ -2,8 +2,7 @@
 // the bound returns after a migration without any time daemon.
 
 import assert from 'node:assert/strict'
-import { basename, join } from 'node:path'
-import { withGuest } from '../guest.mjs'
+import { withCards } from '../cards.mjs'
 import { inShell } from '../in-guest.mjs'
 
 const READINGS = 10_000
@@ -24,16 +23,7 @@ export const ownGuests = {
   async 'a card’s PTP clock gives a page with a true bound, and gives it back after a migration'(
     prepared,
   ) {
-    const { cards } = prepared.machine
-    if (cards === undefined) return 'the tests on x86-64 cover the network cards'
-    const kernel = await cards.kernel()
-    const drivers = cards.drivers.map((driver) => [basename(driver), join(kernel.modules, driver)])
-    const options = { devices: cards.devices, programs: drivers }
-    const withCards = { ...prepared, parts: { ...prepared.parts, ...kernel } }
-    return await withGuest(withCards, options, async (guest) => {
-      for (const [driver] of drivers) {
-        await inShell(guest, `xz -dc ${driver} > /tmp/driver && insmod /tmp/driver`)
-      }
+    return await withCards(prepared, async (guest) => {
       const names = await inShell(guest, 'grep -v vmclock /sys/class/ptp/*/clock_name')
       const [, clock] = /\/sys\/class\/ptp\/(ptp\d+)\/clock_name/.exec(names[0])
       await inShell(guest, stage(clock))

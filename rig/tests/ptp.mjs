@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { rootDirectory } from '../../tools/command.mjs'
-import { withGuest } from '../guest.mjs'
+import { withCards } from '../cards.mjs'
 import { inShell, program } from '../in-guest.mjs'
 import { continued, lineOf, wandering } from '../line.mjs'
 import { FLAGS } from '../page.mjs'
@@ -156,16 +156,7 @@ export const inGuest = {
 
 export const ownGuests = {
   async 'PTP clocks of network cards work, and report what they do not support'(prepared) {
-    const { cards } = prepared.machine
-    if (cards === undefined) return 'the tests on x86-64 cover the network cards'
-    const kernel = await cards.kernel()
-    const drivers = cards.drivers.map((driver) => [basename(driver), join(kernel.modules, driver)])
-    const options = { devices: cards.devices, programs: drivers }
-    const withCards = { ...prepared, parts: { ...prepared.parts, ...kernel } }
-    return await withGuest(withCards, options, async (guest) => {
-      for (const [driver] of drivers) {
-        await inShell(guest, `xz -dc ${driver} > /tmp/driver && insmod /tmp/driver`)
-      }
+    return await withCards(prepared, async (guest) => {
       // The drivers set the cards' clocks to the system clock, which is true to a second or two.
       guest.page.write({ timeMaxerrorNanosec: 10n * NS_PER_S })
       const shown = await program(guest, 'ptp-cards.mjs', [])
