@@ -79,6 +79,7 @@ function timeRefuses(
   const out = new BigInt64Array(1).fill(7n)
   const counter = clock.counter()
   refusesWithRemedy(t, () => clock.nowNs(), code, REMEDY[code])
+  refusesWithRemedy(t, () => clock.nowHrTime(), code, REMEDY[code])
   refusesWithRemedy(t, () => clock.read(), code, REMEDY[code])
   refusesWithRemedy(t, () => clock.readInto(slots), code, REMEDY[code])
   refusesWithRemedy(t, () => clock.convert(counter, token), code, REMEDY[code])
@@ -942,6 +943,7 @@ test('every call on a closed clock, except for its path and timescale', (t) => {
   for (const call of [
     () => clock.nowNs(),
     () => clock.nowMs(),
+    () => clock.nowHrTime(),
     () => clock.nowDate(),
     () => clock.nowInstant(),
     () => clock.read(),

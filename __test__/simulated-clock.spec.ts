@@ -231,6 +231,7 @@ test('a clock that is told to fail fails with that code, and no call hides it', 
   const timeCalls = [
     () => clock.nowNs(),
     () => clock.nowMs(),
+    () => clock.nowHrTime(),
     () => clock.nowDate(),
     () => clock.read(),
     () => clock.readInto(new BigInt64Array(20)),

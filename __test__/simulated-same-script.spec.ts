@@ -384,6 +384,7 @@ function observed(clock: Clock, token: ReturnType<Clock['continuityToken']>): un
     }),
     nowNs: outcome(() => clock.nowNs()),
     nowMs: outcome(() => clock.nowMs()),
+    nowHrTime: outcome(() => clock.nowHrTime()),
     nowDate: outcome(() => clock.nowDate()),
     hasTime: outcome(() => clock.hasTime),
     isUsable: clock.isUsable,

@@ -97,6 +97,7 @@ for (const { nonDecreasing, ticks, period } of kinds) {
     const calls: Array<() => unknown> = [
       () => clock.nowNs(),
       () => clock.nowMs(),
+      () => clock.nowHrTime(),
       () => clock.counter(),
       () => clock.read(),
       () => clock.continuityToken(),

@@ -79,8 +79,11 @@ test('the system clock gives the times of Date, with fractions of its millisecon
         hasFraction ||= ns % 1_000_000n !== 0n
       }
       const ms = clock.nowMs()
+      const out = [0, 0]
+      const [sec, ns] = clock.nowHrTime()
+      const isPair = Math.abs(sec * 1000 + ns / 1e6 - ms) < 1000 && ns < 1e9 && clock.nowHrTime(out) === out
       const isDate = Math.abs(ms - Number(clock.nowDate())) < 1000 && Number.isInteger(Number(clock.nowDate()))
-      return { isWithin, hasFraction, isDate }
+      return { isWithin, hasFraction, isPair, isDate }
     })()`,
   )
 })
@@ -206,6 +209,7 @@ test('after close every call of the system clock says that it is closed', async 
         hasTime: () => clock.hasTime,
         nowNs: () => clock.nowNs(),
         nowMs: () => clock.nowMs(),
+        nowHrTime: () => clock.nowHrTime(),
         nowDate: () => clock.nowDate(),
         nowInstant: () => clock.nowInstant(),
         read: () => clock.read(),
@@ -224,5 +228,5 @@ test('after close every call of the system clock says that it is closed', async 
   const { isUsable, closed, ...others } = codes
   t.deepEqual([isUsable, closed], ['false', 'true'])
   t.deepEqual([...new Set(Object.values(others))], ['ERR_VMCLOCK_CLOSED'])
-  t.is(Object.keys(others).length, 14)
+  t.is(Object.keys(others).length, 15)
 })

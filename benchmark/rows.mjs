@@ -33,6 +33,7 @@ export const nodeRows = [
   ['read() / process.hrtime.bigint()', 1.4, 1.5, ratio('stamps', 'read', 'hrtime.bigint')],
   ['nowMs() / Date.now()', 0.72, 0.85, ratio('stamps', 'nowMs', 'Date.now')],
   ['nowMs() / performance.now()', 0.63, 0.75, ratio('stamps', 'nowMs', 'performance.now')],
+  ['nowHrTime(out) / nowMs()', 1.1, 1.15, ratio('stamps', 'nowHrTime', 'nowMs')],
   [
     'readInto() / C call that reads the counter',
     1.25,
@@ -53,6 +54,7 @@ export const nodeRows = [
   ['later open() of that page, ms', 0.3, 0.5, single('start-up', 'later own ms')],
   ["import 'vmclock', ms", 15, 25, single('start-up', 'import ms')],
   ['garbage collections over all readInto()', 0, 0, single('garbage', 'collections')],
+  ['garbage collections over all nowHrTime(out)', 0, 0, single('garbage', 'pair collections')],
   ['two workers / one, over the same for hrtime', 1, 0.95, overHrtime(2)],
   [
     'nowNs() p99.9 / median, writer at 1 kHz',
@@ -147,7 +149,7 @@ export const scaleRows = [
   ],
   ['a restore noticed, a reseed and a draw, µs', { ...single('clones', 'restore'), unit: 1e-3 }],
   ['growth of the process over all readInto(), KiB', single('garbage', 'growth KiB')],
-  ...['readInto', 'nowNs', 'nowMs', 'read'].map((name) => [
+  ...['readInto', 'nowHrTime', 'nowNs', 'nowMs', 'read'].map((name) => [
     `${name}() allocates, bytes`,
     single('garbage', `bytes a ${name}`),
   ]),

@@ -251,6 +251,13 @@ export function uids(value: unknown, name: string): number[] {
   })
 }
 
+/** Makes the error for a value that cannot take a pair of figures. */
+export function notPair(value: unknown, name: string): Error {
+  return holds(() => Array.isArray(value))
+    ? invalidArgument(`${name} refused to be written`, 'pass an array that is not frozen, or none')
+    : invalidArgument(`${name} must be an array such as [0, 0], and this is ${describe(value)}`)
+}
+
 /**
  * Checks that `slots` has room for `count` values from index `at`. It is short, so that V8 inlines it into
  * its callers.

@@ -2,6 +2,7 @@
 
 import type { ContinuityToken } from './continuity'
 import type { VmClockError } from './errors'
+import type { HrTime } from './hr-time'
 import type { Instant } from './instant'
 import type { Reading, Timescale } from './reading'
 import type { TimeSource } from './time-source'
@@ -30,6 +31,8 @@ export interface Clock {
   nowNs(): bigint
   /** Returns the time now in milliseconds since 1970-01-01 UTC, with a fraction. */
   nowMs(): number
+  /** Returns the time now as whole seconds and the nanoseconds after them, since the timescale's epoch. */
+  nowHrTime(out?: HrTime): HrTime
   /** Returns the time now as a `Date`, floored to milliseconds. */
   nowDate(): Date
   /** Returns the time now as a `Temporal.Instant`. */

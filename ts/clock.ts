@@ -6,6 +6,7 @@ import { type ContinuityToken, continuityToken, isIssued, issueToken } from './c
 import { detached, refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
+import { givePair, type HrTime } from './hr-time'
 import { type Instant, instantMaker } from './instant'
 import { ofThisRealm, withJson } from './json'
 import {
@@ -263,6 +264,7 @@ export class VmClock implements Clock {
   readonly #doubles: Float64Array = beingOpened().hot.doubles
   readonly #nowNs: HotCalls['nowNs'] = beingOpened().hot.nowNs
   readonly #nowMs: HotCalls['nowMs'] = beingOpened().hot.nowMs
+  readonly #nowHrTime: HotCalls['nowHrTime'] = beingOpened().hot.nowHrTime
   readonly #read: HotCalls['read'] = beingOpened().hot.read
   readonly #counter: HotCalls['counter'] = beingOpened().hot.counter
   readonly #convert: HotCalls['convert'] = beingOpened().hot.convert
@@ -454,6 +456,27 @@ export class VmClock implements Clock {
       settle(failure, call)
     }
     return doubles[DOUBLE.NowMs] as number
+  }
+
+  /**
+   * Returns the time now as whole seconds and the nanoseconds after them, since the timescale's epoch: `nowNs`
+   * without a bigint. Both are exact. Before the epoch the seconds are rounded down, and the nanoseconds are
+   * still 0 to 999,999,999.
+   *
+   * With `out` the call allocates nothing.
+   *
+   * @param out - an array of two numbers, which receives the time and is returned. Default: a new one
+   * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT` if `out` is no array that can be written, and as listed at
+   * {@link VmClock}
+   */
+  nowHrTime(out?: HrTime): HrTime {
+    if (this === undefined) throw detached('nowHrTime')
+    const call = this.#nowHrTime
+    const doubles = this.#doubles
+    const failure = call()
+    if (failure !== undefined) settle(failure, call)
+    const seconds = doubles[DOUBLE.HrSeconds] as number
+    return givePair(seconds, doubles[DOUBLE.HrNanoseconds] as number, out)
   }
 
   /**
@@ -712,6 +735,7 @@ makeDisposable(VmClock)
 refuseDetached(VmClock, [
   'nowNs',
   'nowMs',
+  'nowHrTime',
   'read',
   'readInto',
   'counter',

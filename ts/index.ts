@@ -15,6 +15,7 @@ export type { Clock } from './clock-interface'
 export { type ContinuityToken, type ContinuityTokenJson, tokenFromJSON } from './continuity'
 export type { Emitter, EventMap, Listener } from './emitter'
 export { VmClockError, type VmClockErrorCode, type VmClockErrorDetails } from './errors'
+export type { HrTime } from './hr-time'
 export type { Instant, InstantLike } from './instant'
 export {
   type GuardUnavailable,

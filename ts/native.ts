@@ -27,6 +27,8 @@ export interface HotCalls {
   nowNs(): Failure | true | undefined
   /** Writes the double `NowMs`. */
   nowMs(): Failure | true | undefined
+  /** Writes the doubles `HrSeconds` and `HrNanoseconds`. */
+  nowHrTime(): Failure | true | undefined
   /** Writes the slots up to and with `Known`. */
   read(): Failure | true | undefined
   /** Writes `Counter`. */

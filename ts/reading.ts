@@ -3,6 +3,7 @@
 import * as argument from './arguments'
 import { invalidArgument, VmClockError } from './errors'
 import { isoText } from './format'
+import { type HrTime, hrTimeOf } from './hr-time'
 import { KNOWN, SLOT } from './slots'
 
 /**
@@ -272,6 +273,14 @@ export class Reading {
       )
     }
     return `${isoText(this.epochNs, this.leapSecond)}Z`
+  }
+
+  /**
+   * Returns `epochNs` as whole seconds and the nanoseconds after them, as `VmClock.nowHrTime` does: the seconds are
+   * rounded down, and the nanoseconds are 0 to 999,999,999.
+   */
+  toHrTime(): HrTime {
+    return hrTimeOf(this.epochNs)
   }
 
   /** Returns what `JSON.stringify` writes: 64-bit figures as decimal strings, unknown figures left out. */

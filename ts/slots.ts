@@ -40,7 +40,9 @@ export const KNOWN: Bigints<typeof Known> = {
 /** Positions of the doubles. */
 export const DOUBLE: Numbers<typeof Double> = {
   NowMs: 0,
-  Filled: 1,
+  HrSeconds: 1,
+  HrNanoseconds: 2,
+  Filled: 3,
 }
 
 type Numbers<Enum> = { readonly [Name in keyof Enum]: Enum[Name] }

@@ -10,6 +10,7 @@ import { type ContinuityToken, continuityToken, issueToken } from './continuity'
 import { refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { closedError, VmClockError } from './errors'
+import { givePair, type HrTime, hrTimeOf } from './hr-time'
 import { type Instant, instantMaker } from './instant'
 import type { NativeClock } from './native'
 import { READING_SLOT_COUNT, READING_SLOTS, Reading } from './reading'
@@ -110,6 +111,10 @@ export class SystemClock implements Clock {
 
   nowMs(): number {
     return Number(this.nowNs()) / NS_PER_MS
+  }
+
+  nowHrTime(out?: HrTime): HrTime {
+    return givePair(...hrTimeOf(this.nowNs()), out)
   }
 
   nowDate(): Date {

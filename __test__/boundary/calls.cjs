@@ -181,6 +181,18 @@ const calls = {
       assert.ok(least - 0.001 <= ms && ms <= most + 0.001)
     },
   },
+  nowHrTime: {
+    fits: [[{ kind: 'array', items: [value(0), value(0)], holes: 0 }, own('pair')]],
+    codes: [ARGUMENT, CLOSED],
+    call: ({ clock }, given) => clock.nowHrTime(...given),
+    right(world, [out], pair, before, after) {
+      if (out !== undefined) assert.equal(pair, out)
+      // A proxy may answer anything.
+      if (types.isProxy(pair) || pair !== world.pair) return
+      const [seconds, nanoseconds] = pair
+      within(world, BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds), before, after)
+    },
+  },
   nowDate: {
     codes: [CLOSED],
     call: ({ clock }, given) => clock.nowDate(...given),

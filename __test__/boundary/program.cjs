@@ -72,6 +72,7 @@ function newWorld() {
     token: clock.continuityToken(),
     reading: clock.read(),
     slots: new BigInt64Array(16).fill(MARK),
+    pair: [-77, -77],
     counters: new BigUint64Array([fields.counterValue, fields.counterValue + 1_000_000_000n, 0n]),
     out: new BigInt64Array(5).fill(MARK),
     huge: 1n << 1_000_000n,

@@ -6,6 +6,7 @@ import type { Clock } from '../clock-interface'
 import { type ContinuityToken, continuityToken, issueToken } from '../continuity'
 import { makeDisposable } from '../disposable'
 import { closedError, invalidArgument, VmClockError, type VmClockErrorCode } from '../errors'
+import { givePair, type HrTime, hrTimeOf } from '../hr-time'
 import { type Instant, instantMaker } from '../instant'
 import { CLOCK_TIMER, type ClockWithTimer } from '../ordering/index'
 import type { Maintenance } from '../publisher'
@@ -145,6 +146,11 @@ export class SimulatedClock implements Clock {
     // Parsing rounds once; a sum of two doubles would round twice.
     const ms = Number(`${digits.slice(0, -6)}.${digits.slice(-6)}`)
     return ns < 0n ? -ms : ms
+  }
+
+  /** As `VmClock.nowHrTime`. */
+  nowHrTime(out?: HrTime): HrTime {
+    return givePair(...hrTimeOf(this.nowNs()), out)
   }
 
   /** As `VmClock.nowDate`. */

@@ -1,4 +1,4 @@
-//! The seven calls: from a clock to its slots.
+//! The eight calls: from a clock to its slots.
 
 use std::ffi::CStr;
 
@@ -61,6 +61,25 @@ impl HotCall for NowMs {
     fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
         let ms = clock.slow_now_ms(slow_path)?;
         hot.slots.set_double(Double::NowMs, ms);
+        Ok(true)
+    }
+}
+
+/// Writes the doubles `HrSeconds` and `HrNanoseconds`.
+pub(super) struct NowHrTime;
+
+impl HotCall for NowHrTime {
+    const NAME: &'static CStr = c"nowHrTime";
+
+    #[inline(always)]
+    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        hot.slots.set_hr_time(clock.fast_now_ns()?);
+        Ok(())
+    }
+
+    fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
+        let ns = clock.slow_now_ns(slow_path)?;
+        hot.slots.set_hr_time(ns);
         Ok(true)
     }
 }

@@ -33,7 +33,7 @@ use vmclock::VmClock;
 use crate::property::{check, define};
 
 use callbacks::{Place, add_function};
-use calls::{Convert, IsContinuous, NowMs, NowNs, Read, ReadCounter, TakeContinuity};
+use calls::{Convert, IsContinuous, NowHrTime, NowMs, NowNs, Read, ReadCounter, TakeContinuity};
 use slots::{BUFFER_BYTES, DOUBLES, DOUBLES_OFFSET, SLOTS, Slots};
 
 /// The clock of one JavaScript object; empty once it is closed.
@@ -105,6 +105,7 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
     define(raw_env, target, c"doubles", doubles)?;
     add_function::<NowNs>(raw_env, target, &hot)?;
     add_function::<NowMs>(raw_env, target, &hot)?;
+    add_function::<NowHrTime>(raw_env, target, &hot)?;
     add_function::<Read>(raw_env, target, &hot)?;
     add_function::<ReadCounter>(raw_env, target, &hot)?;
     add_function::<Convert>(raw_env, target, &hot)?;

@@ -47,6 +47,10 @@ pub enum Known {
 pub enum Double {
     /// The result of `nowMs`.
     NowMs,
+    /// The whole seconds of `nowHrTime`, rounded towards minus infinity.
+    HrSeconds,
+    /// The nanoseconds of `nowHrTime` after these seconds: 0 to 10^9 - 1.
+    HrNanoseconds,
     /// Counts how often all slots of a reading were written. The figures that are the same in all
     /// readings of one page state have changed only if this has.
     Filled,
@@ -60,6 +64,9 @@ pub(super) const DOUBLES: usize = Double::Filled as usize + 1;
 pub(super) const DOUBLES_OFFSET: usize = SLOTS * size_of::<i64>();
 /// Size of all of it, in bytes.
 pub(super) const BUFFER_BYTES: usize = DOUBLES_OFFSET + DOUBLES * size_of::<f64>();
+
+/// Nanoseconds in a second.
+const NS_PER_SEC: i64 = 1_000_000_000;
 
 /// The value in the slot of an unknown figure.
 const UNKNOWN: i64 = -1;
@@ -102,6 +109,17 @@ impl Slots {
         let offset = DOUBLES_OFFSET + double as usize * size_of::<f64>();
         // SAFETY: as in `set`; the doubles follow the slots in the same buffer.
         unsafe { self.start.wrapping_add(offset).cast::<f64>().write(value) }
+    }
+
+    /// Writes a time as `HrSeconds` and `HrNanoseconds`. Both are exact, because a double holds every whole number
+    /// below 2^53.
+    #[inline(always)]
+    pub(super) fn set_hr_time(self, epoch_ns: i64) {
+        self.set_double(Double::HrSeconds, epoch_ns.div_euclid(NS_PER_SEC) as f64);
+        self.set_double(
+            Double::HrNanoseconds,
+            epoch_ns.rem_euclid(NS_PER_SEC) as f64,
+        );
     }
 
     fn double(self, double: Double) -> f64 {
