@@ -68,14 +68,16 @@ test('nowHrTime is nowNs to the nanosecond, in every timescale', (t) => {
   }
 })
 
-// At ticks of whole nanoseconds every counter takes the slow path.
+// At ticks of whole nanoseconds every counter takes the slow path. On the page that runs 1,024 times as fast, a second
+// ends within a millisecond.
 const PERIODS = {
+  swift: { counterPeriodShift: 21, counterPeriodFracSec: 0xd3aa_2c69_8a5c_4b02n },
   uneven: { counterPeriodShift: 31, counterPeriodFracSec: 0xd3aa_2c69_8a5c_4b02n },
   whole: { counterPeriodShift: 29, counterPeriodFracSec: (1n << 93n) / NS_PER_SEC },
 }
 
 for (const [ticks, period] of Object.entries(PERIODS)) {
-  test(`nowHrTime lies between two calls of nowNs: ${ticks} ticks`, (t) => {
+  test(`nowHrTime lies between two calls of nowNs, in its second: ${ticks} ticks`, (t) => {
     const clock = open(t, page(t, { ...liveFields(t), ...period }).path)
     const out: HrTime = [0, 0]
     const wrong: unknown[] = []
@@ -84,7 +86,8 @@ for (const [ticks, period] of Object.entries(PERIODS)) {
       clock.nowHrTime(out)
       const after = clock.nowNs()
       const ns = nsOf(out)
-      if (ns < before || ns > after) wrong.push([before, ns, after])
+      const isPair = Number.isInteger(out[0]) && out[1] >= 0 && out[1] < 1e9
+      if (!isPair || ns < before || ns > after) wrong.push([before, ...out, after])
     }
     t.deepEqual(wrong.slice(0, 5), [])
   })

@@ -45,6 +45,8 @@ struct Hot {
     slots: Slots,
     /// The page state for which the per-state slots are filled; 0 if none.
     filled_for_state: Cell<u64>,
+    /// The start of the second that `HrSeconds` holds, in nanoseconds since the epoch. Only `NowHrTime` writes either.
+    second_ns: Cell<i64>,
     env: sys::napi_env,
     /// A strong reference to the buffer that `slots` lies in.
     buffer: sys::napi_ref,
@@ -90,6 +92,8 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
         clock: Rc::clone(clock),
         slots,
         filled_for_state: Cell::new(0),
+        // The double is 0 in a new buffer.
+        second_ns: Cell::new(0),
         env: raw_env,
         buffer: reference,
         place: Place::take(hot.as_ptr().cast_mut()),

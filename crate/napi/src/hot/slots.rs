@@ -65,9 +65,6 @@ pub(super) const DOUBLES_OFFSET: usize = SLOTS * size_of::<i64>();
 /// Size of all of it, in bytes.
 pub(super) const BUFFER_BYTES: usize = DOUBLES_OFFSET + DOUBLES * size_of::<f64>();
 
-/// Nanoseconds in a second.
-const NS_PER_SEC: i64 = 1_000_000_000;
-
 /// The value in the slot of an unknown figure.
 const UNKNOWN: i64 = -1;
 
@@ -109,17 +106,6 @@ impl Slots {
         let offset = DOUBLES_OFFSET + double as usize * size_of::<f64>();
         // SAFETY: as in `set`; the doubles follow the slots in the same buffer.
         unsafe { self.start.wrapping_add(offset).cast::<f64>().write(value) }
-    }
-
-    /// Writes a time as `HrSeconds` and `HrNanoseconds`. Both are exact, because a double holds every whole number
-    /// below 2^53.
-    #[inline(always)]
-    pub(super) fn set_hr_time(self, epoch_ns: i64) {
-        self.set_double(Double::HrSeconds, epoch_ns.div_euclid(NS_PER_SEC) as f64);
-        self.set_double(
-            Double::HrNanoseconds,
-            epoch_ns.rem_euclid(NS_PER_SEC) as f64,
-        );
     }
 
     fn double(self, double: Double) -> f64 {
