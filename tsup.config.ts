@@ -74,9 +74,15 @@ const { clones, 'clones-protect': protect, ...typedTogether } = entryPoints
 // that `lib` would name by itself.
 const DECLARED_LIBRARIES = '/// <reference lib="esnext.disposable" />'
 
+// tsup's bundler of declarations sets `baseUrl`, which TypeScript 6 refuses unless it is told so.
+const DECLARATIONS = {
+  banner: DECLARED_LIBRARIES,
+  compilerOptions: { ignoreDeprecations: '6.0' },
+}
+
 const options: Options = {
   entry: inTs(built),
-  dts: { entry: inTs(typedTogether), banner: DECLARED_LIBRARIES },
+  dts: { ...DECLARATIONS, entry: inTs(typedTogether) },
   format: ['cjs'],
   target: 'node20',
   platform: 'node',
@@ -96,7 +102,7 @@ const options: Options = {
 const typedApart: Options[] = [{ clones }, { 'clones-protect': protect }].map((entry) => ({
   ...options,
   entry: inTs(entry),
-  dts: { entry: inTs(entry), only: true, banner: DECLARED_LIBRARIES },
+  dts: { ...DECLARATIONS, entry: inTs(entry), only: true },
 }))
 
 const builds: Options[] = [options, ...typedApart]

@@ -12,16 +12,14 @@ import { inProject, newProject, npmInstall } from '../project.mjs'
 
 const tsc = [process.execPath, join(rootDirectory, 'node_modules/typescript/bin/tsc')]
 
+async function typescript5() {
+  return [process.execPath, join(await npmPackage('typescript', '5.9.3'), 'typescript/bin/tsc')]
+}
+
 // Version 6 takes no package's types by itself, and version 7 is another program.
 const compilers = [
+  { name: 'TypeScript 5', command: typescript5 },
   { name: "this project's TypeScript", command: async () => tsc },
-  {
-    name: 'TypeScript 6',
-    command: async () => [
-      process.execPath,
-      join(await npmPackage('typescript', '6.0.3'), 'typescript/bin/tsc'),
-    ],
-  },
   {
     name: 'TypeScript 7',
     command: async () => {
@@ -41,17 +39,27 @@ const settings = [
   { module: 'esnext', moduleResolution: 'bundler', types: ['module'] },
   { module: 'preserve', moduleResolution: 'bundler', types: ['commonjs'] },
   // TypeScript 5 still knows the way Node 10 resolved modules. It reads typesVersions, not exports.
-  { module: 'commonjs', moduleResolution: 'node10', types: ['commonjs'] },
+  {
+    ...{ module: 'commonjs', moduleResolution: 'node10', types: ['commonjs'] },
+    command: typescript5,
+  },
+]
+
+// The ways of resolving modules that every compiler knows.
+const KINDS = [
+  ['node16', 'node16'],
+  ['nodenext', 'nodenext'],
+  ['esnext', 'bundler'],
 ]
 
 const programs = join(import.meta.dirname, '../programs')
 
 export function defineTests(defineTest, { registry, packages }) {
-  for (const { module, moduleResolution, types, isInShortForm = false } of settings) {
+  for (const { module, moduleResolution, types, command, isInShortForm = false } of settings) {
     for (const type of types) {
       defineTest(
         `TypeScript finds the types with ${module}, ${moduleResolution}, type ${type}`,
-        (t) => typeCheck(t, { module, moduleResolution, type }),
+        (t) => typeCheck(t, { module, moduleResolution, type, command }),
         { isInShortForm },
       )
     }
@@ -59,13 +67,12 @@ export function defineTests(defineTest, { registry, packages }) {
 
   for (const { name, command } of compilers) {
     for (const withNode of [false, true]) {
-      defineTest(`${name} accepts the types ${withNode ? 'beside' : 'without'} @types/node`, (t) =>
-        typeCheck(t, {
-          ...{ module: 'nodenext', moduleResolution: 'nodenext', type: 'module' },
-          command,
-          withNode,
-        }),
-      )
+      for (const [module, moduleResolution] of KINDS) {
+        defineTest(
+          `${name} takes the types with ${moduleResolution}, ${withNode ? 'beside' : 'without'} @types/node`,
+          (t) => typeCheck(t, { module, moduleResolution, type: 'module', command, withNode }),
+        )
+      }
     }
   }
 
