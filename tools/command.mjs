@@ -4,6 +4,7 @@
 import { spawn } from 'node:child_process'
 import { realpathSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 /** The root of the repository, without a trailing slash. */
@@ -58,6 +59,20 @@ export function capture(command, args, options = {}) {
   return start(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
 }
 
+/**
+ * Runs programs at the same time, each an object { label, command, args, options }. Each line of their output begins
+ * with the label. All end before the first error is thrown.
+ */
+export async function runTogether(programs) {
+  const outcomes = await Promise.allSettled(
+    programs.map(({ label, command, args, options = {} }) =>
+      start(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'], label }),
+    ),
+  )
+  const failed = outcomes.find(({ status }) => status === 'rejected')
+  if (failed !== undefined) throw failed.reason
+}
+
 /** Returns true if a program starts and ends with exit code 0. */
 export function succeeds(command, args, options = {}) {
   return capture(command, args, options).then(
@@ -78,13 +93,15 @@ export async function timed(label, work) {
   return result
 }
 
-function start(command, args, { cwd = rootDirectory, env = {}, stdio }) {
+function start(command, args, { cwd = rootDirectory, env = {}, stdio, label }) {
   return new Promise((resolve, reject) => {
     const path = [join(rootDirectory, 'node_modules/.bin'), process.env.PATH].join(delimiter)
     const child = spawn(command, args, { cwd, stdio, env: { ...process.env, PATH: path, ...env } })
     const chunks = { stdout: [], stderr: [] }
-    child.stdout?.on('data', (chunk) => chunks.stdout.push(chunk))
-    child.stderr?.on('data', (chunk) => chunks.stderr.push(chunk))
+    for (const [name, kept] of Object.entries(chunks)) {
+      if (label === undefined) child[name]?.on('data', (chunk) => kept.push(chunk))
+      else printLines(child[name], label)
+    }
     child.on('error', (cause) => reject(new CommandFailed(command, args, cause.message)))
     child.on('close', (exitCode, signal) => {
       const stdout = Buffer.concat(chunks.stdout).toString()
@@ -93,4 +110,8 @@ function start(command, args, { cwd = rootDirectory, env = {}, stdio }) {
       reject(new CommandFailed(command, args, outcome, stdout + Buffer.concat(chunks.stderr)))
     })
   })
+}
+
+function printLines(stream, label) {
+  createInterface({ input: stream }).on('line', (line) => console.log(`${label}: ${line}`))
 }
