@@ -12,6 +12,7 @@ const entryPoints = {
   ptp: 'ptp.ts',
   doctor: 'doctor/index.ts',
   ordering: 'ordering/index.ts',
+  metrics: 'metrics/index.ts',
   testing: 'testing/index.ts',
   clones: 'clones/index.ts',
   'clones-protect': 'clones-protect.ts',

@@ -58,7 +58,7 @@ async function publish(
 test('help lists every command, its options and the exit codes', async (t) => {
   const all = await vmclock('--help')
   t.is(all.exitCode, 0)
-  for (const name of ['status', 'now', 'watch', 'ptp', 'doctor', 'publish', 'demo']) {
+  for (const name of ['status', 'now', 'watch', 'metrics', 'ptp', 'doctor', 'publish', 'demo']) {
     t.regex(all.stdout, new RegExp(`^  ${name} `, 'm'))
     const { exitCode, stdout, stderr } = await vmclock(name, '--help')
     t.is(exitCode, 0)
@@ -101,6 +101,9 @@ for (const words of [
   ['publish', '--wander', '1000001'],
   ['publish', ''],
   ['watch', '--interval', '2h'],
+  ['metrics', '--interval', '500ms'],
+  ['metrics', '--listen', '[::]:9464'],
+  ['metrics', '--file', ''],
   ['now', ''],
   ['now', 'x'.repeat(4096)],
   ['ptp', ''],
@@ -131,6 +134,7 @@ for (const words of [
 for (const [words, flag, range] of [
   [['publish', '--interval', '600h'], '--interval', '100ms to 1s'],
   [['watch', '--interval', '2h'], '--interval', '1ms to 1h'],
+  [['metrics', '--interval', '2h'], '--interval', '1s to 1h'],
 ] as const) {
   test(`a range is the same in an error and in --help: ${words.join(' ')}`, async (t) => {
     const refused = await vmclock(...words)

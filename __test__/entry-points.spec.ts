@@ -8,6 +8,7 @@ import * as vmclock from 'vmclock'
 import * as clones from 'vmclock/clones'
 import * as protect from 'vmclock/clones/protect'
 import * as doctor from 'vmclock/doctor'
+import * as metrics from 'vmclock/metrics'
 import * as ordering from 'vmclock/ordering'
 import * as ptp from 'vmclock/ptp'
 import * as testing from 'vmclock/testing'
@@ -21,6 +22,7 @@ const entryPoints: Readonly<Record<string, Readonly<Record<string, unknown>>>> =
   'vmclock/ptp': ptp,
   'vmclock/doctor': doctor,
   'vmclock/ordering': ordering,
+  'vmclock/metrics': metrics,
   'vmclock/testing': testing,
   'vmclock/clones': clones,
   'vmclock/clones/protect': protect,
@@ -54,6 +56,7 @@ test('the entry points beside vmclock export what is documented', (t) => {
     'waitUntilPast',
     'waitUntilSynchronized',
   ])
+  t.deepEqual(Object.keys(metrics), ['ClockMetrics'])
   t.deepEqual(Object.keys(testing), [
     'PAGE_FLAGS',
     'SimulatedClock',

@@ -207,6 +207,25 @@ test.serial('every event of watch matches the schema', async (t) => {
   t.is((await watching.outcome).exitCode, 0)
 })
 
+test.serial('metrics match the schema: printed, in a file, and served', async (t) => {
+  const { path } = page(t, { ...fullFields(t), flags: FLAG.TAI_OFFSET_VALID })
+  stateNoBound(path, { reason: 'stepped', updatesLeft: 12 })
+  for (const named of [path, page(t, fullFields(t)).path, newPath(t)]) {
+    fits(t, 'metrics', JSON.parse((await vmclock('metrics', named)).stdout))
+  }
+  const file = newPath(t)
+  fits(t, 'metrics', JSON.parse((await vmclock('metrics', path, '--file', file)).stdout))
+  for (const words of [
+    ['--file', file, '--interval', '1h'],
+    ['--listen', '0'],
+  ]) {
+    const running = startCommand(t, 'metrics', path, ...words)
+    fits(t, 'metrics', JSON.parse(await running.line()))
+    running.child.kill('SIGTERM')
+    t.is((await running.outcome).exitCode, 0)
+  }
+})
+
 test.serial('every answer of publish matches the schema', async (t) => {
   const path = newPath(t)
   const publishing = startCommand(
@@ -305,6 +324,7 @@ test.serial('the schema has no property that no command prints', (t) => {
     'probe',
     'status',
     'watch',
+    'metrics',
     'publish',
     'demo',
     'doctor',
@@ -379,6 +399,7 @@ test('every example of docs/json.md matches the schema', (t) => {
     'now',
     'status',
     'watch',
+    'metrics',
     'ptp',
     'check',
     'udevRule',

@@ -3,6 +3,7 @@
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { commandLine, inOwnMounts, isEmulated, nodeCommand, rootDirectory } from './node-command'
@@ -21,7 +22,7 @@ interface Surrounding {
   readonly closesPipe?: boolean
 }
 
-/** The commands that read or write a page in a directory. The last two run until they are stopped. */
+/** The commands that read or write a page in a directory. The last ones run until they are stopped. */
 function commands(t: ExecutionContext): ReadonlyArray<readonly string[]> {
   const { path } = page(t, liveFields(t))
   return [
@@ -31,17 +32,26 @@ function commands(t: ExecutionContext): ReadonlyArray<readonly string[]> {
     ['ptp', '/dev/null'],
     ['doctor', path],
     ['demo', '--seconds', '1'],
+    ['metrics', path],
+    ['metrics', path, '--file', newPath(t)],
+    ['metrics', path, '--interval', '1h', '--file', newPath(t)],
+    ['metrics', path, '--listen', ANY_PORT],
     ['watch', path],
     ['publish', newPath(t), '--allow-untrusted-counter'],
   ]
 }
+
+/** In a command: a port that is free when the command starts. */
+const ANY_PORT = 'any-port'
 
 const LOOK_MS = 20
 
 async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<void> {
   const { by = [], nodeFlags = [], env = {}, stdin = 'ignore', stdout = 'pipe' } = surrounding
   const closesPipe = surrounding.closesPipe === true
-  for (const words of commands(t)) {
+  for (const command of commands(t)) {
+    const port = command.includes(ANY_PORT) ? String(await freePort()) : undefined
+    const words = command.map((word) => (word === ANY_PORT ? (port ?? '') : word))
     const [program, ...args] = [...by, ...nodeCommand(...nodeFlags, commandLine, ...words)] as [
       string,
       ...string[],
@@ -56,7 +66,9 @@ async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<voi
     child.stdout?.resume()
     // A watcher whose output is lost ends by itself. A publisher goes on.
     if (words[0] === 'watch') child.stdout?.once('data', () => child.kill('SIGTERM'))
-    if (words[0] === 'publish') void stopWhenPublished(child, words[1] ?? '')
+    if (words[0] === 'publish') void stopOnce(child, () => existsSync(words[1] ?? ''))
+    if (words.includes('--interval')) void stopOnce(child, () => existsSync(words.at(-1) ?? ''))
+    if (port !== undefined) void stopOnce(child, () => listens(Number(port)))
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
     })
@@ -70,12 +82,31 @@ async function sweep(t: ExecutionContext, surrounding: Surrounding): Promise<voi
   }
 }
 
-/** Stops a publisher once its page exists. */
-async function stopWhenPublished(child: ChildProcess, path: string): Promise<void> {
-  while (!existsSync(path) && child.exitCode === null && child.signalCode === null) {
+/** Stops a command that runs on, once it does what it is for. */
+async function stopOnce(
+  child: ChildProcess,
+  isReady: () => boolean | Promise<boolean>,
+): Promise<void> {
+  while (!(await isReady()) && child.exitCode === null && child.signalCode === null) {
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
   }
   child.kill('SIGTERM')
+}
+
+function listens(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => resolve(true))
+    socket.once('error', () => resolve(false)).once('connect', () => socket.destroy())
+  })
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as AddressInfo
+      server.close(() => resolve(port))
+    })
+  })
 }
 
 function opened(t: ExecutionContext, path: string, flags: string): number {
@@ -121,9 +152,12 @@ test('every command, under the permission model', (t) => {
 for (const term of ['dumb', 'xterm']) {
   test(`every command, on a terminal that is lost: TERM=${term}`, async (t) => {
     if (!hasTerminals(t)) return
-    // `ptp` prints only an error here, which goes to the log. `publish` goes on by design (streams.spec.ts).
+    // `ptp` prints only an error here, which goes to the log. `publish` and `metrics` go on by design
+    // (streams.spec.ts, metrics-command.spec.ts).
     for (const words of commands(t).filter(
-      ([command = '']) => !['ptp', 'publish'].includes(command),
+      ([command = '', ...rest]) =>
+        !['ptp', 'publish'].includes(command) &&
+        !rest.some((word) => ['--interval', '--listen'].includes(word)),
     )) {
       const log = newPath(t)
       const line = shellCommand(commandLine, ...words)

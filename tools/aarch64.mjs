@@ -22,8 +22,8 @@ const nodeVersion = '20.20.2'
 // Specs of the command line and the docs, whose JavaScript does the same on each architecture. They start
 // hundreds of commands, each of which takes seconds under emulation.
 const COMMAND_LINE = [
-  ...['claims', 'clones-libraries', 'command-line', 'docs', 'frictions', 'json-output', 'probes'],
-  ...['streams', 'sweep', 'terminal-output', 'wait-command'],
+  ...['claims', 'clones-libraries', 'command-line', 'docs', 'frictions', 'json-output', 'metrics'],
+  ...['metrics-command', 'probes', 'streams', 'sweep', 'terminal-output', 'wait-command'],
 ]
 
 /** Returns the specs that run on arm64 by default. */

@@ -16,6 +16,8 @@ import {
   offsetNs,
   pageMode,
 } from './cli/figures'
+import { METRICS_HELP, type MetricsOptions, metrics } from './cli/metrics'
+import { listenAddress } from './cli/metrics-server'
 import { type NowOptions, now } from './cli/now'
 import { EXIT, EXIT_HELP, errorText, reportError, reportUsage } from './cli/output'
 import { addPageOptions, addReadingOptions, PATH_HELP } from './cli/page-options'
@@ -91,6 +93,24 @@ addReadingOptions(
   .addHelpText('after', WATCH_HELP)
   .action(async (path: string | undefined, options: WatchOptions) => {
     process.exitCode = await watch(path, options)
+  })
+
+addReadingOptions(command('metrics', 'print, write or serve metrics of the page for Prometheus'))
+  .argument('[path]', PATH_HELP, filePath)
+  .option('--file <path>', 'write them to this file, such as vmclock.prom', filePath)
+  .option(
+    '--interval <duration>',
+    'write the file again and again, 1s to 1h (default: write it once)',
+    durationMs('1s', '1h'),
+  )
+  .option(
+    '--listen <address>',
+    'serve them on [HOST:]PORT of loopback, such as 9464 or [::1]:9464',
+    listenAddress,
+  )
+  .addHelpText('after', METRICS_HELP)
+  .action(async (path: string | undefined, options: MetricsOptions) => {
+    process.exitCode = await metrics(path, options)
   })
 
 command('ptp', 'show a PTP clock of the kernel: its time, capabilities and offset')

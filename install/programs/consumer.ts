@@ -9,6 +9,7 @@ import {
   type VmClockWatcher,
 } from 'vmclock'
 import { type Diagnosis, diagnose } from 'vmclock/doctor'
+import { ClockMetrics, type MetricFamily } from 'vmclock/metrics'
 import { PtpClock, type PtpSample } from 'vmclock/ptp'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
 
@@ -34,6 +35,8 @@ VmClockPublisher.create('/run/vmclock/page', { shape: 'marker' }).close()
 const ptp = PtpClock.find('vmclock0')
 export const timescale: 'tai' | 'utc' | undefined = ptp.timescale(clock)
 export const sample: PtpSample | undefined = ptp.samples(1)[0]
+
+export const families: readonly MetricFamily[] = new ClockMetrics(() => clock).collect()
 
 export const diagnosis: Diagnosis = diagnose({ path: '/run/vmclock/page' })
 

@@ -120,6 +120,7 @@ const PERMISSION_FLAGS: ReadonlyMap<string, string> = new Map([
   ['FileSystemRead', '--allow-fs-read'],
   ['FileSystemWrite', '--allow-fs-write'],
   ['ChildProcess', '--allow-child-process'],
+  ['Net', '--allow-net'],
 ])
 
 /** Makes the error for a failed call of Node's own; undefined if it is none. */
@@ -158,6 +159,8 @@ const SYSTEM_REMEDIES: ReadonlyMap<string, string> = new Map([
   ['EMFILE', 'raise the limit of open files (`ulimit -n`)'],
   ['ENFILE', "raise the system's limit of open files (fs.file-max)"],
   ['EAGAIN', 'raise the limit of processes (`ulimit -u`), or try again later'],
+  ['EADDRINUSE', 'name another port, or end the program that listens there'],
+  ['EADDRNOTAVAIL', 'name an address that this machine has'],
   ['ENOMEM', 'free memory, or raise the limit of this process'],
 ])
 
