@@ -307,6 +307,29 @@ function cargoMetadata(manifest: string): CargoMetadata | undefined {
   return JSON.parse(stdout) as CargoMetadata
 }
 
+test('each unit and each block of YAML in the guide is a file of deploy/', (t) => {
+  const directory = join(rootDirectory, 'deploy')
+  const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((file) => /[.](?:yaml|service)$/.test(file))
+    .map((file) => readFileSync(join(directory, file), 'utf8'))
+  const shown = [...inLanguage('ini'), ...inLanguage('yaml')]
+  t.true(shown.length > 0)
+  t.deepEqual(
+    shown.filter(({ text }) => !files.includes(text)),
+    [],
+  )
+})
+
+test('each unit of deploy/ is in the guide', (t) => {
+  const directory = join(rootDirectory, 'deploy/systemd')
+  const shown = inLanguage('ini').map(({ text }) => text)
+  const units = readdirSync(directory)
+  t.true(units.length > 0)
+  for (const unit of units) {
+    t.true(shown.includes(readFileSync(join(directory, unit), 'utf8')), unit)
+  }
+})
+
 test('no document refers to a file or a heading that is not there', (t) => {
   const missing = documents.flatMap((file) =>
     [

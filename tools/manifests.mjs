@@ -1,17 +1,17 @@
-// Checks the guide's files for Compose and Kubernetes by these programs' own code, which manifests/ builds.
+// Checks the files of deploy/ for Compose and Kubernetes by these programs' own code, which manifests/ builds.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { cached } from './cache.mjs'
 import { CommandFailed, capture, rootDirectory } from './command.mjs'
 
 const source = join(rootDirectory, 'tools/manifests')
+const deploy = join(rootDirectory, 'deploy')
 
-/** A field that neither program has: the check can fail. */
-const WRONG = { compose: 'services: { one: { imag: x } }', pod: 'spec: { container: [] }' }
+const KUSTOMIZATION = 'kustomization.yaml'
 
-/** Checks all blocks of YAML in the guide. Throws if one is refused, or if a wrong one is not. */
+/** Checks all files. Throws if one is refused, or if a wrong one is not. */
 export async function checkManifests() {
   const recipe = Object.fromEntries(
     readdirSync(source).map((name) => [name, readFileSync(join(source, name), 'utf8')]),
@@ -19,36 +19,51 @@ export async function checkManifests() {
   const directory = await cached('manifests', recipe, (unfinished) =>
     capture('go', ['build', '-o', join(unfinished, 'manifests'), '.'], { cwd: source }),
   )
+  const check = (kind, path) => capture(join(directory, 'manifests'), [kind, path])
+  const all = manifests()
+  for (const kind of ['compose', 'kubernetes', 'kustomize']) {
+    if (!all.some((one) => one.kind === kind)) throw new Error(`deploy/ has no file for ${kind}`)
+  }
+  for (const { kind, path } of all) {
+    await check(kind, path)
+    console.log(`  ${relative(rootDirectory, path)}: ${kind}`)
+  }
+  await checkRefusals(check)
+}
+
+/** Lists each file with the program that it is for; a directory that Kustomize builds is one. */
+function manifests() {
+  const names = readdirSync(join(deploy, 'kubernetes'), { recursive: true })
+  const built = names
+    .filter((name) => basename(name) === KUSTOMIZATION)
+    .map((name) => ({ kind: 'kustomize', path: join(deploy, 'kubernetes', dirname(name)) }))
+  const single = names
+    .filter((name) => dirname(name) === '.' && name.endsWith('.yaml'))
+    .map((name) => ({ kind: 'kubernetes', path: join(deploy, 'kubernetes', name) }))
+  return [{ kind: 'compose', path: join(deploy, 'compose.yaml') }, ...built, ...single]
+}
+
+/** Checks that fields which these programs do not have are refused. */
+async function checkRefusals(check) {
   const files = mkdtempSync(join(tmpdir(), 'vmclock-manifests-'))
-  const check = async (kind, text) => {
-    const file = join(files, 'file.yaml')
-    writeFileSync(file, text)
-    await capture(join(directory, 'manifests'), [kind, file])
+  const write = (name, text) => {
+    const path = join(files, name)
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, text)
+    return path
   }
   try {
-    const blocks = guideBlocks()
-    for (const { place, text } of blocks) {
-      const kind = /^services:/m.test(text) ? 'compose' : 'pod'
-      await check(kind, text)
-      console.log(`  ${place}: ${kind}`)
-    }
-    for (const [kind, text] of Object.entries(WRONG)) await refuses(() => check(kind, text))
+    const compose = write('compose.yaml', 'services: { one: { imag: x } }')
+    const pod = write('pod.yaml', 'kind: Pod\nspec: { container: [] }')
+    const set = 'apiVersion: apps/v1\nkind: DaemonSet\nmetadata: { name: one }\nspec: { pods: 1 }'
+    write('built/set.yaml', set)
+    const built = write(`built/${KUSTOMIZATION}`, 'resources: [set.yaml]')
+    await refuses(() => check('compose', compose))
+    await refuses(() => check('kubernetes', pod))
+    await refuses(() => check('kustomize', dirname(built)))
   } finally {
     rmSync(files, { recursive: true })
   }
-}
-
-function guideBlocks() {
-  const docs = join(rootDirectory, 'docs')
-  return readdirSync(docs)
-    .filter((name) => name.endsWith('.md'))
-    .flatMap((name) => {
-      const text = readFileSync(join(docs, name), 'utf8')
-      return [...text.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, block], index) => ({
-        place: `docs/${name}, block ${index + 1}`,
-        text: block,
-      }))
-    })
 }
 
 async function refuses(check) {

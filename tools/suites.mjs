@@ -23,6 +23,7 @@ import { checkFrameworks } from './frameworks.mjs'
 import { checkLicences } from './licences.mjs'
 import { checkMachineCode } from './machine-code.mjs'
 import { checkManifests } from './manifests.mjs'
+import { checkPrometheus } from './prometheus.mjs'
 import { rustTestTargets } from './rust-tests.mjs'
 import { setUp, setUpPackages } from './setup.mjs'
 import { checkSite } from './site-links.mjs'
@@ -128,11 +129,19 @@ const slowSuites = [
   },
   {
     name: 'manifests',
-    shows: "Compose's loader and Kubernetes' types accept the guide's files",
+    shows: "Compose's loader, Kustomize and Kubernetes' types accept the files of deploy/",
     needs: 'Go',
     setUp: nothing,
     missing: missingGo,
     run: () => checkManifests(),
+  },
+  {
+    name: 'prometheus',
+    shows: "Prometheus' own programs accept the metrics and the alerts, and scrape a page",
+    long: 'a minute of scrapes',
+    needs: DEBIAN,
+    setUp,
+    run: (options) => checkPrometheus(options),
   },
   {
     name: 'bench',

@@ -1,5 +1,5 @@
-// Checks the guide's files for Compose and Kubernetes by the code of these programs: Compose's own loader, and the
-// types of Kubernetes' API, strictly.
+// Checks files for Compose and Kubernetes by the code of these programs: Compose's own loader, the builder of
+// `kubectl kustomize`, and the types of Kubernetes' API, strictly.
 package main
 
 import (
@@ -8,19 +8,26 @@ import (
 	"os"
 
 	"github.com/compose-spec/compose-go/v2/cli"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 )
 
 func main() {
 	if len(os.Args) != 3 {
-		fail(fmt.Errorf("usage: manifests compose|pod FILE"))
+		fail(fmt.Errorf("usage: manifests compose|kubernetes|kustomize PATH"))
 	}
 	switch kind, path := os.Args[1], os.Args[2]; kind {
 	case "compose":
 		fail(checkCompose(path))
-	case "pod":
-		fail(checkPod(path))
+	case "kubernetes":
+		text, err := os.ReadFile(path)
+		fail(err)
+		fail(checkObject(text))
+	case "kustomize":
+		fail(checkKustomization(path))
 	default:
 		fail(fmt.Errorf("no such kind: %s", kind))
 	}
@@ -35,13 +42,43 @@ func checkCompose(path string) error {
 	return err
 }
 
-func checkPod(path string) error {
-	text, err := os.ReadFile(path)
+// Builds a directory, and checks each object of the result.
+func checkKustomization(path string) error {
+	kustomizer := krusty.MakeKustomizer(krusty.MakeDefaultOptions())
+	built, err := kustomizer.Run(filesys.MakeFsOnDisk(), path)
 	if err != nil {
 		return err
 	}
-	// Refuses fields that a pod does not have, and values of another type.
-	return yaml.UnmarshalStrict(text, &corev1.Pod{})
+	for _, object := range built.Resources() {
+		text, err := object.AsYAML()
+		if err != nil {
+			return err
+		}
+		if err := checkObject(text); err != nil {
+			return fmt.Errorf("%s: %w", object.CurId(), err)
+		}
+	}
+	return nil
+}
+
+// Refuses fields that the object's kind does not have, and values of another type.
+func checkObject(text []byte) error {
+	var named struct {
+		Kind string `json:"kind"`
+	}
+	if err := yaml.Unmarshal(text, &named); err != nil {
+		return err
+	}
+	switch named.Kind {
+	case "Pod":
+		return yaml.UnmarshalStrict(text, &corev1.Pod{})
+	case "Namespace":
+		return yaml.UnmarshalStrict(text, &corev1.Namespace{})
+	case "DaemonSet":
+		return yaml.UnmarshalStrict(text, &appsv1.DaemonSet{})
+	default:
+		return fmt.Errorf("no check of the kind %q", named.Kind)
+	}
 }
 
 func fail(err error) {
