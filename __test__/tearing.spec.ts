@@ -39,11 +39,11 @@ async function readAll(
   const writer = start([`${tearing}/writer.cjs`, path, manner, String(count), String(LEAST_STATES)])
   t.teardown(() => writer.child.kill('SIGKILL'))
   t.is(await writer.line(), 'writing')
-  const workers = [1, 2].map(
-    () =>
+  const workers = [true, false].map(
+    (ordered) =>
       new Promise<Result>((resolve, reject) => {
         new Worker(`${tearing}/reader.cjs`, {
-          workerData: { path, count, leastStates: LEAST_STATES },
+          workerData: { path, count, leastStates: LEAST_STATES, ordered },
         })
           .once('message', resolve)
           .once('error', reject)

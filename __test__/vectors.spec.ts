@@ -2,8 +2,9 @@
 
 import { readFileSync } from 'node:fs'
 import test from 'ava'
-import { type Reading, type Timescale, VmClock } from 'vmclock'
+import { type Reading, type Timescale, VmClock, type VmClockOptions } from 'vmclock'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
+import { KINDS } from './kinds'
 import { rootDirectory } from './node-command'
 import { COUNTER_ID, FLAG, newPath } from './pages'
 
@@ -60,8 +61,8 @@ function pageFields(figures: Figures): PageFields {
   )
 }
 
-function convert(path: string, timescale: Timescale, counter: string): Reading {
-  const clock = VmClock.open(path, { timescale })
+function convert(path: string, options: VmClockOptions, counter: string): Reading {
+  const clock = VmClock.open(path, options)
   try {
     return clock.convert(BigInt(counter), clock.continuityToken())
   } finally {
@@ -79,10 +80,12 @@ for (const { name, fields, counter, epoch_ns, max_error_ns } of cases<ConvertCas
       counterId: COUNTER_ID,
     }).close()
     for (const timescale of ['utc', 'utc-noon-linear', 'utc-sls'] as const) {
-      const reading = convert(path, timescale, counter)
-      t.is(reading.epochNs, BigInt(epoch_ns), timescale)
-      t.is(reading.maxErrorNs, BigInt(max_error_ns), timescale)
-      t.is(reading.counter, BigInt(counter))
+      for (const [kind, options] of KINDS) {
+        const reading = convert(path, { timescale, ...options }, counter)
+        t.is(reading.epochNs, BigInt(epoch_ns), `${timescale}, ${kind}`)
+        t.is(reading.maxErrorNs, BigInt(max_error_ns), `${timescale}, ${kind}`)
+        t.is(reading.counter, BigInt(counter))
+      }
     }
   })
 }
@@ -93,7 +96,9 @@ test('leap: every case on every scale', (t) => {
   const path = newPath(t)
   // One page, rewritten for each case, so that open clocks have to follow it.
   const page = VmClockPage.create(path, {})
-  const clocks = LEAP_SCALES.map((timescale) => VmClock.open(path, { timescale }))
+  const clocks = LEAP_SCALES.flatMap((timescale) =>
+    KINDS.map(([, options]) => VmClock.open(path, { timescale, ...options })),
+  )
   for (const [index, example] of all.entries()) {
     page.write({ ...pageFields(example.page), counterId: COUNTER_ID })
     for (const clock of clocks) {

@@ -11,7 +11,14 @@ import { crossCompiler } from './aarch64.mjs'
 import { asProgram, CommandFailed, rootDirectory, run, timed, Unavailable } from './command.mjs'
 import { functionsOf, readAssembly } from './machine-code/assembly.mjs'
 import { loopMutantsUnseen, unseenMutants } from './machine-code/mutants.mjs'
-import { checkCounter, checkReadLoop, checkStamp, checkToken } from './machine-code/protocol.mjs'
+import {
+  checkCounter,
+  checkReadLoop,
+  checkStamp,
+  checkToken,
+  checkUnorderedCounter,
+  checkUnorderedStamp,
+} from './machine-code/protocol.mjs'
 
 // How many clocks have a callback of their own. One callback serves all others.
 const PLACES = 16
@@ -21,8 +28,16 @@ const PLACES = 16
 const calls = [
   { name: 'NowNs', check: checkStamp, atMost: { x64: 53, arm64: 61 } },
   { name: 'NowMs', check: checkStamp, atMost: { x64: 67, arm64: 76 } },
+  { name: 'NowHrTime', check: checkStamp, atMost: { x64: 90, arm64: 90 } },
   { name: 'Read', check: checkStamp, atMost: { x64: 97, arm64: 97 } },
   { name: 'ReadCounter', check: checkCounter, atMost: { x64: 19, arm64: 23 } },
+  ...[
+    { name: 'NowNs', check: checkUnorderedStamp, atMost: { x64: 52, arm64: 58 } },
+    { name: 'NowMs', check: checkUnorderedStamp, atMost: { x64: 66, arm64: 73 } },
+    { name: 'NowHrTime', check: checkUnorderedStamp, atMost: { x64: 89, arm64: 87 } },
+    { name: 'Read', check: checkUnorderedStamp, atMost: { x64: 96, arm64: 94 } },
+    { name: 'ReadCounter', check: checkUnorderedCounter, atMost: { x64: 18, arm64: 20 } },
+  ].map((call) => ({ ...call, order: 'Unordered' })),
   { name: 'IsContinuous', check: checkToken, atMost: { x64: 43, arm64: 47 } },
 ]
 
@@ -72,11 +87,20 @@ function checkPanics(functions, architecture, fault) {
   if (reader.length < 20 || others.length === 0) fault('panics', 'too few functions were found')
 }
 
-function checkCallbacks({ name, check, atMost }, functions, architecture, fault) {
-  const mangled = `${name.length}${name}`
+function checkCallbacks(
+  { name: call, order = 'Ordered', check, atMost },
+  functions,
+  architecture,
+  fault,
+) {
+  const name = order === 'Ordered' ? call : `${call}, unordered`
+  const [mangled, mangledOrder] = [call, order].map((word) => `${word.length}${word}`)
   const own = functions.filter(({ symbol }) => {
     const [, argument] = symbol.split('3hot9callbacks9invoke_at')
-    return argument !== undefined && RegExp(`^NtNtB[0-9A-Za-z]*_5calls${mangled}K`).test(argument)
+    return (
+      argument !== undefined &&
+      RegExp(`^NtNtB[0-9A-Za-z]*_5calls${mangled}Nt[0-9A-Za-z_]*${mangledOrder}K`).test(argument)
+    )
   })
   if (own.length !== PLACES) fault(name, `${own.length} callbacks instead of ${PLACES}`)
   const checkAll = (callback) => [...check(callback), ...callback.strays()]

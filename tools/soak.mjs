@@ -25,7 +25,8 @@ const tearing = join(rootDirectory, '__test__', 'tearing')
 const { fieldsOf } = createRequire(import.meta.url)(join(tearing, 'page.cjs'))
 
 // The writer has a CPU of its own, so that updates collide with readings instead of waiting for them. The
-// readers share the other CPUs: this many Rust threads, and as many Node workers.
+// readers share the other CPUs: this many Rust threads that read in order, as many that do not, and as many Node
+// workers.
 const CPUS = availableParallelism()
 const READERS = Math.max(1, Math.ceil((CPUS - 1) / 2))
 
@@ -147,7 +148,7 @@ function usageFaults(middle, end) {
 
 async function threadResults(threads) {
   const results = []
-  while (results.length < READERS) {
+  while (results.length < 2 * READERS) {
     results.push(JSON.parse(await threads.lineThat((line) => line.startsWith('{'))))
   }
   return results
@@ -220,8 +221,11 @@ function startWorker(path, seconds) {
         await turn()
       }
       const sum = { readings: 0, timeouts: 0, states: 0, torn: [] }
+      let ordered = false
       for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; ) {
-        const part = read({ path, count: 100_000, leastStates: 0, strays: true })
+        // Every other part reads the counter without a fence.
+        ordered = !ordered
+        const part = read({ path, count: 100_000, leastStates: 0, strays: true, ordered })
         sum.readings += part.readings
         sum.timeouts += part.timeouts
         sum.states += part.states

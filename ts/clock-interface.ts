@@ -19,6 +19,8 @@ export interface Clock {
   readonly path: string | undefined
   /** The timescale of all times of this clock. */
   readonly timescale: Timescale
+  /** True if every stamp has the program's order. */
+  readonly ordered: boolean
   /** Where the time comes from, and what guards it. */
   readonly timeSource: TimeSource
   /** True after `close`. */

@@ -71,6 +71,10 @@ export class SystemClock implements Clock {
     return 'utc'
   }
 
+  get ordered(): true {
+    return true
+  }
+
   get timeSource(): TimeSource {
     return SOURCE
   }

@@ -130,6 +130,7 @@ const calls = {
         options(['assumedErrorNs', value(2n ** 63n - 1n)]),
         options(['maxAgeMs', value(1)], ['errorLimitNs', value(2n ** 63n - 1n)]),
         options(['allowUnguarded', TRUE], ['allowUntrustedCounter', TRUE]),
+        options(['ordered', { kind: 'word', value: 'false' }]),
       ],
     ],
     codes: [...OPENING, ARGUMENT],

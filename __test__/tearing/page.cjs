@@ -21,6 +21,8 @@ function fieldsOf(state) {
     counterPeriodShift: 127,
     counterPeriodFracSec: 1n,
     timeSec: 1_000_000n + number,
+    // Half a nanosecond, which is clear of the border between two results: so the fast path has one.
+    timeFracSec: 2n ** 33n,
     timeMaxerrorNanosec: number * 7n,
   }
 }

@@ -10,10 +10,10 @@ const READS_AT_ONCE = 16
 /**
  * Reads `count` times, and longer until it has seen `leastStates` states. A reader that reads again as soon
  * as an update is over would never meet the next update in the middle of a read. A reader that `strays`
- * pauses now and then for a random time.
+ * pauses now and then for a random time. One that is not `ordered` reads the counter without a fence.
  */
-function read({ path, count, leastStates, strays = false }) {
-  const clock = VmClock.open(path)
+function read({ path, count, leastStates, strays = false, ordered = true }) {
+  const clock = VmClock.open(path, { ordered })
   const slots = new BigInt64Array(13)
   const torn = []
   let timeouts = 0

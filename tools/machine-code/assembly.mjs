@@ -49,6 +49,7 @@ const dialects = {
     },
     samples: {
       barrier: 'mfence',
+      before: 'lfence',
       call: 'callq clock_gettime@PLT',
       division: 'divq %rcx',
       equal: 'je',
@@ -96,6 +97,7 @@ const dialects = {
     },
     samples: {
       barrier: 'dmb ish',
+      before: 'isb',
       call: 'bl clock_gettime',
       division: 'udiv x9, x9, x10',
       equal: 'b.eq',

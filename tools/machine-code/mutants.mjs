@@ -20,7 +20,9 @@ function* mutantsOf(code) {
     }
   }
   for (const at of code.all(dialect.counter)) {
-    yield dropped(code, at - 1)
+    if (dialect.before.test(code.text(at - 1))) yield dropped(code, at - 1)
+    else
+      yield { name: 'a fence before the counter', mutant: code.with(at, 0, dialect.samples.before) }
     for (const sample of ['call', 'division']) {
       const text = dialect.samples[sample]
       yield { name: `\`${text}\` before the counter`, mutant: code.with(at - 1, 0, text) }
@@ -36,6 +38,11 @@ function* mutantsOf(code) {
     const early = code.with(load, 1).with(fence, 0, code.text(load))
     yield { name: 'the second load of the sequence number moved ahead of the fence', mutant: early }
     yield inverted(code, branch)
+    const [counter] = code.all(dialect.counter).filter((at) => at < branch)
+    if (counter !== undefined) {
+      const late = code.with(branch + 1, 0, code.text(counter)).with(counter, 1)
+      yield { name: 'the counter moved behind a look', mutant: late }
+    }
     yield* mutantsOfGuard(code, fence, branch)
     for (const at of code.all(/9callbacks14slow_from_page/)) {
       const counted = code.text(at).replace('14slow_from_page', '17slow_from_counter')

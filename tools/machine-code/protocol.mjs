@@ -21,6 +21,15 @@ export function checkStamp(code) {
   ]
 }
 
+/** As {@link checkStamp}, for a counter that is read in no order: everything but the barrier before the counter. */
+export function checkUnorderedStamp(code) {
+  const { counter } = code.dialect
+  const [at, ...more] = code.all(counter)
+  if (at === undefined || more.length > 0)
+    return [`${more.length + (at === undefined ? 0 : 2)} counter reads`]
+  return [...barriersBut(code, ['fence']), ...twoLooks(code, at + 1, at)]
+}
+
 // Checks the looks at the page and at its guard behind `start`, with numbers that were cached before `before`.
 function twoLooks(code, start, before) {
   const page = lastLook(code, start)
@@ -45,6 +54,12 @@ export function checkCounter(code) {
   const [at, ...more] = code.all(code.dialect.counter)
   if (at === undefined || more.length > 0) return ['not one counter read']
   return [...barriersBut(code, ['before']), ...counterIsOrdered(code, at)]
+}
+
+/** Checks a read of the counter alone, in no order: no barrier at all. */
+export function checkUnorderedCounter(code) {
+  const found = code.all(code.dialect.counter).length
+  return [...(found === 1 ? [] : [`${found} counter reads`]), ...barriersBut(code, [])]
 }
 
 /** Checks the comparison of a token: a fence, and two comparisons with cached sequence numbers. */

@@ -176,13 +176,19 @@ function bounded(reading: Reading): Bounded {
   return { earliestNs, latestNs }
 }
 
-/** Checks that a value has the one method that this module calls. */
+/** Checks that a value has the one method that this module calls, and that its stamps have the program's order. */
 export function readableClock(clock: unknown): ReadableClock {
   if (
     typeof clock === 'object' &&
     clock !== null &&
     argument.holds(() => typeof (clock as Partial<ReadableClock>).read === 'function')
   ) {
+    if (argument.holds(() => (clock as ReadableClock).ordered === false)) {
+      throw invalidArgument(
+        "this clock's stamps may not have the program's order, so nothing about their order is certain",
+        'open another clock for this, without ordered: false',
+      )
+    }
     return clock as ReadableClock
   }
   throw invalidArgument('clock must be a clock with read()', 'pass what VmClock.open() returned')

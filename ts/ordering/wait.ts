@@ -6,7 +6,10 @@ import type { VmClock } from '../clock'
 
 // From `VmClock` and not from `Clock`: the bundler of declarations would move `Clock` to a file of its own.
 /** Anything that gives readings: a `VmClock`, a `SimulatedClock`, or a wrapper around one. */
-export interface ReadableClock extends Pick<VmClock, 'read'> {}
+export interface ReadableClock extends Pick<VmClock, 'read'> {
+  /** False if its stamps may not have the program's order: no order follows from such a clock, so it is refused. */
+  readonly ordered?: boolean | undefined
+}
 
 /**
  * The name of the method by which a clock brings its own timers. A clock without it uses Node's.

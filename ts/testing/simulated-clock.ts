@@ -112,6 +112,11 @@ export class SimulatedClock implements Clock {
     return this.#model.policy.timescale
   }
 
+  /** True: a simulation runs in one order. */
+  get ordered(): true {
+    return true
+  }
+
   /** Its kind is `simulated`. */
   get timeSource(): TimeSource {
     return SOURCE

@@ -21,6 +21,30 @@
 //!   repeats after 2^31 updates, which is 24 days at a thousand updates a second. The cache is wrong only if
 //!   that many updates pass between two checks by one reader and the number is the very same again.
 //!
+//! # A counter that is read in no order
+//!
+//! [`Counter::read_unordered`](crate::counter::Counter::read_unordered) reads the counter without a fence before it.
+//! The CPU may then take the value earlier than the loads before it, and later than the loads behind it. The protocol
+//! stays right. The instruction keeps its place in the program, and two facts replace the fence:
+//!
+//! - *Exits are precise.* A migration, a restore and a suspend change the counter only while no CPU of the machine runs
+//!   its program: after a VM exit or an interrupt. Everything before that point in the program has then been done, and
+//!   nothing behind it: what the CPU did ahead is discarded, and done again afterwards. So a counter and a load of a
+//!   sequence number are of two machines only if the exit lies between them in the program. The load comes later
+//!   in the program, and finds the number that the provider changed at the exit. Both looks of a stamp, at the page and
+//!   at its guard, come behind the counter. A younger load never survives an older counter read that is done again.
+//! - *A page is right about the counters nearby.* Between two exits the page changes by ordinary updates alone. An older
+//!   page's statement about a later counter is true by its bound. A newer page's statement about a slightly earlier
+//!   counter is true too: the distance is signed, and the error grows by its magnitude (`time::fixed`). So it
+//!   does not matter on which side of an update the value was taken.
+//!
+//! The instant of a stamp is thus off in the program's order by as much as the CPU looks ahead, and its bound is true for
+//! the instant of the counter. On x86-64 the ordered read has no fence behind it either, by the same argument.
+//!
+//! The order *of the instructions* is indispensable: behind the loads, the counter could be another machine's. The
+//! assembly blocks do not claim `nomem`, and the check of the machine code looks at it. `tests/model/unordered.rs` models
+//! a counter that moves among its neighbours, and a CPU whose exits are precise.
+//!
 //! The functions are generic over the memory that they access. So the model checker runs this very source
 //! over its own atomics, and a simulation runs it over plain memory.
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vmclock::clock::fast::{FastClock, SlowPath, TimePoint};
+use vmclock::clock::fast::{FastClock, Order, Ordered, SlowPath, TimePoint, Unordered};
 use vmclock::counter::{Counter, CpuCounter};
 use vmclock::extension::Extension;
 use vmclock::seqlock;
@@ -135,20 +135,35 @@ fn assert_same_under(
             prop_assert!(is_nearest(ms, ns), "{ms} ms for {ns} ns");
         }
     }
-    // A second call, with everything cached, must not differ from the first.
-    if let Ok(fast) = living.fast_now_ns() {
+    // A second call, with everything cached, must not differ from the first, whatever order the counter is read in.
+    assert_same_again::<Ordered>(living, read)?;
+    assert_same_again::<Unordered>(living, read)?;
+    let many = fresh.converter(&token(page));
+    let many = outcome(many.and_then(|converter| converter.epoch_ns(counter)));
+    prop_assert_eq!(many, exact.map(|reading| reading.epoch_ns));
+    Ok(())
+}
+
+/// Compares the fast calls of one order with a reading at the same counter.
+fn assert_same_again<O: Order>(
+    living: &mut VirtualClock,
+    read: Result<Reading, &'static str>,
+) -> Result<(), TestCaseError> {
+    let ns = read.map(|reading| reading.epoch_ns);
+    if let Ok(fast) = living.fast_now_ns::<O>() {
         prop_assert_eq!(Ok(fast), ns);
     }
-    let point = match living.fast_time_point() {
+    if let (Ok(fast), Ok(ns)) = (living.fast_now_ms::<O>(), ns) {
+        prop_assert!(is_nearest(fast, ns), "{fast} ms for {ns} ns");
+    }
+    let point = match living.fast_time_point::<O>() {
         Ok(point) => Some(point),
         Err(slow_path) => living.slow_time_point(slow_path),
     };
     if let Some(point) = point {
         prop_assert_eq!(Ok(point), read.map(time_point));
     }
-    let many = fresh.converter(&token(page));
-    let many = outcome(many.and_then(|converter| converter.epoch_ns(counter)));
-    prop_assert_eq!(many, exact.map(|reading| reading.epoch_ns));
+    prop_assert_eq!(living.fast_counter::<O>(), living.counter());
     Ok(())
 }
 
@@ -391,9 +406,9 @@ fn an_ordinary_timestamp_takes_the_fast_path() {
         // About every microsecond of a second.
         for ticks in (1 << 20..2_600_000_000_u64).step_by(2_603) {
             bench.counter.set(ticks);
-            taken[0] += usize::from(living.fast_now_ns().is_ok());
-            taken[1] += usize::from(living.fast_now_ms().is_ok());
-            taken[2] += usize::from(living.fast_time_point().is_ok());
+            taken[0] += usize::from(living.fast_now_ns::<Ordered>().is_ok());
+            taken[1] += usize::from(living.fast_now_ms::<Ordered>().is_ok());
+            taken[2] += usize::from(living.fast_time_point::<Ordered>().is_ok());
         }
         let all = (1 << 20..2_600_000_000_u64).step_by(2_603).count();
         // Doubles are 244 ns apart, so one nanosecond in 244 lies next to the middle of two.
@@ -436,7 +451,7 @@ fn the_slow_path_next_to_a_rounding_border_does_not_read_the_page_again() {
         for ticks in (1..1_000_000_u64).step_by(997) {
             let counter = page.counter_value + ticks;
             bench.counter.set(counter);
-            let slow_path = living.fast_now_ns().unwrap_err();
+            let slow_path = living.fast_now_ns::<Ordered>().unwrap_err();
             let exact = living.convert(counter, &token).unwrap();
             // A second read would return this counter.
             bench.counter.set(counter + 1_000_000_000);
@@ -480,7 +495,7 @@ fn a_call_next_to_a_rounding_border_reads_the_counter_once() {
     let options = Options::default();
     let mut clock = VmClock::new(bench.page, SIZE_BYTES, counter.clone(), options);
     clock.read().unwrap();
-    assert!(clock.fast_now_ns().is_err() && clock.fast_time_point().is_err());
+    assert!(clock.fast_now_ns::<Ordered>().is_err() && clock.fast_time_point::<Ordered>().is_err());
     let before = counter.read();
     for _ in 0..100 {
         clock.now_ns().unwrap();
@@ -505,14 +520,14 @@ fn the_fast_path_refuses_after_every_update_of_the_page() {
     bench.counter.set(1 << 20);
     let mut living = clock(&bench, Timescale::Utc);
     let token = living.continuity_token().unwrap();
-    assert!(living.fast_now_ns().is_ok() && living.fast_is_continuous(&token));
+    assert!(living.fast_now_ns::<Ordered>().is_ok() && living.fast_is_continuous(&token));
     bench.publish(&page);
-    assert_eq!(living.fast_now_ns(), Err(SlowPath::FromPage));
-    assert_eq!(living.fast_now_ms(), Err(SlowPath::FromPage));
-    assert_eq!(living.fast_time_point(), Err(SlowPath::FromPage));
+    assert_eq!(living.fast_now_ns::<Ordered>(), Err(SlowPath::FromPage));
+    assert_eq!(living.fast_now_ms::<Ordered>(), Err(SlowPath::FromPage));
+    assert_eq!(living.fast_time_point::<Ordered>(), Err(SlowPath::FromPage));
     assert!(!living.fast_is_continuous(&token));
     assert!(living.is_continuous(&token).unwrap());
-    assert!(living.fast_now_ns().is_ok());
+    assert!(living.fast_now_ns::<Ordered>().is_ok());
     // A page that cannot be read counts as a new state, and nothing of the old one is left.
     let last_state = living.states_seen();
     bench.publish(&RawFields { version: 2, ..page });
@@ -520,4 +535,76 @@ fn the_fast_path_refuses_after_every_update_of_the_page() {
     let refused = living.is_continuous(&token).unwrap_err();
     assert_eq!(refused.code(), "ERR_VMCLOCK_BAD_VERSION");
     assert_ne!(living.states_seen(), last_state);
+}
+
+/// A counter whose unordered value is 1,000 ticks ahead of the ordered one, or behind it.
+#[derive(Clone, Debug)]
+struct Loose {
+    ordered: u64,
+    ahead: i64,
+}
+
+impl Counter for Loose {
+    fn id(&self) -> u8 {
+        CpuCounter.id()
+    }
+
+    fn read(&self) -> u64 {
+        self.ordered
+    }
+
+    fn read_unordered(&self) -> u64 {
+        self.ordered.wrapping_add_signed(self.ahead)
+    }
+}
+
+/// Behind: the page was updated after the CPU took the counter's value.
+#[test]
+fn an_unordered_stamp_is_right_about_the_counter_that_it_read_on_either_side_of_an_update() {
+    const REFERENCE: u64 = 1 << 40;
+    let page = RawFields {
+        version: 1,
+        counter_id: CpuCounter.id(),
+        counter_value: REFERENCE,
+        counter_period_frac_sec: 0xd3aa_2c69_8a5c_4b02,
+        counter_period_shift: 31,
+        counter_period_maxerror_rate_frac_sec: 0x1234_5678_9abc_0000,
+        time_sec: 1_800_000_000,
+        time_frac_sec: 0x1234_5678_9abc_def0,
+        time_maxerror_nanosec: 1_000,
+        flags: FLAGS,
+        clock_status: 2,
+        tai_offset_sec: -37,
+        ..RawFields::default()
+    };
+    for ahead in [-1_000, 0, 1_000] {
+        let bench = Bench::with(&page);
+        let counter = Loose {
+            ordered: REFERENCE,
+            ahead,
+        };
+        let mut clock = VmClock::new(bench.page, SIZE_BYTES, counter, Options::default());
+        clock.snapshot().unwrap();
+        let taken = clock.fast_counter::<Unordered>();
+        assert_eq!(taken, REFERENCE.wrapping_add_signed(ahead));
+        assert_eq!(clock.fast_counter::<Ordered>(), REFERENCE);
+        let exact = clock.convert(taken, &token(&page)).unwrap();
+        assert_eq!(clock.fast_now_ns::<Unordered>(), Ok(exact.epoch_ns));
+        assert!(is_nearest(
+            clock.fast_now_ms::<Unordered>().unwrap(),
+            exact.epoch_ns
+        ));
+        // A reading has functions from the reference on. Before it the slow path takes a new counter.
+        let point = clock.fast_time_point::<Unordered>();
+        if ahead < 0 {
+            let slow_path = point.unwrap_err();
+            assert_eq!(slow_path, SlowPath::FromCounter(taken));
+            assert_eq!(clock.slow_time_point(slow_path), None);
+        } else {
+            assert_eq!(point, Ok(time_point(exact)));
+        }
+        // The error grows on both sides.
+        let at_reference = clock.convert(REFERENCE, &token(&page)).unwrap();
+        assert!(exact.max_error_ns >= at_reference.max_error_ns);
+    }
 }

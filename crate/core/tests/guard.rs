@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vmclock::clock::fast::{FastClock, SlowPath, TimePoint};
+use vmclock::clock::fast::{FastClock, Ordered, SlowPath, TimePoint};
 use vmclock::clock::guard::{Guard, GuardDevice, GuardState};
 use vmclock::counter::Counter as _;
 use vmclock::counter::CpuCounter;
@@ -173,7 +173,7 @@ fn code<T>(result: Result<T, Error>) -> Option<&'static str> {
 
 /// The figures that the cache alone gives, without a look at the page.
 fn cached(clock: &mut VirtualClock) -> Option<TimePoint> {
-    match clock.fast_time_point() {
+    match clock.fast_time_point::<Ordered>() {
         Ok(point) => Some(point),
         Err(slow_path) => clock.slow_time_point(slow_path),
     }
@@ -222,9 +222,12 @@ fn the_first_of_each_call_after_a_device_change_notices_it() {
     machine.change_device(device(6, Some(9)));
 
     let clock = || before.clone();
-    assert_eq!(clock().fast_now_ns(), Err(SlowPath::FromPage));
-    assert_eq!(clock().fast_now_ms(), Err(SlowPath::FromPage));
-    assert_eq!(clock().fast_time_point(), Err(SlowPath::FromPage));
+    assert_eq!(clock().fast_now_ns::<Ordered>(), Err(SlowPath::FromPage));
+    assert_eq!(clock().fast_now_ms::<Ordered>(), Err(SlowPath::FromPage));
+    assert_eq!(
+        clock().fast_time_point::<Ordered>(),
+        Err(SlowPath::FromPage)
+    );
     assert!(!clock().fast_is_continuous(&token));
     let reading = clock().read().unwrap();
     assert_eq!(reading.max_error_ns, None);

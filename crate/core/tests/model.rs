@@ -19,6 +19,8 @@
 
 #[path = "model/guard.rs"]
 mod guard;
+#[path = "model/unordered.rs"]
+mod unordered;
 
 use std::cell::Cell;
 use std::sync::Arc as Uncounted;

@@ -38,6 +38,8 @@ pub struct NativeClockOptions {
     pub max_age_ms: Option<f64>,
     /// Unsigned 64-bit.
     pub error_limit_ns: Option<BigInt>,
+    /// Whether the calls that stamp read the counter in order.
+    pub ordered: bool,
 }
 
 /// The pages to choose from.
@@ -229,6 +231,7 @@ pub struct NativeClock {
     found: Found,
     path: Option<PathBuf>,
     timescale: Timescale,
+    is_ordered: bool,
 }
 
 /// Opens the page at `path`, or without one the best page of `choice`.
@@ -248,6 +251,7 @@ impl NativeClock {
         choice: NativeChoice,
         options: NativeClockOptions,
     ) -> std::result::Result<Self, Error> {
+        let is_ordered = options.ordered;
         let options = options.try_into()?;
         let Opened { clock, found } = match path {
             Some(path) => choose::open_path(Path::new(path), &options)?,
@@ -257,6 +261,7 @@ impl NativeClock {
             found,
             path: clock.path().map(Path::to_path_buf),
             timescale: clock.timescale(),
+            is_ordered,
             clock: Rc::new(RefCell::new(Some(clock))),
         })
     }
@@ -300,7 +305,7 @@ impl NativeClock {
     /// describes them.
     #[napi(getter)]
     pub fn hot<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
-        hot_calls(env, &self.clock)
+        hot_calls(env, &self.clock, self.is_ordered)
     }
 
     #[napi]

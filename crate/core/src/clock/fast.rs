@@ -9,7 +9,7 @@
 //! `current_counter` or `is_current` and nowhere else.
 
 use crate::clock::VmClock;
-use crate::counter::Counter;
+use crate::counter::{Counter, Unordered as InAnyOrder};
 use crate::error::Error;
 use crate::seqlock::{self, SharedWords};
 use crate::time::NS_PER_MS;
@@ -35,6 +35,36 @@ pub enum SlowPath {
     FromCounter(u64),
 }
 
+/// How the fast calls read the counter. It is a type, so that no call has a branch for it.
+///
+/// The slow calls always read it in order.
+pub trait Order {
+    /// Returns `counter`, to be read in this order.
+    fn of<C: Counter>(counter: &C) -> impl Counter;
+}
+
+/// By [`Counter::read`].
+#[derive(Clone, Copy, Debug)]
+pub struct Ordered;
+
+impl Order for Ordered {
+    #[inline(always)]
+    fn of<C: Counter>(counter: &C) -> impl Counter {
+        counter
+    }
+}
+
+/// By [`Counter::read_unordered`]. `seqlock` says why the page is never misread.
+#[derive(Clone, Copy, Debug)]
+pub struct Unordered;
+
+impl Order for Unordered {
+    #[inline(always)]
+    fn of<C: Counter>(counter: &C) -> impl Counter {
+        InAnyOrder(counter)
+    }
+}
+
 /// The two halves of a clock's calls.
 pub trait FastClock {
     /// Fast path of [`VmClock::now_ns`].
@@ -42,7 +72,7 @@ pub trait FastClock {
     /// # Errors
     ///
     /// `Err` is not a failure: pass it to [`FastClock::slow_now_ns`].
-    fn fast_now_ns(&mut self) -> Result<i64, SlowPath>;
+    fn fast_now_ns<O: Order>(&mut self) -> Result<i64, SlowPath>;
 
     /// Slow path of [`VmClock::now_ns`], right after [`FastClock::fast_now_ns`] returned `slow_path`.
     ///
@@ -56,7 +86,7 @@ pub trait FastClock {
     /// # Errors
     ///
     /// `Err` is not a failure: pass it to [`FastClock::slow_now_ms`].
-    fn fast_now_ms(&mut self) -> Result<f64, SlowPath>;
+    fn fast_now_ms<O: Order>(&mut self) -> Result<f64, SlowPath>;
 
     /// Slow path of [`VmClock::now_ms`], right after [`FastClock::fast_now_ms`] returned `slow_path`.
     ///
@@ -71,11 +101,14 @@ pub trait FastClock {
     /// # Errors
     ///
     /// `Err` is not a failure: pass it to [`FastClock::slow_time_point`].
-    fn fast_time_point(&mut self) -> Result<TimePoint, SlowPath>;
+    fn fast_time_point<O: Order>(&mut self) -> Result<TimePoint, SlowPath>;
 
     /// The time point, right after [`FastClock::fast_time_point`] returned `slow_path`. `None` is not
     /// a failure: call [`VmClock::read`].
     fn slow_time_point(&mut self, slow_path: SlowPath) -> Option<TimePoint>;
+
+    /// The counter now. There is no slow path.
+    fn fast_counter<O: Order>(&self) -> u64;
 
     /// Fast path of [`VmClock::is_continuous`]. `false` means only that `is_continuous` has to be
     /// called.
@@ -92,8 +125,8 @@ pub trait FastClock {
 
 impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
     #[inline(always)]
-    fn fast_now_ns(&mut self) -> Result<i64, SlowPath> {
-        let counter = self.current_counter()?;
+    fn fast_now_ns<O: Order>(&mut self) -> Result<i64, SlowPath> {
+        let counter = self.current_counter::<O>()?;
         let ns = self.fast.live_ns.at(counter);
         let ns = ns.ok_or(SlowPath::FromCounter(counter))?.cast_signed();
         if self.options.non_decreasing {
@@ -117,8 +150,8 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
     }
 
     #[inline(always)]
-    fn fast_now_ms(&mut self) -> Result<f64, SlowPath> {
-        let counter = self.current_counter()?;
+    fn fast_now_ms<O: Order>(&mut self) -> Result<f64, SlowPath> {
+        let counter = self.current_counter::<O>()?;
         let bits = self.fast.live_ms_bits.at(counter);
         let bits = bits.ok_or(SlowPath::FromCounter(counter))?;
         // The last time is remembered in nanoseconds. `FromPage` instead of `FromCounter`: returning the
@@ -142,8 +175,8 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
     }
 
     #[inline(always)]
-    fn fast_time_point(&mut self) -> Result<TimePoint, SlowPath> {
-        let counter = self.current_counter()?;
+    fn fast_time_point<O: Order>(&mut self) -> Result<TimePoint, SlowPath> {
+        let counter = self.current_counter::<O>()?;
         let slow_path = SlowPath::FromCounter(counter);
         let point = self.fast.readings.at(counter).ok_or(slow_path)?;
         if self.options.non_decreasing {
@@ -165,6 +198,11 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
     }
 
     #[inline(always)]
+    fn fast_counter<O: Order>(&self) -> u64 {
+        O::of(&self.counter).read()
+    }
+
+    #[inline(always)]
     fn fast_is_continuous(&self, token: &Continuity) -> bool {
         self.is_current() && self.fast.continuity.as_ref() == Some(token)
     }
@@ -178,9 +216,10 @@ impl<M: SharedWords, C: Counter> FastClock for VmClock<M, C> {
 impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// The counter now, if page and guard are still those that the fast path was computed from.
     #[inline(always)]
-    fn current_counter(&self) -> Result<u64, SlowPath> {
+    fn current_counter<O: Order>(&self) -> Result<u64, SlowPath> {
         let (page, guard) = self.cached(self.fast.seq, self.fast.guard_seq);
-        seqlock::counter_if_unchanged(&page, &guard, &self.counter).ok_or(SlowPath::FromPage)
+        seqlock::counter_if_unchanged(&page, &guard, &O::of(&self.counter))
+            .ok_or(SlowPath::FromPage)
     }
 
     /// Returns whether page and guard are still those that the fast path was computed from.

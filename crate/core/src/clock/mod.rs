@@ -33,7 +33,7 @@ use crate::time::fixed;
 use crate::time::reading::{Continuity, Reading};
 use crate::timescale::Timescale;
 
-use fast::{FastClock, SlowPath};
+use fast::{FastClock, Ordered, SlowPath};
 use guard::{Doubt, Guard, GuardState, Guarding, LastLook, Look};
 pub(crate) use retry::RetryDeadline;
 pub use retry::UPDATE_TIMEOUT;
@@ -282,7 +282,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::Stale`], [`Error::TooUncertain`], [`Error::OtherBoot`], [`Error::Forked`].
     #[inline]
     pub fn now_ns(&mut self) -> Result<i64, Error> {
-        match self.fast_now_ns() {
+        match self.fast_now_ns::<Ordered>() {
             Ok(ns) => Ok(ns),
             Err(slow_path) => self.slow_now_ns(slow_path),
         }
@@ -296,7 +296,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// [`Error::NotUtc`], and those of [`VmClock::now_ns`].
     #[inline]
     pub fn now_ms(&mut self) -> Result<f64, Error> {
-        match self.fast_now_ms() {
+        match self.fast_now_ms::<Ordered>() {
             Ok(ms) => Ok(ms),
             Err(slow_path) => self.slow_now_ms(slow_path),
         }
@@ -402,7 +402,7 @@ impl<M: SharedWords, C: Counter> VmClock<M, C> {
     /// Fast path of [`VmClock::read`]. Written out in `read` itself, it takes six instructions more.
     #[inline(always)]
     fn fast_read(&mut self) -> Result<Reading, SlowPath> {
-        let point = self.fast_time_point()?;
+        let point = self.fast_time_point::<Ordered>()?;
         Ok(self.fast.reading(&point))
     }
 

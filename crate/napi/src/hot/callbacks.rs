@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use napi::bindgen_prelude::{Result, ToNapiValue};
 use napi::{JsError, sys};
-use vmclock::clock::fast::SlowPath;
+use vmclock::clock::fast::{Order, SlowPath};
 
 use super::Hot;
 use super::calls::HotCall;
@@ -56,10 +56,10 @@ impl Drop for Place {
 
 /// The callback of a call for a place: one of sixteen instances of `invoke_at`, or `invoke`.
 macro_rules! callback_at {
-    ($call:ty, $place:expr, [$($number:literal)*]) => {
+    ($call:ty, $order:ty, $place:expr, [$($number:literal)*]) => {
         match $place {
-            $(Place(Some($number)) => invoke_at::<$call, $number>,)*
-            _ => invoke::<$call>,
+            $(Place(Some($number)) => invoke_at::<$call, $order, $number>,)*
+            _ => invoke::<$call, $order>,
         }
     };
 }
@@ -69,7 +69,7 @@ macro_rules! callback_at {
     clippy::indexing_slicing,
     reason = "both are constants, and the assertion is made by the compiler"
 )]
-unsafe extern "C" fn invoke_at<T: HotCall, const PLACE: usize>(
+unsafe extern "C" fn invoke_at<T: HotCall, O: Order, const PLACE: usize>(
     env: sys::napi_env,
     _info: sys::napi_callback_info,
 ) -> sys::napi_value {
@@ -79,11 +79,11 @@ unsafe extern "C" fn invoke_at<T: HotCall, const PLACE: usize>(
     // SAFETY: `add_function` gives this callback only to functions of the `Hot` in this place. Each
     // of them keeps the `Hot` alive as long as it can be called, and the `Hot` keeps its place.
     let hot: &Hot = unsafe { &*hot };
-    call::<T>(env, hot)
+    call::<T, O>(env, hot)
 }
 
 /// The callback of `T` for clocks without a place.
-unsafe extern "C" fn invoke<T: HotCall>(
+unsafe extern "C" fn invoke<T: HotCall, O: Order>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
 ) -> sys::napi_value {
@@ -105,15 +105,15 @@ unsafe extern "C" fn invoke<T: HotCall>(
     // SAFETY: `data` is what `add_function` gave: a `Hot` that the function's own finalizer keeps
     // alive for as long as the function can be called.
     let hot: &Hot = unsafe { &*data.cast::<Hot>() };
-    call::<T>(env, hot)
+    call::<T, O>(env, hot)
 }
 
 /// The fast path, with tail calls to the slow one. It calls nothing else, so it saves no register.
 #[inline(always)]
-fn call<T: HotCall>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
+fn call<T: HotCall, O: Order>(env: sys::napi_env, hot: &Hot) -> sys::napi_value {
     let result = match hot.clock.try_borrow_mut() {
         Ok(mut clock) => match clock.as_mut() {
-            Some(clock) => T::fast(clock, hot),
+            Some(clock) => T::fast::<O>(clock, hot),
             None => Err(SlowPath::FromPage),
         },
         Err(_) => Err(SlowPath::FromPage),
@@ -192,7 +192,7 @@ unsafe extern "C" fn release(_env: sys::napi_env, data: *mut c_void, _hint: *mut
 }
 
 /// Adds `T` to `object` as a function with a count of its own on `hot`.
-pub(super) fn add_function<T: HotCall>(
+pub(super) fn add_function<T: HotCall, O: Order>(
     env: sys::napi_env,
     object: sys::napi_value,
     hot: &Rc<Hot>,
@@ -205,7 +205,7 @@ pub(super) fn add_function<T: HotCall>(
             env,
             T::NAME.as_ptr(),
             T::NAME.count_bytes().cast_signed(),
-            Some(callback_at!(T, &hot.place, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15])),
+            Some(callback_at!(T, O, &hot.place, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15])),
             data,
             &mut function,
         )

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use vmclock::VmClock;
-use vmclock::clock::fast::{FastClock, SlowPath};
+use vmclock::clock::fast::{FastClock, Order, SlowPath};
 
 use super::Hot;
 use super::slots::{Double, Slot};
@@ -21,7 +21,7 @@ pub(super) trait HotCall {
 
     /// Fast path, without a call to any function. `Err` is not a failure: pass it to `slow`.
     #[inline(always)]
-    fn fast(_clock: &mut VmClock, _hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(_clock: &mut VmClock, _hot: &Hot) -> Result<(), SlowPath> {
         Err(SlowPath::FromPage)
     }
 
@@ -37,8 +37,8 @@ impl HotCall for NowNs {
     const NAME: &'static CStr = c"nowNs";
 
     #[inline(always)]
-    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
-        hot.slots.set(Slot::EpochNs, clock.fast_now_ns()?);
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        hot.slots.set(Slot::EpochNs, clock.fast_now_ns::<O>()?);
         Ok(())
     }
 
@@ -56,8 +56,9 @@ impl HotCall for NowMs {
     const NAME: &'static CStr = c"nowMs";
 
     #[inline(always)]
-    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
-        hot.slots.set_double(Double::NowMs, clock.fast_now_ms()?);
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        hot.slots
+            .set_double(Double::NowMs, clock.fast_now_ms::<O>()?);
         Ok(())
     }
 
@@ -75,8 +76,8 @@ impl HotCall for NowHrTime {
     const NAME: &'static CStr = c"nowHrTime";
 
     #[inline(always)]
-    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
-        let ns = clock.fast_now_ns()?;
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        let ns = clock.fast_now_ns::<O>()?;
         let since_ns = ns.wrapping_sub(hot.second_ns.get());
         // Nearly every time lies in the second of the time before. A division would take 10 % longer. The subtraction
         // does not wrap to such a distance: a time of the fast path lies between 1970 and 2106.
@@ -110,11 +111,11 @@ impl HotCall for Read {
     const NAME: &'static CStr = c"read";
 
     #[inline(always)]
-    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
         if hot.filled_for_state.get() != clock.states_seen() {
             return Err(SlowPath::FromPage);
         }
-        hot.slots.set_time_point(&clock.fast_time_point()?);
+        hot.slots.set_time_point(&clock.fast_time_point::<O>()?);
         Ok(())
     }
 
@@ -137,8 +138,9 @@ impl HotCall for ReadCounter {
     const NAME: &'static CStr = c"counter";
 
     #[inline(always)]
-    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
-        hot.slots.set_unsigned(Slot::Counter, clock.counter());
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+        hot.slots
+            .set_unsigned(Slot::Counter, clock.fast_counter::<O>());
         Ok(())
     }
 
@@ -191,7 +193,7 @@ impl HotCall for IsContinuous {
     const IS_REPEATABLE: bool = false;
 
     #[inline(always)]
-    fn fast(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
         if clock.fast_is_continuous(&hot.slots.argument_token()) {
             Ok(())
         } else {

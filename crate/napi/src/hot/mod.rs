@@ -29,6 +29,7 @@ use std::rc::{Rc, Weak};
 use napi::bindgen_prelude::{JsValue, Object, Result};
 use napi::{Env, sys};
 use vmclock::VmClock;
+use vmclock::clock::fast::{Order, Ordered, Unordered};
 
 use crate::property::{check, define};
 
@@ -75,8 +76,13 @@ fn tell_collector(env: sys::napi_env, change_bytes: i64) {
     unsafe { sys::napi_adjust_external_memory(env, change_bytes, &mut total_bytes) };
 }
 
-/// Makes the calls of `clock` and the arrays that they write to: `HotCalls` in `ts/native.ts`.
-pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Object<'env>> {
+/// Makes the calls of `clock` and the arrays that they write to: `HotCalls` in `ts/native.ts`. Calls that are not
+/// ordered read the counter without a fence.
+pub(crate) fn hot_calls<'env>(
+    env: &'env Env,
+    clock: &Rc<ClockBox>,
+    is_ordered: bool,
+) -> Result<Object<'env>> {
     let raw_env = env.raw();
     let (start, buffer) = new_buffer(raw_env)?;
     let mut reference: sys::napi_ref = ptr::null_mut();
@@ -107,15 +113,25 @@ pub(crate) fn hot_calls<'env>(env: &'env Env, clock: &Rc<ClockBox>) -> Result<Ob
     let doubles = new_array(raw_env, floats, DOUBLES, buffer, DOUBLES_OFFSET)?;
     define(raw_env, target, c"slots", slots)?;
     define(raw_env, target, c"doubles", doubles)?;
-    add_function::<NowNs>(raw_env, target, &hot)?;
-    add_function::<NowMs>(raw_env, target, &hot)?;
-    add_function::<NowHrTime>(raw_env, target, &hot)?;
-    add_function::<Read>(raw_env, target, &hot)?;
-    add_function::<ReadCounter>(raw_env, target, &hot)?;
-    add_function::<Convert>(raw_env, target, &hot)?;
-    add_function::<TakeContinuity>(raw_env, target, &hot)?;
-    add_function::<IsContinuous>(raw_env, target, &hot)?;
+    if is_ordered {
+        add_stamps::<Ordered>(raw_env, target, &hot)?;
+    } else {
+        add_stamps::<Unordered>(raw_env, target, &hot)?;
+    }
+    // These read no counter on the fast path.
+    add_function::<Convert, Ordered>(raw_env, target, &hot)?;
+    add_function::<TakeContinuity, Ordered>(raw_env, target, &hot)?;
+    add_function::<IsContinuous, Ordered>(raw_env, target, &hot)?;
     Ok(object)
+}
+
+/// Adds the calls that read the counter.
+fn add_stamps<O: Order>(env: sys::napi_env, target: sys::napi_value, hot: &Rc<Hot>) -> Result<()> {
+    add_function::<NowNs, O>(env, target, hot)?;
+    add_function::<NowMs, O>(env, target, hot)?;
+    add_function::<NowHrTime, O>(env, target, hot)?;
+    add_function::<Read, O>(env, target, hot)?;
+    add_function::<ReadCounter, O>(env, target, hot)
 }
 
 /// A new array buffer for the slots, and where its memory starts.

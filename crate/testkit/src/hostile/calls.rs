@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use vmclock::clock::fast::{FastClock, TimePoint};
+use vmclock::clock::fast::{FastClock, Ordered, TimePoint};
 use vmclock::snapshot::RawFields;
 use vmclock::{Continuity, Error, Reading, VmClock};
 
@@ -213,7 +213,7 @@ fn by_time_point(clock: &mut Clock, rest: &mut Rest) -> Result<Reading, Error> {
 }
 
 fn time_point_of(clock: &mut Clock) -> Option<TimePoint> {
-    match clock.fast_time_point() {
+    match clock.fast_time_point::<Ordered>() {
         Ok(point) => Some(point),
         Err(slow_path) => clock.slow_time_point(slow_path),
     }
