@@ -28,13 +28,13 @@ const PLACES = 16
 const calls = [
   { name: 'NowNs', check: checkStamp, atMost: { x64: 53, arm64: 61 } },
   { name: 'NowMs', check: checkStamp, atMost: { x64: 67, arm64: 76 } },
-  { name: 'NowHrTime', check: checkStamp, atMost: { x64: 90, arm64: 90 } },
+  { name: 'NowHrTime', check: checkStamp, atMost: { x64: 83, arm64: 87 } },
   { name: 'Read', check: checkStamp, atMost: { x64: 97, arm64: 97 } },
   { name: 'ReadCounter', check: checkCounter, atMost: { x64: 19, arm64: 23 } },
   ...[
     { name: 'NowNs', check: checkUnorderedStamp, atMost: { x64: 52, arm64: 58 } },
     { name: 'NowMs', check: checkUnorderedStamp, atMost: { x64: 66, arm64: 73 } },
-    { name: 'NowHrTime', check: checkUnorderedStamp, atMost: { x64: 89, arm64: 87 } },
+    { name: 'NowHrTime', check: checkUnorderedStamp, atMost: { x64: 82, arm64: 83 } },
     { name: 'Read', check: checkUnorderedStamp, atMost: { x64: 96, arm64: 94 } },
     { name: 'ReadCounter', check: checkUnorderedCounter, atMost: { x64: 18, arm64: 20 } },
   ].map((call) => ({ ...call, order: 'Unordered' })),
