@@ -461,10 +461,12 @@ impl Error {
             }
             Self::Disrupted => "take a new token and read the counter again",
             Self::Stale { .. } => {
-                "start what publishes the page again (`vmclock publish`), or allow a greater age"
+                "start what publishes the page again (`vmclock publish`), or allow a greater age \
+                 (`maxAgeMs`, --max-age)"
             }
             Self::TooUncertain { .. } => {
-                "find out with `vmclock doctor` why the error is not smaller, or allow more"
+                "find out with `vmclock doctor` why the error is not smaller, or allow more \
+                 (`errorLimitNs`, --error-limit)"
             }
             Self::OtherBoot => "publish a page in this boot (`vmclock publish`), or open another",
             Self::Forked => "open the clock again in this process",
@@ -646,6 +648,7 @@ fn system_remedy(syscall: &str, source: &io::Error) -> Option<Cow<'static, str>>
         (_, libc::ENOMEM) => "free memory, or raise the limit of this process or its container",
         (_, libc::ENOSPC | libc::EDQUOT) => "free space on that file system",
         (_, libc::EROFS) => "give a path on a file system that can be written",
+        (_, libc::EFBIG) => "raise this process's limit of file sizes (`ulimit -f`)",
         (_, libc::ENAMETOOLONG) => "give a shorter path",
         (_, libc::EIO) => "see the kernel's log for the device (`dmesg`)",
         _ => return None,

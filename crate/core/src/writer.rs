@@ -20,6 +20,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::abi::{
     SIZE_FULL, SIZE_REGION, VMCLOCK_COUNTER_INVALID, VMCLOCK_MAGIC, VMCLOCK_VERSION, field,
@@ -173,6 +174,7 @@ impl PageWriter {
         fields: &RawFields,
     ) -> Result<Self, Error> {
         check_layout(layout)?;
+        check_size_limit(layout.file_bytes, path)?;
         let directory = directory_of(path);
         let file = tempfile::Builder::new()
             .prefix(".vmclock-")
@@ -394,6 +396,16 @@ fn check_layout(layout: &PageLayout) -> Result<(), Error> {
         "a file of {} bytes does not hold a page at offset {}: a page has {SIZE_FULL} bytes",
         layout.file_bytes, layout.page_offset
     )))
+}
+
+/// Fails if this process may not make a file of this size. The kernel would end it by SIGXFSZ.
+fn check_size_limit(file_bytes: u64, path: &Path) -> Result<(), Error> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if limit < file_bytes => {
+            Err(Error::system("ftruncate", Some(path), Errno::FBIG))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether memory backs a mapping of the whole structure. Bytes between the end of a file and the

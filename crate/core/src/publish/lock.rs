@@ -8,9 +8,9 @@ use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::file_lock::FileLock;
@@ -30,8 +30,18 @@ pub(super) struct Lock {
     name: OsString,
     /// The page's name in the same directory.
     page_name: OsString,
+    /// The page's path from the root, by which readers find it; `None` if the current directory has no path.
+    whole_path: Option<PathBuf>,
     /// The page's file, once it is known.
-    page: Option<FileLock>,
+    page: Option<Held>,
+}
+
+/// The page's file, which this publisher holds.
+#[derive(Debug)]
+struct Held {
+    file: FileLock,
+    /// The file's size when it was taken, in bytes.
+    size_bytes: i64,
 }
 
 impl Lock {
@@ -60,7 +70,8 @@ impl Lock {
                 | OFlags::NONBLOCK;
             let file = rustix::fs::openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR)
                 .map(File::from)
-                .map_err(|errno| failed("open", &path, errno.into()))?;
+                // The caller gave the page's name, and not this one.
+                .map_err(|errno| failed("open", page, errno.into()))?;
             let opened = file
                 .metadata()
                 .map_err(|error| failed("fstat", &path, error))?;
@@ -101,6 +112,7 @@ impl Lock {
                     directory,
                     name,
                     page_name,
+                    whole_path: std::path::absolute(page).ok(),
                     page: None,
                 });
             }
@@ -114,21 +126,44 @@ impl Lock {
     ///
     /// [`Error::Busy`] if a publisher has it under another name.
     pub(super) fn hold(&mut self, file: File, page: &Path) -> Result<(), Error> {
-        self.page = Some(FileLock::take(file, page)?);
+        let file = FileLock::take(file, page)?;
+        let stat =
+            rustix::fs::fstat(file.file()).map_err(|errno| failed("fstat", page, errno.into()))?;
+        self.page = Some(Held {
+            file,
+            size_bytes: stat.st_size,
+        });
         Ok(())
     }
 
     /// Returns why readers no longer find the page at its path; `None` if they do.
     pub(super) fn lost_name(&self) -> Option<&'static str> {
-        let page = self.page.as_ref()?;
-        if is_still(&self.directory, &self.page_name, page.file()) {
-            return None;
+        let Held { file, size_bytes } = self.page.as_ref()?;
+        let open = rustix::fs::fstat(file.file()).ok()?;
+        if open.st_size < *size_bytes {
+            return Some("the page's file was shortened");
         }
-        let named = rustix::fs::statat(&self.directory, &self.page_name, AtFlags::SYMLINK_NOFOLLOW);
-        Some(match named {
-            Ok(_) => "another file is at its path",
-            Err(_) => "the page's file was removed from its path",
-        })
+        let is_page = |named: &Stat| is_same(named, &open);
+        match rustix::fs::statat(&self.directory, &self.page_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) if is_page(&named) => {}
+            Ok(_) => return Some("another file is at its path"),
+            Err(_) => return Some("the page's file was removed from its path"),
+        }
+        // The directory held open is the page's even if it has another path by now.
+        match rustix::fs::lstat(self.whole_path.as_ref()?) {
+            Ok(named) if !is_page(&named) => Some("another file is at its path"),
+            Err(Errno::NOENT | Errno::NOTDIR) => Some("the page's directory was moved or removed"),
+            // A publisher that may not look at the path any more learns nothing from it.
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Returns whether the page's file has no bytes left. Access to its mapping would end the process by SIGBUS.
+    pub(super) fn is_emptied(&self) -> bool {
+        self.page
+            .as_ref()
+            .and_then(|page| rustix::fs::fstat(page.file.file()).ok())
+            .is_some_and(|stat| stat.st_size == 0)
     }
 }
 
@@ -150,5 +185,10 @@ fn is_still(directory: &OwnedFd, name: &OsString, file: &File) -> bool {
     named
         .ok()
         .zip(open.ok())
-        .is_some_and(|(named, open)| (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
+        .is_some_and(|(named, open)| is_same(&named, &open))
+}
+
+/// Returns whether two looks are at the same file.
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }

@@ -101,7 +101,10 @@ impl Published {
     /// Writes fields and extension in one update.
     pub(super) fn write(&mut self, fields: &RawFields, extension: &Extension) {
         self.extension = *extension;
-        self.writer.publish(fields, extension);
+        // The owner of a file may empty it at any time. `require_name` reports that.
+        if !self.lock.as_ref().is_some_and(Lock::is_emptied) {
+            self.writer.publish(fields, extension);
+        }
     }
 }
 
@@ -113,7 +116,8 @@ impl Drop for Published {
                 ..self.writer.fields()
             };
             // With the extension, which records the device for the next publisher.
-            self.writer.publish(&fields, &self.extension);
+            let extension = self.extension;
+            self.write(&fields, &extension);
         }
     }
 }
