@@ -1,5 +1,6 @@
 // The package loads everywhere. If it cannot work, its calls say why.
 
+import { execFileSync } from 'node:child_process'
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -222,6 +223,16 @@ test('a process with many connections is not asked for their names', async (t) =
     seen.push(VmClock.isSupported(), process.report.excludeNetwork)
     console.log(JSON.stringify(seen))`)
   t.deepEqual(asked, [true, true, false])
+})
+
+test('a VMCLOCK_ADDON that names no file is refused at once', async (t) => {
+  const fifo = newPath(t)
+  execFileSync('mkfifo', [fifo])
+  const file = copy(t, () => {})
+  for (const path of [fifo, '/dev/zero', newDirectory(t), newPath(t)]) {
+    const seen = await look(file, '', { VMCLOCK_ADDON: path })
+    refusesToOpen(t, seen, /VMCLOCK_ADDON names .* no addon is there/, /remove the variable/)
+  }
 })
 
 test('the package loads with a native part of another release, and open says so', async (t) => {

@@ -6,7 +6,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import type { VmClock } from 'vmclock'
-import { commandLine, isEmulated, nodeCommand, rootDirectory, start } from './node-command'
+import { commandLine, isEmulated, nodeCommand, rootDirectory, run, start } from './node-command'
 import { liveFields, newPath, open, page } from './pages'
 import { hasTerminals, onTerminal, shellCommand } from './terminal'
 
@@ -109,6 +109,21 @@ test('a full disk ends each command with one error and exit code 1', async (t) =
     t.is(stderr.match(/standard output cannot be written: .*ENOSPC/g)?.length, 1, stderr)
     t.notRegex(stderr, /^\s+at /m)
   }
+})
+
+test('a limit of file sizes ends each command with one error and exit code 1', async (t) => {
+  const path = newPath(t)
+  const limited = `ulimit -f 0; exec "$@" > ${path}`
+  for (const args of [['now', '--json'], ['doctor'], ['publish', '--help']]) {
+    const by = ['/bin/sh', '-c', limited, 'sh']
+    const { exitCode, stderr } = await run([commandLine, ...args], { by })
+    t.is(exitCode, 1, stderr)
+    t.regex(stderr, /standard output cannot be written: EFBIG/)
+  }
+  const by = ['/bin/sh', '-c', 'ulimit -f 0; exec "$@"', 'sh']
+  const { exitCode, stderr } = await run([commandLine, 'publish', newPath(t)], { by })
+  t.is(exitCode, 1, stderr)
+  t.regex(stderr, /ulimit -f.*\n.*ERR_VMCLOCK_SYSTEM/)
 })
 
 test('publish: a full disk is told once, and the page goes on', async (t) => {

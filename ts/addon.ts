@@ -14,6 +14,7 @@ import {
   readFileSync,
   readSync,
   realpathSync,
+  statSync,
 } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
@@ -53,6 +54,8 @@ export function loadAddon(machine: 'linux-x64' | 'linux-arm64'): unknown {
     let path = named
     try {
       path = resolve(named)
+      // Node would read a device or a FIFO for ever.
+      if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) throw new Error(NO_FILE)
       requireWhole(path)
       // Bundlers replace this module's own `require`, and a single executable has none for files.
       return createRequire(path)(path)
@@ -263,7 +266,14 @@ const DAMAGED = {
   remedy: 'remove it and install again on this machine',
 }
 
+const NO_FILE = 'it is no regular file'
+
 const EXPLANATIONS: ReadonlyArray<typeof DAMAGED & { readonly says: RegExp }> = [
+  {
+    says: new RegExp(`^(Cannot find module '/.*'|${NO_FILE})$`),
+    why: 'no addon is there',
+    remedy: 'put the path of the addon into VMCLOCK_ADDON, or remove the variable',
+  },
   {
     says: /Cannot allocate memory|cannot allocate memory/,
     why: 'this process has no memory left for it',

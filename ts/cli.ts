@@ -15,6 +15,7 @@ import {
   numberFrom,
   offsetNs,
   pageMode,
+  shellCommand,
 } from './cli/figures'
 import { METRICS_HELP, type MetricsOptions, metrics } from './cli/metrics'
 import { listenAddress } from './cli/metrics-server'
@@ -87,8 +88,12 @@ addReadingOptions(
     'polling interval where the kernel does not notify, 1ms to 1h (default: 100ms)',
     durationMs('1ms', '1h'),
   )
-  .option('--on-disruption <command>', 'shell command to run after each disruption')
-  .option('--on-restore <command>', 'shell command to run after each restore or clone')
+  .option('--on-disruption <command>', 'shell command to run after each disruption', shellCommand)
+  .option(
+    '--on-restore <command>',
+    'shell command to run after each restore or clone',
+    shellCommand,
+  )
   .option('--no-stamps', 'print events only, and not the time once per second')
   .addHelpText('after', WATCH_HELP)
   .action(async (path: string | undefined, options: WatchOptions) => {

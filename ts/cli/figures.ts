@@ -56,10 +56,13 @@ export function durationMs(least: string, most: string): (text: string) => numbe
   }
 }
 
-/** Makes a parser of numbers within a range. */
+// Number() also takes hexadecimal digits and surrounding space.
+const DECIMAL = /^-?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i
+
+/** Makes a parser of decimal numbers within a range. */
 export function numberFrom(least: number, most: number): (text: string) => number {
   return (text) => {
-    const value = text.trim() === '' ? Number.NaN : Number(text)
+    const value = DECIMAL.test(text) ? Number(text) : Number.NaN
     if (!(value >= least && value <= most)) {
       throw new InvalidArgumentError(`Give a number from ${least} to ${most}.`)
     }
@@ -97,6 +100,12 @@ export function filePath(text: string): string {
   if (Buffer.byteLength(text) > LONGEST_PATH_BYTES) {
     throw new InvalidArgumentError(`Give a path of at most ${LONGEST_PATH_BYTES} bytes.`)
   }
+  return text
+}
+
+/** Parses a command for the shell, which does something. */
+export function shellCommand(text: string): string {
+  if (text.trim() === '') throw new InvalidArgumentError('The command is empty.')
   return text
 }
 
