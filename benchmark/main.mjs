@@ -140,6 +140,7 @@ async function measureNode(node, size, peers, clocks, directory) {
     stamps.push(await run(one, 'stamps', page(`stamps-${process}`), rounds, clocks, ...inC))
   }
   const variants = await run(one, 'variants', page('variants'), size.rounds, ...inC)
+  const unordered = await run(one, 'unordered', page('unordered'), size.rounds, ...inC)
   const convert = await run(one, 'convert', page('convert'), size.rounds, ...inC)
   const clones = await run(one, 'clones', page('clones'), size.rounds)
   // Not pinned: other work on the same CPU would delay the timers.
@@ -153,7 +154,7 @@ async function measureNode(node, size, peers, clocks, directory) {
     startUps.push(await run([], 'start-up', page('garbage')))
   }
   return {
-    ...{ variants, convert, clones, waits, workers, churn, garbage },
+    ...{ variants, unordered, convert, clones, waits, workers, churn, garbage },
     stamps: merged(stamps),
     'start-up': merged(startUps),
   }
@@ -184,7 +185,16 @@ function summary(row, runsByNode) {
 
 // Returns the medians of single figures over all runs, in nanoseconds.
 function costs(nodes, found) {
-  const programs = ['stamps', 'variants', 'convert', 'waits', 'workers', 'churn', 'start-up']
+  const programs = [
+    'stamps',
+    'variants',
+    'unordered',
+    'convert',
+    'waits',
+    'workers',
+    'churn',
+    'start-up',
+  ]
   const perNode = nodes.map((_, index) =>
     Object.assign(
       {},

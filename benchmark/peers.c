@@ -33,6 +33,19 @@ static inline uint64_t ordered_counter(void) {
 #endif
 }
 
+/* Reads the counter alone. */
+static inline uint64_t bare_counter(void) {
+#if defined(__x86_64__)
+  uint32_t low, high;
+  __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
+  return ((uint64_t)high << 32) | low;
+#elif defined(__aarch64__)
+  uint64_t value;
+  __asm__ volatile("mrs %0, cntvct_el0" : "=r"(value) : : "memory");
+  return value;
+#endif
+}
+
 static volatile uint64_t sink;
 
 static napi_value noop(napi_env env, napi_callback_info info) {
@@ -45,6 +58,13 @@ static napi_value counter(napi_env env, napi_callback_info info) {
   (void)env;
   (void)info;
   sink = ordered_counter();
+  return NULL;
+}
+
+static napi_value unordered_counter(napi_env env, napi_callback_info info) {
+  (void)env;
+  (void)info;
+  sink = bare_counter();
   return NULL;
 }
 
@@ -79,7 +99,10 @@ napi_value napi_register_module_v1(napi_env env, napi_value exports) {
   static const struct {
     const char *name;
     napi_callback callback;
-  } calls[] = {{"noop", noop}, {"counter", counter}, {"multiply", multiply}};
+  } calls[] = {{"noop", noop},
+               {"counter", counter},
+               {"unorderedCounter", unordered_counter},
+               {"multiply", multiply}};
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
     napi_value function;
     if (napi_create_function(env, calls[i].name, (size_t)-1, calls[i].callback, NULL, &function) != 0 ||
