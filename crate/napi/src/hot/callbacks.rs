@@ -21,10 +21,11 @@ use crate::property::{check, define};
 
 /// The clocks that have callbacks of their own, which know where to look for their [`Hot`].
 ///
-/// Every other callback asks Node-API for its function's data, which takes 3 ns. Without the places two
-/// rows of the benchmark miss their floors (AMD EPYC, Node 20.20). `readInto()` takes 1.41 to 1.43 times
-/// as long as its peer, where the floor is 1.4; with the places 1.27. `isContinuous()` takes 1.63 to 1.71
-/// times as long as its peer, where the floor is 1.6; with the places 1.22.
+/// Every other callback asks Node-API for its function's data, which takes 2 to 3 ns. Without the places two
+/// rows of the benchmark miss their floors (AMD EPYC, Node 20.20 and 26.10, three runs each). `readInto()` takes
+/// 1.40 to 1.46 times as long as its peer, where the floor is 1.4; with the places 1.27 to 1.40, mostly 1.31.
+/// `isContinuous()` takes 1.60 to 1.70 times as long as its peer, where the floor is 1.6; with the places 1.25 to
+/// 1.33. The instances take 67 kB of the addon.
 static PLACES: [AtomicPtr<Hot>; PLACE_COUNT] =
     [const { AtomicPtr::new(ptr::null_mut()) }; PLACE_COUNT];
 const PLACE_COUNT: usize = 16;
