@@ -320,6 +320,14 @@ test('each unit and each block of YAML in the guide is a file of deploy/', (t) =
   )
 })
 
+test('the picture of docs/deploy.md is the one of its script', async (t) => {
+  const made = join(newDirectory(t), 'deploy.svg')
+  const { exitCode, stderr } = await run([join(rootDirectory, 'tools/deploy-picture.mjs'), made])
+  t.is(exitCode, 0, stderr)
+  const shown = readFileSync(join(rootDirectory, 'docs/deploy.svg'), 'utf8')
+  t.is(readFileSync(made, 'utf8'), shown)
+})
+
 test('each unit of deploy/ is in the guide', (t) => {
   const directory = join(rootDirectory, 'deploy/systemd')
   const shown = inLanguage('ini').map(({ text }) => text)

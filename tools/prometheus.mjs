@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import { capture, rootDirectory, run } from './command.mjs'
+import { checkDashboard } from './dashboard.mjs'
 import { debianDirectory, debianProgram } from './debian.mjs'
 
 const alerts = join(rootDirectory, 'deploy/prometheus/alerts.yml')
@@ -25,6 +26,7 @@ export async function checkPrometheus({ isLong }) {
   const programs = await prometheusPrograms()
   await run(programs.promtool, ['check', 'config', configurationFile])
   await run(programs.promtool, ['test', 'rules', alerts.replace('.yml', '.test.yml')])
+  await checkDashboard(programs)
   const directory = mkdtempSync(join(tmpdir(), 'vmclock-prometheus-'))
   const children = []
   try {
@@ -74,6 +76,8 @@ async function scrape({ programs, directory, children, scrapeMs }) {
   ])
   const server = `http://127.0.0.1:${port}`
 
+  // Until it has read its storage, it answers queries with 503.
+  await until(async () => (await fetch(`${server}/-/ready`)).ok)
   // Once both targets have a bound, they are scraped for some time.
   await until(async () => (await query(server, 'vmclock_max_error_seconds')).length === 2)
   await delay(scrapeMs)

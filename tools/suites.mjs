@@ -137,7 +137,7 @@ const slowSuites = [
   },
   {
     name: 'prometheus',
-    shows: "Prometheus' own programs accept the metrics and the alerts, and scrape a page",
+    shows: "Prometheus' own programs accept metrics, alerts and dashboard, and scrape a page",
     long: 'a minute of scrapes',
     needs: DEBIAN,
     setUp,
