@@ -1,9 +1,10 @@
 // `vmclock metrics`: once, in a file that is always whole, or served on loopback.
 
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   closeSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -117,12 +118,15 @@ test('a file that cannot be written any more is removed, and ends the command', 
 
 test('--file refuses to take the place of what is no regular file', async (t) => {
   const directory = newDirectory(t)
-  const link = join(directory, 'link')
-  symlinkSync('/dev/null', link)
-  for (const file of ['/dev/null', directory, link]) {
+  const [pipe, link] = [join(directory, 'pipe'), join(directory, 'link')]
+  // Not a device of this machine: broken code would replace it.
+  t.is(spawnSync('mkfifo', [pipe]).status, 0)
+  symlinkSync(pipe, link)
+  for (const file of [pipe, directory, link]) {
     const { exitCode, stderr } = await vmclock('--file', file)
     t.is(exitCode, 2)
     t.regex(stderr, /no regular file/)
+    t.true(lstatSync(pipe).isFIFO())
   }
   const { exitCode, stderr } = await vmclock('--file', join(directory, 'none', 'file'), '--json')
   t.is(exitCode, 1)
