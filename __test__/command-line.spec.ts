@@ -150,6 +150,16 @@ for (const [words, flag, range] of [
   })
 }
 
+test('a misspelt command is told on one line, with the name that was meant', async (t) => {
+  for (const words of [['nowww'], ['now', '--jsno']]) {
+    const { exitCode, stderr } = await vmclock(...words)
+    t.is(exitCode, 2)
+    const meant =
+      words.length === 1 ? "'nowww' (Did you mean now?)" : "'--jsno' (Did you mean --json?)"
+    t.true(stderr.split('\n')[0]?.endsWith(meant), stderr)
+  }
+})
+
 // Errors
 
 for (const command of ['status', 'now', 'watch']) {

@@ -1,6 +1,7 @@
 /** A reading: the time, its bound, and what the page said at the same instant. */
 
 import * as argument from './arguments'
+import { detached, refuseDetached } from './detached'
 import { invalidArgument, VmClockError } from './errors'
 import { isoText } from './format'
 import { type HrTime, hrTimeOf } from './hr-time'
@@ -280,6 +281,7 @@ export class Reading {
    * rounded down, and the nanoseconds are 0 to 999,999,999.
    */
   toHrTime(): HrTime {
+    if (this === undefined) throw detached('toHrTime')
     return hrTimeOf(this.epochNs)
   }
 
@@ -303,6 +305,8 @@ export class Reading {
     }
   }
 }
+
+refuseDetached(Reading, ['toHrTime'])
 
 /** Makes a reading of the figures in the slots, whose state has these constants. */
 export function readingOf(slots: BigInt64Array, constants: ReadingConstants): Reading {

@@ -1,6 +1,7 @@
 /** Hybrid logical clocks: wall time and a counter, which never step back and respect causality. */
 
 import * as argument from '../arguments'
+import { refuseDetached } from '../detached'
 import { invalidArgument, VmClockError } from '../errors'
 import { withJson } from '../json'
 import type { Reading } from '../reading'
@@ -321,6 +322,8 @@ function floored(ns: bigint, unitNs: bigint): bigint {
   const rest = ns % unitNs
   return rest < 0n ? ns - rest - unitNs : ns - rest
 }
+
+refuseDetached(HybridClock)
 
 /** Tells machines apart: by the generation, or by the marker on pages that have none. */
 function machineOf({ vmGeneration, disruptionMarker }: Reading): bigint {

@@ -4,6 +4,7 @@ import * as argument from '../arguments'
 import type { VmClock } from '../clock'
 import type { Clock } from '../clock-interface'
 import { type ContinuityToken, continuityToken, issueToken } from '../continuity'
+import { refuseDetached } from '../detached'
 import { makeDisposable } from '../disposable'
 import { closedError, invalidArgument, VmClockError, type VmClockErrorCode } from '../errors'
 import { givePair, type HrTime, hrTimeOf } from '../hr-time'
@@ -546,6 +547,7 @@ export class SimulatedClock implements Clock {
 }
 
 makeDisposable(SimulatedClock)
+refuseDetached(SimulatedClock)
 
 // Lets waits on such a clock end by simulated time. They look again after each change, too. Not in the class's
 // body: a declaration file cannot name a method by another entry point's symbol.

@@ -1,6 +1,7 @@
 /** Many simulated clocks around one true time, whose bounds are true. */
 
 import * as argument from '../arguments'
+import { refuseDetached } from '../detached'
 import { invalidArgument } from '../errors'
 import { SimulatedClock } from './simulated-clock'
 import { SimulatedTime } from './simulated-time'
@@ -150,3 +151,5 @@ export class SimulatedFleet {
     clock.goStale()
   }
 }
+
+refuseDetached(SimulatedFleet)

@@ -1,6 +1,7 @@
 /** The true time of a simulation, which stands still until the test advances it. */
 
 import * as argument from '../arguments'
+import { refuseDetached } from '../detached'
 import { invalidArgument } from '../errors'
 
 /** 2026-01-01, the default start. */
@@ -157,6 +158,8 @@ export class SimulatedTime {
     alarm.callback()
   }
 }
+
+refuseDetached(SimulatedTime)
 
 /** Lets promises' reactions and other work of the event loop happen. */
 function turn(): Promise<void> {
