@@ -38,6 +38,15 @@ test('without /sys a page of this process claims no bound, for nobody looks for 
   t.deepEqual(await evaluate(guard, [], { by }), unguarded)
 })
 
+test('a file system that is read-only is told from a missing right', async (t) => {
+  const by = inOwnMounts(t, 'mount -t tmpfs -o ro none /mnt')
+  if (by === undefined) return
+  const { exitCode, stderr } = await run(['dist/cli.cjs', 'publish', '/mnt/page'], { by })
+  t.is(exitCode, 1)
+  t.regex(stderr, /^error: {2}\/mnt\/page: the file system is read-only: /)
+  t.regex(stderr, /ERR_VMCLOCK_ACCESS/)
+})
+
 // A container's /dev is a tmpfs in its own mounts, with bind mounts of the devices that were passed to it. The
 // guests have the driver's own device.
 const EMPTY_DEV = `mount -t tmpfs none /run

@@ -29,6 +29,7 @@ function commands(t: ExecutionContext): ReadonlyArray<readonly string[]> {
     ['status', path],
     ['now', path],
     ['check', path],
+    ['wait', path, '--timeout', '10s'],
     ['ptp', '/dev/null'],
     ['doctor', path],
     ['demo', '--seconds', '1'],
@@ -135,7 +136,8 @@ test('every command, without a temporary directory', (t) =>
   sweep(t, { env: { TMPDIR: '/nonexistent' } }))
 
 test('every command, with a root that is read-only', async (t) => {
-  const by = inOwnMounts(t, 'mount --bind / /mnt && mount -o remount,bind,ro /mnt')
+  // A user namespace may not uncover what lies below the mounts of its root, so a plain bind is refused.
+  const by = inOwnMounts(t, 'mount --rbind / /mnt && mount -o remount,bind,ro /mnt')
   if (by === undefined) return
   await sweep(t, { by: [...by, 'chroot', '/mnt'] })
 })

@@ -118,7 +118,8 @@ function load(): Loaded {
       obstacle: {
         code: 'ERR_VMCLOCK_UNSUPPORTED',
         message: `vmclock works on Linux on x86-64 and 64-bit Arm, and this is ${machine}`,
-        remedy: 'ask VmClock.isSupported() before opening, and use another clock here',
+        remedy:
+          'use another clock here, or Linux in a container or a virtual machine; programs ask VmClock.isSupported() first',
       },
     }
   }

@@ -40,7 +40,7 @@ pub enum Error {
         errno: i32,
     },
     /// The process may not create or write a page here.
-    #[error("{}: permission denied: this process may not create or write a page here", show(.path))]
+    #[error("{}: {}: this process may not create or write a page here", show(.path), denial(*.errno))]
     WriteAccess {
         /// The path as it was given.
         path: PathBuf,
@@ -581,6 +581,15 @@ impl Error {
             path: path.map(Path::to_path_buf),
             source: source.into(),
         }
+    }
+}
+
+/// Returns in words why a file may not be written.
+fn denial(errno: i32) -> &'static str {
+    if errno == libc::EROFS {
+        "the file system is read-only"
+    } else {
+        "permission denied"
     }
 }
 
