@@ -47,8 +47,8 @@ export async function adjtimexFor(machine) {
   return join(directory, 'usr/sbin/adjtimex')
 }
 
-/** Returns the options of `withGuest` for a guest that runs `startChronyd`. */
-export function chronyInGuest(directory, parts) {
+/** Returns the programs of a guest that runs `startChronydOn`. */
+export function chronyWithoutNetwork(directory) {
   const program = (name) => join(directory, name)
   const chronyd = program('usr/sbin/chronyd')
   const chronyc = program('usr/bin/chronyc')
@@ -56,12 +56,19 @@ export function chronyInGuest(directory, parts) {
     ...librariesOf(chronyd, directory),
     ...librariesOf(chronyc, directory),
   ])
+  return [
+    ['chrony/chronyd', chronyd],
+    ['chrony/chronyc', chronyc],
+    ['chrony/date', program('usr/bin/date')],
+    ...[...libraries].map((path) => [`chrony/${basename(path)}`, path]),
+  ]
+}
+
+/** Returns the options of `withGuest` for a guest that runs `startChronyd`. */
+export function chronyInGuest(directory, parts) {
   return {
     programs: [
-      ['chrony/chronyd', chronyd],
-      ['chrony/chronyc', chronyc],
-      ['chrony/date', program('usr/bin/date')],
-      ...[...libraries].map((path) => [`chrony/${basename(path)}`, path]),
+      ...chronyWithoutNetwork(directory),
       ...DRIVERS.map((name) => join(parts.modules, `${name}.ko.xz`)).map((path) => [
         `chrony/${basename(path)}`,
         path,
@@ -72,6 +79,9 @@ export function chronyInGuest(directory, parts) {
   }
 }
 
+/** The command that makes chronyd's directories in the guest. */
+export const chronydDirectories = 'mkdir -p /var/lib/chrony && mkdir -p -m 0750 /run/chrony'
+
 /** The commands that set up the guest's network and chronyd's directories. Each must end with exit code 0. */
 export const networkCommands = [
   ...DRIVERS.map((name) => basename(name)).map(
@@ -79,14 +89,18 @@ export const networkCommands = [
   ),
   'ifconfig lo 127.0.0.1 up',
   'ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up',
-  'mkdir -p /var/lib/chrony && mkdir -p -m 0750 /run/chrony',
+  chronydDirectories,
 ]
 
 /** Returns the command that starts chronyd in the guest, with these lines of configuration besides the server. */
 export function startChronyd(port, lines) {
-  const server = `server 10.0.2.2 port ${port} iburst minpoll 0 maxpoll 0`
+  return startChronydOn(`server 10.0.2.2 port ${port} iburst minpoll 0 maxpoll 0`, lines)
+}
+
+/** Returns the command that starts chronyd with a source, and with these other lines of configuration. */
+export function startChronydOn(source, lines) {
   // Without `rtcsync` it leaves the kernel's flag that nothing corrects the clock, and reports the error only.
-  const words = [server, 'rtcsync', ...lines].map((line) => `'${line}'`).join(' ')
+  const words = [source, 'rtcsync', ...lines].map((line) => `'${line}'`).join(' ')
   return `LD_LIBRARY_PATH=chrony chrony/chronyd -u root -l /tmp/chrony.log ${words}`
 }
 
