@@ -16,7 +16,7 @@ use vmclock::ptp::PtpReading;
 use vmclock::publish::{Cause, From, Publication, PublishOptions};
 use vmclock::source::best::Best;
 use vmclock::source::kernel::KernelSource;
-use vmclock::source::phc::{Card, Cards, Driver, DriverBound, PhcSource};
+use vmclock::source::phc::{Card, Cards, Driver, DriverBound, PhcSource, Share};
 use vmclock::{Error, Options, Reading, VmClock};
 use vmclock_testkit::scene::{INTERVAL_NS, NS_PER_SEC, START_SEC};
 use vmclock_testkit::virtual_machine::{Machine, Memory, Random};
@@ -31,6 +31,7 @@ struct Phc<'machine> {
     off_ns: Cell<i64>,
     bound: Cell<DriverBound>,
     is_busy: Cell<bool>,
+    share: Share,
     /// The true time of each reading, in nanoseconds.
     readings: RefCell<Vec<i128>>,
 }
@@ -43,6 +44,7 @@ impl<'machine> Phc<'machine> {
             off_ns: Cell::new(0),
             bound: Cell::new(DriverBound::Ns(BOUND_NS)),
             is_busy: Cell::new(false),
+            share: Share::new(),
             readings: RefCell::new(Vec::new()),
         }
     }
@@ -94,6 +96,10 @@ impl Card for &Phc<'_> {
 
     fn driver_bound(&self) -> DriverBound {
         self.bound.get()
+    }
+
+    fn share(&self) -> &Share {
+        &self.share
     }
 }
 

@@ -104,7 +104,7 @@ impl Cards for MachineCards {
                 }
             };
             match states_bound(&clock, driver, &bound_path, has_host_error) {
-                Ok(()) => return Ok(MachineCard::new(clock, driver, bound_path)),
+                Ok(()) => return Ok(MachineCard::new(clock, &device.path, driver, bound_path)),
                 Err(error) => reason = error,
             }
         }

@@ -5,8 +5,8 @@
 //!
 //! The rules:
 //!
-//! - A clock is read at most [`READINGS_PER_SEC`] times in any second. EC2's card serves 125 readings per second for
-//!   all programs together, and refuses everybody for a while beyond that.
+//! - A process reads a clock at most [`READINGS_PER_SEC`] times in any second, however many pages it makes. EC2's card
+//!   serves 125 readings per second for all programs together, and refuses everybody for a while beyond that.
 //! - The fix with the narrowest bound of the last [`FIX_AGE_NS`] counts. An interrupt can widen a single one.
 //! - After a refusal the clock rests, twice as long after each further one.
 //! - A time without a bound, or in a timescale that nobody states, is no time. The reason is told.
@@ -22,10 +22,10 @@ use crate::ptp::{Attributes, CounterBracket, CounterKind, PtpReading, PtpStatus,
 use crate::source::{Candidate, Fix, Scene, half_width_ticks};
 use crate::time::{NS_PER_SEC, fixed, period};
 
-pub use card::{Card, Driver, DriverBound};
+pub use card::{Card, Driver, DriverBound, Share};
 pub use find::{Cards, MachineCards};
 
-/// The most readings of a clock in any second.
+/// The most readings of a clock in any second, of all makers of a process together.
 pub const READINGS_PER_SEC: usize = 5;
 /// The readings at once where there is no fix. So a disruption soon after finds some left of the second's.
 const FIRST_READINGS: usize = 2;
@@ -34,7 +34,7 @@ const FIRST_READINGS: usize = 2;
 pub const FIX_AGE_NS: i128 = NS_PER_SEC;
 /// The age up to which a figure of a driver's file counts.
 const FIGURE_AGE_NS: i128 = 2 * NS_PER_SEC;
-/// The shortest time between two readings while there is a fix, and the first rest after a refusal.
+/// The shortest time between two readings of a single maker while it has a fix, and the first rest after a refusal.
 pub const SPACING_NS: i128 = NS_PER_SEC / READINGS_PER_SEC as i128;
 /// The longest rest after refusals.
 pub const LONGEST_REST_NS: i128 = 128 * SPACING_NS;
@@ -57,8 +57,8 @@ pub struct PhcSource<M: Cards> {
     searched_ns: Option<i128>,
     /// Why the last search found none.
     missed: Option<Missed>,
-    /// CLOCK_MONOTONIC of the readings in the last second.
-    asked_ns: Vec<i128>,
+    /// CLOCK_MONOTONIC of this maker's last reading.
+    asked_ns: Option<i128>,
     rest: Rest,
     taken: Vec<Taken>,
     /// The figures of the driver's file, each with CLOCK_MONOTONIC. Another program may read the clock between our
@@ -106,7 +106,7 @@ impl<M: Cards> PhcSource<M> {
             card: None,
             searched_ns: None,
             missed: None,
-            asked_ns: Vec::new(),
+            asked_ns: None,
             rest: Rest::default(),
             taken: Vec::new(),
             file_bounds: Vec::new(),
@@ -149,13 +149,6 @@ impl<M: Cards> PhcSource<M> {
         Ok(())
     }
 
-    /// Returns how many readings are allowed now.
-    fn allowed(&mut self, now_ns: i128) -> usize {
-        self.asked_ns
-            .retain(|asked_ns| now_ns - asked_ns < NS_PER_SEC);
-        READINGS_PER_SEC.saturating_sub(self.asked_ns.len())
-    }
-
     /// Reads the clock if its rate allows: once, or twice if there is no fix yet.
     fn read(&mut self, counter: &dyn Counter, scene: &Scene<'_>) -> Result<(), Error> {
         let now_ns = scene.kernel.monotonic_ns;
@@ -165,14 +158,21 @@ impl<M: Cards> PhcSource<M> {
                 "let fewer programs read the clock: EC2's serves 125 readings per second",
             ));
         }
-        let is_recent = |asked_ns: &i128| now_ns - asked_ns < SPACING_NS;
-        let wanted = match (self.taken.is_empty(), self.asked_ns.last()) {
+        let spacing_ns = self
+            .card
+            .as_ref()
+            .map_or(SPACING_NS, |card| card.share().spacing_ns());
+        let wanted = match (self.taken.is_empty(), self.asked_ns) {
             (true, _) => FIRST_READINGS,
-            (false, Some(asked_ns)) if is_recent(asked_ns) => 0,
+            (false, Some(asked_ns)) if now_ns - asked_ns < spacing_ns => 0,
             (false, _) => 1,
         };
-        for _ in 0..wanted.min(self.allowed(now_ns)) {
-            self.asked_ns.push(now_ns);
+        for _ in 0..wanted {
+            let is_allowed = |card: &M::Card| card.share().take(now_ns);
+            if !self.card.as_ref().is_some_and(is_allowed) {
+                break;
+            }
+            self.asked_ns = Some(now_ns);
             match self.take(counter, scene) {
                 Ok(fix) => {
                     self.rest.length_ns = 0;
@@ -474,6 +474,7 @@ mod tests {
         attributes: Cell<Option<Attributes>>,
         counters: Cell<Option<CounterBracket>>,
         bound: Cell<DriverBound>,
+        share: Share,
         refusal: Cell<Option<i32>>,
         /// The true time of each reading.
         readings: RefCell<Vec<u64>>,
@@ -492,6 +493,7 @@ mod tests {
                 attributes: Cell::new(None),
                 counters: Cell::new(None),
                 bound: Cell::new(DriverBound::Ns(20_000)),
+                share: Share::new(),
                 refusal: Cell::new(None),
                 readings: RefCell::new(Vec::new()),
                 searches: Cell::new(0),
@@ -511,7 +513,11 @@ mod tests {
             }));
         }
 
+        /// Makes another maker, a second after the last one's readings.
         fn source(&self, host_error_ns: Option<u64>) -> PhcSource<Self> {
+            if !self.0.readings.borrow().is_empty() {
+                self.pass_ms(1_000);
+            }
             PhcSource::new(self.clone(), host_error_ns)
         }
 
@@ -614,6 +620,10 @@ mod tests {
         fn driver_bound(&self) -> DriverBound {
             self.0.bound.get()
         }
+
+        fn share(&self) -> &Share {
+            &self.0.share
+        }
     }
 
     /// How far a fix is off, less what it allows for; the counter is the true time.
@@ -660,6 +670,25 @@ mod tests {
         for six in readings.windows(6) {
             // The window counts from the sample, some microseconds before the first reading.
             assert!(six[5] - six[0] > 999_900_000, "{six:?}");
+        }
+    }
+
+    #[test]
+    fn three_makers_of_a_process_each_keep_a_fix_with_five_readings_in_a_second() {
+        let machine = Staged::new();
+        let mut makers: Vec<_> = (0..3).map(|_| machine.source(None)).collect();
+        for _ in 0..3 {
+            machine.0.share.join();
+        }
+        for step in 0..200 {
+            machine.pass_ms(83);
+            // The counter of a staged machine is its clock, so each maker runs at another time.
+            let maker = makers.get_mut(step % 3).unwrap();
+            machine.sample(maker).unwrap();
+        }
+        let readings = machine.0.readings.borrow();
+        for six in readings.windows(READINGS_PER_SEC + 1) {
+            assert!(six[READINGS_PER_SEC] - six[0] > 999_900_000, "{six:?}");
         }
     }
 
