@@ -161,3 +161,18 @@ fn a_maker_that_starts_and_trusts_its_daemon_is_caught() {
 fn a_source_beside_the_kernels_clock_whose_bound_is_too_small_is_caught() {
     assert_caught(Flaw::SourceLies);
 }
+
+#[test]
+fn a_source_that_does_not_follow_the_device_is_caught() {
+    assert_caught(Flaw::DaemonIgnoresDevice);
+}
+
+#[test]
+fn a_ptp_clock_whose_bound_is_too_small_is_caught() {
+    assert_caught(Flaw::PhcLies);
+}
+
+#[test]
+fn a_reading_of_a_ptp_clock_that_outlives_a_disruption_is_caught() {
+    assert_caught(Flaw::PhcIgnoresDevice);
+}

@@ -41,7 +41,11 @@ impl Tally {
 }
 
 /// Observations without which a fleet would prove too little.
-const OCCURS: [&str; 40] = [
+const OCCURS: [&str; 44] = [
+    "PTP clock goes away",
+    "PTP clock refuses",
+    "PTP clock returns",
+    "PTP clock without a known error",
     "a second clone",
     "bound below 1 ms",
     "capture converted",

@@ -12,7 +12,7 @@ use vmclock::publish::{Cause, Publication, PublishOptions};
 
 use crate::daemon::{Daemon, Kind};
 use crate::guest::{self, Capture, GuestMemory, Held, Host, Seat};
-use crate::other::Source;
+use crate::other::{Deeds, Source};
 use crate::tally::Tally;
 use crate::truth::{self, TAI_MINUS_UTC_SEC};
 use vmclock_testkit::virtual_machine::{Leap, Machine, ONE, Random};
@@ -48,8 +48,14 @@ pub(crate) enum Flaw {
     RecordsLater,
     /// A maker that starts trusts its daemon.
     TrustsLateMaker,
-    /// A source beside the kernel's clock states half of its bound.
+    /// A daemon beside the kernel's clock states half of its bound.
     SourceLies,
+    /// That daemon does not follow the device.
+    DaemonIgnoresDevice,
+    /// A PTP clock's driver, or the operator, states half of its bound.
+    PhcLies,
+    /// The source that reads a PTP clock learns of no disruption.
+    PhcIgnoresDevice,
 }
 
 /// Who can look at the guest's device.
@@ -129,6 +135,8 @@ pub(crate) struct Life {
     readings: u64,
     history: VecDeque<String>,
     tally: Tally,
+    /// What the sources beside the kernel's clock did.
+    deeds: Deeds,
 }
 
 /// The result of a check: `Err` describes a violated promise.
@@ -139,6 +147,9 @@ impl Life {
     pub(crate) fn live(seed: u64, flaw: Flaw, readings: u64) -> Result<Tally, String> {
         let mut life = Self::new(seed, flaw, readings);
         life.run()?;
+        for deed in life.deeds.take() {
+            life.tally.note(deed);
+        }
         life.tally.simulated_sec =
             (life.truth_ns() / NS_PER_SEC - life.began_sec).unsigned_abs() as u64;
         Ok(life.tally)
@@ -215,6 +226,7 @@ impl Life {
             readings,
             history: VecDeque::new(),
             tally: Tally::default(),
+            deeds: Deeds::default(),
             random,
         };
         let machine = life.new_machine(began_sec * NS_PER_SEC * ONE);

@@ -66,8 +66,7 @@ impl Life {
             .flatten();
         // An operator states the error of the kernel's clock.
         let has_others = !self.seed.is_multiple_of(3) && options.max_error_ns.is_none();
-        let is_lying = self.flaw == Flaw::SourceLies;
-        let source = other::sources(host.clone(), self.seed, has_others, is_lying);
+        let source = other::sources(host.clone(), self.seed, has_others, self.flaw, &self.deeds);
         Publication::new(source, host.clone(), host, options, list, old).unwrap()
     }
 
