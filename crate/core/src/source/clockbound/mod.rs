@@ -11,6 +11,8 @@
 //! - Past `void_after` there is no bound. Once `as_of` is 60 s old, or 5 s in version 2, the time is free-running.
 //! - The daemon does not notice a suspend. So on a machine that was suspended since its boot there is no bound.
 //! - After a jump of the counter that the device does not report, there is no bound under the daemon's present marker.
+//! - A file that nobody changed since the machine booted, by its time of modification, counts once its content changes.
+//!   It may be of an earlier boot: some machines and containers keep /run.
 //! - In a time namespace whose clocks are shifted there is no bound: neither the age of version 2's figures nor a
 //!   suspend can be known.
 //! - The counter's period must agree with the one that is measured here.
@@ -23,10 +25,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
+use rustix::time::ClockId;
 
 use segment::{CounterAsOf, Fault, Segment, Status};
 
-use super::kernel::clock::{RealtimeBracket, monotonic_ns};
+use super::kernel::clock::{RealtimeBracket, monotonic_ns, now_ns};
 use super::{Candidate, Event, Fix, Known, SUSPENDED_NOISE_NS, Sample, Scene, half_width_ticks};
 use crate::counter::Counter;
 use crate::error::Error;
@@ -136,6 +139,10 @@ struct Memory {
     last: Option<Segment>,
     /// CLOCK_MONOTONIC until which the file is not looked for.
     absent_until_ns: Option<i128>,
+    /// The first content of a file that may be of an earlier boot.
+    early: Option<Segment>,
+    /// The file is of this boot.
+    is_of_this_boot: bool,
 }
 
 /// The marker under which the daemon is not believed.
@@ -184,6 +191,8 @@ impl ClockBound {
             path: directory.join(name),
             last: None,
             absent_until_ns: None,
+            early: None,
+            is_of_this_boot: false,
         });
         Self {
             files: files.into(),
@@ -207,7 +216,8 @@ impl Candidate for ClockBound {
         for file in &mut self.files {
             let found = file.read(scene.kernel.monotonic_ns);
             let result = found.and_then(|segment| {
-                check_step(&segment, self.stepped_ns)
+                file.check_boot(&segment)
+                    .and_then(|()| check_step(&segment, self.stepped_ns))
                     .and_then(|()| fix(&segment, counter, scene, &self.void))
                     .map_err(|fault| Refusal::new(&file.path, fault, WAIT))
             });
@@ -289,12 +299,15 @@ impl Memory {
             return Err(absent(&self.path));
         }
         self.absent_until_ns = None;
-        let file = open(&self.path).inspect_err(|refusal| {
+        let (file, stat) = open(&self.path).inspect_err(|refusal| {
             if refusal.is_absent() {
                 self.absent_until_ns = Some(now_ns + ABSENT_NS);
             }
             self.last = None;
+            self.early = None;
+            self.is_of_this_boot = false;
         })?;
+        self.is_of_this_boot |= modified_ns(&stat) >= booted_ns();
         match segment::read(&file) {
             Ok(segment) => {
                 self.last = Some(segment);
@@ -308,9 +321,30 @@ impl Memory {
             }
         }
     }
+
+    /// Refuses a file that may be of an earlier boot. Its counter and its CLOCK_MONOTONIC would be other ones.
+    fn check_boot(&mut self, segment: &Segment) -> Result<(), &'static str> {
+        if !self.is_of_this_boot {
+            self.is_of_this_boot = *self.early.get_or_insert(*segment) != *segment;
+        }
+        if self.is_of_this_boot {
+            return Ok(());
+        }
+        Err("it may be of an earlier boot: it has not changed since this one")
+    }
 }
 
-fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Refusal> {
+/// Returns when a file was modified, by CLOCK_REALTIME. A daemon that writes through a mapping may leave it as it is.
+fn modified_ns(stat: &Stat) -> i128 {
+    i128::from(stat.st_mtime) * NS_PER_SEC + i128::from(stat.st_mtime_nsec)
+}
+
+/// Returns when the machine booted, by CLOCK_REALTIME as it is now.
+fn booted_ns() -> i128 {
+    now_ns(ClockId::Realtime) - now_ns(ClockId::Boottime)
+}
+
+fn open(path: &Path) -> Result<(std::os::fd::OwnedFd, Stat), Refusal> {
     let check = |stat: &Stat| {
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             check_trust(path, stat, &[])
@@ -319,7 +353,7 @@ fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Refusal> {
         }
     };
     let refusal = |errno: Errno| Error::system("open", Some(path), errno);
-    let (file, _) = open::for_reading(path, check, refusal).map_err(|error| match error {
+    open::for_reading(path, check, refusal).map_err(|error| match error {
         Error::System { source, .. } if source.raw_os_error() == Some(2) => absent(path),
         Error::Untrusted { reason, .. } | Error::InvalidArgument { reason, .. } => {
             Refusal::new(path, reason, "run its daemon as root, which its unit does")
@@ -333,8 +367,7 @@ fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Refusal> {
             )
         },
         other => Refusal::new(path, other.to_string(), WRONG),
-    })?;
-    Ok(file)
+    })
 }
 
 fn refused(path: &Path, fault: Fault) -> Refusal {

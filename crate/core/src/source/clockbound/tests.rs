@@ -276,6 +276,30 @@ fn each_status_is_answered_as_the_client_answers_it() {
 }
 
 #[test]
+fn a_file_of_an_earlier_boot_gives_no_bound_until_its_daemon_changes_it() {
+    let of_earlier_boot = |staged: &Staged| {
+        let path = staged.directory.path().join("shm1");
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000))
+            .unwrap();
+    };
+    let mut staged = Staged::v3();
+    of_earlier_boot(&staged);
+    for _ in 0..2 {
+        assert!(staged.sample().unwrap_err().contains("earlier boot"));
+    }
+    // A daemon that writes through a mapping may leave the time as it is.
+    let updated = Bytes::v3().with(0x48, 2_000_000_i64.to_le_bytes());
+    staged = staged.file("shm1", &updated);
+    of_earlier_boot(&staged);
+    assert!(staged.sample().unwrap().max_error_ns > 2_000_000);
+    assert!(staged.sample().is_ok());
+    // Another process knows nothing of that change.
+    staged.source = ClockBound::at(staged.directory.path());
+    assert!(staged.sample().unwrap_err().contains("earlier boot"));
+}
+
+#[test]
 fn a_marker_that_is_not_the_devices_gives_no_bound() {
     let off = Bytes::v3().with(0x60, [0]);
     for (bytes, device, is_taken) in [
