@@ -20,6 +20,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::discipline::{Discipline, LOOP_SHIFT_MAX, LOOP_SHIFT_MIN, LeapState};
 use crate::counter::Counter;
 use crate::error::Error;
+use crate::machine::time_namespace;
+use crate::source::SUSPENDED_NOISE_NS;
 use crate::time::NS_PER_SEC;
 
 const NS_PER_US: i64 = 1_000;
@@ -55,6 +57,12 @@ pub trait SystemClock {
     /// Returns how long this machine has been suspended since boot, in nanoseconds: CLOCK_BOOTTIME -
     /// CLOCK_MONOTONIC.
     fn suspended_ns(&self) -> i128;
+
+    /// Returns whether this machine may have been suspended since boot. In a time namespace with other offsets nobody
+    /// can tell.
+    fn may_have_been_suspended(&self) -> bool {
+        self.suspended_ns() > SUSPENDED_NOISE_NS
+    }
 }
 
 impl<S: SystemClock> SystemClock for &S {
@@ -68,6 +76,10 @@ impl<S: SystemClock> SystemClock for &S {
 
     fn suspended_ns(&self) -> i128 {
         (**self).suspended_ns()
+    }
+
+    fn may_have_been_suspended(&self) -> bool {
+        (**self).may_have_been_suspended()
     }
 }
 
@@ -142,6 +154,10 @@ impl SystemClock for KernelClock {
             .min()
             .map_or(0, |(_, suspended)| suspended)
     }
+
+    fn may_have_been_suspended(&self) -> bool {
+        time_namespace::may_shift_clocks() || self.suspended_ns() > SUSPENDED_NOISE_NS
+    }
 }
 
 fn one_bracket(counter: &impl Counter) -> Bracket {
@@ -162,7 +178,7 @@ pub(crate) fn monotonic_ns() -> i128 {
     now_ns(ClockId::Monotonic)
 }
 
-fn now_ns(clock: ClockId) -> i128 {
+pub(crate) fn now_ns(clock: ClockId) -> i128 {
     let now = clock_gettime(clock);
     i128::from(now.tv_sec) * NS_PER_SEC + i128::from(now.tv_nsec)
 }

@@ -65,7 +65,7 @@ impl<S: SystemClock> KernelSource<S> {
         let mut trust = TrustTracker::default();
         // After a suspend the kernel sets its clock from another one, which is good to a second, and keeps
         // `maxerror`. It does not say when that was.
-        if clock.suspended_ns() > SUSPENDED_NOISE_NS {
+        if clock.may_have_been_suspended() {
             trust.disrupt(Distrust::Suspend);
         }
         Self {
@@ -369,4 +369,49 @@ impl Look {
 /// Returns a figure in nanoseconds that a daemon cut to whole microseconds, rounded up.
 fn whole_us_ns(us: u64) -> u128 {
     u128::from(us) * 1000 + 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that a time namespace may have shifted.
+    struct Shifted(bool);
+
+    impl SystemClock for Shifted {
+        fn bracket(&self, _counter: &impl Counter) -> Bracket {
+            Bracket {
+                counter: 0,
+                width_ticks: 0,
+                realtime_ns: 0,
+                monotonic_ns: 0,
+                span_ticks: 0,
+            }
+        }
+
+        fn discipline(&self) -> Result<Discipline, Error> {
+            Ok(Discipline::default())
+        }
+
+        fn suspended_ns(&self) -> i128 {
+            0
+        }
+
+        fn may_have_been_suspended(&self) -> bool {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_clock_whose_suspends_a_time_namespace_may_hide_starts_as_after_a_suspend() {
+        let no_bound = |is_shifted| KernelSource::new(Shifted(is_shifted)).trust.no_bound();
+        assert_eq!(no_bound(false), None);
+        assert!(matches!(
+            no_bound(true),
+            Some(NoBound::Distrusted {
+                cause: Distrust::Suspend,
+                ..
+            })
+        ));
+    }
 }
