@@ -67,7 +67,8 @@ export interface VmClockOptions {
    * unknown on such pages.
    *
    * It counts only while the page's status is `synchronized`. It never counts for a page of this package: if such
-   * a page states no bound, then its maker knows of none.
+   * a page states no bound, then its maker knows of none. So it is refused with `source: 'process'`, and with a
+   * `from` other than `auto`.
    */
   readonly assumedErrorNs?: bigint | undefined
   /**
@@ -118,7 +119,9 @@ export interface VmClockOptions {
    * The error that neither the time daemon nor a PTP clock's driver reports, for the page that this process keeps
    * itself. It says how far the clock of the host may be off, in nanoseconds, 0n to 2^63 - 1. You answer for it, and
    * `timeSource.assumed` says so. Default: nothing is added. {@link VmClockPublisherOptions.hostErrorNs} says
-   * what it has to cover. A publisher's page is not changed by it.
+   * what it has to cover. A publisher's page is not changed by it. So it is refused with a path, with
+   * `source: 'page'`, and with `from: 'clockbound'`, whose daemon states the whole error. A page that `$VMCLOCK_PATH`
+   * names is opened all the same.
    */
   readonly hostErrorNs?: bigint | undefined
   /**
@@ -812,13 +815,48 @@ function pageChoice(given: Record<string, unknown>, path: string | undefined): N
       'leave them out, or the path',
     )
   }
+  const hostErrorNs = argument.int63(given['hostErrorNs'], 'options.hostErrorNs')
+  refuseWithoutEffect(hostErrorNs, path, source, from)
+  if (given['assumedErrorNs'] !== undefined && (source === 'process' || isOwn(from))) {
+    throw invalidArgument(
+      'options.assumedErrorNs has no effect: it is for pages of others, and these options choose a page of this package',
+      "leave it out (--assumed-error); hostErrorNs (--host-error) states what this machine's sources do not report",
+    )
+  }
   return {
     environmentPath: environmentPath(),
     source: source ?? 'auto',
     from: from ?? 'auto',
-    hostErrorNs: argument.int63(given['hostErrorNs'], 'options.hostErrorNs') ?? null,
+    hostErrorNs: hostErrorNs ?? null,
     allowUntrustedCounter:
       argument.flag(given['allowUntrustedCounter'], 'options.allowUntrustedCounter') ?? false,
+  }
+}
+
+// Only pages of this package name a source.
+function isOwn(from: SourceChoice | undefined): boolean {
+  return from !== undefined && from !== 'auto'
+}
+
+/** Refuses an error of the host's clock where no page is made that could take it up. */
+function refuseWithoutEffect(
+  hostErrorNs: bigint | undefined,
+  path: string | undefined,
+  source: string | undefined,
+  from: SourceChoice | undefined,
+): void {
+  if (hostErrorNs === undefined) return
+  if (path !== undefined || source === 'page') {
+    throw invalidArgument(
+      'options.hostErrorNs has no effect: it is for the page that this process makes, and these options choose another page',
+      'give it to the publisher of that page (`vmclock publish --host-error`), or leave it out; assumedErrorNs (--assumed-error) is for pages of others',
+    )
+  }
+  if (from === 'clockbound') {
+    throw invalidArgument(
+      "options.hostErrorNs has no effect: ClockBound's daemon states the whole error",
+      'leave it out (--host-error), or choose another source',
+    )
   }
 }
 

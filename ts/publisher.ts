@@ -98,7 +98,8 @@ export interface VmClockPublisherOptions {
    * 0 whatever its error is, cannot be told from chrony. A 0 with the kernel's loop, as systemd-timesyncd reports
    * it, still gives no bound.
    *
-   * With a PTP clock whose driver states no bound it is the bound.
+   * With a PTP clock whose driver states no bound it is the bound. With `from: 'clockbound'` it is refused, because
+   * that daemon states the whole error.
    */
   readonly hostErrorNs?: bigint | undefined
   /**
@@ -250,6 +251,7 @@ export class VmClockPublisher {
    * - `ERR_VMCLOCK_BAD_MAGIC`: the path is a file of another kind
    * - `ERR_VMCLOCK_OUT_OF_RANGE`: this machine's clock is before 1970
    * - `ERR_VMCLOCK_INVALID_ARGUMENT`: an argument is of the wrong type or out of its range
+   * - `ERR_VMCLOCK_NO_SOURCE`: the source that `from` names gives no time with a bound
    * - `ERR_VMCLOCK_UNSUPPORTED`: the system is not Linux on x86-64 or 64-bit Arm
    * - `ERR_VMCLOCK_NATIVE`: the native part does not load
    * - `ERR_VMCLOCK_SYSTEM`: another system call failed; see `errno` and `syscall`

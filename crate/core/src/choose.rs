@@ -372,10 +372,27 @@ fn open_in(machine: &Machine, choice: &Choice, options: &Options) -> Result<Open
     } = spares;
     let spare = device_with_time.or(device).or(published);
     spare.ok_or_else(|| {
-        unmade.or(refusal).unwrap_or_else(|| Error::NotFound {
-            path: DEVICE_PATH.into(),
-        })
+        unmade
+            .or(refusal)
+            .unwrap_or_else(|| no_page(machine, choice.from))
     })
+}
+
+/// Returns the error for a machine without a page of others whose time comes from the wanted source.
+fn no_page(machine: &Machine, from: From) -> Error {
+    if from == From::Auto {
+        return Error::NotFound {
+            path: DEVICE_PATH.into(),
+        };
+    }
+    Error::NoSource {
+        source_name: from.name(),
+        path: Some(machine.published.clone()),
+        reason: "no page is published here".to_owned(),
+        remedy: "publish one with that source (`vmclock publish --from`), or let this process make one \
+                 (`source: 'auto'`, --source auto)",
+        errno: Some(libc::ENOENT),
+    }
 }
 
 /// Returns the first device that gives a time with a bound.
@@ -840,6 +857,21 @@ mod tests {
             refused.code(),
             refused.remedy()
         );
+    }
+
+    #[test]
+    fn a_machine_without_a_page_of_the_chosen_source_names_that_source() {
+        for from in [From::Kernel, From::Phc, From::ClockBound] {
+            let choice = Choice {
+                source: Pages::Page,
+                from,
+                ..AUTO
+            };
+            let refused = Staged::new().open(&choice).unwrap_err();
+            let seen = (refused.code(), refused.errno());
+            assert_eq!(seen, ("ERR_VMCLOCK_NO_SOURCE", Some(libc::ENOENT)));
+            assert!(refused.to_string().contains(from.name()), "{refused}");
+        }
     }
 
     #[test]

@@ -214,6 +214,16 @@ impl PublishOptions {
                 ),
             });
         }
+        if self.host_error_ns.is_some() && self.from == From::ClockBound {
+            return Err(Error::InvalidArgument {
+                reason:
+                    "the host's error has no effect: ClockBound's daemon states the whole error"
+                        .to_owned(),
+                remedy: Some(
+                    "leave it out (`hostErrorNs`, --host-error), or choose another source",
+                ),
+            });
+        }
         if self.max_error_after_migration && self.max_error_ns.is_none() {
             return Err(Error::InvalidArgument {
                 reason: "no error is stated that could hold after a migration".to_owned(),
