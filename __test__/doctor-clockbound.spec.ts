@@ -63,3 +63,15 @@ test('a daemon whose figures are not used is a warning that says why', (t) => {
     t.truthy(found.remedy)
   }
 })
+
+test('a synchronized daemon that the page does not use is named as the better source', (t) => {
+  const unguarded = memory(7n, (bytes) => bytes.writeUInt8(0, 0x60))
+  for (const from of ['kernel', 'phc'] as const) {
+    const found = check(t, { published: {}, from, files: { [SHM1]: unguarded } })
+    t.is(found.state, 'warning', from)
+    t.regex(found.finding, from === 'kernel' ? /the kernel's clock/ : /a PTP clock/)
+    t.regex(found.remedy ?? '', /--from auto/)
+  }
+  const used = check(t, { published: {}, from: 'clockbound', files: { [SHM1]: unguarded } })
+  t.is(used.state, 'ok')
+})

@@ -1398,6 +1398,22 @@ test("phc: a card's clock with a bound is named where the page is made from the 
   t.regex(remedy ?? '', /udev.*--from auto/)
 })
 
+test("phc: the processes that have the card's clock open are named, and those unseen are counted", (t) => {
+  const files = {
+    ...{ ...enaClock, [`${ENA}/phc_error_bound`]: '23456\n' },
+    '/proc/42/fd/5': { link: '/dev/ptp1' },
+    '/proc/43/fd/5': { link: '/dev/ptp11' },
+    '/proc/44/comm': 'phc2sys\n',
+    '/proc/44/cmdline': 'phc2sys',
+  }
+  const { finding, details } = check(diagnoseStaged(t, { published: {}, files }), 'phc')
+  t.regex(finding, /open in: chronyd \(1 processes cannot be looked at without root\)/)
+  t.like(details, { openIn: ['chronyd'], processesHidden: 1 })
+  const unused = { ...files, '/proc/42/fd/5': undefined, '/proc/44/cmdline': '' }
+  const none = check(diagnoseStaged(t, { published: {}, files: unused }), 'phc')
+  t.regex(none.finding, /open in: no process that can be seen$/)
+})
+
 test('phc: UTC without the offset of TAI is named as the reason for a missing PTP clock', (t) => {
   const files = NO_CLOCK
   const page = { timeType: 0, taiOffsetSec: 0, flags: FLAG.TIME_MAXERROR_VALID }

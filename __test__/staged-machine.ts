@@ -34,6 +34,8 @@ export interface Changes {
   readonly noBound?: NoBound
   /** The guard of the page; by default, the device guards it. */
   readonly guard?: Partial<TimeGuard>
+  /** The source of the page's time; by default, the page says it. */
+  readonly from?: TimeSource['from']
 }
 
 export const RELEASE = '7.1.0-test'
@@ -85,7 +87,7 @@ export function diagnoseStaged(t: ExecutionContext, changes: Changes = {}): Diag
 /** Stages a healthy machine with the changes. */
 export function stage(
   t: ExecutionContext,
-  { files, facts, page, published, noBound, guard }: Changes,
+  { files, facts, page, published, noBound, guard, from }: Changes,
 ): Scene {
   const root = newDirectory(t)
   for (const [path, staged] of Object.entries({ ...HEALTHY, ...files })) {
@@ -110,7 +112,7 @@ export function stage(
     clockBound: () => native().examineClockBound(root) ?? undefined,
     open() {
       try {
-        return staged(VmClock.open(join(root, path), { timescale: 'page' }), path, guard)
+        return staged(VmClock.open(join(root, path), { timescale: 'page' }), path, { guard, from })
       } catch (error) {
         if (!(error instanceof VmClockError)) throw error
         // The message names the path below the root of the staged files.
@@ -134,7 +136,11 @@ export function stage(
 }
 
 // This machine's guard and a path below the root would otherwise show in the findings.
-function staged(clock: VmClock, path: string, guard: Partial<TimeGuard> | undefined): VmClock {
+function staged(
+  clock: VmClock,
+  path: string,
+  { guard, from = clock.timeSource.from }: Pick<Changes, 'guard' | 'from'>,
+): VmClock {
   const isDevice = path === '/dev/vmclock0'
   const own: TimeGuard = {
     state: isDevice ? 'device' : 'guarded',
@@ -143,7 +149,7 @@ function staged(clock: VmClock, path: string, guard: Partial<TimeGuard> | undefi
     remedy: undefined,
     ...guard,
   }
-  const timeSource: TimeSource = { ...clock.timeSource, path, guard: own }
+  const timeSource: TimeSource = { ...clock.timeSource, path, from, guard: own }
   Object.defineProperties(clock, { path: { value: path }, timeSource: { value: timeSource } })
   return clock
 }

@@ -139,7 +139,11 @@ function checkAll(scene: Scene, page: ExaminedPage): Findings {
     clones: checkClones(scene, page),
     counter: checkCounter(scene, page, isOfDevice && page.hasTime === true, inContainer),
     cost: checkCost(scene, page.hasTime === true ? page.clock : undefined),
-    clockbound: checkClockBound(scene, isOfDevice ? page.snapshot?.disruptionMarker : undefined),
+    clockbound: checkClockBound(
+      scene,
+      isOfDevice ? page.snapshot?.disruptionMarker : undefined,
+      page.source?.from,
+    ),
     ...checkOtherClocks(scene, page, devices, deviceFile, inContainer, isVirtual),
   }
 }

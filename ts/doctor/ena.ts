@@ -34,6 +34,37 @@ function cards(files: Files): Card[] {
   })
 }
 
+/** The processes that have a PTP clock open. */
+interface Users {
+  /** The names of those that could be looked at, sorted, each once. */
+  readonly names: readonly string[]
+  /** The number of processes that could not be looked at. */
+  readonly hidden: number
+}
+
+/** Looks for the processes that have a device open, as fuser(1) does. */
+function usersOf(files: Files, path: string): Users {
+  const names = new Set<string>()
+  let hidden = 0
+  const wanted = path.slice('/dev/'.length)
+  for (const pid of files.names('/proc').filter((name) => /^\d+$/.test(name))) {
+    const open = files.names(`/proc/${pid}/fd`)
+    // A thread of the kernel has no files and no command line.
+    if (open.length === 0 && files.bytes(`/proc/${pid}/cmdline`, 1)?.length === 1) hidden += 1
+    if (open.some((fd) => files.linkName(`/proc/${pid}/fd/${fd}`) === wanted)) {
+      names.add(files.line(`/proc/${pid}/comm`) ?? 'a process')
+    }
+  }
+  return { names: [...names].sort(), hidden }
+}
+
+/** Says who has the clock open. All of them share the readings that the card allows. */
+function usersText({ names, hidden }: Users): string {
+  const known = names.length === 0 ? 'no process that can be seen' : names.join(', ')
+  const unknown = hidden === 0 ? '' : ` (${hidden} processes cannot be looked at without root)`
+  return `open in: ${known}${unknown}`
+}
+
 /**
  * Makes the finding for the first card that has a PTP clock, else for the first card. Returns undefined on a
  * machine without such a card.
@@ -45,8 +76,12 @@ export function checkEna({ files }: Scene, page: ExaminedPage): Finding | undefi
   const { interfaceName, slot, ptp } = card
   const boundFile = `${PCI}/${slot}/phc_error_bound`
   const errorBoundNs = decimal(files.line(boundFile))
-  const details = { path: ptp, card: interfaceName, slot, errorBoundNs }
-  if (ptp === undefined) {
+  const users = ptp === undefined ? undefined : usersOf(files, ptp)
+  const details = {
+    ...{ path: ptp, card: interfaceName, slot, errorBoundNs },
+    ...{ openIn: users?.names, processesHidden: users?.hidden },
+  }
+  if (ptp === undefined || users === undefined) {
     return unknown(
       `the network card ${interfaceName} has no PTP clock now; if the instance type has one, this enables it as root: ${enabling(files, slot)}`,
       details,
@@ -66,13 +101,13 @@ export function checkEna({ files }: Scene, page: ExaminedPage): Finding | undefi
   }
   if (page.source?.from === 'kernel') {
     return warning(
-      `${ptp}, the PTP clock of the network card ${interfaceName}, is at most ${errorBoundNs} ns off, but the page's time comes from the kernel's clock`,
+      `${ptp}, the PTP clock of the network card ${interfaceName}, is at most ${errorBoundNs} ns off, but the page's time comes from the kernel's clock; ${usersText(users)}`,
       `let the process that makes the page read the clock (a udev rule: KERNEL=="ptp[0-9]*", ATTR{clock_name}=="ena*", MODE="0444"), and let it choose the source (--from auto)`,
       details,
     )
   }
   return ok(
-    `${ptp} is the PTP clock of the network card ${interfaceName}, at most ${errorBoundNs} ns off`,
+    `${ptp} is the PTP clock of the network card ${interfaceName}, at most ${errorBoundNs} ns off; ${usersText(users)}`,
     details,
   )
 }
