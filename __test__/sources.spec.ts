@@ -17,7 +17,7 @@ const DRIFT_PPB = 1_000_000
 function memory(t: ExecutionContext, status: number): Buffer {
   const publisher = VmClockPublisher.create(newPath(t), { allowUntrustedCounter: true })
   const clock = VmClock.open(publisher.path)
-  const { counterPeriodFracSec, counterPeriodShift } = clock.snapshot().raw
+  const { counterPeriodFracSec = 0n, counterPeriodShift = 0 } = clock.snapshot().raw
   const { counter, epochNs } = clock.read()
   clock.close()
   publisher.close()

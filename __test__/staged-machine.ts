@@ -33,9 +33,9 @@ export interface Changes {
   /** The published page's reason for a missing bound. */
   readonly noBound?: NoBound
   /** The guard of the page; by default, the device guards it. */
-  readonly guard?: Partial<TimeGuard>
+  readonly guard?: Partial<TimeGuard> | undefined
   /** The source of the page's time; by default, the page says it. */
-  readonly from?: TimeSource['from']
+  readonly from?: TimeSource['from'] | undefined
 }
 
 export const RELEASE = '7.1.0-test'
