@@ -16,12 +16,17 @@ const entryPoints = {
   testing: 'testing/index.ts',
   clones: 'clones/index.ts',
   'clones-protect': 'clones-protect.ts',
+  opentelemetry: 'adapters/opentelemetry/index.ts',
+  'opentelemetry-register': 'adapters/opentelemetry-register.ts',
+  effect: 'adapters/effect.ts',
+  pino: 'adapters/pino.ts',
 }
 
 /** Every file that is built. The modules directly in ts/ that are not listed here form `shared`. */
 const built: Readonly<Record<string, string>> = {
   ...entryPoints,
   shared: 'shared.ts',
+  adapter: 'adapters/adapter.ts',
   cli: 'cli.ts',
 }
 
@@ -56,9 +61,11 @@ function sourceOf(path: string): string | undefined {
 
 /** The built file that a module becomes part of. */
 function builtFrom(source: string): string {
-  const directory = dirname(source)
-  if (directory !== '.') return directory.split('/')[0] ?? ''
-  return Object.keys(built).find((name) => built[name] === source) ?? 'shared'
+  const own = Object.keys(built).find((name) => built[name] === source)
+  if (own !== undefined) return own
+  const [directory, ...deeper] = dirname(source).split('/')
+  if (directory === 'adapters') return deeper[0] ?? ''
+  return directory === '.' ? 'shared' : (directory ?? '')
 }
 
 function refusal(text: string) {

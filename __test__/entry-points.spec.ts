@@ -9,7 +9,11 @@ import * as clones from 'vmclock/clones'
 import * as protect from 'vmclock/clones/protect'
 import * as doctor from 'vmclock/doctor'
 import * as metrics from 'vmclock/metrics'
+import * as effect from 'vmclock/effect'
+import * as opentelemetry from 'vmclock/opentelemetry'
+import * as register from 'vmclock/opentelemetry/register'
 import * as ordering from 'vmclock/ordering'
+import * as pino from 'vmclock/pino'
 import * as ptp from 'vmclock/ptp'
 import * as testing from 'vmclock/testing'
 import { evaluate, rootDirectory } from './node-command'
@@ -26,6 +30,10 @@ const entryPoints: Readonly<Record<string, Readonly<Record<string, unknown>>>> =
   'vmclock/testing': testing,
   'vmclock/clones': clones,
   'vmclock/clones/protect': protect,
+  'vmclock/opentelemetry': opentelemetry,
+  'vmclock/opentelemetry/register': register,
+  'vmclock/effect': effect,
+  'vmclock/pino': pino,
 }
 
 test('the tests cover every entry point of the package', (t) => {
@@ -65,6 +73,15 @@ test('the entry points beside vmclock export what is documented', (t) => {
     'VmClockPage',
     'fieldsOf',
   ])
+  t.deepEqual(Object.keys(opentelemetry), [
+    'registerVmClock',
+    'vmclockMetrics',
+    'vmclockResourceAttributes',
+    'vmclockTracerProvider',
+  ])
+  t.deepEqual(Object.keys(register), ['clock'])
+  t.deepEqual(Object.keys(effect), ['vmclockLayer'])
+  t.deepEqual(Object.keys(pino), ['vmclockTime'])
   t.deepEqual(Object.keys(protect), ['protection'])
   t.deepEqual(Object.keys(clones), [
     'drain',

@@ -18,6 +18,7 @@ export const entryPoints = Object.keys(manifest.exports)
 
 /** The files of dist/ in a complete build. */
 export const distFiles = [
+  'adapter.cjs',
   'cli.cjs',
   'shared.cjs',
   ...entryPoints.flatMap((name) =>

@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { checkInstructions } from '../benchmark/instructions.mjs'
 import { testOnArm64 } from './aarch64.mjs'
+import { checkAdapters } from './adapters.mjs'
 import { ownKindName } from './addons.mjs'
 import { run, succeeds } from './command.mjs'
 import { checkExamples } from './examples.mjs'
@@ -165,6 +166,12 @@ const slowSuites = [
     shows: 'simulated clocks work beside the fake timers of Jest, Vitest, sinon and node:test',
     setUp,
     run: () => checkFrameworks(),
+  },
+  {
+    name: 'adapters',
+    shows: 'the adapters work with the real libraries, in each major that is alive',
+    setUp,
+    run: () => checkAdapters(),
   },
   {
     name: 'packages',

@@ -40,6 +40,7 @@ import { ofThisRealm } from './json'
  * | `ERR_VMCLOCK_INVALID_ARGUMENT` | an argument is of the wrong type or out of its range |
  * | `ERR_VMCLOCK_CLOSED` | the object was closed |
  * | `ERR_VMCLOCK_UNSUPPORTED` | this system or this runtime cannot do it |
+ * | `ERR_VMCLOCK_NO_PEER` | the library that this entry point adapts to does not load |
  * | `ERR_VMCLOCK_NATIVE` | the package's native part is missing or does not load |
  * | `ERR_VMCLOCK_SYSTEM` | a system call failed; see `errno` and `syscall` |
  */
@@ -76,6 +77,7 @@ export type VmClockErrorCode =
   | 'ERR_VMCLOCK_INVALID_ARGUMENT'
   | 'ERR_VMCLOCK_CLOSED'
   | 'ERR_VMCLOCK_UNSUPPORTED'
+  | 'ERR_VMCLOCK_NO_PEER'
   | 'ERR_VMCLOCK_NATIVE'
   | 'ERR_VMCLOCK_SYSTEM'
 
