@@ -71,6 +71,7 @@ export function defineTests(defineTest, { registry, packages }) {
         defineTest(
           `${name} takes the types with ${moduleResolution}, ${withNode ? 'beside' : 'without'} @types/node`,
           (t) => typeCheck(t, { module, moduleResolution, type: 'module', command, withNode }),
+          { isInShortForm: module === 'nodenext' },
         )
       }
     }
