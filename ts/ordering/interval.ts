@@ -46,6 +46,9 @@ export interface CheckedInterval extends BoundedInterval {
  * `a` is before `b` if `a.latestNs < b.earliestNs`. Both bounds are true, so the true time of `a` is then
  * less than that of `b`. Intervals that touch or overlap are concurrent.
  *
+ * Do not pass readings of a clock with `ordered: false`. Their true time is that of the counter, which may have been
+ * read some hundred nanoseconds before or after the event.
+ *
  * @param a - a reading with a bound, or any `{ earliestNs, latestNs }`, from this machine or another
  * @param b - the same
  * @throws VmClockError `ERR_VMCLOCK_TOO_UNCERTAIN` if one has no bound; `ERR_VMCLOCK_INVALID_ARGUMENT` if
