@@ -24,6 +24,7 @@ const { context, DiagLogLevel, diag, propagation, ROOT_CONTEXT, SpanStatusCode, 
 const { registerVmClock, vmclockMetrics, vmclockResourceAttributes, vmclockTracerProvider } =
   sdk.vmclock
 const { SimulatedClock, VmClockPage } = sdk.testing
+const { READING_KNOWN, READING_SLOTS } = sdk.main
 const service = join(import.meta.dirname, 'http-service.cjs')
 
 // Not a whole microsecond, so that a time that is cut off shows.
@@ -314,17 +315,64 @@ test('a span that loses the clock ends by the system, not before its start, and 
   assert.ok(timesOf(other.spans()[0])[1] >= beforeNs)
 })
 
-test('a page that cannot be read marks no span', () => {
+test('a page that cannot be read marks no span, and hides no later crossing', () => {
   const clock = newClock()
   const { tracer, spans } = newTracer(clock)
   const span = tracer.startSpan('work')
+  const crossed = tracer.startSpan('crossed')
   clock.fail('ERR_VMCLOCK_TIMEOUT')
-  tracer.startSpan('unreadable').end()
+  const unreadable = tracer.startSpan('unreadable')
   span.end()
+  crossed.addEvent('meanwhile')
+  clock.recover()
+  clock.migrate()
+  unreadable.end()
+  crossed.end()
+  const marked = spans().filter(({ attributes }) => attributes['vmclock.disrupted'])
   assert.deepEqual(
-    spans().map(({ events }) => events),
-    [[], []],
+    marked.map(({ name }) => name),
+    ['crossed'],
   )
+})
+
+test('a page that ends to give a generation marks no span', () => {
+  const clock = newClock()
+  let hidesGeneration = false
+  const partial = {
+    timescale: 'utc',
+    readInto(slots, at = 0) {
+      clock.readInto(slots, at)
+      if (!hidesGeneration) return
+      slots[at + READING_SLOTS.KNOWN] &= ~READING_KNOWN.VM_GENERATION
+      slots[at + READING_SLOTS.VM_GENERATION] = -1n
+    },
+  }
+  const { tracer, spans } = newTracer(partial)
+  const span = tracer.startSpan('work')
+  hidesGeneration = true
+  span.end()
+  assert.deepEqual(spans()[0].attributes, {})
+  assert.deepEqual(spans()[0].events, [])
+})
+
+test('a time of the system is no time of the trace', () => {
+  const clock = new SimulatedClock({ startNs: SEC })
+  const { tracer, spans } = newTracer(clock)
+  const span = tracer.startSpan('work')
+  clock.fail('ERR_VMCLOCK_UNSYNCHRONIZED')
+  span.addEvent('by Date')
+  clock.recover()
+  clock.advance(5n)
+  span.end()
+  assert.deepEqual(timesOf(spans()[0]), [SEC, SEC + 5n])
+  assert.equal(spans()[0].attributes['vmclock.system_time'], true)
+})
+
+test('a frozen provider is wrapped too', () => {
+  const { provider, spans } = newProvider()
+  const frozen = Object.freeze({ getTracer: (...args) => provider.getTracer(...args) })
+  vmclockTracerProvider(frozen, { clock: newClock() }).getTracer('test').startSpan('work').end()
+  assert.deepEqual(timesOf(spans()[0]), [START_NS, START_NS])
 })
 
 test('spans that are not sampled, and spans that ended, are left alone', () => {
@@ -482,6 +530,10 @@ test('the metrics of a clock are those of its readings, and count what happened 
   clock.recover()
   clock.loseBound()
   assert.deepEqual((await collect())['vmclock.max_error'], [[undefined, Number.NaN]])
+  clock.widen(2n ** 63n - 1n)
+  assert.deepEqual((await collect())['vmclock.max_error'], [[undefined, Infinity]])
+  clock.loseBound()
+  await collect()
   observed.close()
   observed.close()
   clock.synchronize()

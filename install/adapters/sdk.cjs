@@ -53,6 +53,7 @@ function exporterClass(format) {
 module.exports = {
   ...{ api, exporterClass, newProcessor, newProvider, newResource, Provider, tracing },
   metrics: own(`${name}-sdk-metrics`),
+  main: own('vmclock'),
   vmclock: own('vmclock/opentelemetry'),
   testing: own('vmclock/testing'),
   instrumentations: () => ({

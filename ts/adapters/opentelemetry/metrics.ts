@@ -9,6 +9,7 @@ import { diag } from './api'
 import { textOf } from './stamper'
 
 const NS_PER_SEC = 1e9
+const MOST_NS = 2n ** 63n - 1n
 const STATUSES = ['synchronized', 'free-running', 'unavailable'] as const
 
 /** The metrics of a clock, until they are closed. */
@@ -93,6 +94,8 @@ export function vmclockMetrics(meter: Meter, clock: Clock): VmClockMetrics {
 /** Returns a bound in seconds, rounded up: a bound must not shrink. NaN if it is unknown. */
 function secondsUp(ns: bigint | undefined): number {
   if (ns === undefined) return Number.NaN
+  // The greatest figure stands for that or more.
+  if (ns === MOST_NS) return Number.POSITIVE_INFINITY
   const seconds = Number(ns) / NS_PER_SEC
   // The two roundings are off by less than 2^-52 of the value.
   return seconds * (1 + 2 * Number.EPSILON)

@@ -59,13 +59,15 @@ class Stamping {
     if (wrapped.has(provider)) return provider
     const getTracer: TracerProvider['getTracer'] = (name, version, options) =>
       this.#tracer(provider.getTracer(name, version, options))
-    const wrapper = new Proxy(provider, {
-      get(target, key) {
+    // The target is an object that inherits from the provider: a proxy could not replace what a frozen one has.
+    const wrapper = new Proxy(Object.create(provider) as Provider, {
+      get(_target, key) {
         if (key === 'getTracer') return getTracer
-        const value: unknown = Reflect.get(target, key, target)
+        const value: unknown = Reflect.get(provider, key, provider)
         // `register` makes its receiver the global provider. Other methods may use private fields of theirs.
-        return typeof value === 'function' && key !== 'register' ? value.bind(target) : value
+        return typeof value === 'function' && key !== 'register' ? value.bind(provider) : value
       },
+      set: (_target, key, value) => Reflect.set(provider, key, value),
     })
     wrapped.add(wrapper)
     return wrapper
@@ -171,7 +173,7 @@ interface ProxyProvider extends TracerProvider {
  *
  * Call it before the SDK starts, or load `vmclock/opentelemetry/register` first. A tracer that made a span before this
  * call keeps the SDK's times: the API hands out its tracers once. `diag.warn` says so if a provider is registered
- * already.
+ * already. A provider keeps its first clock. Of several calls before a provider is registered the last one counts.
  *
  * @param options - the clock, and what to write
  * @throws VmClockError `ERR_VMCLOCK_INVALID_ARGUMENT`, `ERR_VMCLOCK_TIMESCALE`

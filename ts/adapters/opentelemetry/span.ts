@@ -29,6 +29,14 @@ class TraceTime {
     }
     return [this.seconds, this.nanoseconds]
   }
+
+  /** As `next`, but the trace does not remember the time, which is of another clock. */
+  passing({ seconds, nanoseconds }: Stamper): HrTime {
+    const isBack =
+      this.hasTime &&
+      (seconds < this.seconds || (seconds === this.seconds && nanoseconds < this.nanoseconds))
+    return isBack ? [this.seconds, this.nanoseconds] : [seconds, nanoseconds]
+  }
 }
 
 // Under this name the state is on the span itself, so that children find it and it lives as long as the span.
@@ -134,6 +142,7 @@ export class SpanState {
     if (!hasTime) {
       this.stamper.takeSystemTime()
       span.setAttribute('vmclock.system_time', true)
+      return this.trace.passing(this.stamper)
     }
     return this.trace.next(this.stamper)
   }
@@ -142,13 +151,15 @@ export class SpanState {
   private markIfCrossed(span: Span, time: TimeInput | undefined): void {
     const before = this.machine
     const { machine } = this.stamper
-    if (machine === before) return
+    if (machine === before || machine === undefined) return
     this.machine = machine
-    if (before === undefined || machine === undefined) return
+    if (before === undefined) return
+    // A page that begins or ends to give a generation says nothing about the machine.
     const isRestored =
       before.vmGeneration !== undefined &&
       machine.vmGeneration !== undefined &&
       before.vmGeneration !== machine.vmGeneration
+    if (!isRestored && before.disruptionMarker === machine.disruptionMarker) return
     span.setAttribute('vmclock.disrupted', true)
     if (isRestored) span.setAttribute('vmclock.restored', true)
     this.spanAddEvent?.call(

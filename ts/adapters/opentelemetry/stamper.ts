@@ -6,7 +6,7 @@ import { VmClockError } from '../../errors'
 import { READING_KNOWN, READING_SLOT_COUNT, READING_SLOTS } from '../../reading'
 import { diag } from './api'
 
-/** A machine and its clock between two disruptions. Two stamps of the same object are of the same machine. */
+/** A machine and its clock between two disruptions. Two stamps of one object are of the same machine. */
 export interface Machine {
   /** `disruption_marker`, unsigned 64-bit. */
   readonly disruptionMarker: bigint
@@ -47,7 +47,7 @@ export class Stamper {
   seconds = 0
   /** The stamp's time: the nanoseconds after `seconds`, 0 to 999,999,999. */
   nanoseconds = 0
-  /** The machine of the last stamp; undefined before the first. */
+  /** The machine of the last stamp; undefined if nobody can know it. */
   machine: Machine | undefined
   readonly #clock: Clock
   readonly #slots = new BigInt64Array(READING_SLOT_COUNT)
@@ -119,7 +119,7 @@ export class Stamper {
     try {
       token = this.#clock.continuityToken()
     } catch {
-      // Nobody can know the machine now. The next stamp compares with the last one that is known.
+      this.machine = undefined
       return
     }
     const { machine } = this
