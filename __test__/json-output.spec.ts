@@ -158,7 +158,14 @@ test.serial('a page of this package, and this process’s own, match the schema'
   }
   // No device guards a page here, so the test makes the line.
   const guarded = { state: 'guarded', path: '/dev/vmclock0' }
-  const source = { kind: 'published', path, from: 'kernel', guard: guarded, assumed: [] }
+  const source = {
+    kind: 'published',
+    path,
+    from: 'kernel',
+    guard: guarded,
+    generation: 'synchronous',
+    assumed: [],
+  }
   const printed = json({ event: 'begin', path, timeSource: source, seenMs: 0 })
   fits(t, 'watch', JSON.parse(printed))
   fits(t, 'timeSource', source)

@@ -182,3 +182,22 @@ for (const whose of ['the main thread has a clock too', 'only workers have the a
     t.deepEqual(seen, [[1], [0, 0]])
   })
 }
+
+test('notifyRestored changes the generation of the process’s page, marked as asynchronous', async (t) => {
+  const [before, after, ...seen] = await inProcess<unknown[]>(`
+    const { notifyRestored, perMachine } = require('vmclock/clones')
+    const clock = openOwn()
+    const { generation = null } = clock.timeSource
+    let made = 0
+    const value = perMachine(() => ++made, { clock })
+    const token = clock.continuityToken()
+    value()
+    notifyRestored()
+    print([generation, clock.timeSource.generation, clock.isContinuous(token), value(),
+      clock.continuityToken().vmGeneration !== token.vmGeneration])
+    clock.close()`)
+  // A machine whose device has a generation shows it at once.
+  t.true(before === null || before === 'synchronous')
+  t.is(after, before ?? 'asynchronous')
+  t.deepEqual(seen, [false, 2, true])
+})

@@ -32,6 +32,7 @@ const SOURCE: TimeSource = Object.freeze({
   path: undefined,
   from: 'unknown',
   guard: Object.freeze({ state: 'none', path: undefined, reason: undefined, remedy: undefined }),
+  generation: undefined,
   assumed: Object.freeze([]),
   sinceMs: undefined,
 })

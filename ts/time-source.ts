@@ -38,6 +38,14 @@ export interface TimeSource {
   readonly from: 'hypervisor' | SourceOfTime | 'unknown'
   /** What notices that the machine was migrated, restored or cloned. */
   readonly guard: TimeGuard
+  /**
+   * When the generation changes after the machine was restored or cloned; undefined while there is no generation.
+   *
+   * - `synchronous`: before the machine runs again, because it is the device's
+   * - `asynchronous`: some time after the machine runs again. The kernel's VMGENID uevent, `notifyRestored()` or the
+   *   page's publisher changes it. Until then a clone is not noticed
+   */
+  readonly generation: 'synchronous' | 'asynchronous' | undefined
   /** The parts of the time or its bound that somebody vouches for. Empty if the page states all of them. */
   readonly assumed: readonly AssumedPart[]
   /** When the page's maker began, in milliseconds since 1970-01-01 UTC; undefined if the page does not say. */
@@ -81,13 +89,14 @@ export interface AssumedPart {
 
 /** Makes the frozen public form of a native time source. */
 export function timeSourceFrom(source: NativeTimeSource): TimeSource {
-  const { kind, path, from, guard, assumed, sinceNs } = source
+  const { kind, path, from, guard, generation, assumed, sinceNs } = source
   // The native part writes every property, and the names of values as the types here list them.
   return Object.freeze({
     kind,
     path,
     from,
     guard: Object.freeze({ ...guard }),
+    generation,
     assumed: Object.freeze(Array.from(assumed, (part) => Object.freeze({ ...part }))),
     sinceMs: sinceNs === undefined ? undefined : Number(sinceNs / NS_PER_MS),
   }) as TimeSource

@@ -69,14 +69,17 @@ export function guardRows(source: TimeSource, snapshot: Snapshot): Row[] {
   return [
     ['migrations', guardText(guard)],
     ...(guard.remedy === undefined ? [] : [['remedy', guard.remedy] satisfies Row]),
-    [
-      'clones',
-      clonesAreNoticed(source, snapshot)
-        ? 'are noticed: the generation changes when the machine is restored or cloned'
-        : 'are not noticed here: the machine has no source of a generation',
-    ],
+    ['clones', clonesText(source, snapshot)],
     ['protection', `${signalText(protection)}; ${ENTROPY_TEXT[protection.entropy]}`],
   ]
+}
+
+function clonesText(source: TimeSource, snapshot: Snapshot): string {
+  if (clonesAreNoticed(source, snapshot))
+    return 'are noticed: the generation changes when the machine is restored or cloned'
+  return source.generation === 'asynchronous'
+    ? 'are noticed late at best: the generation changes some time after the restored machine runs'
+    : 'are not noticed here: the machine has no source of a generation'
 }
 
 function guardText({ state, path, reason }: TimeGuard): string {

@@ -39,9 +39,11 @@ const SOURCE: TimeSource = Object.freeze({
     reason: undefined,
     remedy: undefined,
   }),
+  generation: undefined,
   assumed: Object.freeze([]),
   sinceMs: undefined,
 })
+const SOURCE_WITH_GENERATION: TimeSource = Object.freeze({ ...SOURCE, generation: 'synchronous' })
 
 let startTimer: (clock: SimulatedClock, delayNs: bigint, callback: () => void) => () => void
 // Makes the other machine of a clone.
@@ -120,7 +122,7 @@ export class SimulatedClock implements Clock {
 
   /** Its kind is `simulated`. */
   get timeSource(): TimeSource {
-    return SOURCE
+    return this.#model.state.vmGeneration === undefined ? SOURCE : SOURCE_WITH_GENERATION
   }
 
   /** True after `close`. */

@@ -20,7 +20,7 @@ use crate::clock::guard::GuardState;
 use crate::clock::{Options, VmClock};
 use crate::device;
 use crate::error::Error;
-use crate::extension::{SourceKind, StatedError};
+use crate::extension::{DeviceRecord, DeviceState, SourceKind, StatedError};
 use crate::page::{DEVICE_PATH, PUBLISHED_PATH, Page};
 use crate::publish::{From, process_page, require_trusted_counter};
 
@@ -112,6 +112,26 @@ impl Origin {
     }
 }
 
+/// When a page's generation counter changes after the machine was restored or cloned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Before the machine runs again: it is the device's.
+    Synchronous,
+    /// Some time after the machine runs again: somebody on the machine changes it.
+    Asynchronous,
+}
+
+impl Timing {
+    /// A short name that does not change.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Synchronous => "synchronous",
+            Self::Asynchronous => "asynchronous",
+        }
+    }
+}
+
 /// A part of a clock's promise that was not measured, and who answers for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assumption {
@@ -181,6 +201,8 @@ pub struct TimeSource {
     pub from: Origin,
     /// How the page is guarded: unavailable while the page or its guard cannot be read.
     pub guard: GuardState,
+    /// When the page's generation counter changes; `None` if the page has none.
+    pub generation: Option<Timing>,
     /// The assumed parts.
     pub assumed: Vec<Assumption>,
     /// CLOCK_REALTIME at which the page's maker began, in nanoseconds since 1970; `None` if the page does not
@@ -274,11 +296,30 @@ impl Found {
             assume(Part::Guard, By::Caller);
         }
         let began_ns = extension.map(|extension| extension.began_ns);
+        let device = extension.map(|extension| extension.device);
+        let shows_device = match guard {
+            GuardState::Device => true,
+            GuardState::Guarded { .. } => matches!(
+                device,
+                Some(DeviceRecord::Seen(DeviceState {
+                    vm_generation: Some(_),
+                    ..
+                }))
+            ),
+            GuardState::None | GuardState::Unavailable { .. } => false,
+        };
+        let generation = snapshot
+            .and_then(|snapshot| snapshot.vm_generation())
+            .map(|_| match shows_device {
+                true => Timing::Synchronous,
+                false => Timing::Asynchronous,
+            });
         TimeSource {
             kind: self.kind,
             path: clock.path().map(Path::to_path_buf),
             from,
             guard,
+            generation,
             assumed,
             began_ns: began_ns.filter(|began_ns| *began_ns != 0),
         }
@@ -527,7 +568,7 @@ mod tests {
 
     use super::*;
     use crate::abi;
-    use crate::extension::{DeviceRecord, Extension};
+    use crate::extension::Extension;
     use crate::machine;
     use crate::publish::{PublishOptions, Publisher, Shape};
     use crate::snapshot::RawFields;
@@ -912,6 +953,7 @@ mod tests {
             path: Some(staged.machine.published.clone()),
             from: Origin::Kernel,
             guard: published.guard.clone(),
+            generation: None,
             assumed: vec![maker],
             began_ns: Some(5),
         };

@@ -8,13 +8,18 @@
 )]
 
 use std::fs;
+use std::process::Command;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::{AddressFamily, SendFlags, SocketType};
+use vmclock::device::Device;
 use vmclock::page::Page;
-use vmclock::publish::process_page;
+use vmclock::publish::{notify_restored, process_page};
 use vmclock::seqlock::SharedWords;
+use vmclock::watch::Notice;
 use vmclock::{Options, VmClock};
 
 /// Lets one test at a time use what the process has one of.
@@ -226,4 +231,92 @@ fn a_fork_while_another_thread_opens_does_not_lock_the_child_out() {
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert_eq!(status, 0);
     });
+}
+
+/// Asks the kernel to send a uevent to the listeners of this network namespace, as it sends its own.
+fn have_kernel_send(uevent: &[u8]) {
+    const HEADER_BYTES: u32 = 16;
+    const FIRST_TYPE: u16 = 16;
+    const IS_REQUEST: u16 = 1;
+    let length = HEADER_BYTES + u32::try_from(uevent.len()).unwrap();
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(FIRST_TYPE.to_ne_bytes());
+    message.extend(IS_REQUEST.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(uevent);
+    let protocol = Some(netlink::KOBJECT_UEVENT);
+    let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, protocol).unwrap();
+    let kernel = SocketAddrNetlink::new(0, 0);
+    rustix::net::sendto(&socket, &message, SendFlags::empty(), &kernel).unwrap();
+}
+
+/// Returns the page's generation after the next change of it.
+fn next_generation(clock: &VmClock, act: impl FnOnce()) -> Option<u64> {
+    let mut watcher = clock.watch(None).unwrap();
+    act();
+    loop {
+        match watcher.wait().unwrap() {
+            Notice::Change(change) if change.kinds.generation => return change.after.vm_generation,
+            Notice::Change(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_told_restore_is_a_generation_of_the_process_page_before_the_call_returns() {
+    let _alone = alone();
+    let mut clock = clock(page());
+    let token = clock.continuity_token().unwrap();
+    let before = token.vm_generation.unwrap_or(0);
+    for restores in 1..=2 {
+        notify_restored();
+        let now = clock.continuity_token().unwrap();
+        assert_eq!(now.vm_generation, Some(before + restores));
+        assert!(!clock.is_continuous(&token).unwrap());
+    }
+}
+
+#[test]
+fn a_uevent_of_the_kernel_is_a_generation_of_the_process_page() {
+    // Namespaces of its own: no other program hears the uevent, and the kernel seems to drive a VMGENID device.
+    const STAGE: &str = "drivers=/sys/bus/platform/drivers && mount -t tmpfs none $drivers && \
+        mkdir $drivers/vmgenid && ln -s / $drivers/vmgenid/QEMUVGID:00 && exec timeout 120 \"$@\"";
+    if is_emulated() || matches!(Device::find(None), Device::Open(_)) {
+        eprintln!("skipped: an emulator, or a machine with a device of its own");
+        return;
+    }
+    let stage = |words: &[&str]| {
+        Command::new("unshare")
+            .args(["--net", "--mount", "sh", "-c", STAGE, "sh"])
+            .args(words)
+            .output()
+    };
+    if !stage(&["true"]).is_ok_and(|staged| staged.status.success()) {
+        eprintln!("skipped: it needs root, and the program unshare");
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let name = "in_namespaces_of_its_own_the_page_follows_uevents";
+    let words = [program.to_str().unwrap(), "--ignored", "--exact", name];
+    let done = stage(&words).unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "the test of the kernel's uevents runs it in namespaces of its own"]
+fn in_namespaces_of_its_own_the_page_follows_uevents() {
+    let mut clock = clock(page());
+    let token = clock.continuity_token().unwrap();
+    assert_eq!(token.vm_generation, None);
+    for restores in 1..=2 {
+        let now = next_generation(&clock, || {
+            have_kernel_send(b"change@/devices/x\0ACTION=change\0SYNTH_ARG_NEW_VMGENID=1\0");
+            have_kernel_send(b"change@/devices/x\0ACTION=change\0NEW_VMGENID=1\0");
+        });
+        // The first of the two is another kind of uevent.
+        assert_eq!(now, Some(restores));
+    }
+    assert!(!clock.is_continuous(&token).unwrap());
 }

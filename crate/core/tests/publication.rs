@@ -616,6 +616,32 @@ fn an_operators_disruption_changes_the_marker_and_the_time_goes_on() {
 }
 
 #[test]
+fn a_restore_that_was_told_gives_a_new_generation_and_takes_time_and_bound_back() {
+    const VM_GEN_COUNTER_PRESENT: u64 = 1 << 8;
+    let machine = Machine::new(8, START_SEC);
+    machine.state.borrow_mut().synchronize(100);
+    let mut scene = Scene::new(&machine, PublishOptions::default());
+    scene.run(30);
+    assert!(scene.check("before").is_some());
+    let before = *scene.publication.fields();
+    assert_eq!(before.flags & VM_GEN_COUNTER_PRESENT, 0);
+    for restores in 1..=2 {
+        // The counter that the clone gets may be any.
+        machine.state.borrow_mut().carry_on(2 * NS_PER_SEC, 0);
+        let told = scene.step(Cause::Restored);
+        assert_ne!(told.flags & VM_GEN_COUNTER_PRESENT, 0);
+        assert_eq!(told.vm_generation_counter, restores);
+        assert!(told.disruption_marker > before.disruption_marker);
+        assert_eq!(told.clock_status, abi::VMCLOCK_STATUS_INITIALIZING);
+        assert!(scene.publication.extension().has_unreported_jump);
+        scene.settle();
+        assert_eq!(scene.check("after"), None);
+        let later = scene.publication.fields();
+        assert_eq!(later.vm_generation_counter, restores);
+    }
+}
+
+#[test]
 fn a_page_without_time_looks_like_the_page_of_a_hypervisor() {
     let machine = Machine::new(9, START_SEC);
     let shaped = |shape| PublishOptions {

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{BigInt, Either, Function, Object, Result};
 use napi::threadsafe_function::UnknownReturnValue;
 use napi::{Env, sys};
 use napi_derive::napi;
-use vmclock::choose::{self, Choice, Found, Opened, Pages, TimeSource};
+use vmclock::choose::{self, Choice, Found, Opened, Pages, TimeSource, Timing};
 use vmclock::clock::guard::GuardState;
 use vmclock::counter::CpuCounter;
 use vmclock::publish::From as SourceChoice;
@@ -146,6 +146,8 @@ pub struct NativeTimeSource {
     /// `hypervisor`, `kernel`, `phc`, `clockbound` or `unknown`.
     pub from: &'static str,
     pub guard: NativeGuard,
+    /// `synchronous` or `asynchronous`; undefined for a page without a generation counter.
+    pub generation: Either<&'static str, ()>,
     pub assumed: Vec<NativeAssumption>,
     /// CLOCK_REALTIME at which the page's maker began.
     pub since_ns: Either<BigInt, ()>,
@@ -178,6 +180,7 @@ impl From<TimeSource> for NativeTimeSource {
             path: own(source.path.as_deref().map(shown)),
             from: source.from.name(),
             guard: source.guard.into(),
+            generation: own(source.generation.map(Timing::name)),
             assumed: source
                 .assumed
                 .iter()

@@ -6,7 +6,7 @@
 //!
 //! References: the driver `drivers/virt/vmgenid.c`, and netlink(7), `NETLINK_KOBJECT_UEVENT`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -83,13 +83,33 @@ impl Listener {
     ///
     /// [`Error::System`].
     pub fn wait(&self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.receive(RecvFlags::empty())? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Returns the next [`Event`] that has come already; `None` if there is none. The socket is readable, for
+    /// `poll(2)`, when a uevent has come.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`].
+    pub fn try_wait(&self) -> Result<Option<Event>, Error> {
+        self.receive(RecvFlags::DONTWAIT)
+    }
+
+    /// Receives until there is an event. `None` if receiving would wait, which `flags` forbid.
+    fn receive(&self, flags: RecvFlags) -> Result<Option<Event>, Error> {
         let mut message = [0; MESSAGE_BYTES];
         loop {
-            let received = rustix::net::recvfrom(&self.socket, &mut message, RecvFlags::empty());
+            let received = rustix::net::recvfrom(&self.socket, &mut message, flags);
             let (length, sender) = match received {
                 Ok((length, _, sender)) => (length, sender),
                 Err(Errno::INTR) => continue,
-                Err(Errno::NOBUFS) => return Ok(Event::Missed),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::NOBUFS) => return Ok(Some(Event::Missed)),
                 Err(errno) => return Err(Error::system("recvfrom", None, errno)),
             };
             // Programs can send to a socket and, with CAP_NET_ADMIN, to the group. The kernel's port is 0.
@@ -97,9 +117,15 @@ impl Listener {
                 .and_then(|address| SocketAddrNetlink::try_from(address).ok())
                 .is_some_and(|address| address.pid() == 0);
             if is_kernels && message.get(..length).is_some_and(tells_reseed) {
-                return Ok(Event::Reseeded);
+                return Ok(Some(Event::Reseeded));
             }
         }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

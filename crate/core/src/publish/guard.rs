@@ -97,6 +97,8 @@ pub(super) struct Guard<D> {
     own: OwnParts,
     /// The page never has a generation counter, so that its marker shows the device's too.
     hides_generation: bool,
+    /// The maker was told of a restore, so its own part of the generation counter means something.
+    was_told: bool,
 }
 
 impl<D: DisruptionSource> Guard<D> {
@@ -110,6 +112,7 @@ impl<D: DisruptionSource> Guard<D> {
                 generation: 0,
             },
             hides_generation,
+            was_told: false,
         }
     }
 
@@ -133,9 +136,10 @@ impl<D: DisruptionSource> Guard<D> {
         self.source.boot_id()
     }
 
-    /// Returns whether the device has a generation counter.
+    /// Returns whether there is a source of a generation counter: the device has one, or the maker was told of a
+    /// restore. A source that has never told may be one that never does.
     pub(super) fn has_generation(&self) -> bool {
-        generation_of(&self.seen).is_some()
+        self.was_told || generation_of(&self.seen).is_some()
     }
 
     /// Returns the page's marker.
@@ -162,6 +166,13 @@ impl<D: DisruptionSource> Guard<D> {
     /// Changes the generation counter, because the operator declares a clone.
     pub(super) fn bump_generation(&mut self) {
         self.own.generation = self.own.generation.wrapping_add(1);
+    }
+
+    /// Changes marker and generation counter, for a restore that the maker was told of.
+    pub(super) fn restore(&mut self) {
+        self.was_told = true;
+        self.disrupt();
+        self.bump_generation();
     }
 
     /// Looks at the device, and returns whether it reports a disruption since the last look.

@@ -19,6 +19,7 @@ use crate::counter::CpuCounter;
 use crate::device::Unavailable;
 use crate::error::Error;
 use crate::extension::{Extension, SourceKind};
+use crate::machine::vmgenid;
 use crate::no_bound::NoBound;
 use crate::snapshot::RawFields;
 use crate::source::PassedOver;
@@ -36,6 +37,7 @@ pub(super) struct Maker {
     publication: Publication<MachineSource, CpuCounter, Device>,
     alarm: StepAlarm,
     unavailable: Option<Unavailable>,
+    uevents: Option<vmgenid::Listener>,
 }
 
 impl Maker {
@@ -68,7 +70,19 @@ impl Maker {
             publication,
             alarm,
             unavailable,
+            uevents: None,
         })
+    }
+
+    /// Has the page follow the kernel's VMGENID uevents, where this process looks at no device. Call it before the
+    /// first sample, so that no restore is missed.
+    ///
+    /// A sandbox may forbid netlink. Then the kernel tells nothing, as on a machine without VMGENID.
+    pub(super) fn hear_restores(&mut self) {
+        let is_needed = !matches!(self.publication.device(), Device::Open(_));
+        if is_needed && vmgenid::is_present() {
+            self.uevents = vmgenid::Listener::open().ok();
+        }
     }
 
     /// Steps the page until it shows a time, and returns its fields.
@@ -130,6 +144,7 @@ impl Maker {
             page,
             publication: self.publication,
             alarm: self.alarm,
+            uevents: self.uevents,
             inbox,
         };
         let thread = std::thread::Builder::new()

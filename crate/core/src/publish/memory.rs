@@ -16,7 +16,7 @@ use super::maker::{Maker, Making};
 use super::shared::locked;
 use super::trusted_counter::require_trusted_counter;
 use super::worker::Published;
-use super::{From, PublishOptions};
+use super::{Cause, From, PublishOptions};
 use crate::error::Error;
 use crate::page::{Mapping, Page, Renew};
 use crate::seqlock::SharedWords;
@@ -58,6 +58,19 @@ pub fn process_page(
         _calibrator: calibrator,
     };
     Ok(Page::in_memory(mapping, Arc::new(share)))
+}
+
+/// Tells the pages that this process makes that its machine was restored or cloned. Returns when they show it: a new
+/// generation, and no time until the counter's rate is measured again.
+pub fn notify_restored() {
+    let all: Vec<_> = locked(&Process::this().calibrators)
+        .iter()
+        .filter_map(|(_, calibrator)| calibrator.upgrade())
+        .collect();
+    for calibrator in all {
+        // A calibrator that has stopped has marked its page: it shows no time any more.
+        let _ = calibrator.making.command(Cause::Restored);
+    }
 }
 
 /// Replaces the remedy of a publisher.
@@ -121,6 +134,7 @@ impl Calibrator {
             ..PublishOptions::default()
         };
         let mut maker = Maker::new(None, options, None)?;
+        maker.hear_restores();
         let fields = maker.settle().map_err(|error| {
             instead_of_publishing(error, "use the system's clock on this machine")
         })?;

@@ -30,7 +30,7 @@ use crate::snapshot::Maintenance;
 pub use crate::source::best::From;
 
 pub use guard::DisruptionSource;
-pub use memory::process_page;
+pub use memory::{notify_restored, process_page};
 pub use publication::{Publication, VOID_AFTER};
 pub use publisher::Publisher;
 pub use takeover::OldPage;
@@ -74,6 +74,10 @@ pub enum Cause {
     Disrupt,
     /// The operator declares that the machine was cloned or restored.
     BumpGeneration,
+    /// The machine was restored or cloned, and the device need not have reported it: the kernel or the platform said
+    /// so, some time after the machine ran again. The counter is another one. A page of [`Generation::Auto`] has a
+    /// generation counter from then on.
+    Restored,
     /// The operator announces maintenance, or withdraws the announcement.
     Maintenance(Maintenance),
     /// The publisher ends: the page becomes unreliable.

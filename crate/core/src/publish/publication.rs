@@ -297,6 +297,11 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         }
         match cause {
             Cause::BumpGeneration => self.bump_generation()?,
+            Cause::Restored => {
+                self.guard.restore();
+                self.follow_restore();
+                self.has_unreported_jump = true;
+            }
             Cause::Maintenance(maintenance) => self.announce(maintenance),
             Cause::Disrupt => {
                 self.guard.disrupt();
@@ -318,10 +323,15 @@ impl<S: TimeSource, C: Counter, D: DisruptionSource> Publication<S, C, D> {
         Ok(self.fields)
     }
 
-    /// Follows a disruption that the device reports: nothing is known about the counter any more.
+    /// Follows a disruption that the device reports.
     fn follow_device(&mut self) {
-        self.source.follow_device();
+        self.follow_restore();
         self.has_unreported_jump = false;
+    }
+
+    /// Forgets everything about the counter, which is another one.
+    fn follow_restore(&mut self) {
+        self.source.follow_device();
         self.withdraw_time();
         self.rates.reset();
         self.taken_over = None;

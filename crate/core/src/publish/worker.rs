@@ -20,6 +20,7 @@ use crate::abi::VMCLOCK_STATUS_UNRELIABLE;
 use crate::counter::CpuCounter;
 use crate::error::Error;
 use crate::extension::Extension;
+use crate::machine::vmgenid;
 use crate::snapshot::RawFields;
 use crate::source::best::MachineSource;
 use crate::source::kernel::leap_seconds::LeapSeconds;
@@ -129,6 +130,8 @@ pub(super) struct Worker {
     pub(super) inbox: Receiver<Command>,
     pub(super) publication: Publication<MachineSource, CpuCounter, Device>,
     pub(super) alarm: StepAlarm,
+    /// The kernel's uevents, if the page follows them.
+    pub(super) uevents: Option<vmgenid::Listener>,
     pub(super) _device_alarm: Option<DeviceAlarm>,
     /// The time of the next update. A wake-up that updates nothing does not move it: a device that is written
     /// all the time must not delay the updates.
@@ -162,6 +165,9 @@ impl Worker {
     fn publish(&mut self) -> Result<Option<SyncSender<Result<(), Error>>>, Error> {
         loop {
             self.wait()?;
+            while self.hears_restore() {
+                self.update(Cause::Restored)?;
+            }
             let is_stepped = self.alarm.went_off();
             if is_stepped || self.publication.sees_disruption() {
                 self.update(if is_stepped {
@@ -200,7 +206,20 @@ impl Worker {
         }
     }
 
-    /// Waits until an update is due, the clock was stepped, or a command or a device notification arrives.
+    /// Returns whether the kernel announced a restore, or may have.
+    fn hears_restore(&mut self) -> bool {
+        match self.uevents.as_ref().map(vmgenid::Listener::try_wait) {
+            None => false,
+            Some(Ok(event)) => event.is_some(),
+            // The socket can tell nothing more, and would end each wait.
+            Some(Err(_)) => {
+                self.uevents = None;
+                false
+            }
+        }
+    }
+
+    /// Waits until an update is due, the clock was stepped, or a command, a device notification or a uevent arrives.
     fn wait(&self) -> Result<(), Error> {
         loop {
             let left = self.due_at.saturating_duration_since(Instant::now());
@@ -208,10 +227,15 @@ impl Worker {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(left.subsec_nanos()),
             };
-            let mut sources = [
+            let mut sources = vec![
                 PollFd::new(&self.alarm, PollFlags::IN),
                 PollFd::new(&self.shared.wake, PollFlags::IN),
             ];
+            sources.extend(
+                self.uevents
+                    .as_ref()
+                    .map(|uevents| PollFd::new(uevents, PollFlags::IN)),
+            );
             match rustix::event::poll(&mut sources, Some(&timeout)) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {

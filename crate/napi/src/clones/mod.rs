@@ -231,6 +231,8 @@ pub fn notify_restored(kernel_reseeded: bool) -> Outcome<()> {
         if kernel_reseeded {
             restores.kernel_reseeded();
         }
+        // The pages that this process makes show it too, before the caller goes on.
+        vmclock::publish::notify_restored();
         listeners::wake_all();
     }))
 }
