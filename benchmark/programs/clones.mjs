@@ -2,69 +2,62 @@
 //
 //   clones.mjs PAGE ROUNDS
 //
-// The protection cannot be taken off. So an unprotected process takes its rounds in turn with the protected one, on the
-// same CPU: the draws of a pair are made within some milliseconds.
+// One process draws both ways in turn, so that a disturbance affects both. A call of the package takes the hook off
+// OpenSSL before the draws of an unprotected process, which are Node's own functions, and another puts it on again.
 
-import { fork } from 'node:child_process'
 import crypto from 'node:crypto'
-import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import { freeze, report, vmclock } from './page.mjs'
-import { merged, prepare } from './rounds.mjs'
-
-const UNPROTECTED = 'unprotected'
-const draws = {
-  'randomBytes(16)': 'crypto.randomBytes(16)',
-  'randomUUID()': 'crypto.randomUUID()',
-  'getRandomValues of 16': 'crypto.webcrypto.getRandomValues(array)',
-}
-const scope = { crypto, array: new Uint8Array(16) }
+import { measure } from './rounds.mjs'
 
 const [page, rounds] = process.argv.slice(2)
-if (page === UNPROTECTED) {
-  const round = prepare(draws, scope)
-  process.on('message', () => process.send(round()))
-  process.send('ready')
-} else {
-  freeze(page)
-  report(await compared(Number(rounds)))
-}
+freeze(page)
+const require = createRequire(import.meta.url)
+const clones = require('../../dist/clones.cjs')
+const { native } = require('../../dist/shared.cjs')
+const { protectOpenSsl, unprotectOpenSsl } = native()
 
-async function compared(rounds) {
-  const other = fork(import.meta.filename, [UNPROTECTED])
-  await once(other, 'message')
-  const round = prepare(...protectedCases())
-  const found = []
-  for (let taken = 0; taken < rounds; taken++) {
-    other.send('round')
-    const [without] = await once(other, 'message')
-    found.push({ ...without, ...round() })
-  }
-  other.disconnect()
-  return merged(found)
-}
+const array = new Uint8Array(16)
+// Node's own functions, taken before they are wrapped.
+const own = { randomBytes: crypto.randomBytes, randomUUID: crypto.randomUUID }
+const ownRandomValues = crypto.webcrypto.getRandomValues
+const web = { own: (values) => Reflect.apply(ownRandomValues, crypto.webcrypto, [values]) }
+clones.protectRandomness({ path: page })
+const guarded = { randomBytes: crypto.randomBytes, randomUUID: crypto.randomUUID }
+const guardedRandomValues = crypto.webcrypto.getRandomValues
+web.guarded = (values) => Reflect.apply(guardedRandomValues, crypto.webcrypto, [values])
 
-function protectedCases() {
-  const clones = createRequire(import.meta.url)('../../dist/clones.cjs')
-  clones.protectRandomness({ path: page })
-  const clock = vmclock.VmClock.open(page)
-  const protectedDraws = Object.fromEntries(
-    Object.entries(draws).map(([name, call]) => [`protected ${name}`, call]),
-  )
-  const cases = {
-    ...protectedDraws,
-    perMachine: 'value()',
-    isContinuous: 'clock.isContinuous(token)',
-    restore: { call: 'restored()', most: 1 },
-  }
-  const more = {
-    clock,
-    token: clock.continuityToken(),
-    value: clones.perMachine(() => 1),
-    restored() {
-      clones.notifyRestored()
-      return crypto.randomFillSync(scope.array)
-    },
-  }
-  return [cases, { ...scope, ...more }]
+const before = () => unprotectOpenSsl()
+const protect = () => protectOpenSsl(true)
+const clock = vmclock.VmClock.open(page)
+const cases = {
+  'randomBytes(16)': { call: 'own.randomBytes(16)', before },
+  'randomUUID()': { call: 'own.randomUUID()', before },
+  'getRandomValues of 16': { call: 'web.own(array)', before },
+  'protected randomBytes(16)': { call: 'guarded.randomBytes(16)', before: protect },
+  'protected randomUUID()': { call: 'guarded.randomUUID()', before: protect },
+  'protected getRandomValues of 16': { call: 'web.guarded(array)', before: protect },
+  perMachine: 'value()',
+  isContinuous: 'clock.isContinuous(token)',
 }
+const scope = {
+  own,
+  guarded,
+  web,
+  array,
+  clock,
+  token: clock.continuityToken(),
+  value: clones.perMachine(() => 1),
+  restored() {
+    clones.notifyRestored()
+    return crypto.randomFillSync(array)
+  },
+}
+const draws = measure(cases, scope, Number(rounds))
+// Last, because the first draw after a restore empties what Node has cached.
+const restores = measure(
+  { restore: { call: 'restored()', most: 1, before: protect } },
+  scope,
+  Number(rounds),
+)
+report({ ...draws, ...restores })

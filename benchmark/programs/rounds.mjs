@@ -20,9 +20,9 @@ const WARM_UP_ROUNDS = 100
 /**
  * Returns nanoseconds a call, a figure for each round, by the name of the case.
  *
- * @param cases - maps a name to a call, as the text of an expression, or to `{ call, times, most }`. `times`
- * is how often the call does its work, and `most` the largest number of batches. The expression can use
- * `i`, which counts the calls
+ * @param cases - maps a name to a call, as the text of an expression, or to `{ call, times, most, before }`.
+ * `times` is how often the call does its work, and `most` the largest number of batches. `before` is called
+ * before each round of the case, and not timed. The expression can use `i`, which counts the calls
  * @param scope - the variables that the expressions can use
  */
 export function measure(cases, scope, rounds) {
@@ -30,22 +30,29 @@ export function measure(cases, scope, rounds) {
   return merged(Array.from({ length: rounds }, round))
 }
 
-/** Warms the cases of `measure` up, and returns a function that makes one round: nanoseconds by name. */
-export function prepare(cases, scope) {
+// Warms the cases up, and returns a function that makes one round: nanoseconds by name.
+function prepare(cases, scope) {
   const timed = Object.entries(cases).map(([name, given]) => {
-    const { call, times = 1, most = Infinity } = typeof given === 'string' ? { call: given } : given
+    const {
+      call,
+      times = 1,
+      most = Infinity,
+      before = () => {},
+    } = typeof given === 'string' ? { call: given } : given
     const calls = Math.max(1, Math.floor(CALLS_AT_ONCE / times))
     const least = Math.min(LEAST_BATCHES, Math.ceil(MOST_CALLS / (calls * times)))
     const batches = Math.min(most, Math.max(least, Math.floor(CALLS_A_BATCH / (calls * times))))
-    return { name, run: loop(call, scope), calls, batches, times }
+    return { name, run: loop(call, scope), calls, batches, times, before }
   })
-  for (const { run, times } of timed) {
+  for (const { run, times, before } of timed) {
+    before()
     const runs = Math.ceil(WARM_UP_CALLS / (WARM_UP_CALLS_AT_ONCE * times))
     for (let warm = 0; warm < runs; warm++) run(WARM_UP_CALLS_AT_ONCE)
   }
   const round = () => {
     const figures = {}
-    for (const { name, run, calls, batches, times } of shuffled(timed)) {
+    for (const { name, run, calls, batches, times, before } of shuffled(timed)) {
+      before()
       const start = process.hrtime.bigint()
       for (let batch = 0; batch < batches; batch++) run(calls)
       const tookNs = Number(process.hrtime.bigint() - start)
@@ -57,8 +64,8 @@ export function prepare(cases, scope) {
   return round
 }
 
-/** Returns the figures of many rounds as one list for each name. */
-export function merged(rounds) {
+// Returns the figures of many rounds as one list for each name.
+function merged(rounds) {
   const names = Object.keys(rounds[0])
   return Object.fromEntries(names.map((name) => [name, rounds.map((figures) => figures[name])]))
 }
