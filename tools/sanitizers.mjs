@@ -77,6 +77,8 @@ async function underSanitizer(name) {
       RUSTC_BOOTSTRAP: '1',
       CARGO_ENCODED_RUSTFLAGS: [`-Zsanitizer=${name}`, WITHOUT_NODE, ...flags].join('\x1f'),
       CARGO_TARGET_DIR: join(rootDirectory, 'target/sanitizers', name),
+      // The tests of a fork start threads in the child.
+      TSAN_OPTIONS: 'die_after_fork=0',
     },
   }
   const said = await timed(`the planted bug, under the ${name} sanitizer`, () =>
