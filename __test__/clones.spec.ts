@@ -435,13 +435,20 @@ test('eight threads that draw during restores get values that all differ', async
 })
 
 test('the hook outlives a worker that loaded it first and alone', async (t) => {
+  const copy = join(newDirectory(t), 'another.node')
   const drawn = await evaluate<number>(`
+    const { copyFileSync, readFileSync } = require('node:fs')
     const { Worker } = require('node:worker_threads')
-    new Worker("require('vmclock/clones').protectRandomness()", { eval: true })
-      .on('error', (error) => { throw error })
-      .on('exit', () => {
-        console.log(JSON.stringify(require('node:crypto').randomBytes(16).length))
-      })`)
+    const ended = (program) => new Promise((resolve, reject) =>
+      new Worker(program, { eval: true }).on('error', reject).on('exit', resolve))
+    ;(async () => {
+      await ended("require('vmclock/clones').protectRandomness()")
+      const [addon] = /\\/.*\\.node$/m.exec(readFileSync('/proc/self/maps', 'utf8'))
+      // The loader unloads what nobody has open when the last user of any library closes that.
+      copyFileSync(addon, ${JSON.stringify(copy)})
+      await ended(${JSON.stringify(`process.dlopen({ exports: {} }, ${JSON.stringify(copy)})`)})
+      console.log(JSON.stringify(require('node:crypto').randomBytes(16).length))
+    })()`)
   t.is(drawn, 16)
 })
 
