@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { request } from 'node:http'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { listenAddress } from '../ts/cli/metrics-server'
@@ -151,6 +151,19 @@ test('serves the metrics at /metrics, and nothing elsewhere', async (t) => {
   t.is(posted.status, 405)
   t.is(posted.headers['allow'], 'GET, HEAD')
   t.is((await ask(new URL('/', url).href)).status, 404)
+  running.child.kill('SIGTERM')
+  t.is((await running.outcome).exitCode, 0)
+})
+
+test('--listen ends on SIGTERM also while a client has sent half of a request', async (t) => {
+  const running = starts(t, newPath(t), '--listen', '0')
+  const url = await urlOf(running)
+  const { hostname, port } = new URL(url)
+  const client = connect(Number(port), hostname)
+  client.on('error', () => {})
+  await new Promise((resolve) => client.write('GET /metr', resolve))
+  // The server accepts connections in their order.
+  await ask(url)
   running.child.kill('SIGTERM')
   t.is((await running.outcome).exitCode, 0)
 })
