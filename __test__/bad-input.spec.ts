@@ -1016,6 +1016,19 @@ test('a path of any length is refused at once, and its message is short', (t) =>
   t.throws(() => VmClock.open('é'.repeat(2048)), { code: 'ERR_VMCLOCK_INVALID_ARGUMENT' })
 })
 
+test('a message describes what was given instead', (t) => {
+  const given = [
+    [{}, 'an object'],
+    [() => {}, 'a function'],
+    [[], 'an array'],
+    [null, 'null'],
+  ]
+  for (const [value, words] of given) {
+    const message = new RegExp(`this is ${words}$`)
+    t.throws(() => VmClockPublisher.create('x', { intervalMs: value as number }), { message })
+  }
+})
+
 test('a message quotes a long path without its middle', (t) => {
   const error = t.throws(() => VmClock.open(`/${'d/'.repeat(1500)}end`))
   t.true((error?.message.length ?? 0) < 400, error?.message)

@@ -111,7 +111,7 @@ const REFUSED: ReadonlyArray<readonly [string, unknown, RegExp]> = [
   ['null', null, /must be an array .* null/],
   ['a number', 5, /must be an array .* 5/],
   ['a typed array', new Float64Array(2), /must be an array .* a Float64Array/],
-  ['a plain object', { 0: 0, 1: 0 }, /must be an array .* a object/],
+  ['a plain object', { 0: 0, 1: 0 }, /must be an array .* an object/],
   ['a frozen array', Object.freeze([0, 0]), /refused to be written.*not frozen/],
   ['a revoked proxy', revoked.proxy, /must be an array .* a proxy/],
 ]

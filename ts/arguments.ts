@@ -32,8 +32,9 @@ function describe(value: unknown): string {
       // A very large bigint takes seconds to become decimal.
       return value === BigInt.asIntN(128, value) ? `${value}n` : 'a bigint of more than 128 bits'
     case 'object':
+      return types.isTypedArray(value) ? `a ${kindGetter?.call(value)}` : 'an object'
     case 'function':
-      return types.isTypedArray(value) ? `a ${kindGetter?.call(value)}` : `a ${typeof value}`
+      return 'a function'
     case 'symbol':
       // Its description may be of any length.
       return 'a symbol'
