@@ -23,7 +23,7 @@
 //!
 //! # A counter that is read in no order
 //!
-//! [`Counter::read_unordered`](crate::counter::Counter::read_unordered) reads the counter without a fence before it.
+//! [`Counter::read_unordered`] reads the counter without a fence before it.
 //! The CPU may then take the value earlier than the loads before it, and later than the loads behind it. The protocol
 //! stays right. The instruction keeps its place in the program, and two facts replace the fence:
 //!
