@@ -1,12 +1,12 @@
 // A caller chooses the source of the time, learns which source is used and why no better one is, and is told of options
 // that can have no effect.
 
-import { renameSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { type PublisherTimeSource, VmClock, type VmClockOptions, VmClockPublisher } from 'vmclock'
 import { commandLine, evaluate, inOwnMounts, type Running, run, start } from './node-command'
-import { liveFields, newDirectory, newPath, page, refuses } from './pages'
+import { liveFields, newPath, page, refuses } from './pages'
 
 const NS_PER_SEC = 1_000_000_000n
 const UNKNOWN = 0
@@ -47,7 +47,9 @@ interface Staged {
 }
 
 function staged(t: ExecutionContext, status: number): Staged | undefined {
-  const directory = newDirectory(t)
+  // In memory, as /run is.
+  const directory = mkdtempSync('/dev/shm/clockbound-')
+  t.teardown(() => rmSync(directory, { recursive: true }))
   const set = (status: number): void => {
     // A reader never sees half a file.
     const path = join(directory, 'shm1')

@@ -140,7 +140,8 @@ struct Machine {
 
 impl Machine {
     fn new(marker: Option<u64>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        // In memory, as /run is.
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let device = marker.map_or(DeviceRecord::None, |disruption_marker| {
             let fields = RawFields {
                 disruption_marker,

@@ -11,8 +11,9 @@
 //! - Past `void_after` there is no bound. Once `as_of` is 60 s old, or 5 s in version 2, the time is free-running.
 //! - The daemon does not notice a suspend. So on a machine that was suspended since its boot there is no bound.
 //! - After a jump of the counter that the device does not report, there is no bound under the daemon's present marker.
-//! - A file that nobody changed since the machine booted, by its time of modification, counts once its content changes.
-//!   It may be of an earlier boot: some machines and containers keep /run.
+//! - A file outside of a filesystem in memory may be of an earlier boot: some machines and containers keep /run. It counts
+//!   once its content has changed before this process's eyes. No time of the file says more, because the clock may have
+//!   been wrong when the machine booted.
 //! - In a time namespace whose clocks are shifted there is no bound: neither the age of version 2's figures nor a
 //!   suspend can be known.
 //! - The counter's period must agree with the one that is measured here.
@@ -25,11 +26,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
-use rustix::time::ClockId;
 
 use segment::{CounterAsOf, Fault, Segment, Status};
 
-use super::kernel::clock::{RealtimeBracket, monotonic_ns, now_ns};
+use super::kernel::clock::{RealtimeBracket, monotonic_ns};
 use super::{Candidate, Event, Fix, Known, SUSPENDED_NOISE_NS, Sample, Scene, half_width_ticks};
 use crate::counter::Counter;
 use crate::error::Error;
@@ -299,7 +299,7 @@ impl Memory {
             return Err(absent(&self.path));
         }
         self.absent_until_ns = None;
-        let (file, stat) = open(&self.path).inspect_err(|refusal| {
+        let file = open(&self.path).inspect_err(|refusal| {
             if refusal.is_absent() {
                 self.absent_until_ns = Some(now_ns + ABSENT_NS);
             }
@@ -307,7 +307,7 @@ impl Memory {
             self.early = None;
             self.is_of_this_boot = false;
         })?;
-        self.is_of_this_boot |= modified_ns(&stat) >= booted_ns();
+        self.is_of_this_boot |= is_in_memory(&file);
         match segment::read(&file) {
             Ok(segment) => {
                 self.last = Some(segment);
@@ -330,21 +330,21 @@ impl Memory {
         if self.is_of_this_boot {
             return Ok(());
         }
-        Err("it may be of an earlier boot: it has not changed since this one")
+        Err(
+            "it may be of an earlier boot, and its daemon has not changed it since this process looks",
+        )
     }
 }
 
-/// Returns when a file was modified, by CLOCK_REALTIME. A daemon that writes through a mapping may leave it as it is.
-fn modified_ns(stat: &Stat) -> i128 {
-    i128::from(stat.st_mtime) * NS_PER_SEC + i128::from(stat.st_mtime_nsec)
+/// Returns whether a file lies on a filesystem that does not outlive a boot: `tmpfs` or `ramfs`
+/// (`include/uapi/linux/magic.h`).
+fn is_in_memory(file: &impl std::os::fd::AsFd) -> bool {
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    rustix::fs::fstatfs(file)
+        .is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| IN_MEMORY.contains(&magic)))
 }
 
-/// Returns when the machine booted, by CLOCK_REALTIME as it is now.
-fn booted_ns() -> i128 {
-    now_ns(ClockId::Realtime) - now_ns(ClockId::Boottime)
-}
-
-fn open(path: &Path) -> Result<(std::os::fd::OwnedFd, Stat), Refusal> {
+fn open(path: &Path) -> Result<std::os::fd::OwnedFd, Refusal> {
     let check = |stat: &Stat| {
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             check_trust(path, stat, &[])
@@ -353,7 +353,7 @@ fn open(path: &Path) -> Result<(std::os::fd::OwnedFd, Stat), Refusal> {
         }
     };
     let refusal = |errno: Errno| Error::system("open", Some(path), errno);
-    open::for_reading(path, check, refusal).map_err(|error| match error {
+    let (file, _) = open::for_reading(path, check, refusal).map_err(|error| match error {
         Error::System { source, .. } if source.raw_os_error() == Some(2) => absent(path),
         Error::Untrusted { reason, .. } | Error::InvalidArgument { reason, .. } => {
             Refusal::new(path, reason, "run its daemon as root, which its unit does")
@@ -367,7 +367,8 @@ fn open(path: &Path) -> Result<(std::os::fd::OwnedFd, Stat), Refusal> {
             )
         },
         other => Refusal::new(path, other.to_string(), WRONG),
-    })
+    })?;
+    Ok(file)
 }
 
 fn refused(path: &Path, fault: Fault) -> Refusal {

@@ -178,7 +178,7 @@ pub(crate) fn monotonic_ns() -> i128 {
     now_ns(ClockId::Monotonic)
 }
 
-pub(crate) fn now_ns(clock: ClockId) -> i128 {
+fn now_ns(clock: ClockId) -> i128 {
     let now = clock_gettime(clock);
     i128::from(now.tv_sec) * NS_PER_SEC + i128::from(now.tv_nsec)
 }
