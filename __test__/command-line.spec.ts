@@ -78,6 +78,7 @@ test('--version prints the version of the package', async (t) => {
 for (const words of [
   [],
   ['frobnicate'],
+  ['help', 'bogus'],
   ['now', '--timescale', 'gps'],
   ['now', '--assumed-drift', '-1'],
   ['now', '--assumed-drift', '0x10'],
@@ -149,6 +150,16 @@ for (const [words, flag, range] of [
     t.true(stdout.replaceAll(/\s+/g, ' ').includes(range), stdout)
   })
 }
+
+test('help for an unknown command is one error line that lists the commands', async (t) => {
+  const { exitCode, stdout, stderr } = await vmclock('help', 'bogus')
+  t.is(exitCode, 2)
+  t.is(stdout, '')
+  t.regex(stderr, /^error: +.*'bogus'.*\bstatus, now,.*$/m)
+  t.notRegex(stderr, /^Usage:/m)
+  t.is((await vmclock('help', 'now')).stdout, (await vmclock('now', '--help')).stdout)
+  t.is((await vmclock('help')).stdout, (await vmclock('--help')).stdout)
+})
 
 test('a misspelt command is told on one line, with the name that was meant', async (t) => {
   for (const words of [['nowww'], ['now', '--jsno']]) {

@@ -1,7 +1,7 @@
 #!/bin/sh
 /** The `vmclock` command: names, arguments and options. The code of each command is in `cli/`. */
 
-import { Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError, Option } from 'commander'
 import { version } from '../package.json'
 import { CHECK_HELP, type CheckOptions, check } from './cli/check'
 import { demo } from './cli/demo'
@@ -47,6 +47,7 @@ const program = new Command('vmclock')
   .exitOverride()
   .configureOutput({ outputError: () => {}, writeErr: (text) => process.stderr.write(lines(text)) })
   .showSuggestionAfterError()
+  .helpCommand(false)
 
 addPageOptions(command('status', 'show a page, where it comes from, and what it means'))
   .argument('[path]', PATH_HELP, filePath)
@@ -208,6 +209,19 @@ command('demo', 'publish a page in one process, read it in another, and report t
   .option('--seconds <seconds>', 'duration', numberFrom(1, 86_400), 5)
   .action(async (options: { json?: boolean; seconds: number }) => {
     process.exitCode = await demo(options)
+  })
+
+// Commander's own prints all help for an unknown command, without an error.
+program
+  .command('help')
+  .description('display help for command')
+  .addArgument(
+    new Argument('[command]', 'the command').choices(program.commands.map((known) => known.name())),
+  )
+  .addOption(new Option('--json').hideHelp())
+  .action((name: string | undefined) => {
+    const named = program.commands.find((known) => known.name() === name)
+    ;(named ?? program).help()
   })
 
 program.parseAsync().catch((error: unknown) => {
