@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { formatNs, VmClock, VmClockPublisher } from 'vmclock'
 import { fieldsOf, PAGE_FLAGS, VmClockPage } from 'vmclock/testing'
+import { PublisherAccess } from '../ts/cli/publisher-access'
 import { commandLine, isEmulated, run, start } from './node-command'
 import { FLAG, liveFields, newDirectory, newPath, open, page, refuses } from './pages'
 
@@ -129,6 +130,35 @@ test('publish: warns of a directory in which every user can replace the page', a
     t.is(exitCode, 0)
     if (isOpen) t.regex(stderr, /^warning: every user can write .*chmod o-w\)\n$/)
     else t.is(stderr, '')
+  }
+})
+
+test('publish: warns once when others get the right to write its page', async (t) => {
+  const changes: Array<[RegExp, (path: string) => void]> = [
+    [/other users can write false times.*chmod go-w/, (path) => chmodSync(path, 0o666)],
+    [/other users can write false times.*chmod go-w/, (path) => chmodSync(path, 0o664)],
+  ]
+  if (process.getuid?.() === 0) {
+    changes.push([
+      /belongs to user 12345 now.*user 0 its owner/,
+      (path) => chownSync(path, 12_345, 0),
+    ])
+  } else t.log('not shown: only root can give a file away')
+  for (const [warning, change] of changes) {
+    const path = newPath(t)
+    const publishing = start([commandLine, 'publish', path, '--allow-untrusted-counter'])
+    t.teardown(() => publishing.child.kill('SIGKILL'))
+    await publishing.line()
+    const access = new PublisherAccess(path)
+    t.is(access.observe(), undefined)
+    change(path)
+    t.regex(access.observe() ?? '', warning)
+    t.is(access.observe(), undefined)
+    t.regex(await publishing.errorLine(), warning)
+    publishing.child.kill('SIGTERM')
+    const { exitCode, stderr } = await publishing.outcome
+    t.is(exitCode, 0)
+    t.regex(stderr, /^warning: [^\n]*\n$/)
   }
 })
 

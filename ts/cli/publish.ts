@@ -1,14 +1,13 @@
 /** `vmclock publish`: keeps a page up to date until it is stopped. */
 
-import { statSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { VmClockError } from '../errors'
 import { type Maintenance, type PageShape, VmClockPublisher } from '../publisher'
 import type { SourceChoice } from '../time-source'
 import { CommandInput } from './command-input'
-import { json, printable } from './escape'
+import { json } from './escape'
 import { distance } from './figures'
 import { coloursFor, line, reportError } from './output'
+import { openDirectoryWarning, PublisherAccess } from './publisher-access'
 import { PublisherBound } from './publisher-bound'
 import { PublisherSource } from './publisher-source'
 import { onStopSignal } from './signals'
@@ -89,7 +88,7 @@ export function publish(path: string | undefined, options: PublishOptions): Prom
     mode: options.mode,
     allowUntrustedCounter: options.allowUntrustedCounter,
   })
-  warnOfOpenDirectory(publisher.path)
+  warn(openDirectoryWarning(publisher.path))
   return serve(publisher, options)
 }
 
@@ -106,28 +105,15 @@ function requireConsistent({ shape, generation }: PublishOptions): void {
   )
 }
 
-/** Warns if every user can put another file in the page's place. Readers refuse that file, and so lose the page. */
-function warnOfOpenDirectory(path: string): void {
-  const directory = dirname(path)
-  if (!isOpen(directory)) return
-  process.stderr.write(
-    `warning: every user can write ${printable(directory)}, and remove the page; publish in a directory of your own, or take that right away (chmod o-w)\n`,
-  )
-}
-
-// With the sticky bit, as /tmp has it, only the owner can remove a file.
-function isOpen(directory: string): boolean {
-  try {
-    return (statSync(directory).mode & 0o1002) === 0o0002
-  } catch {
-    return false
-  }
+function warn(warning: string | undefined): void {
+  if (warning !== undefined) process.stderr.write(`warning: ${warning}\n`)
 }
 
 function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<number> {
   const asJson = options.json === true
   const bound = new PublisherBound(publisher.boundUnavailable)
   const source = new PublisherSource(publisher.timeSource)
+  const access = new PublisherAccess(publisher.path)
   return new Promise((resolve) => {
     let ended = false
     const end = (code: number): void => {
@@ -149,6 +135,7 @@ function serve(publisher: VmClockPublisher, options: PublishOptions): Promise<nu
     const check = setInterval(() => {
       const error = failureOf(publisher)
       if (error !== undefined) return end(reportError(error, asJson))
+      warn(access.observe())
       const event = bound.observe(publisher.boundUnavailable, process.hrtime.bigint())
       if (event !== undefined) print(asJson, event, bound.fields(asJson))
       if (source.observe(publisher.timeSource)) print(asJson, 'source', source.fields(asJson))
