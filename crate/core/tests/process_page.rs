@@ -286,6 +286,8 @@ fn a_uevent_of_the_kernel_is_a_generation_of_the_process_page() {
         eprintln!("skipped: an emulator, or a machine with a device of its own");
         return;
     }
+    // The pipes to the programs are descriptors of this process.
+    let _alone = alone();
     let stage = |words: &[&str]| {
         Command::new("unshare")
             .args(["--net", "--mount", "sh", "-c", STAGE, "sh"])
