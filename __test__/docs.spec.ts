@@ -9,12 +9,22 @@ import test, { type ExecutionContext } from 'ava'
 import ts from 'typescript'
 import { VmClockPublisher } from 'vmclock'
 import { parseDocument } from 'yaml'
-import { commandLine, nodeCommand, type Outcome, rootDirectory, run } from './node-command'
+import {
+  commandLine,
+  inOwnMounts,
+  nodeCommand,
+  type Outcome,
+  rootDirectory,
+  run,
+} from './node-command'
 import { newDirectory } from './pages'
 
 interface Block {
+  readonly file: string
   /** Where it stands, as an editor would be told. */
   readonly place: string
+  /** The comment right before it. */
+  readonly comment: string | undefined
   readonly language: string
   readonly text: string
 }
@@ -30,7 +40,10 @@ const blocks: readonly Block[] = documents.flatMap((file) => blocksOf(file))
 
 function blocksOf(file: string): Block[] {
   const text = readFileSync(join(rootDirectory, file), 'utf8')
-  return [...text.matchAll(/^```(\S*)\n(.*?)^```$/gms)].map(({ 1: language, 2: body, index }) => ({
+  const found = text.matchAll(/(?:^<!-- ([^\n]*) -->\n\n)?^```(\S*)\n(.*?)^```$/gms)
+  return [...found].map(({ 1: comment, 2: language, 3: body, index }) => ({
+    file,
+    comment,
     place: `${file}:${text.slice(0, index).split('\n').length}`,
     language: language ?? '',
     text: body ?? '',
@@ -161,6 +174,48 @@ for (const { place, text } of inLanguage('json')) {
       } else JSON.parse(text)
     })
   })
+}
+
+test('each transcript is made again by a test, and the other text is no output', (t) => {
+  const guests = "Needs the driver's device: made by rig/tests/first-stamp.mjs."
+  t.deepEqual(
+    inLanguage('text').map(({ file, comment }) => [file, comment]),
+    [
+      ['docs/bounds.md', 'A formula.'],
+      ['docs/bounds.md', 'A formula.'],
+      ['docs/design.md', 'A picture.'],
+      ['docs/getting-started.md', undefined],
+      ['docs/getting-started.md', guests],
+      ['docs/getting-started.md', guests],
+    ],
+  )
+})
+
+test('the first program prints what the guide shows, with other figures', async (t) => {
+  const here = blocks.filter(({ file }) => file === 'docs/getting-started.md')
+  const program = here.find(({ language }) => language === 'ts')?.text ?? ''
+  const shown = here.find(({ language }) => language === 'text')?.text ?? ''
+  const by = inOwnMounts(
+    t,
+    'mount -t tmpfs none /run && mount -t tmpfs none /sys/class/misc && test ! -e /dev/vmclock0',
+  )
+  if (by === undefined) return
+  const { exitCode, stdout, stderr } = await run(['--input-type=module', '-e', program], { by })
+  if (stderr.includes('ERR_VMCLOCK_UNTRUSTED_COUNTER')) {
+    t.log("not shown: this machine's CPU does not vouch for its counter")
+    t.pass()
+    return
+  }
+  t.is(exitCode, 0, stderr)
+  if (!stdout.includes('unsynchronized')) {
+    t.log('the rest is not shown: a time daemon synchronizes this machine')
+    return
+  }
+  t.is(withoutFigures(stdout), withoutFigures(shown))
+})
+
+function withoutFigures(text: string): string {
+  return text.replaceAll(/\d{8,}/g, '0')
 }
 
 /** The page that a publisher keeps if it is told nothing. */
