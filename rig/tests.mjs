@@ -7,6 +7,7 @@
 //
 //   inGuest      tests that share one guest, and leave it as they found it
 //   ownGuests    tests that boot their own guests
+//   setUp        makes what its tests need besides a guest, before the machines run
 //
 // A test gets the guest, or the prepared machine for `withGuest`, and { isShort }. It returns a reason if
 // the machine cannot show its promise.
@@ -35,8 +36,9 @@ async function main(args) {
   const named = machines.filter(({ name }) => names.includes(name))
   const machinesToRun = named.length > 0 ? named : machines
   const filesToRun = fileNames.filter((name) => names.includes(name))
-  if (machinesToRun.length > 1) return testTogether(machinesToRun, args)
   const tests = await load(filesToRun.length > 0 ? filesToRun : fileNames)
+  for (const setUp of tests.setUps) await setUp()
+  if (machinesToRun.length > 1) return testTogether(machinesToRun, args)
   const counts = { passed: 0, failed: 0, 'not shown': 0 }
   await testMachine(machinesToRun[0], tests, { isShort: !values.long }, counts)
   console.log(
@@ -68,7 +70,8 @@ function setUpMachine(machine) {
 async function load(names) {
   const modules = await Promise.all(names.map((name) => import(join(directory, `${name}.mjs`))))
   const all = (kind) => modules.flatMap((module) => Object.entries(module[kind] ?? {}))
-  return { inGuest: all('inGuest'), ownGuests: all('ownGuests') }
+  const setUps = modules.map(({ setUp }) => setUp).filter((setUp) => setUp !== undefined)
+  return { inGuest: all('inGuest'), ownGuests: all('ownGuests'), setUps }
 }
 
 async function testMachine(machine, { inGuest, ownGuests }, form, counts) {

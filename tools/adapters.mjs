@@ -30,7 +30,7 @@ const runs = [
 /** Installs the libraries, and runs the tests of each adapter with each major. Throws at the first that fails. */
 export async function checkAdapters() {
   for (const within of ['', 'next']) {
-    await install(within)
+    await installLibraries(within)
     copyPackage(within)
   }
   const addon = readdirSync(join(rootDirectory, 'native')).find(
@@ -47,7 +47,8 @@ export async function checkAdapters() {
   }
 }
 
-async function install(within) {
+/** Installs the libraries of `install/adapters/`, or of a directory in it. */
+export async function installLibraries(within = '') {
   const from = join('install/adapters', within)
   const modules = join(from, 'node_modules')
   const inputs = digest(
