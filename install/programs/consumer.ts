@@ -10,6 +10,7 @@ import {
 } from 'vmclock'
 import { type Diagnosis, diagnose } from 'vmclock/doctor'
 import { ClockMetrics, type MetricFamily } from 'vmclock/metrics'
+import { vmclockTime } from 'vmclock/pino'
 import { PtpClock, type PtpSample } from 'vmclock/ptp'
 import { type PageFields, VmClockPage } from 'vmclock/testing'
 
@@ -38,6 +39,9 @@ export const sample: PtpSample | undefined = ptp.samples(1)[0]
 
 export const families: readonly MetricFamily[] = new ClockMetrics(() => clock).collect()
 
+// This adapter needs no types of its library. adapters-consumer.ts has the others.
+export const timestamp: () => string = vmclockTime({ clock, format: 'epochNs', bound: true })
+
 export const diagnosis: Diagnosis = diagnose({ path: '/run/vmclock/page' })
 
 const fields: PageFields = { disruptionMarker: 1n }
@@ -46,6 +50,9 @@ export const counterValue: bigint | undefined = clock.snapshot().raw.counterValu
 
 // @ts-expect-error there is no such field
 VmClockPage.create('/tmp/page', { disruption_marker: 1n })
+
+// @ts-expect-error there is no such format
+vmclockTime({ clock, format: 'ms' })
 
 // @ts-expect-error there is no such timescale
 VmClock.open({ timescale: 'ut1' })

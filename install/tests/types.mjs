@@ -2,8 +2,8 @@
 // the declarations themselves too: skipLibCheck is off.
 
 import assert from 'node:assert/strict'
-import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import { npmPackage } from '../../tools/cache.mjs'
@@ -52,7 +52,7 @@ const KINDS = [
   ['esnext', 'bundler'],
 ]
 
-const programs = join(import.meta.dirname, '../programs')
+const NODE_TYPES = ['@types/node', 'undici-types']
 
 export function defineTests(defineTest, { registry, packages }) {
   for (const { module, moduleResolution, types, command, isInShortForm = false } of settings) {
@@ -77,27 +77,52 @@ export function defineTests(defineTest, { registry, packages }) {
     }
   }
 
+  for (const { name, command } of compilers) {
+    for (const [module, moduleResolution] of KINDS) {
+      defineTest(
+        `${name} takes the adapters' types with ${moduleResolution}, beside their libraries`,
+        (t) =>
+          typeCheck(t, {
+            ...{ module, moduleResolution, type: 'module', command },
+            libraries: [...NODE_TYPES, '@opentelemetry/api', 'effect'],
+            files: ['adapters-consumer.ts'],
+            // The types of effect name some of the DOM's.
+            lib: ['es2022', 'dom'],
+          }),
+        // The compiler takes many seconds for the types of effect.
+        { isInShortForm: module === 'nodenext' && name === 'TypeScript 7' },
+      )
+    }
+  }
+
   async function typeCheck(
     t,
-    { module, moduleResolution, type, command = async () => tsc, withNode = true },
+    {
+      module,
+      moduleResolution,
+      type,
+      command = async () => tsc,
+      withNode = true,
+      libraries = withNode ? NODE_TYPES : [],
+      files = withNode ? ['consumer.ts', 'node-consumer.ts'] : ['consumer.ts'],
+      lib = ['es2022'],
+    },
   ) {
-    const project = newProject(t, registry, ['consumer.ts'])
+    const project = newProject(t, registry, files)
     await npmInstall(project)
     writeJson(join(project, 'package.json'), { private: true, type })
-    if (withNode) {
-      cpSync(join(programs, 'node-consumer.ts'), join(project, 'node-consumer.ts'))
-      mkdirSync(join(project, 'node_modules/@types'))
-      for (const name of ['@types/node', 'undici-types']) {
-        symlinkSync(join(rootDirectory, 'node_modules', name), join(project, 'node_modules', name))
-      }
+    for (const library of libraries) {
+      const link = join(project, 'node_modules', library)
+      mkdirSync(dirname(link), { recursive: true })
+      symlinkSync(join(rootDirectory, 'node_modules', library), link)
     }
     writeJson(join(project, 'tsconfig.json'), {
       compilerOptions: {
         ...{ module, moduleResolution, noEmit: true, strict: true, skipLibCheck: false },
-        ...{ target: 'es2022', lib: ['es2022'], types: withNode ? ['node'] : [] },
+        ...{ target: 'es2022', lib, types: withNode ? ['node'] : [] },
         preserveSymlinks: true,
       },
-      files: ['consumer.ts', ...(withNode ? ['node-consumer.ts'] : [])],
+      files,
     })
     await inProject(project, [...(await command()), '-p', '.'])
   }
