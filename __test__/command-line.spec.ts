@@ -161,6 +161,26 @@ test('help for an unknown command is one error line that lists the commands', as
   t.is((await vmclock('help')).stdout, (await vmclock('--help')).stdout)
 })
 
+for (const words of [
+  ['now'],
+  ['publish'],
+  ['watch'],
+  ['metrics'],
+  ['metrics', '--file'],
+  ['doctor'],
+] as const) {
+  test(`a path that is too long is refused on a short line: ${words.join(' ')}`, async (t) => {
+    for (const path of ['x'.repeat(4096), 'é'.repeat(2048), '/x'.repeat(50_000)]) {
+      const { exitCode, stderr } = await vmclock(...words, path)
+      t.is(exitCode, 2)
+      t.regex(stderr, /Give a path of at most 4095 bytes\./)
+      t.true(stderr.length < 300, stderr)
+    }
+    const longest = await vmclock(...words, 'x'.repeat(4095))
+    t.notRegex(longest.stderr, /at most/)
+  })
+}
+
 test('a misspelt command is told on one line, with the name that was meant', async (t) => {
   for (const words of [['nowww'], ['now', '--jsno']]) {
     const { exitCode, stderr } = await vmclock(...words)

@@ -247,7 +247,12 @@ function exitCodeFor(error: unknown): number {
   if (error.exitCode === 0) return EXIT.OK
   // There was no command, so the help was printed.
   if (error.code === 'commander.help') return EXIT.USAGE
-  return reportUsage(error.message.replace(/^error: /, '').replaceAll('\n', ' '), asJson)
+  return reportUsage(shortened(error.message.replace(/^error: /, '').replaceAll('\n', ' ')), asJson)
+}
+
+// Commander quotes the user's arguments whole.
+function shortened(text: string): string {
+  return text.replaceAll(/[^\s']{81,}/g, (word) => `${word.slice(0, 40)}…`)
 }
 
 // Commander repeats the user's arguments in its texts.
