@@ -40,6 +40,15 @@ test('a token comes back from JSON, and is good for every call that takes one', 
   }
 })
 
+test('an error written as JSON has its message, code and remedy, and its details', (t) => {
+  const error = t.throws(() => open(t, '/nonexistent/page')) as Vmclock.VmClockError
+  const { name, code, message, remedy, path, errno, syscall } = error
+  t.deepEqual(json({ error }), {
+    error: JSON.parse(JSON.stringify({ name, code, message, remedy, path, errno, syscall })),
+  })
+  t.true(message.length > 0)
+})
+
 test('JSON whose figures are no decimal strings is no token', (t) => {
   for (const disruptionMarker of ['', '-1', '1n', '0x5', ' 5', '1e3', '9'.repeat(30), 5]) {
     t.throws(() => tokenFromJSON({ disruptionMarker } as never), {

@@ -1,6 +1,11 @@
 // `npm run pack` makes the five packages of a release, as tarballs in target/packages/. It checks their
 // files, their sizes, the libraries that the addons need, and that they name no path of this machine.
 //
+//   npm run pack             the five packages, in target/packages/
+//   npm run pack -- --own    two packages for machines like this one, in target/own-packages/
+//
+// The last lines name the tarballs.
+//
 // The published manifests differ from the repository's. The repository's are private, so that `npm publish`
 // refuses them. Its root manifest does not name the addons' packages, as npm could not install them before
 // they are published. Only the root manifest states the version, the licence and the like.
@@ -8,6 +13,7 @@
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir, hostname } from 'node:os'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { buildAddons, glibcFloor, kinds, ownAddon } from './addons.mjs'
 import { cacheDirectory } from './cache.mjs'
 import { asProgram, CommandFailed, capture, rootDirectory, timed } from './command.mjs'
@@ -185,4 +191,10 @@ function writeJson(path, value) {
   writeFileSync(path, `${JSON.stringify(value, undefined, 2)}\n`)
 }
 
-await asProgram(import.meta.url, () => timed('five packages', pack))
+async function main(args) {
+  const { own } = parseArgs({ args, options: { own: { type: 'boolean', default: false } } }).values
+  const packages = await timed(own ? 'two packages' : 'five packages', () => pack({ isOwn: own }))
+  for (const { file } of packages) console.log(file)
+}
+
+await asProgram(import.meta.url, main)

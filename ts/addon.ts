@@ -206,7 +206,7 @@ function absent(kind: Kind): Trouble {
     return {
       message: `${missing}, and this package does not ask for it: it was packed in a clone by \`npm pack\`, which leaves the addons out`,
       remedy:
-        'pack with `npm run pack` there, install the clone itself (`npm install ../vmclock`), or take the published package (`npm install --include=optional vmclock`)',
+        'pack with `npm run pack -- --own` there and install both tarballs, install the clone itself (`npm install ../vmclock`), or take the published package (`npm install --include=optional vmclock`)',
     }
   }
   return {

@@ -140,6 +140,16 @@ export class VmClockError extends Error {
     Object.defineProperty(this, BRAND, BRANDED)
   }
 
+  /** Returns the error for `JSON.stringify`, with its message, which is no enumerable property. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    // `refuseDetached` imports this file.
+    if (this === undefined) {
+      throw invalidArgument('toJSON was called without its object', 'call it as object.toJSON()')
+    }
+    const { name, code, message, remedy, path, errno, syscall } = this
+    return { name, code, message, remedy, path, errno, syscall }
+  }
+
   /**
    * Returns whether a value is an error of this package, of any copy of it.
    *

@@ -62,7 +62,8 @@ function withoutDevice(
   if (device !== undefined) {
     return warning(
       `the firmware describes a vmclock device (${device.name}), but its driver shows none, ${NO_DEVICE}`,
-      obstacle?.remedy ?? 'load the driver (`modprobe ptp_vmclock`)',
+      // The obstacle's remedy may name a publisher too, whose page gives time.
+      `${obstacle?.remedy ?? 'load the driver (`modprobe ptp_vmclock`)'}; only the device makes migrations noticed`,
       details,
     )
   }
