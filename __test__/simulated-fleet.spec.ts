@@ -7,6 +7,7 @@ import {
   encodeInterval,
   HybridClock,
   type HybridStamp,
+  waitUntilPast,
 } from 'vmclock/ordering'
 import { type SimulatedClock, SimulatedFleet } from 'vmclock/testing'
 
@@ -111,6 +112,28 @@ test('errors reach both ends of the bounds, and equal seeds give equal fleets', 
   })
   t.true(Math.max(...shares) > 0.95)
   t.true(Math.min(...shares) < -0.95)
+})
+
+test('advanceAsync of a fleet lets a program wait again and again, at the right times', async (t) => {
+  const fleet = new SimulatedFleet({ clocks: 3, seed: SEED, mostErrorNs: MOST_ERROR_NS })
+  const startNs = fleet.time.nowNs
+  const endsNs: bigint[] = []
+  const waits = (async () => {
+    for (const clock of fleet.clocks) {
+      await waitUntilPast(clock, stampOf(clock).latestNs)
+      endsNs.push(fleet.time.nowNs - startNs)
+    }
+  })()
+  await fleet.advanceAsync(10n ** 9n)
+  t.is(endsNs.length, fleet.clocks.length)
+  await waits
+  t.is(fleet.time.nowNs - startNs, 10n ** 9n)
+  // Each wait takes no more than twice the largest bound, and what drift and rounding add to it.
+  let beforeNs = 0n
+  for (const endNs of endsNs) {
+    t.true(beforeNs < endNs && endNs - beforeNs < 3n * MOST_ERROR_NS)
+    beforeNs = endNs
+  }
 })
 
 test('hybrid clocks respect causality, and stay as near to the truth as proven', (t) => {

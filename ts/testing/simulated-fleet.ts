@@ -112,6 +112,15 @@ export class SimulatedFleet {
     this.#time.advance(ns)
   }
 
+  /**
+   * Lets true time pass and the event loop turn. See {@link SimulatedTime.advanceAsync}.
+   *
+   * @param ns - nanoseconds, 0 to 2^63 - 1
+   */
+  advanceAsync(ns: bigint): Promise<void> {
+    return this.#time.advanceAsync(ns)
+  }
+
   /** Gives every clock a new random error, drift and bound, as a time daemon's update does. */
   synchronize(): void {
     for (const clock of this.#clocks) this.#synchronize(clock)
