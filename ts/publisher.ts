@@ -85,7 +85,7 @@ export interface VmClockPublisherOptions {
    * or none.
    *
    * It holds from the start until the machine is disrupted: migrated, restored or suspended. From then on this
-   * publisher and each later one of this boot use the kernel's figures.
+   * publisher, and each later one of this page until the machine boots, use the kernel's figures.
    */
   readonly maxErrorNs?: bigint | undefined
   /**

@@ -57,7 +57,7 @@ SIGTERM, SIGINT, SIGHUP and quit mark the page unreliable; the exit code is 0, a
 With --keep-on-exit they leave the page as it is, and the next publisher takes it over. Readers continue
 with a growing bound, and without one from 1,000 s after the last update on.
 --max-error holds until the machine is disrupted. From then on it is void, also for later publishers of
-this boot.`
+this page, until the machine boots. To state it afresh, remove the page or publish at another path.`
 
 const CHECK_MS = 500
 
