@@ -142,6 +142,7 @@ async function measureNode(node, size, peers, clocks, directory) {
   const variants = await run(one, 'variants', page('variants'), size.rounds, ...inC)
   const unordered = await run(one, 'unordered', page('unordered'), size.rounds, ...inC)
   const convert = await run(one, 'convert', page('convert'), size.rounds, ...inC)
+  const spans = await run(one, 'spans', page('spans'), size.rounds)
   const clones = await run(one, 'clones', page('clones'), size.rounds)
   // Not pinned: other work on the same CPU would delay the timers.
   const waits = await run([], 'waits', page('waits'), size.waitRounds)
@@ -154,7 +155,7 @@ async function measureNode(node, size, peers, clocks, directory) {
     startUps.push(await run([], 'start-up', page('garbage')))
   }
   return {
-    ...{ variants, unordered, convert, clones, waits, workers, churn, garbage },
+    ...{ variants, unordered, convert, spans, clones, waits, workers, churn, garbage },
     stamps: merged(stamps),
     'start-up': merged(startUps),
   }
@@ -190,6 +191,7 @@ function costs(nodes, found) {
     'variants',
     'unordered',
     'convert',
+    'spans',
     'waits',
     'workers',
     'churn',

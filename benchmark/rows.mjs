@@ -105,6 +105,12 @@ export const nodeRows = [
     0.5,
     ratio('waits', 'waitUntilPast late', 'poll late'),
   ],
+  [
+    'a span of OpenTelemetry by the clock / by the SDK',
+    1,
+    1.05,
+    ratio('spans', 'span by the clock', 'span'),
+  ],
   ['CPU share of waitUntilPast() at rest', 0.002, 0.01, single('waits', 'CPU at rest')],
 ].map(asRow)
 
@@ -161,6 +167,10 @@ export const scaleRows = [
     `nowNs(), writer at ${rate / 1_000} kHz / idle`,
     { ...ratio('churn', `nowNs at ${rate} Hz`, 'nowNs at 0 Hz'), ...beside(rate) },
   ]),
+  [
+    'a span of OpenTelemetry by the clock, with bounds / by the SDK',
+    ratio('spans', 'span by the clock, with bounds', 'span'),
+  ],
   [
     'getRandomValues() of a protected process / of another',
     ratio('clones', 'protected getRandomValues of 16', 'getRandomValues of 16'),

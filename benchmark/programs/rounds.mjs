@@ -20,9 +20,10 @@ const WARM_UP_ROUNDS = 100
 /**
  * Returns nanoseconds a call, a figure for each round, by the name of the case.
  *
- * @param cases - maps a name to a call, as the text of an expression, or to `{ call, times, most, before }`.
- * `times` is how often the call does its work, and `most` the largest number of batches. `before` is called
- * before each round of the case, and not timed. The expression can use `i`, which counts the calls
+ * @param cases - maps a name to a call, as the text of an expression, or to `{ call, times, most, warm, before }`.
+ * `times` is how often the call does its work, `most` the largest number of batches, and `warm` the number of calls
+ * that warm it up. `before` is called before each round of the case, and not timed. The expression can use `i`, which
+ * counts the calls
  * @param scope - the variables that the expressions can use
  */
 export function measure(cases, scope, rounds) {
@@ -37,17 +38,18 @@ function prepare(cases, scope) {
       call,
       times = 1,
       most = Infinity,
+      warm = WARM_UP_CALLS,
       before = () => {},
     } = typeof given === 'string' ? { call: given } : given
     const calls = Math.max(1, Math.floor(CALLS_AT_ONCE / times))
     const least = Math.min(LEAST_BATCHES, Math.ceil(MOST_CALLS / (calls * times)))
     const batches = Math.min(most, Math.max(least, Math.floor(CALLS_A_BATCH / (calls * times))))
-    return { name, run: loop(call, scope), calls, batches, times, before }
+    return { name, run: loop(call, scope), calls, batches, times, warm, before }
   })
-  for (const { run, times, before } of timed) {
+  for (const { run, times, warm, before } of timed) {
     before()
-    const runs = Math.ceil(WARM_UP_CALLS / (WARM_UP_CALLS_AT_ONCE * times))
-    for (let warm = 0; warm < runs; warm++) run(WARM_UP_CALLS_AT_ONCE)
+    const runs = Math.ceil(warm / (WARM_UP_CALLS_AT_ONCE * times))
+    for (let count = 0; count < runs; count++) run(WARM_UP_CALLS_AT_ONCE)
   }
   const round = () => {
     const figures = {}
