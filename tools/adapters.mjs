@@ -25,6 +25,7 @@ const runs = [
   { file: 'effect.test.mjs', env: { VMCLOCK_EFFECT: 'effect-4' } },
   { file: 'pino.test.mjs', env: { VMCLOCK_PINO: 'pino-9' } },
   { file: 'pino.test.mjs', env: { VMCLOCK_PINO: 'pino-10' } },
+  { file: 'temporal.test.mjs', env: { VMCLOCK_TEMPORAL: 'temporal-polyfill' } },
 ]
 
 /** Installs the libraries, and runs the tests of each adapter with each major. Throws at the first that fails. */

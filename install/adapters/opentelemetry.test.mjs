@@ -143,6 +143,24 @@ test('events and exceptions get the time of the clock, or that of the caller', (
   assert.deepEqual(events[3].attributes, { a: 1 })
 })
 
+test('an exception gets the time of the clock, by a recordException that calls no addEvent too', () => {
+  const clock = newClock()
+  const { provider } = newProvider()
+  const recorded = []
+  const recordException = ({ message }, time) => recorded.push([message, time])
+  const startSpan = (...args) =>
+    Object.assign(provider.getTracer('test').startSpan(...args), { recordException })
+  const other = { getTracer: () => ({ startSpan }) }
+  const span = vmclockTracerProvider(other, { clock }).getTracer('test').startSpan('work')
+  clock.advance(3n)
+  span.recordException(new TypeError('by the clock'))
+  span.recordException(new TypeError('by the caller'), [5, 6])
+  assert.deepEqual(recorded, [
+    ['by the clock', [1_800_000_000, 123_456_792]],
+    ['by the caller', [5, 6]],
+  ])
+})
+
 test('a span whose caller gives the start gets no time of the clock', () => {
   const clock = newClock()
   const { tracer, spans } = newTracer(clock, { bound: true })
