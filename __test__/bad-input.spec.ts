@@ -1017,11 +1017,20 @@ test('a path of any length is refused at once, and its message is short', (t) =>
 })
 
 test('a message describes what was given instead', (t) => {
-  const given = [
+  const given: Array<[unknown, string]> = [
     [{}, 'an object'],
     [() => {}, 'a function'],
     [[], 'an array'],
     [null, 'null'],
+    [new Proxy([], {}), 'a proxy'],
+    [new Uint8Array(1), 'a Uint8Array'],
+    [Symbol('of any length'), 'a symbol'],
+    [true, 'true'],
+    ['short', '"short"'],
+    ['x'.repeat(41), `"${'x'.repeat(40)}…"`],
+    ['x'.repeat(4096), 'a string of 4096 characters'],
+    [5n, '5n'],
+    [2n ** 128n, 'a bigint of more than 128 bits'],
   ]
   for (const [value, words] of given) {
     const message = new RegExp(`this is ${words}$`)

@@ -50,7 +50,17 @@ test('an error written as JSON has its message, code and remedy, and its details
 })
 
 test('JSON whose figures are no decimal strings is no token', (t) => {
-  for (const disruptionMarker of ['', '-1', '1n', '0x5', ' 5', '1e3', '9'.repeat(30), 5]) {
+  for (const disruptionMarker of [
+    '',
+    '-1',
+    '1n',
+    '0x5',
+    ' 5',
+    '1e3',
+    '9'.repeat(30),
+    `${2n ** 64n}`,
+    5,
+  ]) {
     t.throws(() => tokenFromJSON({ disruptionMarker } as never), {
       code: 'ERR_VMCLOCK_INVALID_ARGUMENT',
     })
@@ -81,7 +91,7 @@ test('a snapshot and its raw fields are written with decimal strings', (t) => {
 })
 
 test('an event is written with decimal strings, by listeners and in iterations', async (t) => {
-  const made = page(t, { disruptionMarker: 1n })
+  const made = page(t, { ...liveFields(t), disruptionMarker: 1n })
   const watcher = open(t, made.path).watch({ intervalMs: 1 })
   t.teardown(() => watcher.close())
   const keepsAlive = setInterval(() => {}, 1000)
@@ -90,8 +100,11 @@ test('an event is written with decimal strings, by listeners and in iterations',
   const iterated = watcher[Symbol.asyncIterator]().next()
   made.write({ disruptionMarker: LARGE })
   for (const event of [await heard, (await iterated).value]) {
-    const { previous, current } = json(event) as Record<string, unknown>
+    const { previous, current, seenMs, reading } = json(event) as Record<string, unknown>
     t.deepEqual([previous, current], ['1', String(LARGE)])
+    const of = event as Vmclock.DisruptionEvent
+    t.is(seenMs, of.seenMs)
+    t.is((reading as Vmclock.ReadingJson).epochNs, String(of.reading?.epochNs))
   }
 })
 
