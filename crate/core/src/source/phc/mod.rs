@@ -6,7 +6,8 @@
 //! The rules:
 //!
 //! - A process reads a clock at most [`READINGS_PER_SEC`] times in any second, however many pages it makes. EC2's card
-//!   serves 125 readings per second for all programs together, and refuses everybody for a while beyond that.
+//!   serves 125 readings per second for all programs together, and refuses everybody for a while beyond that. A reading
+//!   counts from the time at which its step began, so a thread that is held up in between may exceed it once.
 //! - The fix with the narrowest bound of the last [`FIX_AGE_NS`] counts. An interrupt can widen a single one.
 //! - After a refusal the clock rests, twice as long after each further one.
 //! - A time without a bound, or in a timescale that nobody states, is no time. The reason is told.
