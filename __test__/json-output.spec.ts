@@ -37,7 +37,7 @@ const seen = new Set<string>()
 // All output so far of each definition, without its figures.
 const printedOf = new Map<string, Set<string>>()
 
-// Of this machine. The tests look at them by themselves.
+// They depend on this machine. Other tests look at them.
 const OF_THE_MACHINE = ['timeSource', 'cloneProtection']
 
 /** Returns a value without its figures, paths and facts of the machine, as text. */

@@ -38,7 +38,7 @@ pub struct NativeClockOptions {
     pub max_age_ms: Option<f64>,
     /// Unsigned 64-bit.
     pub error_limit_ns: Option<BigInt>,
-    /// Whether the calls that stamp read the counter in order.
+    /// True if the calls that stamp read the counter in order.
     pub ordered: bool,
 }
 

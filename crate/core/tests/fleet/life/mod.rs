@@ -135,7 +135,7 @@ pub(crate) struct Life {
     readings: u64,
     history: VecDeque<String>,
     tally: Tally,
-    /// What the sources beside the kernel's clock did.
+    /// The course of the sources beside the kernel's clock.
     deeds: Deeds,
 }
 
