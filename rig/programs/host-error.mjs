@@ -12,6 +12,8 @@ import { VmClock, VmClockPublisher } from 'vmclock'
 const [hostErrorNs] = process.argv.slice(2).map(BigInt)
 const PAGE = '/tmp/host-error-page'
 const DEADLINE_MS = 120_000
+// A second later the kernel has counted an error of 0 up.
+const COUNTED_UP_MS = 1000
 // So many readings come from one page state at most. Then the publisher gets time for another.
 const AT_ONCE = 500
 const APART_MS = 20
@@ -48,13 +50,10 @@ const answers = {
   compare(count) {
     const token = device.continuityToken()
     const figures = { largestNs: 0n, leastNs: 1n << 62n, farthestNs: 0n }
-    read(Number(count), ({ counter, epochNs, earliestNs, latestNs, maxErrorNs }) => {
+    read(Number(count), (reading) => {
+      const { epochNs, maxErrorNs } = reading
       assert.ok(maxErrorNs !== undefined, `no bound: ${reason()}`)
-      const trueNs = device.convert(counter, token).epochNs
-      assert.ok(
-        earliestNs <= trueNs && trueNs <= latestNs,
-        `the device says ${trueNs}, the page ${earliestNs} to ${latestNs}`,
-      )
+      const trueNs = trueTimeIn(reading, token)
       const offNs = epochNs < trueNs ? trueNs - epochNs : epochNs - trueNs
       if (offNs > figures.farthestNs) figures.farthestNs = offNs
       if (maxErrorNs > figures.largestNs) figures.largestNs = maxErrorNs
@@ -64,9 +63,35 @@ const answers = {
     return `${count} readings off by ${farthestNs} ns at most, within bounds of ${leastNs} to ${largestNs} ns`
   },
 
+  /** Takes so many readings. Each that has a bound holds the device's time at its own counter. */
+  noneFalse(count) {
+    const token = device.continuityToken()
+    let bounded = 0
+    read(Number(count), (reading) => {
+      if (reading.maxErrorNs === undefined) return
+      trueTimeIn(reading, token)
+      bounded += 1
+    })
+    return `${count} readings, ${bounded} with a bound`
+  },
+
   /** Takes so many readings. None has a bound. */
   none(count) {
     read(Number(count), ({ maxErrorNs }) => assert.equal(maxErrorNs, undefined))
+    return reason()
+  },
+
+  /** Sets the clock by a command that reports an error of 0, until the publisher has seen that. */
+  zeros(...command) {
+    const endMs = performance.now() + DEADLINE_MS
+    while (performance.now() < endMs) {
+      shell(command.join(' '))
+      const countedMs = performance.now() + COUNTED_UP_MS
+      while (performance.now() < countedMs) {
+        if (publisher.boundUnavailable !== undefined) return reason()
+        wait(APART_MS)
+      }
+    }
     return reason()
   },
 }
@@ -89,6 +114,16 @@ function read(count, look) {
     if (taken % AT_ONCE === 0) wait(APART_MS)
     look(clock.read())
   }
+}
+
+/** Returns the device's time at the counter of a reading, which must lie within the reading's bound. */
+function trueTimeIn({ counter, earliestNs, latestNs }, token) {
+  const trueNs = device.convert(counter, token).epochNs
+  assert.ok(
+    earliestNs <= trueNs && trueNs <= latestNs,
+    `the device says ${trueNs}, the page ${earliestNs} to ${latestNs}`,
+  )
+  return trueNs
 }
 
 function reason() {
