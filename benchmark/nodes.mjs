@@ -11,10 +11,17 @@ export const ownNode = { version: process.versions.node, path: process.execPath 
 
 /** Downloads all versions, and returns their paths. */
 export async function allNodes() {
-  const name = PACKAGES[process.arch]
   const nodes = []
-  for (const version of VERSIONS) {
-    nodes.push({ version, path: join(await npmPackage(name, version), name, 'bin/node') })
-  }
+  for (const version of VERSIONS) nodes.push(await downloaded(version))
   return nodes
+}
+
+/** Downloads the newest version, and returns its path. It has an FFI. */
+export function newestNode() {
+  return downloaded(VERSIONS.at(-1))
+}
+
+async function downloaded(version) {
+  const name = PACKAGES[process.arch]
+  return { version, path: join(await npmPackage(name, version), name, 'bin/node') }
 }

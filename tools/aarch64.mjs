@@ -20,10 +20,11 @@ const libraries = ['libc6', 'libgcc-s1', 'libstdc++6', 'libatomic1']
 const nodeVersion = '20.20.2'
 
 // Specs of the command line and the docs, whose JavaScript does the same on each architecture. They start
-// hundreds of commands, each of which takes seconds under emulation.
+// hundreds of commands, each of which takes seconds under emulation. `ffi` needs a newer Node.
 const COMMAND_LINE = [
-  ...['claims', 'clones-libraries', 'command-line', 'docs', 'frictions', 'json-output', 'metrics'],
-  ...['metrics-command', 'probes', 'streams', 'sweep', 'terminal-output', 'wait-command'],
+  ...['claims', 'clones-libraries', 'command-line', 'docs', 'ffi', 'frictions', 'json-output'],
+  ...['metrics', 'metrics-command', 'probes', 'streams', 'sweep', 'terminal-output'],
+  'wait-command',
 ]
 
 /** Returns the specs that run on arm64 by default. */

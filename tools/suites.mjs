@@ -20,6 +20,7 @@ import { checkAdapters } from './adapters.mjs'
 import { ownKindName } from './addons.mjs'
 import { run, succeeds } from './command.mjs'
 import { checkExamples } from './examples.mjs'
+import { checkFfi } from './ffi.mjs'
 import { checkFrameworks } from './frameworks.mjs'
 import { checkLicences } from './licences.mjs'
 import { checkMachineCode } from './machine-code.mjs'
@@ -166,6 +167,12 @@ const slowSuites = [
     shows: 'simulated clocks work beside the fake timers of Jest, Vitest, sinon and node:test',
     setUp,
     run: () => checkFrameworks(),
+  },
+  {
+    name: 'ffi',
+    shows: 'clocks whose calls go by node:ffi pass the specs, in the newest Node',
+    setUp,
+    run: () => checkFfi(),
   },
   {
     name: 'adapters',

@@ -6,6 +6,8 @@ import { type ContinuityToken, continuityToken, isIssued, issueToken } from './c
 import { detached, refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
+import { ffiCalls } from './ffi'
+import { type ClockClass, type Inside, makeFfiClock } from './ffi-clock'
 import { givePair, type HrTime } from './hr-time'
 import { type Instant, instantMaker } from './instant'
 import { ofThisRealm, withJson } from './json'
@@ -29,7 +31,7 @@ import {
   type Timescale,
 } from './reading'
 import { lookAfterStamp } from './restored'
-import { DOUBLE, KNOWN, SLOT } from './slots'
+import { copyFigures, DOUBLE, KNOWN, SLOT } from './slots'
 import { type Snapshot, snapshotFrom } from './snapshot'
 import { SystemClock } from './system-clock'
 import { SOURCE_CHOICES, type SourceChoice, type TimeSource, timeSourceFrom } from './time-source'
@@ -41,6 +43,8 @@ const MOST_PPM = 1e6
 const LONGEST_AGE_MS = 1e9
 const SELECTABLE = [...TIMESCALES, 'page'] as const
 const SOURCES = ['auto', 'page', 'process'] as const
+const CALLS = ['node-api', 'ffi'] as const
+type Calls = (typeof CALLS)[number]
 
 /** Options of {@link VmClock.open}. */
 export interface VmClockOptions {
@@ -151,6 +155,16 @@ export interface VmClockOptions {
    * updates are noticed as ever.
    */
   readonly ordered?: boolean | undefined
+  /**
+   * How the calls that stamp reach the native part; `node-api` if left out, or what the variable `VMCLOCK_CALLS`
+   * names. The variable changes no clock that this package opens for itself.
+   *
+   * - `node-api`: by Node-API, which every runtime has
+   * - `ffi`: by `node:ffi`, the foreign function interface of Node 26, which is experimental. A call takes some 5 ns
+   *   less, once V8 has compiled its caller. Checks, results and errors are the same. A runtime without it, or a
+   *   process that may not use it, gets `ERR_VMCLOCK_UNSUPPORTED`
+   */
+  readonly calls?: 'node-api' | 'ffi' | undefined
 }
 
 /** Options of {@link VmClock.open} for programs that also run where this package does not work. */
@@ -193,6 +207,7 @@ const OPTIONS = [
   'maxAgeMs',
   'errorLimitNs',
   'ordered',
+  'calls',
   'unsupported',
 ] as const satisfies ReadonlyArray<keyof VmClockFallbackOptions>
 
@@ -210,9 +225,11 @@ interface Opening {
   readonly hot: HotCalls
   readonly timescale: Timescale
   readonly ordered: boolean
+  readonly calls: Calls
 }
 let opening: Opening | undefined
 let make: () => VmClock
+let inside: Inside
 
 function beingOpened(): Opening {
   if (opening !== undefined) return opening
@@ -273,6 +290,7 @@ export class VmClock implements Clock {
   readonly #path: string | undefined = this.#native.path
   readonly #timescale: Timescale = beingOpened().timescale
   readonly #ordered: boolean = beingOpened().ordered
+  readonly #calls: Calls = beingOpened().calls
   readonly #followsUtc: boolean = this.#timescale !== 'tai' && this.#timescale !== 'monotonic'
   // The arrays must not leave this object: the native part writes to their memory without a check. The calls
   // are made without a receiver, which V8 would check first, and with the array in a local variable.
@@ -298,6 +316,13 @@ export class VmClock implements Clock {
 
   static {
     make = () => new this(KEY)
+    inside = {
+      opening: beingOpened,
+      readingOf: (clock) => (clock as VmClock).#reading(),
+      takeToken: (clock, token) => {
+        if (token !== (clock as VmClock).#token) (clock as VmClock).#takeToken(token)
+      },
+    }
     nativeClock = (clock, name) => {
       if (typeof clock === 'object' && clock !== null && #native in clock) return clock.#open()
       throw invalidArgument(`${name} must be a VmClock`, 'use VmClock.open()')
@@ -344,7 +369,8 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_NOT_FOUND`, `ERR_VMCLOCK_ACCESS`, `ERR_VMCLOCK_UNTRUSTED`,
    * `ERR_VMCLOCK_TOO_SMALL`, `ERR_VMCLOCK_BAD_MAGIC`, `ERR_VMCLOCK_BAD_VERSION`,
    * `ERR_VMCLOCK_SYSTEM`, `ERR_VMCLOCK_INVALID_ARGUMENT`; `ERR_VMCLOCK_UNSUPPORTED` on systems other
-   * than Linux on x86-64 and 64-bit Arm; `ERR_VMCLOCK_NATIVE` if the native part does not load
+   * than Linux on x86-64 and 64-bit Arm, and for `calls: 'ffi'` where the runtime does not allow it;
+   * `ERR_VMCLOCK_NATIVE` if the native part does not load
    */
   static open(path: string | undefined, options: VmClockFallbackOptions): Clock
   /**
@@ -365,15 +391,20 @@ export class VmClock implements Clock {
     if (unsupported !== undefined && obstacle()?.code === 'ERR_VMCLOCK_UNSUPPORTED') {
       return new SystemClock(options)
     }
+    // It throws where the runtime lacks them, before anything is open.
+    if (options.named) ffiCalls()
     const clock = checked(native().openClock(path, pageChoice(given, path), options))
+    const hot = hotCalls(clock)
     opening = {
       clock,
-      hot: hotCalls(clock),
+      hot,
       timescale: clock.timescale as Timescale,
       ordered: options.ordered,
+      // Without a name, if there are as many clocks as names, every call would take both ways.
+      calls: Number.isNaN(hot.name) ? 'node-api' : 'ffi',
     }
     try {
-      return make()
+      return opening.calls === 'ffi' ? makeByFfi() : make()
     } finally {
       opening = undefined
     }
@@ -414,6 +445,14 @@ export class VmClock implements Clock {
   /** True if every stamp has the program's order: the option `ordered`. */
   get ordered(): boolean {
     return this.#ordered
+  }
+
+  /**
+   * How the calls that stamp reach the native part: the option `calls`. It is `node-api` if the process has 65,536
+   * clocks open by `ffi` already.
+   */
+  get calls(): 'node-api' | 'ffi' {
+    return this.#calls
   }
 
   /**
@@ -770,6 +809,13 @@ refuseDetached(VmClock, [
   'isContinuous',
 ])
 
+let FfiClock: ClockClass | undefined
+
+function makeByFfi(): VmClock {
+  FfiClock ??= makeFfiClock(VmClock as unknown as ClockClass, ffiCalls(), inside)
+  return new FfiClock(KEY) as VmClock
+}
+
 type Answer = Failure | true | undefined
 
 /**
@@ -789,21 +835,11 @@ function settle(answer: Failure | true, call: () => Answer): void {
   if (error !== undefined) throw error
 }
 
-// Written out, because a loop takes as long as the timestamp.
-function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
-  to[at] = from[0] as bigint
-  to[at + 1] = from[1] as bigint
-  to[at + 2] = from[2] as bigint
-  to[at + 3] = from[3] as bigint
-  to[at + 4] = from[4] as bigint
-  to[at + 5] = from[5] as bigint
-  to[at + 6] = from[6] as bigint
-  to[at + 7] = from[7] as bigint
-  to[at + 8] = from[8] as bigint
-  to[at + 9] = from[9] as bigint
-  to[at + 10] = from[10] as bigint
-  to[at + 11] = from[11] as bigint
-  to[at + 12] = from[12] as bigint
+function callsOf(given: unknown): Calls {
+  const chosen = argument.choice(given, 'options.calls', CALLS)
+  if (chosen !== undefined) return chosen
+  const variable = process.env['VMCLOCK_CALLS'] || undefined
+  return argument.choice(variable, 'the variable VMCLOCK_CALLS', CALLS) ?? 'node-api'
 }
 
 function pageChoice(given: Record<string, unknown>, path: string | undefined): NativeChoice {
@@ -876,5 +912,6 @@ function clockOptions(given: Record<string, unknown>): NativeClockOptions {
     maxAgeMs: argument.integer(given['maxAgeMs'], 'options.maxAgeMs', 1, LONGEST_AGE_MS) ?? null,
     errorLimitNs: argument.int63(given['errorLimitNs'], 'options.errorLimitNs') ?? null,
     ordered: argument.flag(given['ordered'], 'options.ordered') ?? true,
+    named: callsOf(given['calls']) === 'ffi',
   }
 }

@@ -23,6 +23,8 @@ export interface HotCalls {
   readonly slots: BigInt64Array
   /** One double for each position of `DOUBLE`. */
   readonly doubles: Float64Array
+  /** The clock's name for the C interface; NaN if it has none. */
+  readonly name: number
   /** Writes `EpochNs`. */
   nowNs(): Failure | true | undefined
   /** Writes the double `NowMs`. */
@@ -68,6 +70,7 @@ type AnyFunction = (...args: never[]) => unknown
 // Named here because an addon of another release may lack some. The compiler requires all of them.
 const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
   beginRestores: true,
+  cInterface: true,
   cloneFacts: true,
   counterCost: true,
   counterFacts: true,

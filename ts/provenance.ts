@@ -59,7 +59,7 @@ export function signalText({ signal, hasVmgenid }: CloneProtection): string {
 
 function hasGeneration(path: string): boolean {
   try {
-    const device = VmClock.open(path)
+    const device = VmClock.open(path, { calls: 'node-api' })
     try {
       return device.continuityToken().vmGeneration !== undefined
     } finally {

@@ -45,6 +45,23 @@ export const DOUBLE: Numbers<typeof Double> = {
   Filled: 3,
 }
 
+/** Copies the figures of a reading. Written out, because a loop takes as long as the timestamp. */
+export function copyFigures(from: BigInt64Array, to: BigInt64Array, at: number): void {
+  to[at] = from[0] as bigint
+  to[at + 1] = from[1] as bigint
+  to[at + 2] = from[2] as bigint
+  to[at + 3] = from[3] as bigint
+  to[at + 4] = from[4] as bigint
+  to[at + 5] = from[5] as bigint
+  to[at + 6] = from[6] as bigint
+  to[at + 7] = from[7] as bigint
+  to[at + 8] = from[8] as bigint
+  to[at + 9] = from[9] as bigint
+  to[at + 10] = from[10] as bigint
+  to[at + 11] = from[11] as bigint
+  to[at + 12] = from[12] as bigint
+}
+
 type Numbers<Enum> = { readonly [Name in keyof Enum]: Enum[Name] }
 
 type Bigints<Enum> = {

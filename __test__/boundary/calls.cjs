@@ -131,9 +131,11 @@ const calls = {
         options(['maxAgeMs', value(1)], ['errorLimitNs', value(2n ** 63n - 1n)]),
         options(['allowUnguarded', TRUE], ['allowUntrustedCounter', TRUE]),
         options(['ordered', { kind: 'word', value: 'false' }]),
+        options(['calls', value('node-api')]),
+        options(['calls', value('ffi')]),
       ],
     ],
-    codes: [...OPENING, ARGUMENT],
+    codes: [...OPENING, 'ERR_VMCLOCK_UNSUPPORTED', ARGUMENT],
     call: (_world, given) => VmClock.open(...given),
     right(world, [first, second], clock, before) {
       assert.ok(clock instanceof VmClock)
@@ -494,8 +496,12 @@ for (const type of [VmClock, VmClockPage, VmClockPublisher, PtpClock, VmClockWat
   calls[`${type.name} methods on another receiver`] = {
     codes: [],
     theirs: TypeError,
-    call(_world, [receiver, ...given]) {
-      const properties = Object.entries(Object.getOwnPropertyDescriptors(type.prototype))
+    call({ clock }, [receiver, ...given]) {
+      // A clock whose calls go by FFI has methods of its own.
+      const prototypes = type === VmClock ? [Object.getPrototypeOf(clock)] : []
+      const properties = [type.prototype, ...prototypes].flatMap((prototype) =>
+        Object.entries(Object.getOwnPropertyDescriptors(prototype)),
+      )
       for (const [key, { get, value: method }] of properties) {
         const isOwn = receiver instanceof type
         if (key === 'constructor' || isOwn) continue

@@ -114,7 +114,7 @@ async function watch(
   seconds: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const clock = VmClock.open(publisher.path)
+  const clock = VmClock.open(publisher.path, { calls: 'node-api' })
   const watcher = clock.watch()
   const script = events()
   try {

@@ -89,6 +89,7 @@ function compare(clock: PtpClock): Comparison {
   const own = `/dev/${clock.name}`
   const page = VmClock.open(
     /^vmclock\d+$/.test(clock.name ?? '') && existsSync(own) ? own : undefined,
+    { calls: 'node-api' },
   )
   try {
     return { page: pageName(page.timeSource), timescale: clock.timescale(page) }

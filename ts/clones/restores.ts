@@ -327,7 +327,7 @@ function start(): void {
   }
   const { path } = signalNow()
   if (watcher === undefined && path !== undefined) {
-    const clock = VmClock.open(path, { trustedUids: trusted })
+    const clock = VmClock.open(path, { trustedUids: trusted, calls: 'node-api' })
     watcher = clock.watch()
     // A watcher keeps the mapping.
     clock.close()

@@ -71,10 +71,10 @@ export function thisMachine(path: string | undefined): Scene {
     kernelRelease: release(),
     files: new Files('/'),
     pagePath: () => path ?? environmentPath() ?? native().listPages(null)[0] ?? '/dev/vmclock0',
-    open: () => VmClock.open(path, { timescale: 'page' }),
+    open: () => VmClock.open(path, { timescale: 'page', calls: 'node-api' }),
     published() {
       try {
-        const clock = VmClock.open(PUBLISHED_PATH, { timescale: 'page' })
+        const clock = VmClock.open(PUBLISHED_PATH, { timescale: 'page', calls: 'node-api' })
         try {
           const { timeSource } = clock
           return { path: PUBLISHED_PATH, source: timeSource, snapshot: clock.snapshot() }

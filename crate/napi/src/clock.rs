@@ -1,6 +1,6 @@
 //! Opening a clock, and every call that is not in [`crate::hot`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use vmclock::snapshot::Abi;
 use vmclock::{Continuity, Error, Options, Timescale, VmClock};
 
 use crate::failure::{Failure, Outcome, outcome};
-use crate::hot::{ClockBox, hot_calls};
+use crate::hot::{ClockBox, c_calls, hot_calls};
 use crate::page::{NativeSnapshot, own};
 use crate::typed_array::Elements64;
 use crate::watcher::NativeWatcher;
@@ -40,6 +40,8 @@ pub struct NativeClockOptions {
     pub error_limit_ns: Option<BigInt>,
     /// True if the calls that stamp read the counter in order.
     pub ordered: bool,
+    /// True if the clock gets a name, by which the C interface finds it.
+    pub named: bool,
 }
 
 /// The pages to choose from.
@@ -235,6 +237,9 @@ pub struct NativeClock {
     path: Option<PathBuf>,
     timescale: Timescale,
     is_ordered: bool,
+    has_name: bool,
+    /// The clock's name for the C interface; NaN if it has none.
+    name: Cell<f64>,
 }
 
 /// Opens the page at `path`, or without one the best page of `choice`.
@@ -254,7 +259,7 @@ impl NativeClock {
         choice: NativeChoice,
         options: NativeClockOptions,
     ) -> std::result::Result<Self, Error> {
-        let is_ordered = options.ordered;
+        let (is_ordered, has_name) = (options.ordered, options.named);
         let options = options.try_into()?;
         let Opened { clock, found } = match path {
             Some(path) => choose::open_path(Path::new(path), &options)?,
@@ -265,6 +270,8 @@ impl NativeClock {
             path: clock.path().map(Path::to_path_buf),
             timescale: clock.timescale(),
             is_ordered,
+            has_name,
+            name: Cell::new(f64::NAN),
             clock: Rc::new(RefCell::new(Some(clock))),
         })
     }
@@ -308,7 +315,9 @@ impl NativeClock {
     /// describes them.
     #[napi(getter)]
     pub fn hot<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
-        hot_calls(env, &self.clock, self.is_ordered)
+        let (object, name) = hot_calls(env, &self.clock, self.is_ordered, self.has_name)?;
+        self.name.set(name);
+        Ok(object)
     }
 
     #[napi]
@@ -400,6 +409,9 @@ impl NativeClock {
     #[napi]
     pub fn close(&self) {
         drop(self.clock.take());
+        // Otherwise the name is given back when the callbacks are collected, and a program may close very many clocks
+        // before.
+        c_calls::give_back(self.name.get());
     }
 }
 

@@ -121,7 +121,7 @@ fn call<T: HotCall, O: Order>(env: sys::napi_env, hot: &Hot) -> sys::napi_value 
     };
     // The borrow has ended.
     match result {
-        Ok(()) => ptr::null_mut(),
+        Ok(_) => ptr::null_mut(),
         Err(SlowPath::FromPage) => slow_from_page::<T>(env, hot),
         Err(SlowPath::FromCounter(counter)) => slow_from_counter::<T>(env, hot, counter),
     }

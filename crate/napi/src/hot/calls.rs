@@ -10,6 +10,8 @@ use super::slots::{Double, Slot};
 
 /// Nanoseconds in a second.
 const NS_PER_SEC: i64 = 1_000_000_000;
+/// The C interface's answer of a call whose figures are in the slots.
+const DONE: f64 = 1.0;
 
 /// A call of JavaScript's `HotCalls`.
 pub(super) trait HotCall {
@@ -19,9 +21,10 @@ pub(super) trait HotCall {
     /// True if JavaScript can make the call again, after it was told of a restore.
     const IS_REPEATABLE: bool = true;
 
-    /// Fast path, without a call to any function. `Err` is not a failure: pass it to `slow`.
+    /// Fast path, without a call to any function. `Err` is not a failure: pass it to `slow`. Returns what the C
+    /// interface answers, a number from 0 on.
     #[inline(always)]
-    fn fast<O: Order>(_clock: &mut VmClock, _hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(_clock: &mut VmClock, _hot: &Hot) -> Result<f64, SlowPath> {
         Err(SlowPath::FromPage)
     }
 
@@ -37,9 +40,9 @@ impl HotCall for NowNs {
     const NAME: &'static CStr = c"nowNs";
 
     #[inline(always)]
-    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<f64, SlowPath> {
         hot.slots.set(Slot::EpochNs, clock.fast_now_ns::<O>()?);
-        Ok(())
+        Ok(DONE)
     }
 
     fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
@@ -56,10 +59,10 @@ impl HotCall for NowMs {
     const NAME: &'static CStr = c"nowMs";
 
     #[inline(always)]
-    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
-        hot.slots
-            .set_double(Double::NowMs, clock.fast_now_ms::<O>()?);
-        Ok(())
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<f64, SlowPath> {
+        let ms = clock.fast_now_ms::<O>()?;
+        hot.slots.set_double(Double::NowMs, ms);
+        Ok(ms)
     }
 
     fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
@@ -76,7 +79,7 @@ impl HotCall for NowHrTime {
     const NAME: &'static CStr = c"nowHrTime";
 
     #[inline(always)]
-    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<f64, SlowPath> {
         let ns = clock.fast_now_ns::<O>()?;
         let since_ns = ns.wrapping_sub(hot.second_ns.get());
         // Nearly every time lies in the second of the time before. A division would take 10 % longer. The subtraction
@@ -86,7 +89,7 @@ impl HotCall for NowHrTime {
         } else {
             set_hr_time(hot, ns);
         }
-        Ok(())
+        Ok(DONE)
     }
 
     fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
@@ -111,12 +114,12 @@ impl HotCall for Read {
     const NAME: &'static CStr = c"read";
 
     #[inline(always)]
-    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<f64, SlowPath> {
         if hot.filled_for_state.get() != clock.states_seen() {
             return Err(SlowPath::FromPage);
         }
         hot.slots.set_time_point(&clock.fast_time_point::<O>()?);
-        Ok(())
+        Ok(DONE)
     }
 
     fn slow(clock: &mut VmClock, hot: &Hot, slow_path: SlowPath) -> Result<bool, vmclock::Error> {
@@ -138,10 +141,10 @@ impl HotCall for ReadCounter {
     const NAME: &'static CStr = c"counter";
 
     #[inline(always)]
-    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<f64, SlowPath> {
         hot.slots
             .set_unsigned(Slot::Counter, clock.fast_counter::<O>());
-        Ok(())
+        Ok(DONE)
     }
 
     fn slow(clock: &mut VmClock, hot: &Hot, _slow_path: SlowPath) -> Result<bool, vmclock::Error> {
@@ -193,9 +196,9 @@ impl HotCall for IsContinuous {
     const IS_REPEATABLE: bool = false;
 
     #[inline(always)]
-    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<(), SlowPath> {
+    fn fast<O: Order>(clock: &mut VmClock, hot: &Hot) -> Result<f64, SlowPath> {
         if clock.fast_is_continuous(&hot.slots.argument_token()) {
-            Ok(())
+            Ok(DONE)
         } else {
             Err(SlowPath::FromPage)
         }

@@ -3,6 +3,8 @@
 //! - `slots`: the memory through which the calls exchange figures with JavaScript.
 //! - `calls`: what each call does with a clock and its slots.
 //! - `callbacks`: how JavaScript enters a call and gets its answer.
+//! - `c_calls`: another way to enter the fast path of a call, for a runtime's FFI.
+//! - `names`: how a caller of `c_calls` names a clock.
 //!
 //! # The rules of this room
 //!
@@ -15,10 +17,13 @@
 //! - No callback runs JavaScript while it has borrowed the clock, so none is entered twice. An error
 //!   object is made after the borrow has ended.
 //! - Everything here belongs to one environment (a worker has its own), and so to one thread. Threads
-//!   share only `callbacks::PLACES`, and there only the thread that stored an address follows it.
+//!   share only `callbacks::PLACES` and the table of names, and there only the thread that stored an address
+//!   follows it.
 
+pub mod c_calls;
 mod callbacks;
 mod calls;
+mod names;
 pub mod slots;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +38,7 @@ use vmclock::clock::fast::{Order, Ordered, Unordered};
 
 use crate::property::{check, define};
 
+use c_calls::Name;
 use callbacks::{Place, add_function};
 use calls::{Convert, IsContinuous, NowHrTime, NowMs, NowNs, Read, ReadCounter, TakeContinuity};
 use slots::{BUFFER_BYTES, DOUBLES, DOUBLES_OFFSET, SLOTS, Slots};
@@ -53,6 +59,8 @@ struct Hot {
     buffer: sys::napi_ref,
     /// Given back when this is dropped.
     place: Place,
+    /// Given back when this is dropped.
+    name: Name,
 }
 
 impl Drop for Hot {
@@ -77,12 +85,13 @@ fn tell_collector(env: sys::napi_env, change_bytes: i64) {
 }
 
 /// Makes the calls of `clock` and the arrays that they write to: `HotCalls` in `ts/native.ts`. Calls that are not
-/// ordered read the counter without a fence.
+/// ordered read the counter without a fence. Also returns the clock's name for the C interface; NaN if it has none.
 pub(crate) fn hot_calls<'env>(
     env: &'env Env,
     clock: &Rc<ClockBox>,
     is_ordered: bool,
-) -> Result<Object<'env>> {
+    has_name: bool,
+) -> Result<(Object<'env>, f64)> {
     let raw_env = env.raw();
     let (start, buffer) = new_buffer(raw_env)?;
     let mut reference: sys::napi_ref = ptr::null_mut();
@@ -103,6 +112,11 @@ pub(crate) fn hot_calls<'env>(
         env: raw_env,
         buffer: reference,
         place: Place::take(hot.as_ptr().cast_mut()),
+        name: if has_name {
+            Name::take(hot.as_ptr().cast_mut())
+        } else {
+            Name::NONE
+        },
     });
 
     let object = Object::new(env)?;
@@ -113,6 +127,8 @@ pub(crate) fn hot_calls<'env>(
     let doubles = new_array(raw_env, floats, DOUBLES, buffer, DOUBLES_OFFSET)?;
     define(raw_env, target, c"slots", slots)?;
     define(raw_env, target, c"doubles", doubles)?;
+    let name = hot.name.number();
+    define(raw_env, target, c"name", new_number(raw_env, name)?)?;
     if is_ordered {
         add_stamps::<Ordered>(raw_env, target, &hot)?;
     } else {
@@ -122,7 +138,7 @@ pub(crate) fn hot_calls<'env>(
     add_function::<Convert, Ordered>(raw_env, target, &hot)?;
     add_function::<TakeContinuity, Ordered>(raw_env, target, &hot)?;
     add_function::<IsContinuous, Ordered>(raw_env, target, &hot)?;
-    Ok(object)
+    Ok((object, name))
 }
 
 /// Adds the calls that read the counter.
@@ -143,6 +159,15 @@ fn new_buffer(env: sys::napi_env) -> Result<(*mut u8, sys::napi_value)> {
         sys::napi_create_arraybuffer(env, BUFFER_BYTES, &mut start, &mut buffer)
     })?;
     Ok((start.cast(), buffer))
+}
+
+fn new_number(env: sys::napi_env, number: f64) -> Result<sys::napi_value> {
+    let mut value: sys::napi_value = ptr::null_mut();
+    // SAFETY: `env` is the environment of the call that we are in; the result is written.
+    check("napi_create_double", unsafe {
+        sys::napi_create_double(env, number, &mut value)
+    })?;
+    Ok(value)
 }
 
 /// An array of `length` elements from `offset` in `buffer`.
