@@ -135,6 +135,50 @@ test('ids and numbers that were cached before a restore are not given after it',
   ])
 })
 
+test('a call that a listener interrupts by a draw of its own gives no value from before', async (t) => {
+  const drawn = await evaluate<Record<string, unknown>>(`${restorable(newPath(t))}
+    const calls = {
+      randomUUID: () => crypto.randomUUID(),
+      webRandomUUID: () => globalThis.crypto.randomUUID(),
+      'randomUUID with options': () => crypto.randomUUID({}),
+      randomInt: () => crypto.randomInt(2 ** 48 - 1),
+    }
+    const seen = {}
+    for (const [name, call] of Object.entries(calls)) {
+      call()
+      const before = draws()
+      let ofListener
+      const remove = clones.onRestore(() => { ofListener = call() })
+      restore()
+      call()
+      remove()
+      // The listener's call fills the cache, and the interrupted one draws again.
+      seen[name] = [ofListener !== undefined, draws() - before >= 2]
+    }
+    print(seen)`)
+  t.is(Object.keys(drawn).length, 4)
+  for (const [name, values] of Object.entries(drawn)) t.deepEqual(values, [true, true], name)
+})
+
+test('UUIDs of a protected process are of version 4, differ, and come from their pool in whole', async (t) => {
+  const [uuids, drawn] = await evaluate<[string[], number]>(`${restorable(newPath(t))}
+    const before = draws()
+    const uuids = Array.from({ length: 1000 }, (_, at) => at % 2 === 0 ? crypto.randomUUID() : globalThis.crypto.randomUUID())
+    print([uuids, draws() - before])`)
+  for (const uuid of uuids)
+    t.regex(uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  t.is(new Set(uuids).size, 1000)
+  // 128 a draw.
+  t.is(drawn, 8)
+  // No bit is fixed but those of version and variant.
+  const bits = uuids.map((uuid) => BigInt(`0x${uuid.replaceAll('-', '')}`))
+  const seen = (of: bigint[]) => of.reduce((all, one) => all | one, 0n).toString(2)
+  const all = (1n << 128n) - 1n
+  const [version, variant] = [0xfn << 76n, 0x3n << 62n]
+  t.is(seen(bits), ((all ^ version ^ variant) | (4n << 76n) | (2n << 62n)).toString(2))
+  t.is(seen(bits.map((one) => one ^ all)), (all ^ (4n << 76n) ^ (2n << 62n)).toString(2))
+})
+
 test('a caller that gets a number by callback gets none from the cache of before', async (t) => {
   const counts = await evaluate<number[]>(`${restorable(newPath(t))}
     crypto.randomInt(9)
@@ -614,6 +658,43 @@ test('with other code’s RAND_METHOD the protection is refused, and that method
     console.log(JSON.stringify(draws.map((draw) => { try { return draw() } catch ({ code }) { return code } })))`)
   t.deepEqual(codes, ['ERR_VMCLOCK_UNSUPPORTED', 'ERR_VMCLOCK_UNSUPPORTED'])
 })
+
+for (const { what, config, reason } of [
+  {
+    what: 'the FIPS provider',
+    // The random generator itself needs no provider, so that Node starts without one.
+    config: [
+      'alg_section = a',
+      'random = r',
+      '[a]',
+      'fips_mode = yes',
+      '[r]',
+      'properties = -fips',
+    ],
+    reason: /uses the FIPS provider/,
+  },
+  {
+    what: 'a generator of 128 bits',
+    config: ['random = r', '[r]', 'cipher = AES-128-CTR'],
+    reason: /a generator of less than 256 bits/,
+  },
+]) {
+  test(`with ${what} the protection is refused, and draws go on as before`, async (t) => {
+    const file = join(newDirectory(t), 'openssl.cnf')
+    writeFileSync(file, ['nodejs_conf = n', '[n]', ...config, ''].join('\n'))
+    const [code, message, remains, length] = await evaluate<[string, string, boolean, number]>(
+      `const crypto = require('node:crypto')
+      const before = crypto.randomUUID
+      try { require('vmclock/clones').protectRandomness() } catch ({ code, message }) {
+        console.log(JSON.stringify([code, message, before === crypto.randomUUID, crypto.randomBytes(16).length]))
+      }`,
+      [`--openssl-config=${file}`],
+    )
+    t.is(code, 'ERR_VMCLOCK_UNSUPPORTED')
+    t.regex(message, reason)
+    t.deepEqual([remains, length], [true, 16])
+  })
+}
 
 test('a UUIDv7 source is in order, and goes on in order with other bits after a restore', async (t) => {
   const seen = await evaluate<{ ids: string[]; restored: string[]; refused: string[] }>(

@@ -4,9 +4,15 @@
 //
 // One process draws both ways in turn, so that a disturbance affects both. A call of the package takes the hook off
 // OpenSSL before the draws of an unprotected process, which are Node's own functions, and another puts it on again.
+//
+// A value is garbage at once, and both ways make the same amount of it. A collection takes as long as a thousand
+// draws, and would count for one way or the other. So garbage is collected before each round of draws, whose own
+// garbage fits into the young generation. UUIDs are drawn 128 at a time, so each round has the same number of draws.
 
 import crypto from 'node:crypto'
 import { createRequire } from 'node:module'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { freeze, report, vmclock } from './page.mjs'
 import { measure } from './rounds.mjs'
 
@@ -27,16 +33,28 @@ const guarded = { randomBytes: crypto.randomBytes, randomUUID: crypto.randomUUID
 const guardedRandomValues = crypto.webcrypto.getRandomValues
 web.guarded = (values) => Reflect.apply(guardedRandomValues, crypto.webcrypto, [values])
 
-const before = () => unprotectOpenSsl()
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc')
+
 const protect = () => protectOpenSsl(true)
+const unguarding = () => {
+  unprotectOpenSsl()
+  collectGarbage({ type: 'minor' })
+}
+const guarding = () => {
+  protect()
+  collectGarbage({ type: 'minor' })
+}
+// Whole fillings of the UUIDs' pool, and half a megabyte of garbage.
+const round = { atOnce: 128, most: 8 }
 const clock = vmclock.VmClock.open(page)
 const cases = {
-  'randomBytes(16)': { call: 'own.randomBytes(16)', before },
-  'randomUUID()': { call: 'own.randomUUID()', before },
-  'getRandomValues of 16': { call: 'web.own(array)', before },
-  'protected randomBytes(16)': { call: 'guarded.randomBytes(16)', before: protect },
-  'protected randomUUID()': { call: 'guarded.randomUUID()', before: protect },
-  'protected getRandomValues of 16': { call: 'web.guarded(array)', before: protect },
+  'randomBytes(16)': { call: 'own.randomBytes(16)', ...round, before: unguarding },
+  'randomUUID()': { call: 'own.randomUUID()', ...round, before: unguarding },
+  'getRandomValues of 16': { call: 'web.own(array)', ...round, before: unguarding },
+  'protected randomBytes(16)': { call: 'guarded.randomBytes(16)', ...round, before: guarding },
+  'protected randomUUID()': { call: 'guarded.randomUUID()', ...round, before: guarding },
+  'protected getRandomValues of 16': { call: 'web.guarded(array)', ...round, before: guarding },
   perMachine: 'value()',
   isContinuous: 'clock.isContinuous(token)',
 }

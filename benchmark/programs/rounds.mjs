@@ -20,10 +20,10 @@ const WARM_UP_ROUNDS = 100
 /**
  * Returns nanoseconds a call, a figure for each round, by the name of the case.
  *
- * @param cases - maps a name to a call, as the text of an expression, or to `{ call, times, most, warm, before }`.
- * `times` is how often the call does its work, `most` the largest number of batches, and `warm` the number of calls
- * that warm it up. `before` is called before each round of the case, and not timed. The expression can use `i`, which
- * counts the calls
+ * @param cases - maps a name to a call, as the text of an expression, or to
+ * `{ call, times, atOnce, most, warm, before }`. `times` is how often the call does its work, `atOnce` the calls of a
+ * batch, `most` the largest number of batches, and `warm` the number of calls that warm it up. `before` is called
+ * before each round of the case, and not timed. The expression can use `i`, which counts the calls
  * @param scope - the variables that the expressions can use
  */
 export function measure(cases, scope, rounds) {
@@ -37,11 +37,12 @@ function prepare(cases, scope) {
     const {
       call,
       times = 1,
+      atOnce = CALLS_AT_ONCE,
       most = Infinity,
       warm = WARM_UP_CALLS,
       before = () => {},
     } = typeof given === 'string' ? { call: given } : given
-    const calls = Math.max(1, Math.floor(CALLS_AT_ONCE / times))
+    const calls = Math.max(1, Math.floor(atOnce / times))
     const least = Math.min(LEAST_BATCHES, Math.ceil(MOST_CALLS / (calls * times)))
     const batches = Math.min(most, Math.max(least, Math.floor(CALLS_A_BATCH / (calls * times))))
     return { name, run: loop(call, scope), calls, batches, times, warm, before }

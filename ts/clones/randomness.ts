@@ -8,6 +8,7 @@ import { native } from '../native'
 import {
   begin,
   isUnchanged,
+  isUnchangedAfter,
   lastEpoch,
   lookOrUnknown,
   onRestore,
@@ -15,6 +16,7 @@ import {
   signalNow,
   UNKNOWN,
 } from './restores'
+import { uuidPool } from './uuid-pool'
 
 /** Options of {@link protectRandomness}. */
 export interface ProtectOptions {
@@ -275,11 +277,23 @@ function wrapAll(): void {
   for (const name of CALLING_BACK) replace(module, name, callingBack)
   replace(module, 'randomBytes', randomBytesOf)
   replace(module, 'randomInt', randomIntOf)
+  const uuid = uuidPool(filling(crypto.randomFillSync as Fn))
   for (const name of Object.keys(module)) {
     if (name.startsWith('randomUUID')) replace(module, name, cached)
   }
+  // Over the wrapper, which remains for calls with options.
+  replace(module, 'randomUUID', (withOptions) => {
+    return function (options) {
+      return options === undefined ? uuid() : withOptions.call(this, options)
+    }
+  })
   replace(cryptoPrototype, 'getRandomValues', drawingAgain)
-  replace(cryptoPrototype, 'randomUUID', cached)
+  replace(cryptoPrototype, 'randomUUID', (original) => {
+    const ofOthers = cached(original)
+    return function () {
+      return this === webcrypto ? uuid() : ofOthers.call(this)
+    }
+  })
   for (const name of PROMISING) replace(subtlePrototype, name, promising)
   syncBuiltinESMExports()
 }
@@ -303,6 +317,16 @@ function define(holder: object, key: PropertyKey, described: PropertyDescriptor)
   Object.defineProperty(holder, key, Object.assign(Object.create(null), described))
 }
 
+/** Fills the pool of UUIDs, after a restore only from a draw that reaches the hook. */
+function filling(randomFillSync: Fn): (bytes: Uint8Array, isRestored: boolean) => void {
+  const { drawsOfThread } = native()
+  return (bytes, isRestored) => {
+    const before = isRestored ? drawsOfThread() : undefined
+    randomFillSync(bytes)
+    if (drawsOfThread() === before) throw notReached('randomUUID')
+  }
+}
+
 /** Draws again if the machine was restored during the draw. */
 function drawingAgain(original: Fn): Fn {
   return function (...args) {
@@ -320,8 +344,8 @@ function randomBytesOf(original: Fn): Fn {
     if (callback !== undefined) return Reflect.apply(withCallback, this, [size, callback])
     for (;;) {
       const before = lastEpoch()
-      const value = original(size)
-      if (isStill(before)) return value
+      const value = original(size) as Buffer
+      if (isUnchangedAfter(value.length - (size as number)) || isStill(before)) return value
     }
   }
 }
@@ -337,22 +361,21 @@ function isStill(before: number): boolean {
 // The epoch of a cache that is not filled, or not known to be filled after the last restore. No epoch equals it.
 const NEVER = -1
 
-/**
- * Empties the cache of the original function after a restore. The fast path is one call and one look: no list of
- * arguments, and no function that may throw.
- */
+/** Empties the cache of the original function after a restore. */
 function cached(original: Fn): Fn {
   let filledIn = NEVER
   return function (options) {
-    if (filledIn === lastEpoch()) {
+    // A listener of a look may draw too, and fill the cache. So each value has an epoch of its own.
+    let drawnIn = filledIn
+    if (drawnIn === lastEpoch()) {
       const value = original.call(this, options)
-      if (isUnchanged() || lookOrUnknown() === filledIn) return value
+      if (isUnchanged() || lookOrUnknown() === drawnIn) return value
     }
     for (;;) {
-      filledIn = refill(() => original.call(this))
+      drawnIn = filledIn = refill(() => original.call(this))
       const value = original.call(this, options)
       // Without a known epoch the cache is filled for one call.
-      if (filledIn === NEVER || lookOrUnknown() === filledIn) return value
+      if (drawnIn === NEVER || lookOrUnknown() === drawnIn) return value
     }
   }
 }
@@ -368,23 +391,26 @@ const LARGEST_INT = 2 ** 48 - 1
 
 function randomIntOf(original: Fn): Fn {
   let filledIn = NEVER
-  const refillCache = (): void => {
+  const refillCache = (): number => {
     filledIn = refill(() => original(LARGEST_INT))
+    return filledIn
   }
   return function (...args) {
     const callback = args.at(-1)
     if (typeof callback === 'function') {
-      if (filledIn !== lookOrUnknown()) refillCache()
+      if (lookOrUnknown() !== filledIn) refillCache()
       return again(this, original, args.slice(0, -1), callback as Fn, refillCache)
     }
-    if (filledIn === lastEpoch()) {
+    // As in `cached`.
+    let drawnIn = filledIn
+    if (drawnIn === lastEpoch()) {
       const value = Reflect.apply(original, this, args)
-      if (isUnchanged() || lookOrUnknown() === filledIn) return value
+      if (isUnchanged() || lookOrUnknown() === drawnIn) return value
     }
     for (;;) {
-      refillCache()
+      drawnIn = refillCache()
       const value = Reflect.apply(original, this, args)
-      if (filledIn === NEVER || lookOrUnknown() === filledIn) return value
+      if (drawnIn === NEVER || lookOrUnknown() === drawnIn) return value
     }
   }
 }

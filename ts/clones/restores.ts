@@ -99,6 +99,17 @@ export function isUnchanged(): boolean {
 }
 
 /**
+ * Returns what {@link isUnchanged} returns, without a call.
+ *
+ * @param zero - 0, calculated from a value that was just drawn, for example from its length
+ */
+export function isUnchangedAfter(zero: number): boolean {
+  // V8 does not know that it is 0. So it can load neither word before the value is there, nor once for several
+  // values. With another number the loads miss the words.
+  return page[SEQ_WORD + zero] === knownSeq && notices[zero] === knownNotices
+}
+
+/**
  * Returns the epoch now, a number that is another one after each restore. Calls the listeners, if it has
  * changed.
  *

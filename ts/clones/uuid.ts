@@ -79,7 +79,9 @@ export function uuidV7Source(options: UuidV7Options = {}): () => string {
   return () => {
     for (;;) {
       const id = next()
-      if (look() === madeIn) return formatted(id)
+      // A listener of the look may make an id too.
+      const idMadeIn = madeIn
+      if (look() === idMadeIn) return formatted(id)
     }
   }
 }
