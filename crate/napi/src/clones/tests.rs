@@ -1,9 +1,13 @@
-//! Draws through the hook while restores are noticed, with a real OpenSSL and without Node. `tools/sanitizers.mjs`
-//! runs it: it links the test, whose Node-API functions nothing calls.
+//! Draws through the hook while restores are noticed, and beside other code's method, with a real OpenSSL and without
+//! Node. `tools/sanitizers.mjs` runs them: it links the tests, whose Node-API functions nothing calls.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::randomness::{Obstacle, Randomness};
 use super::{randomness, restores};
 
 const THREADS: usize = 8;
@@ -13,15 +17,16 @@ const VALUE_BYTES: usize = 16;
 
 type RandBytes = unsafe extern "C" fn(*mut u8, c_int) -> c_int;
 
+/// OpenSSL has one method in a process, and `cargo test` one process for all tests.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn eight_threads_draw_different_values_while_restores_are_notified() {
-    load(c"libcrypto.so.3");
+    let _alone = with_open_ssl();
     let Ok(restores) = restores::begin(None, &[]) else {
         panic!("no view of the machine");
     };
-    let Ok(randomness) = randomness::begin(restores, false) else {
-        panic!("the hook cannot be installed");
-    };
+    let randomness = protected().unwrap_or_else(|reason| panic!("{reason}"));
     let draw = |at: usize| {
         if at.is_multiple_of(DRAWS_A_RESTORE) {
             restores.notify();
@@ -44,19 +49,107 @@ fn eight_threads_draw_different_values_while_restores_are_notified() {
     assert!(reseeds >= least as u64, "{reseeds} reseeds");
 }
 
-/// Loads OpenSSL for the search order of the process, as a Node with a shared OpenSSL has it.
-fn load(library: &CStr) {
+/// `struct rand_meth_st`, as another addon would write it down.
+#[repr(C)]
+struct ForeignMethod {
+    seed: Option<unsafe extern "C" fn(*const c_void, c_int) -> c_int>,
+    bytes: Option<RandBytes>,
+    cleanup: Option<unsafe extern "C" fn()>,
+    add: Option<unsafe extern "C" fn(*const c_void, c_int, f64) -> c_int>,
+    pseudorand: Option<RandBytes>,
+    status: Option<unsafe extern "C" fn() -> c_int>,
+}
+
+static FOREIGN: ForeignMethod = ForeignMethod {
+    seed: None,
+    bytes: Some(foreign_bytes),
+    cleanup: None,
+    add: Some(foreign_add),
+    pseudorand: Some(foreign_bytes),
+    status: None,
+};
+static FOREIGN_DRAWS: AtomicUsize = AtomicUsize::new(0);
+static FOREIGN_SEEDS: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" fn foreign_bytes(_out: *mut u8, _count: c_int) -> c_int {
+    FOREIGN_DRAWS.fetch_add(1, Ordering::Relaxed);
+    1
+}
+
+unsafe extern "C" fn foreign_add(_seed: *const c_void, _length: c_int, _entropy: f64) -> c_int {
+    FOREIGN_SEEDS.fetch_add(1, Ordering::Relaxed);
+    1
+}
+
+#[test]
+fn a_method_of_other_code_stays_and_the_protection_is_refused_beside_it() {
+    let _alone = with_open_ssl();
+    let is_foreign = || {
+        let before = FOREIGN_DRAWS.load(Ordering::Relaxed);
+        drawn();
+        FOREIGN_DRAWS.load(Ordering::Relaxed) > before
+    };
+    let refusal = "other code has installed a RAND_METHOD of its own";
+
+    // It is there before the protection.
+    set_method(&raw const FOREIGN);
+    assert_eq!(protected().err(), Some(refusal));
+    assert!(is_foreign());
+
+    // It gives way to OpenSSL's own.
+    set_method(ptr::null());
+    let randomness = protected().unwrap_or_else(|reason| panic!("{reason}"));
+    assert!(randomness.is_hook_installed());
+    assert!(!is_foreign());
+
+    // It replaces the hook, and neither a second protection nor the end of the first changes that.
+    set_method(&raw const FOREIGN);
+    assert!(!randomness.is_hook_installed());
+    assert_eq!(protected().err(), Some(refusal));
+    randomness.openssl().uninstall();
+    assert!(is_foreign());
+
+    // No reseed of the protection has gone to it.
+    assert_eq!(FOREIGN_SEEDS.load(Ordering::Relaxed), 0);
+    set_method(ptr::null());
+}
+
+/// Installs the hook, or says why not.
+fn protected() -> Result<&'static Randomness, &'static str> {
+    let restores = restores::begin(None, &[]).map_err(|_| "no view of the machine")?;
+    randomness::begin(restores, false).map_err(|obstacle| match obstacle {
+        Obstacle::Refused(refusal) => refusal.0,
+        Obstacle::NoEntropy => "no entropy",
+    })
+}
+
+/// Loads OpenSSL for the search order of the process, as a Node with a shared OpenSSL has it. No other test uses it
+/// while the result lives.
+fn with_open_ssl() -> MutexGuard<'static, ()> {
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = c"libcrypto.so.3";
     // SAFETY: the name is a C string, and this library may be loaded by any program.
     let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     assert!(!handle.is_null(), "no {library:?}: install libssl3");
+    alone
+}
+
+fn set_method(method: *const ForeignMethod) {
+    // SAFETY: `include/openssl/rand.h` of OpenSSL 3 declares it so.
+    let set_rand_method: unsafe extern "C" fn(*const ForeignMethod) -> c_int =
+        unsafe { std::mem::transmute(function(c"RAND_set_rand_method")) };
+    // SAFETY: the method is a static, or null for OpenSSL's own.
+    assert_eq!(unsafe { set_rand_method(method) }, 1);
+}
+
+fn function(name: &CStr) -> NonNull<c_void> {
+    // SAFETY: the name is a C string.
+    NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }).unwrap()
 }
 
 fn drawn() -> [u8; VALUE_BYTES] {
-    // SAFETY: the name is a C string.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"RAND_bytes".as_ptr()) };
-    assert!(!found.is_null());
     // SAFETY: `include/openssl/rand.h` of OpenSSL 3 declares it so.
-    let rand_bytes: RandBytes = unsafe { std::mem::transmute(found) };
+    let rand_bytes: RandBytes = unsafe { std::mem::transmute(function(c"RAND_bytes")) };
     let mut value = [0; VALUE_BYTES];
     // SAFETY: the bytes are this function's, and 16 of them fit an int.
     let answer = unsafe { rand_bytes(value.as_mut_ptr(), VALUE_BYTES as c_int) };
