@@ -91,12 +91,12 @@ async function underSanitizer(name) {
     throw new CommandFailed('cargo', cargo, `the ${name} sanitizer did not report ${bug}`, said)
   }
   console.log(`vmclock: the planted bug is reported: ${report}`)
+  await timed(`draws and reseeds under the ${name} sanitizer`, () =>
+    run('cargo', [...cargoTest, 'vmclock-napi', '--lib'], options),
+  )
   const targets = await rustTestTargets({ without: [...virtual, 'planted', ...without] })
   await timed(`tests under the ${name} sanitizer`, () =>
     run('cargo', [...cargo, ...targets], options),
-  )
-  await timed(`draws and reseeds under the ${name} sanitizer`, () =>
-    run('cargo', [...cargoTest, 'vmclock-napi', '--lib'], options),
   )
 }
 

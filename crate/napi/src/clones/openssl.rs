@@ -203,12 +203,13 @@ impl OpenSsl {
         if self.is_installed() {
             return Ok(());
         }
-        GUARDED.get_or_init(|| (self, gate));
         // SAFETY: it takes nothing.
         let present = unsafe { (self.get_method)() };
         if !ptr::eq(present, self.own.as_ptr()) {
             return Err(Refusal("other code has installed a RAND_METHOD of its own"));
         }
+        // Before the hook can be called.
+        GUARDED.get_or_init(|| (self, gate));
         // SAFETY: the hook is a static, in an addon that is never unloaded.
         if unsafe { (self.set_method)(&raw const HOOK) } != OK || !self.is_installed() {
             return Err(Refusal("its OpenSSL does not install a RAND_METHOD"));
@@ -231,6 +232,11 @@ impl OpenSsl {
         let present = unsafe { (self.get_method)() };
         ptr::eq(present, &raw const HOOK)
     }
+}
+
+/// Returns whether the hook has ever been installed in this process.
+pub(super) fn was_installed() -> bool {
+    GUARDED.get().is_some()
 }
 
 /// Looks a function up among all that this process has loaded.

@@ -9,7 +9,7 @@ use rustix::rand::GetRandomFlags;
 use vmclock::counter::{Counter, CpuCounter};
 
 use super::kernel;
-use super::openssl::{Gate, OpenSsl, Refusal};
+use super::openssl::{self, Gate, OpenSsl, Refusal};
 use super::restores::Restores;
 use crate::entropy;
 
@@ -96,7 +96,7 @@ pub(super) fn begin(
             RANDOMNESS.get_or_init(|| Randomness::new(openssl, restores))
         }
     };
-    if is_strict || !randomness.is_hook_installed() {
+    if is_strict || !openssl::was_installed() {
         randomness.is_strict.store(is_strict, Ordering::Relaxed);
     }
     // Before the hook is installed: a draw must not fail for a process that was refused the protection.

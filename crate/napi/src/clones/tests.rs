@@ -26,7 +26,7 @@ fn eight_threads_draw_different_values_while_restores_are_notified() {
     let Ok(restores) = restores::begin(None, &[]) else {
         panic!("no view of the machine");
     };
-    let randomness = protected().unwrap_or_else(|reason| panic!("{reason}"));
+    let randomness = protected(false).unwrap_or_else(|reason| panic!("{reason}"));
     let draw = |at: usize| {
         if at.is_multiple_of(DRAWS_A_RESTORE) {
             restores.notify();
@@ -93,19 +93,21 @@ fn a_method_of_other_code_stays_and_the_protection_is_refused_beside_it() {
 
     // It is there before the protection.
     set_method(&raw const FOREIGN);
-    assert_eq!(protected().err(), Some(refusal));
+    assert_eq!(protected(false).err(), Some(refusal));
     assert!(is_foreign());
 
     // It gives way to OpenSSL's own.
     set_method(ptr::null());
-    let randomness = protected().unwrap_or_else(|reason| panic!("{reason}"));
+    let randomness = protected(true).unwrap_or_else(|reason| panic!("{reason}"));
     assert!(randomness.is_hook_installed());
     assert!(!is_foreign());
 
-    // It replaces the hook, and neither a second protection nor the end of the first changes that.
+    // It replaces the hook, and neither a second protection nor the end of the first changes that. A process that
+    // was strict remains so.
     set_method(&raw const FOREIGN);
     assert!(!randomness.is_hook_installed());
-    assert_eq!(protected().err(), Some(refusal));
+    assert_eq!(protected(false).err(), Some(refusal));
+    assert!(randomness.is_strict());
     randomness.openssl().uninstall();
     assert!(is_foreign());
 
@@ -115,9 +117,9 @@ fn a_method_of_other_code_stays_and_the_protection_is_refused_beside_it() {
 }
 
 /// Installs the hook, or says why not.
-fn protected() -> Result<&'static Randomness, &'static str> {
+fn protected(is_strict: bool) -> Result<&'static Randomness, &'static str> {
     let restores = restores::begin(None, &[]).map_err(|_| "no view of the machine")?;
-    randomness::begin(restores, false).map_err(|obstacle| match obstacle {
+    randomness::begin(restores, is_strict).map_err(|obstacle| match obstacle {
         Obstacle::Refused(refusal) => refusal.0,
         Obstacle::NoEntropy => "no entropy",
     })
@@ -131,6 +133,8 @@ fn with_open_ssl() -> MutexGuard<'static, ()> {
     // SAFETY: the name is a C string, and this library may be loaded by any program.
     let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     assert!(!handle.is_null(), "no {library:?}: install libssl3");
+    // A test that failed may have left its own.
+    set_method(ptr::null());
     alone
 }
 
