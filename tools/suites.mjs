@@ -170,7 +170,8 @@ const slowSuites = [
   },
   {
     name: 'ffi',
-    shows: 'clocks whose calls go by node:ffi pass the specs, in the newest Node',
+    shows:
+      'clocks whose calls go by FFI pass the specs in the newest Node, and work in Deno and Bun',
     setUp,
     run: () => checkFfi(),
   },

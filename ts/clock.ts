@@ -6,7 +6,7 @@ import { type ContinuityToken, continuityToken, isIssued, issueToken } from './c
 import { detached, refuseDetached } from './detached'
 import { makeDisposable } from './disposable'
 import { checked, closedError, errorFrom, invalidArgument, VmClockError } from './errors'
-import { ffiCalls } from './ffi'
+import { checkFound, type FfiCalls, ffiCalls } from './ffi'
 import { type ClockClass, type Inside, makeFfiClock } from './ffi-clock'
 import { givePair, type HrTime } from './hr-time'
 import { type Instant, instantMaker } from './instant'
@@ -160,9 +160,9 @@ export interface VmClockOptions {
    * names. The variable changes no clock that this package opens for itself.
    *
    * - `node-api`: by Node-API, which every runtime has
-   * - `ffi`: by `node:ffi`, the foreign function interface of Node 26, which is experimental. A call takes some 5 ns
-   *   less, once V8 has compiled its caller. Checks, results and errors are the same. A runtime without it, or a
-   *   process that may not use it, gets `ERR_VMCLOCK_UNSUPPORTED`
+   * - `ffi`: by the foreign function interface of Node 26 (`node:ffi`, which is experimental), Deno or Bun. A call takes
+   *   less time, once the runtime has compiled its caller. Checks, results and errors are the same. A runtime without
+   *   it, or a process that may not use it, gets `ERR_VMCLOCK_UNSUPPORTED`
    */
   readonly calls?: 'node-api' | 'ffi' | undefined
 }
@@ -392,19 +392,26 @@ export class VmClock implements Clock {
       return new SystemClock(options)
     }
     // It throws where the runtime lacks them, before anything is open.
-    if (options.named) ffiCalls()
+    const ffi = options.named ? ffiCalls() : undefined
     const clock = checked(native().openClock(path, pageChoice(given, path), options))
     const hot = hotCalls(clock)
+    // Without a name, if there are as many clocks as names, every call would go both ways.
+    const isByFfi = ffi !== undefined && !Number.isNaN(hot.name)
+    try {
+      if (isByFfi) checkFound(ffi, hot.name)
+    } catch (error) {
+      clock.close()
+      throw error
+    }
     opening = {
       clock,
       hot,
       timescale: clock.timescale as Timescale,
       ordered: options.ordered,
-      // Without a name, if there are as many clocks as names, every call would take both ways.
-      calls: Number.isNaN(hot.name) ? 'node-api' : 'ffi',
+      calls: isByFfi ? 'ffi' : 'node-api',
     }
     try {
-      return opening.calls === 'ffi' ? makeByFfi() : make()
+      return isByFfi ? makeByFfi(ffi) : make()
     } finally {
       opening = undefined
     }
@@ -811,8 +818,8 @@ refuseDetached(VmClock, [
 
 let FfiClock: ClockClass | undefined
 
-function makeByFfi(): VmClock {
-  FfiClock ??= makeFfiClock(VmClock as unknown as ClockClass, ffiCalls(), inside)
+function makeByFfi(calls: FfiCalls): VmClock {
+  FfiClock ??= makeFfiClock(VmClock as unknown as ClockClass, calls, inside)
   return new FfiClock(KEY) as VmClock
 }
 

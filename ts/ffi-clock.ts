@@ -55,7 +55,8 @@ export function makeFfiClock(VmClock: ClockClass, calls: FfiCalls, inside: Insid
       if (this === undefined) throw detached('nowMs')
       const name = this.#name
       const ms = this.#ordered ? now_ms(name) : unordered_now_ms(name)
-      return ms >= 0 ? ms : super.nowMs()
+      // With the plus V8 keeps the result as a double. It would else make an object of each, at a sixth of the call.
+      return ms >= 0 ? ms : +super.nowMs()
     }
 
     override nowHrTime(out?: HrTime): HrTime {

@@ -5,6 +5,7 @@
  * has no clock of that name. The same call by Node-API then gives the result or the error.
  */
 
+import { createRequire } from 'node:module'
 import { checked, VmClockError } from './errors'
 import { native } from './native'
 
@@ -28,20 +29,25 @@ const CALLS = [
   'is_continuous',
 ] as const
 
-/** The part of `node:ffi` that this file uses. */
+type Symbols = { readonly [Name in (typeof CALLS)[number] as `vmclock_${Name}`]: FfiCall }
+type Definitions<Signature> = Readonly<Record<string, Signature>>
+
+/** The parts of the runtimes' interfaces that this file uses. */
 interface NodeFfi {
-  dlopen(
-    path: string,
-    definitions: Readonly<Record<string, Signature>>,
-  ): { readonly functions: Readonly<Record<string, FfiCall & { readonly pointer: bigint }>> }
+  dlopen(path: string, definitions: Definitions<typeof NODE>): { readonly functions: Symbols }
+}
+interface Deno {
+  dlopen(path: string, definitions: Definitions<typeof DENO>): { readonly symbols: Symbols }
+}
+interface BunFfi {
+  dlopen(path: string, definitions: Definitions<typeof BUN>): { readonly symbols: Symbols }
 }
 
-interface Signature {
-  readonly arguments: readonly ['double']
-  readonly return: 'double'
-}
+// The signature of every function, in the words of each runtime.
+const NODE = { arguments: ['double'], return: 'double' } as const
+const DENO = { parameters: ['f64'], result: 'f64' } as const
+const BUN = { args: ['f64'], returns: 'f64' } as const
 
-const SIGNATURE: Signature = { arguments: ['double'], return: 'double' }
 const OTHERWISE = "or leave out calls: 'ffi' and the variable VMCLOCK_CALLS"
 
 let bound: FfiCalls | undefined
@@ -52,47 +58,63 @@ export function ffiCalls(): FfiCalls {
   return bound
 }
 
+/** Throws if a clock is not found by its name: then the functions are those of another copy of the addon. */
+export function checkFound(calls: FfiCalls, name: number): void {
+  if (calls.counter(name) >= 0) return
+  throw unsupported(
+    "calls: 'ffi' finds another addon in the place of the one that this process has loaded",
+    `restart the process, ${OTHERWISE}`,
+  )
+}
+
 function bind(): FfiCalls {
-  const { path, address } = checked(native().cInterface())
-  const symbols = CALLS.map((call) => `vmclock_${call}`)
-  const functions = open(path, Object.fromEntries(symbols.map((symbol) => [symbol, SIGNATURE])))
-  // Another file may lie at the path by now. The functions of another copy would know no clock.
-  if (functions[`vmclock_${CALLS[0]}`]?.pointer !== address) {
-    throw unsupported(
-      `the addon at ${path} is not the one that this process has loaded`,
-      `restart the process, ${OTHERWISE}`,
-    )
-  }
+  const symbols = openAddon(checked(native().addonPath()))
   return Object.fromEntries(
-    CALLS.map((call) => [call, functions[`vmclock_${call}`]]),
+    CALLS.map((call) => [call, symbols[`vmclock_${call}`]]),
   ) as unknown as FfiCalls
 }
 
-function open(path: string, definitions: Readonly<Record<string, Signature>>) {
-  const ffi = process.getBuiltinModule?.('node:ffi') as NodeFfi | undefined
-  if (ffi === undefined) {
-    throw unsupported(
-      "calls: 'ffi' needs the module node:ffi, which this runtime does not have",
-      `use Node 26.1 or later, and start it with --experimental-ffi where it has that flag, ${OTHERWISE}`,
-    )
-  }
+function openAddon(path: string): Symbols {
+  const { Deno, Bun } = globalThis as { readonly Deno?: Deno; readonly Bun?: unknown }
+  const node = process.getBuiltinModule?.('node:ffi') as NodeFfi | undefined
   try {
-    return ffi.dlopen(path, definitions).functions
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ERR_ACCESS_DENIED') {
-      throw unsupported(
-        "calls: 'ffi' is forbidden by Node's permission model",
-        `start Node with --allow-ffi beside --permission, ${OTHERWISE}`,
-        cause,
-      )
+    if (node !== undefined) return node.dlopen(path, definitions(NODE)).functions
+    if (Deno !== undefined) return Deno.dlopen(path, definitions(DENO)).symbols
+    if (Bun !== undefined) {
+      // A name that bundlers do not look for.
+      const bun = createRequire(path)('bun:ffi') as BunFfi
+      return bun.dlopen(path, definitions(BUN)).symbols
     }
-    throw unsupported(
-      `node:ffi does not open the addon at ${path}: ${(cause as Error).message}`,
-      `use another release of Node, ${OTHERWISE}`,
+  } catch (cause) {
+    throw refused(path, cause as NodeJS.ErrnoException)
+  }
+  throw unsupported(
+    "calls: 'ffi' needs a foreign function interface such as node:ffi, which this runtime does not have",
+    `use Node 26.1 or later, and start it with --experimental-ffi where it has that flag, ${OTHERWISE}`,
+  )
+}
+
+function definitions<Signature>(signature: Signature): Definitions<Signature> {
+  return Object.fromEntries(CALLS.map((call) => [`vmclock_${call}`, signature]))
+}
+
+function refused(path: string, cause: NodeJS.ErrnoException): VmClockError {
+  // The first is Node's code, the others are Deno's names.
+  if ([cause.code, cause.name].some((word) => REFUSALS.includes(word))) {
+    return unsupported(
+      "calls: 'ffi' is forbidden by the runtime's permissions",
+      `start it with --allow-ffi, ${OTHERWISE}`,
       cause,
     )
   }
+  return unsupported(
+    `the runtime's foreign function interface does not open the addon at ${path}: ${cause.message}`,
+    `use another release of the runtime, ${OTHERWISE}`,
+    cause,
+  )
 }
+
+const REFUSALS: readonly unknown[] = ['ERR_ACCESS_DENIED', 'NotCapable', 'PermissionDenied']
 
 function unsupported(message: string, remedy: string, cause?: unknown): VmClockError {
   return new VmClockError('ERR_VMCLOCK_UNSUPPORTED', message, { remedy, cause })

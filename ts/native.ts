@@ -69,8 +69,8 @@ type AnyFunction = (...args: never[]) => unknown
 
 // Named here because an addon of another release may lack some. The compiler requires all of them.
 const FUNCTIONS: Readonly<Record<keyof Binding, true>> = {
+  addonPath: true,
   beginRestores: true,
-  cInterface: true,
   cloneFacts: true,
   counterCost: true,
   counterFacts: true,

@@ -26,6 +26,8 @@ const dialects = {
     leaves: /^(ret|ud2)/,
     jump: /^jmpq? (\S+)/,
     branch: /^j(?!mp)[a-z]+ (\S+)/,
+    // Writes the result of a function that returns a double.
+    answer: /^mov.*, %xmm0$/,
     equal: /^je /,
     unequal: /^jne /,
     load(text) {
@@ -80,6 +82,8 @@ const dialects = {
     leaves: /^(ret|brk|udf)/,
     jump: /^b (\S+)/,
     branch: /^(?:b\.\w+|cbn?z \w+,|tbn?z \w+, #\d+,) (\S+)/,
+    // Writes the result of a function that returns a double.
+    answer: /^(fmov|ldr|mov|movi) [dv]0\b/,
     equal: /^b\.eq /,
     unequal: /^b\.ne /,
     load(text) {

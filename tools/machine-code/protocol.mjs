@@ -8,8 +8,13 @@ const HEAD_OFFSET = 8
 const WORD_OFFSETS = Array.from({ length: 12 }, (_, word) => 16 + 8 * word)
 const EXTENSION_OFFSETS = Array.from({ length: 9 }, (_, word) => 0x800 + 8 * word)
 
-/** Checks a timestamp from the cache: the counter, a fence, and two comparisons with cached sequence numbers. */
-export function checkStamp(code) {
+/**
+ * Checks a timestamp from the cache: the counter, a fence, and two comparisons with cached sequence numbers.
+ *
+ * @param refused - checks what follows another sequence number: `refusedIfMoved` for a callback of Node-API,
+ * `unansweredIfMoved` for a function of the C interface
+ */
+export function checkStamp(code, refused = refusedIfMoved) {
   const { counter } = code.dialect
   const [at, ...more] = code.all(counter)
   if (at === undefined || more.length > 0)
@@ -17,21 +22,21 @@ export function checkStamp(code) {
   return [
     ...barriersBut(code, ['before', 'fence']),
     ...counterIsOrdered(code, at),
-    ...twoLooks(code, at + 1, at),
+    ...twoLooks(code, at + 1, at, refused),
   ]
 }
 
 /** As {@link checkStamp}, for a counter that is read in no order: everything but the barrier before the counter. */
-export function checkUnorderedStamp(code) {
+export function checkUnorderedStamp(code, refused = refusedIfMoved) {
   const { counter } = code.dialect
   const [at, ...more] = code.all(counter)
   if (at === undefined || more.length > 0)
     return [`${more.length + (at === undefined ? 0 : 2)} counter reads`]
-  return [...barriersBut(code, ['fence']), ...twoLooks(code, at + 1, at)]
+  return [...barriersBut(code, ['fence']), ...twoLooks(code, at + 1, at, refused)]
 }
 
 // Checks the looks at the page and at its guard behind `start`, with numbers that were cached before `before`.
-function twoLooks(code, start, before) {
+function twoLooks(code, start, before, refused) {
   const page = lastLook(code, start)
   if (page.fault) return [page.fault]
   const guard = lastLook(code, page.branch.same ?? code.length, page.fence)
@@ -42,7 +47,7 @@ function twoLooks(code, start, before) {
   return [
     ...looks.flatMap((look) => [
       ...cachedBefore(code, look, before ?? page.fence),
-      ...refusedIfMoved(code, look),
+      ...refused(code, look),
     ]),
     ...(isOne ? ['both looks compare with the same cached number'] : []),
     ...(countLooks(code) === 2 ? [] : ['not two looks at sequence numbers']),
@@ -63,11 +68,11 @@ export function checkUnorderedCounter(code) {
 }
 
 /** Checks the comparison of a token: a fence, and two comparisons with cached sequence numbers. */
-export function checkToken(code) {
+export function checkToken(code, refused = refusedIfMoved) {
   return [
     ...(code.all(code.dialect.counter).length === 0 ? [] : ['reads the counter']),
     ...barriersBut(code, ['fence']),
-    ...twoLooks(code, 0),
+    ...twoLooks(code, 0, undefined, refused),
   ]
 }
 
@@ -271,6 +276,26 @@ function refusedIfMoved(code, { branch }) {
   return [
     ...(moved.some(makesStamp) ? ['makes a timestamp although the sequence number changed'] : []),
     ...([...unlooked].some(convertsCounter) ? ['has a counter converted without a look'] : []),
+  ]
+}
+
+/**
+ * Checks that a function of the C interface has no answer after another sequence number. Its first answer is the one
+ * for a name that nobody has: that there is none.
+ */
+export function unansweredIfMoved(code, { branch }) {
+  const { answer } = code.dialect
+  const [none] = code.all(answer)
+  if (none === undefined) return ['does not answer']
+  const operands = (at) => code.text(at).replace(/^\S+ /, '')
+  const answers = code.all(answer).filter((at) => operands(at) !== operands(none))
+  const moved = branch.moved === undefined ? new Set([branch.at]) : code.reachable(branch.moved)
+  const reached = branch.same === undefined ? new Set() : code.reachable(branch.same)
+  return [
+    ...(answers.some((at) => at < branch.at || moved.has(at))
+      ? ['answers although the sequence number changed']
+      : []),
+    ...(answers.some((at) => reached.has(at)) ? [] : ['does not answer with the same number']),
   ]
 }
 

@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_void};
 use std::ptr;
 
 use libc::{Dl_info, dladdr};
-use napi::bindgen_prelude::{BigInt, Either};
+use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use vmclock::clock::fast::{Order, Ordered, Unordered};
 
@@ -95,19 +95,10 @@ c_calls! {
     vmclock_is_continuous: IsContinuous, Ordered;
 }
 
-/// Where the C interface is.
-#[napi(object, object_from_js = false)]
-pub struct NativeInterface {
-    /// The addon's file, as the loader named it.
-    pub path: String,
-    /// The address of `vmclock_now_ns`.
-    pub address: BigInt,
-}
-
+/// Returns the path of the addon's file, as the loader named it.
 #[napi]
-pub fn c_interface() -> Outcome<NativeInterface> {
+pub fn addon_path() -> Outcome<String> {
     let function: extern "C" fn(f64) -> f64 = vmclock_now_ns;
-    let address = function as usize;
     let mut found = Dl_info {
         dli_fname: ptr::null(),
         dli_fbase: ptr::null_mut(),
@@ -115,7 +106,7 @@ pub fn c_interface() -> Outcome<NativeInterface> {
         dli_saddr: ptr::null_mut(),
     };
     // SAFETY: the loader compares the address with those of its files, and writes to a structure of this function.
-    unsafe { dladdr(address as *const c_void, &mut found) };
+    unsafe { dladdr(function as *const c_void, &mut found) };
     if found.dli_fname.is_null() {
         let remedy = "leave out calls: 'ffi' and the variable VMCLOCK_CALLS";
         let message = "the loader does not say which file the addon is".to_owned();
@@ -123,8 +114,5 @@ pub fn c_interface() -> Outcome<NativeInterface> {
     }
     // SAFETY: the name is a C string of the loader's, which stays as the addon is never unloaded.
     let path = unsafe { CStr::from_ptr(found.dli_fname) };
-    Either::A(NativeInterface {
-        path: path.to_string_lossy().into_owned(),
-        address: BigInt::from(address as u64),
-    })
+    Either::A(path.to_string_lossy().into_owned())
 }
