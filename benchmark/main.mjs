@@ -71,7 +71,7 @@ async function main(args) {
   const result = await measureAll(size, runs, values)
   printTable(result)
   const { rows, peers } = result
-  const missing = rows.filter(({ columns }) => columns.includes(undefined))
+  const missing = rows.filter(({ columns, needsFfi }) => !needsFfi && columns.includes(undefined))
   if (peers === MEASURED && missing.length > 0) {
     throw new Error(`no figure for ${missing.map(({ title }) => title).join(', ')}`)
   }
@@ -141,6 +141,10 @@ async function measureNode(node, size, peers, clocks, directory) {
   }
   const variants = await run(one, 'variants', page('variants'), size.rounds, ...inC)
   const unordered = await run(one, 'unordered', page('unordered'), size.rounds, ...inC)
+  const ffi = {
+    ...(await run(one, 'ffi', page('ffi-ordered'), size.rounds, 'ordered')),
+    ...(await run(one, 'ffi', page('ffi-unordered'), size.rounds, 'unordered')),
+  }
   const convert = await run(one, 'convert', page('convert'), size.rounds, ...inC)
   const spans = await run(one, 'spans', page('spans'), size.rounds)
   const clones = await run(one, 'clones', page('clones'), size.rounds)
@@ -155,7 +159,7 @@ async function measureNode(node, size, peers, clocks, directory) {
     startUps.push(await run([], 'start-up', page('garbage')))
   }
   return {
-    ...{ variants, unordered, convert, spans, clones, waits, workers, churn, garbage },
+    ...{ variants, unordered, ffi, convert, spans, clones, waits, workers, churn, garbage },
     stamps: merged(stamps),
     'start-up': merged(startUps),
   }
@@ -167,7 +171,7 @@ async function measureCore(program, size) {
 }
 
 function summary(row, runsByNode) {
-  const { title, goal, floor, more, costs } = row
+  const { title, goal, floor, more, costs, needsFfi } = row
   const columns = runsByNode.map((runs) => {
     const worst = row.worst(runs.map((found) => row.figures(found)))
     const reached = runs.map((found) => row.reached(found)).filter((hz) => hz !== undefined)
@@ -181,7 +185,7 @@ function summary(row, runsByNode) {
       runs: runs.map((found) => median(row.figures(found))),
     }
   })
-  return { title, goal, floor, more, ofCore: row.program === 'core', costs, columns }
+  return { title, goal, floor, more, needsFfi, ofCore: row.program === 'core', costs, columns }
 }
 
 // Returns the medians of single figures over all runs, in nanoseconds.
@@ -190,6 +194,7 @@ function costs(nodes, found) {
     'stamps',
     'variants',
     'unordered',
+    'ffi',
     'convert',
     'spans',
     'waits',

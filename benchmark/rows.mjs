@@ -16,6 +16,9 @@ const beside = (targetHz, figure = `updates a second at ${targetHz} Hz`) => ({
   reach: { targetHz, figure },
 })
 
+// For a row of a runtime's FFI, which the older Nodes lack.
+const byFfi = (figure, peer) => ({ ...ratio('ffi', figure, peer), needsFfi: true })
+
 const overHrtime = (workers) => ({
   program: 'workers',
   more: true,
@@ -64,6 +67,18 @@ export const nodeRows = [
     1.35,
     1.5,
     ratio('unordered', 'unordered readInto', 'C unordered counter'),
+  ],
+  [
+    'nowMs() by FFI / Date.now()',
+    0.62,
+    0.7,
+    byFfi('ordered nowMs by FFI', 'Date.now beside ordered'),
+  ],
+  [
+    'unordered nowMs() by FFI / Date.now()',
+    0.35,
+    0.45,
+    byFfi('unordered nowMs by FFI', 'Date.now beside unordered'),
   ],
   ['convertInto() each of 10,000 / C loop', 2, 4, ratio('stamps', 'convertInto', 'C multiply')],
   ['open() to first stamp, ms', 0.5, 1, single('start-up', 'first stamp ms')],
@@ -123,6 +138,22 @@ export const scaleRows = [
   ['nowNs() / microtime', ratio('stamps', 'nowNs', 'microtime')],
   ['nowNs() / nano-time', ratio('stamps', 'nowNs', 'nano-time')],
   ['nowNs() / nanotime', ratio('stamps', 'nowNs', 'nanotime')],
+  ...['ordered', 'unordered'].flatMap((order) => [
+    ...['FFI', 'Node-API'].flatMap((way) => [
+      [
+        `${order} nowNs() by ${way} / process.hrtime.bigint()`,
+        byFfi(`${order} nowNs by ${way}`, `hrtime.bigint beside ${order}`),
+      ],
+      [
+        `${order} nowMs() by ${way} / performance.now()`,
+        byFfi(`${order} nowMs by ${way}`, `performance.now beside ${order}`),
+      ],
+    ]),
+    ...['nowHrTime', 'readInto', 'read', 'counter', 'isContinuous'].map((name) => [
+      `${order} ${name}() by FFI / by Node-API`,
+      byFfi(`${order} ${name} by FFI`, `${order} ${name} by Node-API`),
+    ]),
+  ]),
   ['nowMs() / performance-now', ratio('stamps', 'nowMs', 'performance-now')],
   [
     'nowMs() / Date.now(), stored in an array of objects',
@@ -211,7 +242,8 @@ export const coreRows = [
 // The least share of its target rate that a writer must reach for a row to count.
 const LEAST_REACHED = 0.95
 
-function asRow([title, goal, floor, { program, rounds, costs, more = false, unit = 1, reach }]) {
+function asRow([title, goal, floor, row]) {
+  const { program, rounds, costs, more = false, unit = 1, reach, needsFfi = false } = row
   return {
     title,
     goal,
@@ -219,6 +251,7 @@ function asRow([title, goal, floor, { program, rounds, costs, more = false, unit
     more,
     program,
     costs,
+    needsFfi,
     /** Returns a figure for each round of one run, or undefined if the run lacks one. */
     figures(found) {
       const figures = found === undefined ? undefined : rounds(found)

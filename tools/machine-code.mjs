@@ -18,7 +18,6 @@ import {
   checkToken,
   checkUnorderedCounter,
   checkUnorderedStamp,
-  unansweredIfMoved,
 } from './machine-code/protocol.mjs'
 
 // How many clocks have a callback of their own. One callback serves all others.
@@ -42,24 +41,6 @@ const calls = [
   { name: 'IsContinuous', check: checkToken, atMost: { x64: 43, arm64: 47 } },
 ]
 
-// The functions of the C interface. They also look up the clock by its name.
-const answered = (check) => (code) => check(code, unansweredIfMoved)
-const cFunctions = [
-  { name: 'vmclock_now_ns', check: answered(checkStamp), atMost: { x64: 1, arm64: 1 } },
-  { name: 'vmclock_now_ms', check: answered(checkStamp), atMost: { x64: 1, arm64: 1 } },
-  { name: 'vmclock_now_hr_time', check: answered(checkStamp), atMost: { x64: 1, arm64: 1 } },
-  { name: 'vmclock_read', check: answered(checkStamp), atMost: { x64: 1, arm64: 1 } },
-  { name: 'vmclock_counter', check: checkCounter, atMost: { x64: 1, arm64: 1 } },
-  ...[
-    { name: 'now_ns', check: answered(checkUnorderedStamp), atMost: { x64: 1, arm64: 1 } },
-    { name: 'now_ms', check: answered(checkUnorderedStamp), atMost: { x64: 1, arm64: 1 } },
-    { name: 'now_hr_time', check: answered(checkUnorderedStamp), atMost: { x64: 1, arm64: 1 } },
-    { name: 'read', check: answered(checkUnorderedStamp), atMost: { x64: 1, arm64: 1 } },
-    { name: 'counter', check: checkUnorderedCounter, atMost: { x64: 1, arm64: 1 } },
-  ].map((one) => ({ ...one, name: `vmclock_unordered_${one.name}` })),
-  { name: 'vmclock_is_continuous', check: answered(checkToken), atMost: { x64: 1, arm64: 1 } },
-]
-
 // All code that a page or a call on an open clock can reach, except the code that describes a failure. Opening
 // a file goes through the standard library, which has panics of its own.
 const readerCode =
@@ -79,11 +60,6 @@ export async function checkMachineCode(architectures = ['x64', 'arm64']) {
     const functions = functionsOf(readAssembly(readFileSync(file, 'utf8'), architecture))
     const fault = (name, text) => faults.push(`${architecture}: ${name}: ${text}`)
     for (const call of calls) broken += checkCallbacks(call, functions, architecture, fault)
-    for (const one of cFunctions) {
-      const own = functions.filter(({ symbol }) => symbol === one.name)
-      if (own.length !== 1) fault(one.name, `${own.length} functions instead of 1`)
-      broken += checkAll(one, own, architecture, fault)
-    }
     const loops = functions.filter(({ symbol }) => /7seqlock9read_loop/.test(symbol))
     if (loops.length === 0) fault('read_loop', 'is not there')
     for (const loop of loops) {
@@ -127,17 +103,12 @@ function checkCallbacks(
     )
   })
   if (own.length !== PLACES) fault(name, `${own.length} callbacks instead of ${PLACES}`)
-  return checkAll({ name, check, atMost }, own, architecture, fault)
-}
-
-// Checks all copies of a function, and returns how many broken copies of them were made.
-function checkAll({ name, check, atMost }, own, architecture, fault) {
-  const faultsOf = (code) => [...check(code), ...code.strays()]
+  const checkAll = (callback) => [...check(callback), ...callback.strays()]
   let broken = 0
-  const counts = own.map((code) => {
-    for (const text of faultsOf(code)) fault(name, text)
-    broken += showThatItCanFail(name, code, faultsOf, fault)
-    return code.longestWay()
+  const counts = own.map((callback) => {
+    for (const text of checkAll(callback)) fault(name, text)
+    broken += showThatItCanFail(name, callback, checkAll, fault)
+    return callback.longestWay()
   })
   const most = Math.max(...counts)
   console.log(`${architecture}: ${name}: ${most} instructions, of ${atMost[architecture]}`)
