@@ -470,3 +470,25 @@ ffiTest('an addon that was replaced since it was loaded is refused', async (t) =
   t.is(answer[0], UNSUPPORTED)
   t.regex(answer[1] ?? '', /finds another addon/)
 })
+
+ffiTest('an addon is refused if another copy took its functions and its names', async (t) => {
+  const { path } = page(t, liveFields(t))
+  const directory = newDirectory(t)
+  const [ofGlobal, ofLocal] = await withRaw<[string, string[]]>(
+    `const { RTLD_NOW, RTLD_GLOBAL } = require('node:os').constants.dlopen
+    const load = (name, flags) => {
+      const file = ${JSON.stringify(directory)} + '/' + name + '.node'
+      require('node:fs').copyFileSync(addon, file)
+      process.dlopen({ exports: {} }, file, flags)
+      process.env.VMCLOCK_ADDON = file
+      for (const key of Object.keys(require.cache)) delete require.cache[key]
+      const { VmClock } = require('vmclock')
+      return ${tried(`VmClock.open(${JSON.stringify(path)}, { calls: 'ffi' }).calls`)}
+    }
+    // The first clocks of both copies have the same name.
+    console.log(JSON.stringify([load('global', RTLD_NOW | RTLD_GLOBAL), load('local', RTLD_NOW)]))`,
+  )
+  t.is(ofGlobal, 'ffi')
+  t.is(ofLocal[0], UNSUPPORTED)
+  t.regex(ofLocal[1] ?? '', /finds another addon/)
+})

@@ -398,7 +398,7 @@ export class VmClock implements Clock {
     // Without a name, if there are as many clocks as names, every call would go both ways.
     const isByFfi = ffi !== undefined && !Number.isNaN(hot.name)
     try {
-      if (isByFfi) checkFound(ffi, hot.name)
+      if (isByFfi) checkFound(ffi, hot)
     } catch (error) {
       clock.close()
       throw error

@@ -7,7 +7,8 @@
 
 import { createRequire } from 'node:module'
 import { checked, VmClockError } from './errors'
-import { native } from './native'
+import { type HotCalls, native } from './native'
+import { SLOT } from './slots'
 
 /** A call on the clock of a name: NaN, or a number from 0 on, with the figures in the clock's slots. */
 type FfiCall = (name: number) => number
@@ -50,6 +51,9 @@ const BUN = { args: ['f64'], returns: 'f64' } as const
 
 const OTHERWISE = "or leave out calls: 'ffi' and the variable VMCLOCK_CALLS"
 
+// As an unsigned number, the last one before a counter wraps.
+const NO_COUNTER = -1n
+
 let bound: FfiCalls | undefined
 
 /** Returns the functions of the C interface, or throws why this runtime cannot call them. */
@@ -58,9 +62,13 @@ export function ffiCalls(): FfiCalls {
   return bound
 }
 
-/** Throws if a clock is not found by its name: then the functions are those of another copy of the addon. */
-export function checkFound(calls: FfiCalls, name: number): void {
-  if (calls.counter(name) >= 0) return
+/**
+ * Throws if the functions are those of another copy of the addon. That copy may know a clock of the same name. So the
+ * figures must arrive in the slots of this clock.
+ */
+export function checkFound(calls: FfiCalls, { name, slots }: HotCalls): void {
+  slots[SLOT.Counter] = NO_COUNTER
+  if (calls.counter(name) >= 0 && slots[SLOT.Counter] !== NO_COUNTER) return
   throw unsupported(
     "calls: 'ffi' finds another addon in the place of the one that this process has loaded",
     `restart the process, ${OTHERWISE}`,
