@@ -18,6 +18,7 @@ import {
   checkToken,
   checkUnorderedCounter,
   checkUnorderedStamp,
+  unansweredIfMoved,
 } from './machine-code/protocol.mjs'
 
 // How many clocks have a callback of their own. One callback serves all others.
@@ -41,6 +42,24 @@ const calls = [
   { name: 'IsContinuous', check: checkToken, atMost: { x64: 43, arm64: 47 } },
 ]
 
+// The functions of the C interface. They also look up the clock by its name.
+const answered = (check) => (code) => check(code, unansweredIfMoved)
+const cFunctions = [
+  { name: 'vmclock_now_ns', check: answered(checkStamp), atMost: { x64: 64, arm64: 72 } },
+  { name: 'vmclock_now_ms', check: answered(checkStamp), atMost: { x64: 82, arm64: 88 } },
+  { name: 'vmclock_now_hr_time', check: answered(checkStamp), atMost: { x64: 99, arm64: 99 } },
+  { name: 'vmclock_read', check: answered(checkStamp), atMost: { x64: 107, arm64: 108 } },
+  { name: 'vmclock_counter', check: checkCounter, atMost: { x64: 35, arm64: 35 } },
+  ...[
+    { name: 'now_ns', check: answered(checkUnorderedStamp), atMost: { x64: 63, arm64: 69 } },
+    { name: 'now_ms', check: answered(checkUnorderedStamp), atMost: { x64: 81, arm64: 84 } },
+    { name: 'now_hr_time', check: answered(checkUnorderedStamp), atMost: { x64: 97, arm64: 95 } },
+    { name: 'read', check: answered(checkUnorderedStamp), atMost: { x64: 106, arm64: 105 } },
+    { name: 'counter', check: checkUnorderedCounter, atMost: { x64: 34, arm64: 31 } },
+  ].map((one) => ({ ...one, name: `vmclock_unordered_${one.name}` })),
+  { name: 'vmclock_is_continuous', check: answered(checkToken), atMost: { x64: 56, arm64: 61 } },
+]
+
 // All code that a page or a call on an open clock can reach, except the code that describes a failure. Opening
 // a file goes through the standard library, which has panics of its own.
 const readerCode =
@@ -60,6 +79,11 @@ export async function checkMachineCode(architectures = ['x64', 'arm64']) {
     const functions = functionsOf(readAssembly(readFileSync(file, 'utf8'), architecture))
     const fault = (name, text) => faults.push(`${architecture}: ${name}: ${text}`)
     for (const call of calls) broken += checkCallbacks(call, functions, architecture, fault)
+    for (const one of cFunctions) {
+      const own = functions.filter(({ symbol }) => symbol === one.name)
+      if (own.length !== 1) fault(one.name, `${own.length} functions instead of 1`)
+      broken += checkAll(one, own, architecture, fault)
+    }
     const loops = functions.filter(({ symbol }) => /7seqlock9read_loop/.test(symbol))
     if (loops.length === 0) fault('read_loop', 'is not there')
     for (const loop of loops) {
@@ -103,12 +127,17 @@ function checkCallbacks(
     )
   })
   if (own.length !== PLACES) fault(name, `${own.length} callbacks instead of ${PLACES}`)
-  const checkAll = (callback) => [...check(callback), ...callback.strays()]
+  return checkAll({ name, check, atMost }, own, architecture, fault)
+}
+
+// Checks all copies of a function, and returns how many broken copies of them were made.
+function checkAll({ name, check, atMost }, own, architecture, fault) {
+  const faultsOf = (code) => [...check(code), ...code.strays()]
   let broken = 0
-  const counts = own.map((callback) => {
-    for (const text of checkAll(callback)) fault(name, text)
-    broken += showThatItCanFail(name, callback, checkAll, fault)
-    return callback.longestWay()
+  const counts = own.map((code) => {
+    for (const text of faultsOf(code)) fault(name, text)
+    broken += showThatItCanFail(name, code, faultsOf, fault)
+    return code.longestWay()
   })
   const most = Math.max(...counts)
   console.log(`${architecture}: ${name}: ${most} instructions, of ${atMost[architecture]}`)

@@ -287,8 +287,7 @@ export function unansweredIfMoved(code, { branch }) {
   const { answer } = code.dialect
   const [none] = code.all(answer)
   if (none === undefined) return ['does not answer']
-  const operands = (at) => code.text(at).replace(/^\S+ /, '')
-  const answers = code.all(answer).filter((at) => operands(at) !== operands(none))
+  const answers = code.all(answer).filter((at) => resultAt(code, at) !== resultAt(code, none))
   const moved = branch.moved === undefined ? new Set([branch.at]) : code.reachable(branch.moved)
   const reached = branch.same === undefined ? new Set() : code.reachable(branch.same)
   return [
@@ -297,6 +296,15 @@ export function unansweredIfMoved(code, { branch }) {
       : []),
     ...(answers.some((at) => reached.has(at)) ? [] : ['does not answer with the same number']),
   ]
+}
+
+// Returns what an instruction makes the result, as text: a constant's name or number, or a register.
+function resultAt(code, at) {
+  const [, result] = /^\S+ (.*)$/.exec(code.text(at)) ?? []
+  // On aarch64 a number comes by another register.
+  const [, register] = /^d0, (x\d+)$/.exec(result) ?? []
+  const [, number] = RegExp(`^mov ${register}, (#\\S+)$`).exec(code.text(at - 1)) ?? []
+  return number ?? result
 }
 
 // Checks that the loop retries or gives up after another sequence number, and reaches the use of the fields only
