@@ -157,7 +157,8 @@ export interface VmClockOptions {
   readonly ordered?: boolean | undefined
   /**
    * How the calls that stamp reach the native part; `node-api` if left out, or what the variable `VMCLOCK_CALLS`
-   * names. The variable changes no clock that this package opens for itself.
+   * names. The variable changes no clock that this package opens for itself, except that of
+   * `vmclock/opentelemetry/register`.
    *
    * - `node-api`: by Node-API, which every runtime has
    * - `ffi`: by the foreign function interface of Node 26 (`node:ffi`, which is experimental), Deno or Bun. A call takes
