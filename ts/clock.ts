@@ -1,5 +1,6 @@
 /** The clock: one reader of one page. */
 
+import { isMainThread } from 'node:worker_threads'
 import * as argument from './arguments'
 import type { Clock } from './clock-interface'
 import { type ContinuityToken, continuityToken, isIssued, issueToken } from './continuity'
@@ -163,7 +164,8 @@ export interface VmClockOptions {
    * - `node-api`: by Node-API, which every runtime has
    * - `ffi`: by the foreign function interface of Node 26 (`node:ffi`, which is experimental), Deno or Bun. A call takes
    *   less time, once the runtime has compiled its caller. Checks, results and errors are the same. A runtime without
-   *   it, or a process that may not use it, gets `ERR_VMCLOCK_UNSUPPORTED`
+   *   it, or a process that may not use it, gets `ERR_VMCLOCK_UNSUPPORTED`. In a worker the calls go by Node-API all the
+   *   same, because Node may end the process if a worker that calls by FFI is terminated
    */
   readonly calls?: 'node-api' | 'ffi' | undefined
 }
@@ -456,8 +458,8 @@ export class VmClock implements Clock {
   }
 
   /**
-   * How the calls that stamp reach the native part: the option `calls`. It is `node-api` if the process has 65,536
-   * clocks open by `ffi` already.
+   * How the calls that stamp reach the native part: the option `calls`. It is `node-api` in a worker, and if the process
+   * has 65,536 clocks open by `ffi` already.
    */
   get calls(): 'node-api' | 'ffi' {
     return this.#calls
@@ -920,6 +922,7 @@ function clockOptions(given: Record<string, unknown>): NativeClockOptions {
     maxAgeMs: argument.integer(given['maxAgeMs'], 'options.maxAgeMs', 1, LONGEST_AGE_MS) ?? null,
     errorLimitNs: argument.int63(given['errorLimitNs'], 'options.errorLimitNs') ?? null,
     ordered: argument.flag(given['ordered'], 'options.ordered') ?? true,
-    named: callsOf(given['calls']) === 'ffi',
+    // Node ends the process if a worker is ended while V8 compiles a call by FFI.
+    named: callsOf(given['calls']) === 'ffi' && isMainThread,
   }
 }
