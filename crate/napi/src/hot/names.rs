@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 const INDEX_BITS: u32 = 16;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
-/// What a new generation adds to the bits of a name.
+/// A new generation adds this to the bits of a name.
 const GENERATION: u64 = 1 << INDEX_BITS;
 /// The bits of 2^52. In the doubles from there to 2^53, the lowest bit counts ones.
 const FIRST_BITS: u64 = (1023 + 52) << 52;
@@ -22,7 +22,7 @@ const RETIRED: usize = usize::MAX;
 /// The table. It begins as zeroes, for which the system provides memory page by page when they are first used.
 pub(super) struct Names<T> {
     entries: [Entry<T>; 1 << INDEX_BITS],
-    /// Where the search for a free entry begins. Mostly the first free one; any value is right.
+    /// The search for a free entry begins here, mostly at the first free one. Any value is right.
     first: AtomicU64,
 }
 
