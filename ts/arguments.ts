@@ -268,7 +268,7 @@ export function room(slots: BigInt64Array, at: number, count: number): void {
     typeNameOf(slots) !== 'BigInt64Array' ||
     !Number.isInteger(at) ||
     at < 0 ||
-    at + count > lengthOf(slots)
+    slots[at + count - 1] === undefined
   ) {
     throw noRoom(slots, at, count)
   }
