@@ -10,6 +10,7 @@
 
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { WITHOUT_NODE } from './addon-tests.mjs'
 import { sourceCompiler } from './addons.mjs'
 import {
   asProgram,
@@ -24,9 +25,6 @@ import { rustTestTargets } from './rust-tests.mjs'
 
 // Tests on simulated memory, counters and clocks, which run only safe code.
 const virtual = ['arithmetic', 'fleet', 'moved_clock', 'publication', 'fast_path', 'vectors']
-
-// The addon's test calls none of Node's functions, which only Node has.
-const WITHOUT_NODE = '-Clink-arg=-Wl,--unresolved-symbols=ignore-all'
 
 const sanitizers = {
   address: {

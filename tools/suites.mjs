@@ -18,7 +18,7 @@ import { checkInstructions } from '../benchmark/instructions.mjs'
 import { testOnArm64 } from './aarch64.mjs'
 import { checkAdapters } from './adapters.mjs'
 import { ownKindName } from './addons.mjs'
-import { run, succeeds } from './command.mjs'
+import { capture, run, succeeds } from './command.mjs'
 import { checkExamples } from './examples.mjs'
 import { checkFfi } from './ffi.mjs'
 import { checkFrameworks } from './frameworks.mjs'
@@ -96,6 +96,14 @@ const quickSuites = [
       await run('cargo', ['test', '-p', 'vmclock', ...(await rustTestTargets())])
       await run('cargo', ['test', '-p', 'vmclock', '--doc'])
     },
+  },
+  {
+    name: 'addon',
+    shows: "the addon's own Rust tests pass, with a real OpenSSL",
+    needs: 'libssl3',
+    setUp: nothing,
+    missing: missingOpenSsl,
+    run: () => run('node', ['tools/addon-tests.mjs']),
   },
   {
     name: 'model',
@@ -366,6 +374,11 @@ function nothing() {}
 /** Leaves out what is undefined, so that the caller's own variables stay in force. */
 function environment(variables) {
   return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== undefined))
+}
+
+async function missingOpenSsl() {
+  const libraries = await capture('ldconfig', ['-p']).catch(() => '')
+  return libraries.includes('libcrypto.so.3') ? undefined : 'no libcrypto.so.3: install libssl3'
 }
 
 async function missingGo() {

@@ -1,8 +1,10 @@
-//! Draws through the hook while restores are noticed, and beside other code's method, with a real OpenSSL and without
-//! Node. `tools/sanitizers.mjs` runs them: it links the tests, whose Node-API functions nothing calls.
+//! Draws through the hook while restores are noticed, in a forked child, and beside other code's method, with a real
+//! OpenSSL and without Node. `tools/addon-tests.mjs` runs them: it links the tests, whose Node-API functions nothing
+//! calls.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, c_int, c_void};
+use std::io::{Read, Write, pipe};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -47,6 +49,47 @@ fn eight_threads_draw_different_values_while_restores_are_notified() {
     let (reseeds, _) = randomness.history();
     let least = DRAWS / DRAWS_A_RESTORE;
     assert!(reseeds >= least as u64, "{reseeds} reseeds");
+}
+
+#[test]
+fn a_forked_child_draws_other_values_than_its_parent_and_reseeds_after_a_restore() {
+    let _alone = with_open_ssl();
+    let Ok(restores) = restores::begin(None, &[]) else {
+        panic!("no view of the machine");
+    };
+    let randomness = protected(false).unwrap_or_else(|reason| panic!("{reason}"));
+    drawn();
+    let (mut answers, mut out) = pipe().unwrap();
+    // SAFETY: the child draws, writes to a pipe and ends. No thread of this process reseeds or draws meanwhile.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let before = drawn();
+        let (reseeds_before, _) = randomness.history();
+        restores.notify();
+        let after = drawn();
+        let (reseeds, _) = randomness.history();
+        let has_reseeded = u8::from(reseeds == reseeds_before + 1);
+        let is_written = [&before[..], &after, &[has_reseeded]]
+            .iter()
+            .all(|part| out.write_all(part).is_ok());
+        // SAFETY: it ends the child without the parent's handlers.
+        unsafe { libc::_exit(c_int::from(!is_written)) };
+    }
+    drop(out);
+    let values = [drawn(), drawn()];
+    let mut of_child = Vec::new();
+    answers.read_to_end(&mut of_child).unwrap();
+    let mut status = 0;
+    // SAFETY: the child is this process's, and the status is written.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    let (drawn_values, has_reseeded) = of_child.split_at(2 * VALUE_BYTES);
+    assert_eq!(has_reseeded, [1]);
+    let all: HashSet<&[u8]> = drawn_values
+        .chunks(VALUE_BYTES)
+        .chain(values.iter().map(<[u8; VALUE_BYTES]>::as_slice))
+        .collect();
+    assert_eq!(all.len(), 4);
 }
 
 /// `struct rand_meth_st`, as another addon would write it down.
