@@ -129,7 +129,7 @@ ffiTest('under the permission model open names the missing option', async (t) =>
     )
   const [code, message, remedy, cause] = await run()
   t.deepEqual([code, cause], [UNSUPPORTED, 'ERR_ACCESS_DENIED'])
-  t.regex(message ?? '', /forbidden by the runtime's permissions/)
+  t.regex(message ?? '', /forbidden by Node's permission model/)
   t.regex(remedy ?? '', /--allow-ffi/)
   t.is(await run('--allow-ffi'), 'ffi')
 })

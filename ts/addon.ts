@@ -30,6 +30,16 @@ interface Trouble {
   readonly remedy: string
 }
 
+/** What Deno names the error of an operation that its permissions forbid. */
+const DENIED_BY_DENO = 'NotCapable'
+
+/** Returns the remedy if `cause` is such an error. */
+export function denoRemedy(cause: unknown): string | undefined {
+  return (cause as Error).name === DENIED_BY_DENO
+    ? 'start Deno with --allow-read, --allow-env, --allow-sys and --allow-ffi'
+    : undefined
+}
+
 /** The reason why the addon cannot be used. Its cause is the error that Node threw. */
 export class AddonError extends Error {
   /** The remedy, in the imperative. */
@@ -245,6 +255,10 @@ function unloadable(what: string, path: string | undefined, cause: unknown): Tro
       message: `${what} may not be read: Node's permission model hides it`,
       remedy: "start Node with --allow-fs-read for this package's directories",
     }
+  }
+  const ofDeno = denoRemedy(cause)
+  if (ofDeno !== undefined) {
+    return { message: `${what} may not be loaded: ${said}`, remedy: ofDeno }
   }
   const mount = path === undefined ? undefined : noexecMount(path)
   const { why, remedy } =

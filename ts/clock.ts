@@ -848,6 +848,8 @@ function settle(answer: Failure | true, call: () => Answer): void {
 function callsOf(given: unknown): Calls {
   const chosen = argument.choice(given, 'options.calls', CALLS)
   if (chosen !== undefined) return chosen
+  // Without the native part, its error says why. Without the right to read variables, Deno would refuse to.
+  native()
   const variable = process.env['VMCLOCK_CALLS'] || undefined
   return argument.choice(variable, 'the variable VMCLOCK_CALLS', CALLS) ?? 'node-api'
 }

@@ -107,11 +107,11 @@ function definitions<Signature>(signature: Signature): Definitions<Signature> {
 }
 
 function refused(path: string, cause: NodeJS.ErrnoException): VmClockError {
-  // The first is Node's code, the others are Deno's names.
-  if ([cause.code, cause.name].some((word) => REFUSALS.includes(word))) {
+  // Deno has refused to load the addon before.
+  if (cause.code === 'ERR_ACCESS_DENIED') {
     return unsupported(
-      "calls: 'ffi' is forbidden by the runtime's permissions",
-      `start it with --allow-ffi, ${OTHERWISE}`,
+      "calls: 'ffi' is forbidden by Node's permission model",
+      `start Node with --allow-ffi, ${OTHERWISE}`,
       cause,
     )
   }
@@ -121,8 +121,6 @@ function refused(path: string, cause: NodeJS.ErrnoException): VmClockError {
     cause,
   )
 }
-
-const REFUSALS: readonly unknown[] = ['ERR_ACCESS_DENIED', 'NotCapable', 'PermissionDenied']
 
 function unsupported(message: string, remedy: string, cause?: unknown): VmClockError {
   return new VmClockError('ERR_VMCLOCK_UNSUPPORTED', message, { remedy, cause })

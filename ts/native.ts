@@ -9,7 +9,7 @@
  */
 
 import type { Failure, NativeClock } from '../native/index'
-import { AddonError, loadAddon } from './addon'
+import { AddonError, denoRemedy, loadAddon } from './addon'
 import { VmClockError } from './errors'
 
 export type * from '../native/index'
@@ -135,7 +135,7 @@ function load(): Loaded {
       remedy: 'remove node_modules and install again',
     })
   } catch (error) {
-    const { message, remedy, cause } = error as Error & Partial<AddonError>
+    const { message, remedy = denoRemedy(error), cause } = error as Error & Partial<AddonError>
     return {
       obstacle: {
         code: 'ERR_VMCLOCK_NATIVE',

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { copyFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inProject, newProject, npmInstall } from '../project.mjs'
-import { others } from '../runtimes.mjs'
+import { deno, others } from '../runtimes.mjs'
 
 const here = 'linux-x64-gnu'
 const musl = 'linux-x64-musl'
@@ -105,6 +105,27 @@ export function defineTests(defineTest, { registry, packages }) {
     },
     { isInShortForm: false },
   )
+
+  defineTest('open says which permissions Deno must give', async (t) => {
+    const project = newProject(t, registry, ['open.cjs'])
+    await npmInstall(project)
+    const needed = ['read', 'env', 'sys', 'ffi']
+    const command = async (names) => {
+      const all = await deno.command()
+      const allowed = names.map((name) => `--allow-${name}`)
+      return [...all.filter((word) => word !== '--allow-all'), '--no-prompt', ...allowed]
+    }
+    const whole = await runOpen(project, await command(needed))
+    assert.equal(whole.isSupported, true)
+    // Without the right to read, Deno does not load the package either.
+    for (const missing of needed.filter((name) => name !== 'read')) {
+      const rest = needed.filter((name) => name !== missing)
+      const result = await runOpen(project, await command(rest))
+      const says = [new RegExp(`Requires ${missing} access`), /\nstart Deno with .*--allow-ffi/]
+      assertRefusal(result, says)
+      assert.doesNotMatch(result.message, /damaged/)
+    }
+  })
 
   defineTest('the package uses the addon whose path is in VMCLOCK_ADDON', async (t) => {
     const project = newProject(t, registry, ['open.cjs'])
