@@ -2,7 +2,7 @@
 
 import { asProgram, CommandFailed, capture, run } from './command.mjs'
 
-/** Links a test of the addon, which calls none of Node's functions. Only Node has them. */
+/** Lets a test program of the addon link without Node's functions. Only Node has them, and no test calls them. */
 export const WITHOUT_NODE = '-Clink-arg=-Wl,--unresolved-symbols=ignore-all'
 
 // Not `cargo test`, which would compile everything else with the flag too.

@@ -30,10 +30,10 @@ interface Trouble {
   readonly remedy: string
 }
 
-/** What Deno names the error of an operation that its permissions forbid. */
+/** The name of Deno's errors of operations that its permissions forbid. */
 const DENIED_BY_DENO = 'NotCapable'
 
-/** Returns the remedy if `cause` is such an error. */
+/** Returns the remedy for missing permissions of Deno; undefined if `cause` is another error. */
 export function denoRemedy(cause: unknown): string | undefined {
   return (cause as Error).name === DENIED_BY_DENO
     ? 'start Deno with --allow-read, --allow-env, --allow-sys and --allow-ffi'

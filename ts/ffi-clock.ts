@@ -14,7 +14,7 @@ import { copyFigures, DOUBLE, SLOT } from './slots'
 /** A class of clocks that only its own module can make. */
 export type ClockClass = new (key: symbol) => Clock
 
-/** What only a `VmClock` itself can reach. */
+/** The private parts of `VmClock` that the subclass uses. */
 export interface Inside {
   /** Returns the clock that is being made. */
   opening(): { readonly hot: HotCalls; readonly ordered: boolean }
@@ -55,7 +55,8 @@ export function makeFfiClock(VmClock: ClockClass, calls: FfiCalls, inside: Insid
       if (this === undefined) throw detached('nowMs')
       const name = this.#name
       const ms = this.#ordered ? now_ms(name) : unordered_now_ms(name)
-      // With the plus V8 keeps the result as a double. It would else make an object of each, at a sixth of the call.
+      // With the plus V8 keeps the result as a double. Otherwise it would allocate an object for each result, which
+      // takes a sixth of the call.
       return ms >= 0 ? ms : +super.nowMs()
     }
 

@@ -107,7 +107,7 @@ function definitions<Signature>(signature: Signature): Definitions<Signature> {
 }
 
 function refused(path: string, cause: NodeJS.ErrnoException): VmClockError {
-  // Deno has refused to load the addon before.
+  // Deno has no such case: without --allow-ffi it does not even load the addon.
   if (cause.code === 'ERR_ACCESS_DENIED') {
     return unsupported(
       "calls: 'ffi' is forbidden by Node's permission model",

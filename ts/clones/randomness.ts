@@ -21,7 +21,7 @@ import { uuidPool } from './uuid-pool'
 /** Options of {@link protectRandomness}. */
 export interface ProtectOptions {
   /**
-   * What happens without entropy that clones do not share. `throw` (the default): the call throws, and later
+   * The answer to a lack of entropy that clones do not share. `throw` (the default): the call throws, and later
    * draws fail if a restore comes and there is none. Node reports a failed draw as an error or, at some places,
    * ends the process. `warn`: the generator is reseeded from counter and time, so that clones differ, but others
    * could guess the difference; a process warning `VMCLOCK_NO_ENTROPY` says so.
@@ -257,7 +257,7 @@ const SYNCHRONOUS = [
   'generateKeyPairSync',
   'generatePrimeSync',
 ]
-/** Functions that draw on another thread and call back. Some draw in the call without a callback. */
+/** Functions that draw on another thread and call back. Some draw in the call itself if they get no callback. */
 const CALLING_BACK = [
   'randomFill',
   'generateKey',

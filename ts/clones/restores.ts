@@ -19,7 +19,7 @@ export interface RestoreEvent {
 export type RestoreSignal = typeof globalThis extends {
   /** The global class. */
   readonly AbortSignal: {
-    /** What its instances have. */
+    /** The members of its instances. */
     readonly prototype: infer Signal
   }
 }
@@ -93,8 +93,8 @@ export function lastEpoch(): number {
 
 /** Returns whether nothing has changed since the last look. */
 export function isUnchanged(): boolean {
-  // An atomic load is made each time. V8 may keep a plain one over a loop, but not over the call that the atomic
-  // load before it is. That call costs as much as all the rest, so there is one only.
+  // An atomic load is made each time. V8 may reuse the value of a plain load through a loop, but not across a call.
+  // The atomic load is such a call. It costs as much as all the rest, so there is only one.
   return Atomics.load(page, SEQ_WORD) === knownSeq && notices[0] === knownNotices
 }
 
@@ -171,9 +171,9 @@ function announce(): void {
  * Calls `listener` after each restore or clone of the machine, in the thread that added it.
  *
  * The first wrapped draw ({@link protectRandomness}), {@link perMachine} access or timestamp of a `VmClock` in this
- * thread calls it synchronously. Without such a call it is called in the first turn of the event loop, after the callbacks of the poll that the restore interrupted. An idle event loop is woken: by the
- * driver's notification, else within 100 ms. A listener that throws stops no other, and its error is an
- * uncaught exception.
+ * thread calls it synchronously. Without such a call it is called in the first turn of the event loop, after the
+ * callbacks of the poll phase that the restore interrupted. An idle event loop is woken by the driver's notification,
+ * else within 100 ms. A listener that throws stops no other, and its error is an uncaught exception.
  *
  * Listeners keep neither the process nor a worker alive.
  *

@@ -1,4 +1,4 @@
-/** UUIDs of version 4 from random bytes that were drawn ahead, and none of them after a restore. */
+/** UUIDs of version 4 from random bytes that were drawn ahead. After a restore none comes from earlier bytes. */
 
 import { isUnchangedAfter, lastEpoch, lookOrUnknown, UNKNOWN } from './restores'
 
