@@ -1,4 +1,4 @@
-//! The knowledge of the kernel's random generator: whether it has reseeded since the machine was restored.
+//! Knows whether the kernel's random generator has reseeded since the machine was restored.
 //!
 //! `uevents` and callers of `notifyRestored` report it, and `randomness` asks before it counts the kernel's
 //! generator as entropy.
@@ -42,7 +42,8 @@ pub(super) fn reseeded_in(epoch: u32) {
     RESEEDED.notify_all();
 }
 
-/// Waits until the kernel is known to have reseeded in this epoch. Returns at once if it cannot say so.
+/// Waits until the kernel is known to have reseeded in this epoch. Returns false at once if this process hears no
+/// uevents, or if a draw has waited in this epoch already.
 pub(super) fn has_reseeded_in(epoch: u32) -> bool {
     let mut epochs = epochs();
     if epochs.reseeded == epoch {

@@ -185,11 +185,11 @@ pub fn restore_words<'env>(env: &'env Env) -> Result<Either<Option<Object<'env>>
     Ok(Either::A(Some(object)))
 }
 
-/// Stands for the page where there is none: its sequence number is always 0.
+/// Replaces the page if there is none: its sequence number is always 0.
 static NO_PAGE: [u32; 4] = [0; 4];
 
-/// Makes a `Uint32Array` over memory that lasts as long as the process. The facade only loads from it, by
-/// `Atomics.load`, and gives it to nobody. The page is mapped read-only, and so is a static.
+/// Makes a `Uint32Array` over memory that lasts as long as the process. The facade only loads from it, and gives it
+/// to nobody. A store to the page or to `NO_PAGE` would end the process: both are mapped read-only.
 fn words_at(
     env: sys::napi_env,
     start: *mut c_void,

@@ -49,7 +49,7 @@ static HOOK: Method = Method {
 
 /// Decides over each draw. It is asked on any thread, and never freed.
 pub(super) trait Gate: Sync {
-    /// Calls `draw`, which returns OpenSSL's answer, as often as it takes to get bytes of after the last restore.
+    /// Calls `draw`, which returns whether OpenSSL succeeded, until its bytes were drawn after the last restore.
     /// Returns false if there are none: the last draw failed, or none may begin.
     fn draw(&self, draw: &mut dyn FnMut() -> bool) -> bool;
 

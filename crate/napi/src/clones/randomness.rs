@@ -62,7 +62,7 @@ thread_local! {
 
 /// Counts a draw of this thread.
 fn count_draw() {
-    // A thread that ends has no count any more, and nobody asks for it.
+    // A thread that is ending has lost its count, and nobody asks for it.
     let _ = DRAWS.try_with(|draws| draws.set(draws.get().wrapping_add(1)));
 }
 

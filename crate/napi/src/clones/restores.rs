@@ -1,4 +1,4 @@
-//! How this process notices that its machine was restored or cloned: one for all of its threads.
+//! Notices that the machine was restored or cloned, once for all threads of the process.
 //!
 //! Each noticed restore begins a new *epoch*, a number that differs from all earlier ones. A look returns the
 //! epoch now. Two things begin one: the page's generation (its disruption marker, if it has no generation)

@@ -1,6 +1,6 @@
 //! The fast calls by a C interface, for a runtime's foreign function interface (FFI).
 //!
-//! The C interface has only the fast path of each call. Where that has no answer, a function returns NaN, and
+//! The C interface has only the fast path of each call. If that has no result, a function returns NaN, and
 //! JavaScript makes the same call by Node-API. So errors, restores and the slow path have one implementation.
 
 use std::ffi::{CStr, c_void};

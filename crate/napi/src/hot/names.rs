@@ -1,9 +1,9 @@
 //! Names of clocks for the C interface: numbers, which anybody can forge, unlike a function of JavaScript.
 //!
 //! A name is a double, because Node checks an argument of an integer type in JavaScript, which takes longer than the
-//! call. Each name is a whole number: 2^52, plus a generation, plus the index of an entry in a table. The entries are
-//! never freed. An entry compares all bits of a name and the thread that took it, and has a new generation in each
-//! use. So a forged, stale or foreign name finds nothing.
+//! call. Each name is a whole number: 2^52, plus 2^16 times a generation, plus the index of an entry in a table. The
+//! entries are never freed. An entry compares all bits of a name and the thread that took it, and has a new
+//! generation in each use. So a forged, stale or foreign name finds nothing.
 
 use std::arch::asm;
 use std::ptr;
@@ -16,13 +16,13 @@ const GENERATION: u64 = 1 << INDEX_BITS;
 /// The bits of 2^52. In the doubles from there to 2^53, the lowest bit counts ones.
 const FIRST_BITS: u64 = (1023 + 52) << 52;
 const LAST_BITS: u64 = FIRST_BITS | ((1 << 52) - 1);
-/// Instead of a thread: the entry has had all its generations.
+/// Replaces the thread of an entry that has had all its generations.
 const RETIRED: usize = usize::MAX;
 
 /// The table. It begins as zeroes, for which the system provides memory page by page when they are first used.
 pub(super) struct Names<T> {
     entries: [Entry<T>; 1 << INDEX_BITS],
-    /// The search for a free entry begins here, mostly at the first free one. Any value is right.
+    /// The search for a free entry begins here, mostly at the first free one. It finds one from any value.
     first: AtomicU64,
 }
 
@@ -54,11 +54,11 @@ impl<T> Names<T> {
         })
     }
 
-    /// Returns what a name of this thread stands for.
+    /// Returns the target of a name of this thread; `None` for any other number.
     #[inline(always)]
     pub(super) fn find(&self, name: f64) -> Option<*mut T> {
         let entry = self.entry(name.to_bits())?;
-        // Relaxed: only this thread stores its own number. Where that is the last value, this thread stored the rest.
+        // Relaxed: only this thread stores its own number. If the entry still has it, this thread stored the rest too.
         let is_own = entry.thread.load(Ordering::Relaxed) == this_thread();
         let is_same = entry.bits.load(Ordering::Relaxed) == name.to_bits();
         (is_own && is_same).then(|| entry.target.load(Ordering::Relaxed))
