@@ -318,12 +318,13 @@ function define(holder: object, key: PropertyKey, described: PropertyDescriptor)
 }
 
 /** Fills the pool of UUIDs, after a restore only from a draw that reaches the hook. */
-function filling(randomFillSync: Fn): (bytes: Uint8Array, isRestored: boolean) => void {
+function filling(randomFillSync: Fn): (bytes: Uint8Array, filledIn: number) => void {
   const { drawsOfThread } = native()
-  return (bytes, isRestored) => {
-    const before = isRestored ? drawsOfThread() : undefined
+  return (bytes, filledIn) => {
+    const before = drawsOfThread()
     randomFillSync(bytes)
-    if (drawsOfThread() === before) throw notReached('randomUUID')
+    // The draw itself may have noticed the restore.
+    if (lastEpoch() !== filledIn && drawsOfThread() === before) throw notReached('randomUUID')
   }
 }
 
@@ -395,11 +396,15 @@ function randomIntOf(original: Fn): Fn {
     filledIn = refill(() => original(LARGEST_INT))
     return filledIn
   }
+  // Returns the epoch of the cache. A look of its own could see a restore that the cache is older than.
+  const prepare = (): number => {
+    const drawnIn = lookOrUnknown() === filledIn ? filledIn : refillCache()
+    return drawnIn === NEVER ? UNKNOWN : drawnIn
+  }
   return function (...args) {
     const callback = args.at(-1)
     if (typeof callback === 'function') {
-      if (lookOrUnknown() !== filledIn) refillCache()
-      return again(this, original, args.slice(0, -1), callback as Fn, refillCache)
+      return again(this, original, args.slice(0, -1), callback as Fn, prepare)
     }
     // As in `cached`.
     let drawnIn = filledIn
@@ -430,15 +435,14 @@ function again(
   original: Fn,
   args: readonly unknown[],
   callback: Fn,
-  refill?: () => void,
+  prepare: () => number = lookOrUnknown,
 ): unknown {
-  const before = lookOrUnknown()
+  const before = prepare()
   return Reflect.apply(original, self, [
     ...args,
     function (this: unknown, ...results: unknown[]) {
       if (lookOrUnknown() === before) return Reflect.apply(callback, this, results)
-      refill?.()
-      return again(self, original, args, callback, refill)
+      return again(self, original, args, callback, prepare)
     },
   ])
 }

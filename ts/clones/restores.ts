@@ -186,8 +186,8 @@ export function onRestore(listener: (event: RestoreEvent) => void): () => void {
   // Another function, so that adding one twice calls it twice.
   const added = (event: RestoreEvent): void => listener(event)
   look()
-  listeners.add(added)
   start()
+  listeners.add(added)
   return () => {
     listeners.delete(added)
     stopIfUnused()
@@ -203,8 +203,8 @@ export function onRestore(listener: (event: RestoreEvent) => void): () => void {
  */
 export function restoreSignal(): RestoreSignal {
   look()
-  controller ??= new AbortController()
   start()
+  controller ??= new AbortController()
   return controller.signal
 }
 
@@ -238,9 +238,10 @@ export function perMachine<Value>(make: () => Value, options?: PerMachineOptions
   let madeIn = UNKNOWN
   let value: Value
   return () => {
-    if (look() === madeIn) return value
     for (;;) {
       const before = look()
+      // Also if a listener of a look has made it.
+      if (before === madeIn) return value
       const made = make()
       if (look() !== before) continue
       value = made
@@ -281,13 +282,18 @@ function perMachineOf<Value>(clock: MachineClock, make: () => Value): () => Valu
   let madeFor: ReturnType<MachineClock['continuityToken']> | undefined
   let value: Value
   return () => {
-    while (madeFor === undefined || !clock.isContinuous(madeFor)) {
+    for (;;) {
+      const known = madeFor
+      // Discards a value during whose making the machine changed, because its token was taken before.
+      if (known !== undefined && clock.isContinuous(known)) return value
       const token = clock.continuityToken()
-      value = make()
-      // A change during `make` discards the value: the token is no longer continuous.
+      // Unless a listener of a restore has made the value.
+      if (madeFor !== known) continue
+      const made = make()
+      if (madeFor !== known) continue
+      value = made
       madeFor = token
     }
-    return value
   }
 }
 

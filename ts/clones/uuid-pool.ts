@@ -15,10 +15,10 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
  * Returns a source of UUIDs like `crypto.randomUUID()` without options. It costs the same, because its look needs
  * no call: a wrapper of Node's function costs 5 to 20 % more.
  *
- * @param fill - fills the array with random bytes. `isRestored` is true if bytes from before a restore, or from an
- * unknown time, must not be given. It throws if it cannot do so.
+ * @param fill - fills the array with random bytes, which are of after the last look. `filledIn` is the epoch of the
+ * bytes before them. It throws if it cannot do so.
  */
-export function uuidPool(fill: (bytes: Uint8Array, isRestored: boolean) => void): () => string {
+export function uuidPool(fill: (bytes: Uint8Array, filledIn: number) => void): () => string {
   const bytes = new Uint8Array(UUIDS * UUID_BYTES)
   let next = bytes.length
   let filledIn = NEVER
@@ -27,7 +27,7 @@ export function uuidPool(fill: (bytes: Uint8Array, isRestored: boolean) => void)
       if (next === bytes.length || filledIn !== lastEpoch()) {
         const now = lookOrUnknown()
         next = bytes.length
-        fill(bytes, filledIn !== now)
+        fill(bytes, filledIn)
         // Without a known epoch the pool is filled for one call.
         filledIn = now === UNKNOWN ? NEVER : now
         next = 0

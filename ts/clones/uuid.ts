@@ -61,7 +61,9 @@ export function uuidV7Source(options: UuidV7Options = {}): () => string {
       random = randomBits(RANDOM_BITS - 1n)
       madeIn = epoch
     } else {
-      random += randomBits(32n) + 1n
+      const step = randomBits(32n) + 1n
+      // Read after the draw, during which a listener of a restore may make an id.
+      random += step
       // 2^41 ids in a millisecond would be needed.
       if (random >> RANDOM_BITS !== 0n) {
         lastMs += 1
