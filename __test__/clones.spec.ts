@@ -188,6 +188,47 @@ test('a caller that gets a number by callback gets none from the cache of before
   t.deepEqual(counts, [1])
 })
 
+test('a number by callback is none of before a restore that comes between two looks', async (t) => {
+  const counts = await evaluate<number[]>(`${restorable(newPath(t))}
+    crypto.randomInt(9)
+    // The call takes its callback off its arguments after its first look.
+    const { slice } = Array.prototype
+    let before
+    Array.prototype.slice = function (...bounds) {
+      if (before === undefined && bounds[1] === -1) {
+        restore()
+        before = draws()
+      }
+      return slice.apply(this, bounds)
+    }
+    crypto.randomInt(9, () => print([draws() - before]))`)
+  t.deepEqual(counts, [1])
+})
+
+test('a UUID is refused if other code has taken the hook off, also for a restore during a draw', async (t) => {
+  const seen = await evaluate<unknown[]>(`
+    const real = require('node:crypto').randomFillSync
+    let during = () => {}
+    require('node:crypto').randomFillSync = function (...args) {
+      const value = real.apply(this, args)
+      const act = during
+      during = () => {}
+      act()
+      return value
+    }
+    ${restorable(newPath(t))}
+    // The whole pool.
+    for (let drawn = 0; drawn < 128; drawn++) crypto.randomUUID()
+    native().unprotectOpenSsl()
+    during = restore
+    const seen = []
+    for (let calls = 0; calls < 2; calls++) {
+      try { seen.push(crypto.randomUUID()) } catch ({ code }) { seen.push(code) }
+    }
+    print(seen)`)
+  t.deepEqual(seen, ['ERR_VMCLOCK_UNSUPPORTED', 'ERR_VMCLOCK_UNSUPPORTED'])
+})
+
 test('wrapped functions keep names, lengths, errors and promisified forms', async (t) => {
   const [before, after] = await evaluate<unknown[]>(`
     const crypto = require('node:crypto')
@@ -239,6 +280,32 @@ test('perMachine makes a value once, and again at the first access after a resto
     seen.push(value(), value())
     print(seen)`)
   t.deepEqual(seen, [0, 1, 1, 2, 2, 4, 4, 'not now', 6, 6])
+})
+
+test('a listener that uses a value of the machine gets the one that stays', async (t) => {
+  const seen = await evaluate<number[][]>(`${restorable(newPath(t), { isProtected: false })}
+    const { VmClock } = require('vmclock')
+    process.env.VMCLOCK_PATH = page.path
+    const clock = VmClock.open(page.path)
+    const seen = []
+    for (const options of [{}, { clock }]) {
+      let made = 0
+      let during = () => {}
+      const value = clones.perMachine(() => { made += 1; const now = made; during(); return now }, options)
+      let ofListener
+      const remove = clones.onRestore(() => { ofListener = value() })
+      value()
+      restore()
+      seen.push([value(), ofListener, value()])
+      // The restore comes while the value is made.
+      restore()
+      during = () => { during = () => {}; restore() }
+      seen.push([value(), ofListener, value()])
+      remove()
+    }
+    print(seen)`)
+  t.is(seen.length, 4)
+  for (const [value, ofListener, later] of seen) t.deepEqual([ofListener, later], [value, value])
 })
 
 for (const [how, act] of [
@@ -342,6 +409,18 @@ test('the first timestamp after a restore calls listeners before it returns, and
       continuityToken: () => clock.continuityToken().vmGeneration > token.vmGeneration,
       isContinuous: () => !clock.isContinuous(token),
       convert: () => { try { clock.convert(conversions, token) } catch ({ code }) { return code === 'ERR_VMCLOCK_DISRUPTED' } },
+      convertInto: () => {
+        try {
+          clock.convertInto(new BigUint64Array(1), new BigInt64Array(1), token)
+        } catch ({ code }) {
+          return code === 'ERR_VMCLOCK_DISRUPTED'
+        }
+      },
+      // These read the page, and the next stamp does not.
+      hasTime: () => clock.hasTime,
+      timeSource: () => clock.timeSource.kind === 'path',
+      snapshot: () => clock.snapshot().vmGeneration > token.vmGeneration,
+      systemOffset: () => typeof clock.systemOffset().offsetNs === 'bigint',
     }
     const seen = []
     for (const [name, call] of Object.entries(calls)) {
@@ -354,8 +433,30 @@ test('the first timestamp after a restore calls listeners before it returns, and
     publisher.close()
     clock.close()
     print(seen)`)
-  t.is(seen.length, 9)
+  t.is(seen.length, 14)
   for (const [name, ...answers] of seen) t.deepEqual(answers, [true, 1, true, 1], `${name}`)
+})
+
+test('an array that a listener takes away is refused, not left without figures', async (t) => {
+  const seen = await evaluate<unknown[]>(`${restorable(newPath(t), { isProtected: false })}
+    const { VmClock } = require('vmclock')
+    process.env.VMCLOCK_PATH = page.path
+    page.write({
+      counterId: process.arch === 'arm64' ? 0 : 1, timeType: 0, clockStatus: 2,
+      counterPeriodShift: 127, counterPeriodFracSec: 1n,
+    })
+    const clock = VmClock.open(page.path, { calls: 'node-api' })
+    const slots = new BigInt64Array(13)
+    clones.onRestore(() => structuredClone(slots, { transfer: [slots.buffer] }))
+    clock.readInto(slots)
+    restore()
+    try {
+      clock.readInto(slots)
+    } catch ({ code, message }) {
+      print([code, message])
+    }`)
+  t.is(seen[0], 'ERR_VMCLOCK_INVALID_ARGUMENT')
+  t.regex(`${seen[1]}`, /detached/)
 })
 
 test('a thread without draws hears of a restore in its event loop, and ends by itself', async (t) => {
@@ -727,6 +828,35 @@ test('a UUIDv7 source is in order, and goes on in order with other bits after a 
   )
   t.not(first.slice(14, 23), last.slice(14, 23))
   t.deepEqual(seen.refused, Array(3).fill('ERR_VMCLOCK_INVALID_ARGUMENT'))
+})
+
+test('a UUIDv7 source is in order if a listener makes an id while another one is made', async (t) => {
+  const [first, ofListener, second, third] = await evaluate<string[]>(`
+    const real = require('node:crypto').randomBytes
+    let during = () => {}
+    require('node:crypto').randomBytes = function (...args) {
+      const value = real.apply(this, args)
+      const act = during
+      during = () => {}
+      act()
+      return value
+    }
+    ${restorable(newPath(t))}
+    const next = clones.uuidV7Source({ nowMs: () => 1000 })
+    let ofListener
+    clones.onRestore(() => { ofListener = next() })
+    const first = next()
+    during = restore
+    const second = next()
+    print([first, ofListener, second, next()])`)
+  const inOrder = [first, ofListener, second, third] as string[]
+  t.deepEqual(inOrder.slice().sort(), inOrder)
+  t.is(new Set(inOrder).size, 4)
+  const randomBits = (id = '') => BigInt(`0x${id.replaceAll('-', '')}`) & ((1n << 62n) - 1n)
+  // One step is at most 2^32.
+  t.true(
+    randomBits(second) - randomBits(first) > 2n ** 40n || randomBits(second) < randomBits(first),
+  )
 })
 
 test('a pool that never draws is reported, not drained for ever', async (t) => {

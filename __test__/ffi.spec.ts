@@ -119,6 +119,25 @@ test('the system clock of other systems takes the option and makes nothing of it
   t.deepEqual(given, [true])
 })
 
+ffiTest('isContinuous reads each figure of a token once, by both ways', (t) => {
+  const { path } = page(t, frozenFields())
+  for (const calls of ['node-api', 'ffi'] as const) {
+    const clock = open(t, path, { calls })
+    const { disruptionMarker, vmGeneration } = clock.continuityToken()
+    let reads = 0
+    const token = {
+      get disruptionMarker() {
+        reads += 1
+        // The second look would find the machine of now.
+        return reads === 1 ? disruptionMarker + 1n : disruptionMarker
+      },
+      vmGeneration,
+    }
+    t.false(clock.isContinuous(token), calls)
+    t.is(reads, 1, calls)
+  }
+})
+
 ffiTest('under the permission model open names the missing option', async (t) => {
   const { path } = page(t, frozenFields())
   const run = (...args: string[]) =>

@@ -324,6 +324,7 @@ export class VmClock implements Clock {
       takeToken: (clock, token) => {
         if (token !== (clock as VmClock).#token) (clock as VmClock).#takeToken(token)
       },
+      isContinuous: (clock) => isStillContinuous((clock as VmClock).#isContinuous),
     }
     nativeClock = (clock, name) => {
       if (typeof clock === 'object' && clock !== null && #native in clock) return clock.#open()
@@ -471,7 +472,7 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_CLOSED`
    */
   get timeSource(): TimeSource {
-    return timeSourceFrom(checked(this.#open().timeSource()))
+    return timeSourceFrom(this.#ask((clock) => clock.timeSource()))
   }
 
   /** True after `close`. */
@@ -486,7 +487,7 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   get hasTime(): boolean {
-    return checked(this.#open().hasTime())
+    return this.#ask((clock) => clock.hasTime())
   }
 
   /**
@@ -620,7 +621,11 @@ export class VmClock implements Clock {
     const call = this.#read
     const figures = this.#slots
     const failure = call()
-    if (failure !== undefined) settle(failure, call)
+    if (failure !== undefined) {
+      settle(failure, call)
+      // A listener of a restore may have taken the array's memory.
+      argument.room(slots, at, READING_SLOT_COUNT)
+    }
     copyFigures(figures, slots, at)
   }
 
@@ -656,11 +661,11 @@ export class VmClock implements Clock {
     this.#slots[SLOT.ArgumentCounter] = ticks
     const call = this.#convert
     const failure = call()
-    if (failure !== undefined) {
-      lookAfterStamp()
-      throw errorFrom(failure)
-    }
-    return this.#reading()
+    // Before the listeners of a restore, which may use the slots.
+    const reading = failure === undefined ? this.#reading() : undefined
+    lookAfterStamp()
+    if (failure !== undefined) throw errorFrom(failure)
+    return reading as Reading
   }
 
   /**
@@ -676,7 +681,7 @@ export class VmClock implements Clock {
     // The token is read first, because its getters may change the arrays.
     const { disruptionMarker, vmGeneration } = continuityToken(token)
     argument.conversion(counters, out)
-    checked(this.#open().convertInto(counters, out, disruptionMarker, vmGeneration))
+    this.#ask((clock) => clock.convertInto(counters, out, disruptionMarker, vmGeneration))
   }
 
   /**
@@ -708,12 +713,7 @@ export class VmClock implements Clock {
   isContinuous(token: ContinuityToken): boolean {
     if (this === undefined) throw detached('isContinuous')
     if (token !== this.#token) this.#takeToken(token)
-    const call = this.#isContinuous
-    const answer = call()
-    if (answer === undefined) return true
-    lookAfterStamp()
-    if (answer === false) return false
-    throw errorFrom(answer)
+    return isStillContinuous(this.#isContinuous)
   }
 
   /**
@@ -722,7 +722,7 @@ export class VmClock implements Clock {
    * @throws VmClockError `ERR_VMCLOCK_BAD_VERSION`, `ERR_VMCLOCK_TIMEOUT`, `ERR_VMCLOCK_CLOSED`
    */
   snapshot(): Snapshot {
-    return snapshotFrom(checked(this.#open().snapshot()))
+    return snapshotFrom(this.#ask((clock) => clock.snapshot()))
   }
 
   /**
@@ -734,7 +734,7 @@ export class VmClock implements Clock {
    */
   systemOffset(): SystemOffset {
     if (!this.#followsUtc) throw this.#notUtc('systemOffset')
-    const result = checked(this.#open().systemOffset())
+    const result = this.#ask((clock) => clock.systemOffset())
     // Without a bound the property is absent, and must not be read from a prototype.
     const maxErrorNs = Object.hasOwn(result, 'maxErrorNs') ? result.maxErrorNs : undefined
     return withJson({ offsetNs: result.offsetNs, maxErrorNs })
@@ -770,6 +770,13 @@ export class VmClock implements Clock {
   #open(): NativeClock {
     if (this.#closed) throw closedError('clock')
     return this.#native
+  }
+
+  /** Makes a call that may read the page, and looks: the next stamp would not read the page again, and so not look. */
+  #ask<Value>(call: (clock: NativeClock) => Value): Exclude<Value, Failure> {
+    const answer = call(this.#open())
+    lookAfterStamp()
+    return checked(answer) as Exclude<Value, Failure>
   }
 
   /** Makes a reading of the figures in the slots. */
@@ -838,17 +845,35 @@ function settled(answer: Failure | true, call: () => Answer): VmClockError | und
   return last === undefined || last === true ? undefined : errorFrom(last)
 }
 
+/** Makes the call with the token in the slots. */
+function isStillContinuous(call: HotCalls['isContinuous']): boolean {
+  const answer = call()
+  if (answer === undefined) return true
+  lookAfterStamp()
+  if (answer === false) return false
+  throw errorFrom(answer)
+}
+
 /** As {@link settled}, but throws the error. */
 function settle(answer: Failure | true, call: () => Answer): void {
   const error = settled(answer, call)
   if (error !== undefined) throw error
 }
 
+/**
+ * Returns whether this is a worker. Node ends the process if one is terminated while V8 compiles a call by FFI, and Deno
+ * collects no clocks of a terminated one.
+ */
+function isWorker(): boolean {
+  // For Deno, a web worker is a main thread.
+  return !isMainThread || 'WorkerGlobalScope' in globalThis
+}
+
 function callsOf(given: unknown): Calls {
   const chosen = argument.choice(given, 'options.calls', CALLS)
   if (chosen !== undefined) return chosen
-  // First, so that a missing native part gives its own error. Deno may have denied the right to read variables.
-  native()
+  // No call will be made. Deno may have denied the right to read variables.
+  if (obstacle() !== undefined) return 'node-api'
   const variable = process.env['VMCLOCK_CALLS'] || undefined
   return argument.choice(variable, 'the variable VMCLOCK_CALLS', CALLS) ?? 'node-api'
 }
@@ -923,7 +948,6 @@ function clockOptions(given: Record<string, unknown>): NativeClockOptions {
     maxAgeMs: argument.integer(given['maxAgeMs'], 'options.maxAgeMs', 1, LONGEST_AGE_MS) ?? null,
     errorLimitNs: argument.int63(given['errorLimitNs'], 'options.errorLimitNs') ?? null,
     ordered: argument.flag(given['ordered'], 'options.ordered') ?? true,
-    // Node ends the process if a worker is ended while V8 compiles a call by FFI.
-    named: callsOf(given['calls']) === 'ffi' && isMainThread,
+    named: callsOf(given['calls']) === 'ffi' && !isWorker(),
   }
 }

@@ -22,6 +22,8 @@ export interface Inside {
   readingOf(clock: Clock): Reading
   /** Writes a token's figures to the argument slots, unless they are there. */
   takeToken(clock: Clock, token: ContinuityToken): void
+  /** Makes the call by Node-API, with the token in the slots. */
+  isContinuous(clock: Clock): boolean
 }
 
 /**
@@ -31,7 +33,7 @@ export interface Inside {
  * order, instead of one that calls the function in a field.
  */
 export function makeFfiClock(VmClock: ClockClass, calls: FfiCalls, inside: Inside): ClockClass {
-  const { opening, readingOf, takeToken } = inside
+  const { opening, readingOf, takeToken, isContinuous } = inside
   const { now_ns, now_ms, now_hr_time, read, counter, is_continuous } = calls
   const { unordered_now_ns, unordered_now_ms, unordered_now_hr_time } = calls
   const { unordered_read, unordered_counter } = calls
@@ -106,7 +108,8 @@ export function makeFfiClock(VmClock: ClockClass, calls: FfiCalls, inside: Insid
     override isContinuous(token: ContinuityToken): boolean {
       if (this === undefined) throw detached('isContinuous')
       takeToken(this, token)
-      return is_continuous(this.#name) >= 0 || super.isContinuous(token)
+      // Not by `super`, which would read a token anew that can change.
+      return is_continuous(this.#name) >= 0 || isContinuous(this)
     }
   }
   // An inspected clock, and one asked for its constructor, shows what it is for its users.

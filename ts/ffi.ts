@@ -45,9 +45,10 @@ interface BunFfi {
 }
 
 // The signature of every function, in the words of each runtime.
-const NODE = { arguments: ['double'], return: 'double' } as const
-const DENO = { parameters: ['f64'], result: 'f64' } as const
-const BUN = { args: ['f64'], returns: 'f64' } as const
+// Without a prototype: `Object.prototype` may have options of theirs.
+const NODE = { __proto__: null, arguments: ['double'], return: 'double' } as const
+const DENO = { __proto__: null, parameters: ['f64'], result: 'f64' } as const
+const BUN = { __proto__: null, args: ['f64'], returns: 'f64' } as const
 
 const OTHERWISE = "or leave out calls: 'ffi' and the variable VMCLOCK_CALLS"
 
@@ -103,7 +104,8 @@ function openAddon(path: string): Symbols {
 }
 
 function definitions<Signature>(signature: Signature): Definitions<Signature> {
-  return Object.fromEntries(CALLS.map((call) => [`vmclock_${call}`, signature]))
+  const entries = CALLS.map((call) => [`vmclock_${call}`, signature])
+  return Object.assign(Object.create(null), Object.fromEntries(entries))
 }
 
 function refused(path: string, cause: NodeJS.ErrnoException): VmClockError {

@@ -21,6 +21,8 @@ const fields = {
   timeMaxerrorNanosec: 1000n,
 }
 const page = VmClockPage.create(path, fields)
+// Deno would take these for options of its own.
+Object.assign(Object.prototype, { nonblocking: true, type: 'x' })
 for (const ordered of [true, false]) {
   page.write(fields)
   const clock = VmClock.open(path, { calls: 'ffi', ordered })
@@ -51,5 +53,22 @@ for (const ordered of [true, false]) {
     fails(() => clock[call](), 'ERR_VMCLOCK_CLOSED')
   }
 }
-page.close()
+delete Object.prototype.nonblocking
+delete Object.prototype.type
 console.log(`${process.release?.name}: ${CALLS} calls of each kind by FFI`)
+if (globalThis.Deno === undefined) page.close()
+else {
+  // A web worker, which is a main thread for Deno's `node:worker_threads`.
+  const program = `import { createRequire } from 'node:module'
+    const { VmClock } = createRequire(${JSON.stringify(__filename)})('../../dist/index.cjs')
+    const clock = VmClock.open(${JSON.stringify(path)}, { calls: 'ffi' })
+    self.postMessage(clock.calls)
+    clock.close()`
+  const url = `data:text/javascript,${encodeURIComponent(program)}`
+  const worker = new Worker(url, { type: 'module' })
+  worker.onmessage = ({ data }) => {
+    worker.terminate()
+    page.close()
+    assert.equal(data, 'node-api')
+  }
+}
