@@ -86,7 +86,8 @@ function head({ title, goal, floor, more }) {
 }
 
 function cell(column) {
-  if (column === undefined) return 'skipped'
+  // `null` in a result that was read from a file.
+  if (column == null) return 'skipped'
   const [lower, upper] = column.quartiles
   const mark = column.standing === undefined ? '' : ` ${MARKS[column.standing]}`
   const writer =
