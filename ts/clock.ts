@@ -1,6 +1,5 @@
 /** The clock: one reader of one page. */
 
-import { isMainThread } from 'node:worker_threads'
 import * as argument from './arguments'
 import type { Clock } from './clock-interface'
 import { type ContinuityToken, continuityToken, isIssued, issueToken } from './continuity'
@@ -865,6 +864,8 @@ function settle(answer: Failure | true, call: () => Answer): void {
  * collects no clocks of a terminated one.
  */
 function isWorker(): boolean {
+  // Not imported, which would take each program a millisecond or two.
+  const isMainThread = process.getBuiltinModule?.('node:worker_threads')?.isMainThread ?? false
   // For Deno, a web worker is a main thread.
   return !isMainThread || 'WorkerGlobalScope' in globalThis
 }
