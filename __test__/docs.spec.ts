@@ -493,7 +493,7 @@ function testsOf(file: string): RegExp[] {
     ? /#\[test\]\s+(?:#\[.*\]\s+)*fn (\w+)\(/g
     : file.startsWith('rig/')
       ? /^ {2}(?:async )?'(.+?)'\(/gm
-      : /^ *test(?:\.serial)?\(\s*(?:'(.+?)'|"(.+?)"|`(.+?)`),/gm
+      : /^ *(?:test(?:\.serial)?|defineTest)\(\s*(?:'(.+?)'|"(.+?)"|`(.+?)`),/gm
   return [...text.matchAll(begun)].map(([, ...titles]) => {
     const parts = (titles.find((title) => title !== undefined) ?? '').split(
       /\$\{(?:[^{}]|\{[^}]*\})*\}/,
