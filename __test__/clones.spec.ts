@@ -24,6 +24,24 @@ function restorable(path: string, { isProtected = true } = {}): string {
   `
 }
 
+/** A program's own version of a function of `node:crypto`, which calls `during` once, between its draw and its return. */
+function interruptible(name: 'randomBytes' | 'randomFillSync'): string {
+  return `
+    let during = () => {}
+    {
+      const module = require('node:crypto')
+      const { ${name} } = module
+      module.${name} = function (...args) {
+        const value = ${name}.apply(this, args)
+        const act = during
+        during = () => {}
+        act()
+        return value
+      }
+    }
+  `
+}
+
 test('every API draws after a reseed in its first call after a restore, and only then', async (t) => {
   const seen = await evaluate<Record<string, [number, number]>>(`${restorable(newPath(t))}
     const { webcrypto } = crypto
@@ -207,15 +225,7 @@ test('a number by callback is none of before a restore that comes between two lo
 
 test('a UUID is refused if other code has taken the hook off, also for a restore during a draw', async (t) => {
   const seen = await evaluate<unknown[]>(`
-    const real = require('node:crypto').randomFillSync
-    let during = () => {}
-    require('node:crypto').randomFillSync = function (...args) {
-      const value = real.apply(this, args)
-      const act = during
-      during = () => {}
-      act()
-      return value
-    }
+    ${interruptible('randomFillSync')}
     ${restorable(newPath(t))}
     // The whole pool.
     for (let drawn = 0; drawn < 128; drawn++) crypto.randomUUID()
@@ -832,15 +842,7 @@ test('a UUIDv7 source is in order, and goes on in order with other bits after a 
 
 test('a UUIDv7 source is in order if a listener makes an id while another one is made', async (t) => {
   const [first, ofListener, second, third] = await evaluate<string[]>(`
-    const real = require('node:crypto').randomBytes
-    let during = () => {}
-    require('node:crypto').randomBytes = function (...args) {
-      const value = real.apply(this, args)
-      const act = during
-      during = () => {}
-      act()
-      return value
-    }
+    ${interruptible('randomBytes')}
     ${restorable(newPath(t))}
     const next = clones.uuidV7Source({ nowMs: () => 1000 })
     let ofListener
