@@ -239,6 +239,16 @@ test('a UUID is refused if other code has taken the hook off, also for a restore
   t.deepEqual(seen, ['ERR_VMCLOCK_UNSUPPORTED', 'ERR_VMCLOCK_UNSUPPORTED'])
 })
 
+test('a UUID is refused if other code has taken the hook off, also while the page cannot be read', async (t) => {
+  const code = await evaluate<string>(`${restorable(newPath(t))}
+    // The whole pool.
+    for (let drawn = 0; drawn < 128; drawn++) crypto.randomUUID()
+    native().unprotectOpenSsl()
+    page.begin()
+    try { print(crypto.randomUUID()) } catch ({ code }) { print(code) }`)
+  t.is(code, 'ERR_VMCLOCK_UNSUPPORTED')
+})
+
 test('wrapped functions keep names, lengths, errors and promisified forms', async (t) => {
   const [before, after] = await evaluate<unknown[]>(`
     const crypto = require('node:crypto')

@@ -16,7 +16,7 @@ const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(
  * no call: a wrapper of Node's function costs 5 to 20 % more.
  *
  * @param fill - fills the array with random bytes, which are of after the last look. `filledIn` is the epoch of the
- * bytes before them. It throws if it cannot do so.
+ * bytes before them if that is the epoch of the last look, and else no epoch. It throws if it cannot do so.
  */
 export function uuidPool(fill: (bytes: Uint8Array, filledIn: number) => void): () => string {
   const bytes = new Uint8Array(UUIDS * UUID_BYTES)
@@ -27,7 +27,7 @@ export function uuidPool(fill: (bytes: Uint8Array, filledIn: number) => void): (
       if (next === bytes.length || filledIn !== lastEpoch()) {
         const now = lookOrUnknown()
         next = bytes.length
-        fill(bytes, filledIn)
+        fill(bytes, filledIn === now ? filledIn : NEVER)
         // Without a known epoch the pool is filled for one call.
         filledIn = now === UNKNOWN ? NEVER : now
         next = 0
